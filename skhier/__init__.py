@@ -1,0 +1,34 @@
+"""Hierarchical regression with varying slopes, fully Bayesian, as a scikit-learn estimator.
+
+Importing this package loads nothing heavy: scikit-learn loads with the first name that is used, JAX
+and NumPyro in ``fit``, ArviZ in ``to_arviz``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skhier import datasets
+    from skhier.estimators._regressor import HierarchicalSlopesRegressor
+    from skhier.priors import DecovPrior, Prior
+
+__version__ = "0.1.0"
+__all__ = ["DecovPrior", "HierarchicalSlopesRegressor", "Prior", "__version__", "datasets"]
+
+_HOMES = {
+    "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
+    "Prior": "skhier.priors",
+    "DecovPrior": "skhier.priors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name == "datasets":
+        return import_module("skhier.datasets")
+    raise AttributeError(f"module 'skhier' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

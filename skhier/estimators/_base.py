@@ -1,0 +1,350 @@
+"""Recipes shared by estimators with a fitted :class:`Posterior`: predictions, draws, tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skhier.estimators import _tables
+from skhier.priors import Prior, prior_from
+from skhier.utils.design import Rows, read_rows
+from skhier.utils.frames import as_table
+from skhier.utils.mixture import mixture_log_density, mixture_quantiles
+from skhier.utils.validation import check_choice, check_number, check_target
+
+__all__ = ["BaseHierarchical"]
+
+
+class BaseHierarchical(BaseEstimator):
+    """Prediction and reporting; subclasses fit ``_design``, ``_posterior`` and the attributes."""
+
+    # extra arguments of predict travel through a Pipeline under metadata routing
+    __metadata_request__predict = {"return_std": True, "level": True}
+
+    def set_params(self, **params: Any) -> BaseHierarchical:
+        """Set parameters; ``prior__*`` also reaches into ``prior=None`` and presets.
+
+        Parameters
+        ----------
+        **params
+            As in scikit-learn; ``prior__group_scale=2`` on ``prior=None`` makes
+            ``Prior(group_scale=2)``.
+        """
+        prior = params.get("prior", self.prior)
+        if any(name.startswith("prior__") for name in params) and not isinstance(prior, Prior):
+            params = {**params, "prior": prior_from(prior)}
+        return super().set_params(**params)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickles hold none of the training rows."""
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_training"}
+
+    def predict(self, X: Any, return_std: bool = False, level: str = "group") -> Any:
+        """Posterior mean of the response.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features_in_)
+        return_std : bool
+            Also return the standard deviation of the posterior predictive distribution, noise
+            included.
+        level : {"group", "population"}
+            ``"population"``: the population line, group effects 0.
+
+        Returns
+        -------
+        mean : array of shape (n_samples,)
+        std : array of shape (n_samples,)
+            Only with ``return_std``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X does not fit the columns of fit; or has unseen levels with
+            ``handle_unknown="error"``.
+
+        Warns
+        -----
+        UserWarning
+            Levels not seen in fit: their mean is the population line, their sd that of a new
+            member of the population.
+        """
+        rows = self._rows_of(X, level)
+        mean, variance = self._posterior.mean_and_variance(rows.x, rows.codes)
+        if not return_std:
+            return mean
+        return mean, np.sqrt(variance + np.mean(self._posterior.noise_draws() ** 2))
+
+    def predict_interval(
+        self, X: Any, coverage: float = 0.9, kind: str = "response", level: str = "group"
+    ) -> np.ndarray:
+        """Equal-tailed posterior interval.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features_in_)
+        coverage : float in (0, 1)
+        kind : {"response", "mean"}
+            Of a new response, or of the regression line without noise.
+        level : {"group", "population"}
+
+        Returns
+        -------
+        array of shape (n_samples, 2)
+        """
+        check_number("coverage", coverage, low=0, high=1, open_ends=True)
+        tail = (1 - coverage) / 2
+        return self._quantiles(X, np.array([tail, 1 - tail]), kind, level)
+
+    def predict_quantiles(
+        self, X: Any, q: Any, kind: str = "response", level: str = "group"
+    ) -> np.ndarray:
+        """Quantiles of the posterior predictive distribution.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features_in_)
+        q : float or sequence of float in (0, 1)
+        kind, level
+            As in :meth:`predict_interval`.
+
+        Returns
+        -------
+        array of shape (n_samples, len(q))
+        """
+        q = np.atleast_1d(np.asarray(q, dtype=float))
+        if q.ndim != 1 or not np.all((q > 0) & (q < 1)):
+            raise ValueError(f"`q` must be numbers between 0 and 1, both excluded. Got {q!r}.")
+        return self._quantiles(X, q, kind, level)
+
+    def _quantiles(self, X, q, kind, level):
+        check_choice("kind", kind, ("response", "mean"))
+        rows = self._rows_of(X, level)
+        out = np.empty((len(rows.x), len(q)))
+        for at, mean, sd in self._posterior.line_mixture(rows.x, rows.codes):
+            if kind == "response":
+                sd = np.hypot(sd, self._posterior.noise_draws()[:, None])
+            out[at] = mixture_quantiles(mean, sd, q)
+        return out
+
+    def log_predictive_density(self, X: Any, y: Any) -> np.ndarray:
+        """Log posterior predictive density of each row on its own.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features_in_)
+        y : array of shape (n_samples,)
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            In units of log(1 / units of y).
+        """
+        rows = self._rows_of(X, "group")
+        y = check_target(y, rows.x)
+        out = np.empty(len(y))
+        for at, mean, sd in self._posterior.line_mixture(rows.x, rows.codes):
+            sd = np.hypot(sd, self._posterior.noise_draws()[:, None])
+            out[at] = mixture_log_density(y[at], mean, sd)
+        return out
+
+    def sample_y(
+        self, X: Any, n_samples: int = 1, random_state: Any = None, level: str = "group"
+    ) -> np.ndarray:
+        """Draws from the posterior predictive distribution, jointly over the rows.
+
+        Parameters
+        ----------
+        X : table of shape (n_rows, n_features_in_)
+        n_samples : int
+        random_state : int, RandomState or None
+        level : {"group", "population"}
+
+        Returns
+        -------
+        array of shape (n_rows, n_samples)
+            Rows of one level, seen or unseen, share its effects within a draw.
+        """
+        check_number("n_samples", n_samples, low=1, integer=True)
+        rows = self._rows_of(X, level)
+        rng = _generator(random_state)
+        which = self._choose_draws(n_samples, rng)
+        lines = self._posterior.sample_lines(rows.x, rows.codes, which, rng.integers(2**31))
+        noise = self._posterior.noise_draws(which)[:, None] * rng.standard_normal(lines.shape)
+        return (lines + noise).T
+
+    def _choose_draws(self, n_draws, rng):
+        """Distinct posterior draws as far as there are enough."""
+        total = len(self._posterior.population.sigma)
+        rounds = [rng.permutation(total) for _ in range(-(-n_draws // total))]
+        return np.concatenate(rounds)[:n_draws]
+
+    def sample_group_effects(
+        self,
+        factor: str,
+        levels: Sequence[Any] | None = None,
+        n_draws: int | None = None,
+        random_state: Any = None,
+    ) -> np.ndarray:
+        """Posterior draws of group effects (deviations from the population) of chosen levels.
+
+        Parameters
+        ----------
+        factor : str
+            The grouping factor's name.
+        levels : sequence or None
+            Labels; None: all, in the order of ``group_levels_``.
+        n_draws : int or None
+            None: one for every draw in ``posterior_``, in its order (chain by chain).
+        random_state : int, RandomState or None
+            None: the same draws in every call, those of ``to_arviz`` and ``summary``.
+
+        Returns
+        -------
+        array of shape (n_draws, n_levels, n_effects)
+            Effects in the order of ``group_coef_``'s columns, in units of y per unit of x.
+
+        Raises
+        ------
+        ValueError
+            An unknown factor or level.
+        MemoryError
+            The draws would not fit into the memory available; before allocating.
+        """
+        self._check_factor(factor)
+        codes = self._codes_of(factor, levels)
+        if n_draws is None and random_state is None:
+            return self._posterior.group_draws(codes)
+        rng = _generator(random_state)
+        which: Any = slice(None)
+        if n_draws is not None:
+            check_number("n_draws", n_draws, low=1, integer=True)
+            which = self._choose_draws(n_draws, rng)
+        return self._posterior.group_draws(codes, int(rng.integers(2**31)), which)
+
+    def _check_factor(self, factor):
+        check_is_fitted(self)
+        if factor not in self.group_levels_:
+            known = ", ".join(map(repr, self.group_levels_)) or "none"
+            raise ValueError(f"{factor!r} is not a grouping factor of this fit. Factors: {known}.")
+
+    def _codes_of(self, factor, levels):
+        known = list(self.group_levels_[factor])
+        if levels is None:
+            return np.arange(len(known))
+        codes = {label: code for code, label in enumerate(known)}
+        unknown = [label for label in levels if label not in codes]
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} levels of {factor!r} were not seen in fit: "
+                f"{', '.join(map(repr, unknown[:5]))}."
+            )
+        return np.array([codes[label] for label in levels], dtype=int)
+
+    def summary(self, group_effects: bool = False) -> Any:
+        """Posterior summary of every parameter that varies.
+
+        Parameters
+        ----------
+        group_effects : bool
+            Also the deviation of every level.
+
+        Returns
+        -------
+        DataFrame
+            One row a parameter: mean, sd, the ends of the 90% highest-density interval, Monte
+            Carlo standard error of the mean, effective sample sizes (bulk, tail) and R-hat.
+        """
+        check_is_fitted(self)
+        return _tables.summary(self._named_draws(group_effects))
+
+    def variance_components(self) -> Any:
+        """Standard deviations and correlations of the group effects, and of the noise.
+
+        Returns
+        -------
+        DataFrame
+            Columns factor, effect, with (the other effect of a correlation, else empty),
+            parameter ("sd" or "corr"), posterior mean, sd and 90% highest-density interval.
+        """
+        check_is_fitted(self)
+        return _tables.variance_components(self.posterior_, self._effects())
+
+    def prior_summary(self) -> Any:
+        """The priors as fit resolved them, in the data's units.
+
+        Returns
+        -------
+        DataFrame
+            One row a parameter: the distribution, and what it is on.
+        """
+        check_is_fitted(self)
+        return self._prior_table.copy()
+
+    def to_arviz(self, group_effects: bool = True) -> Any:
+        """The posterior as ArviZ's exchange object.
+
+        Parameters
+        ----------
+        group_effects : bool
+            Also draws of every level's deviations.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            The former with ArviZ before 1.0. Groups posterior, sample_stats and, unless the
+            estimator came out of a pickle (which holds no rows), observed_data and
+            log_likelihood.
+        """
+        check_is_fitted(self)
+        return _tables.to_arviz(self, group_effects)
+
+    def _effects(self) -> dict[str, list[str]]:
+        return {factor: list(table.columns) for factor, table in self.group_coef_.items()}
+
+    def _named_draws(self, group_effects: bool) -> dict[str, np.ndarray]:
+        named = _tables.named_draws(self.posterior_, self.coef_names_, self._effects())
+        if group_effects:
+            for factor, levels in self.group_levels_.items():
+                draws = self._posterior.group_draws(np.arange(len(levels)))
+                draws = draws.reshape(*self._posterior.shape, *draws.shape[1:])
+                for g, label in enumerate(levels):
+                    for j, effect in enumerate(self._effects()[factor]):
+                        named[f"group_effects[{factor}, {label}, {effect}]"] = draws[..., g, j]
+        return named
+
+    def _rows_of(self, X, level) -> Rows:
+        """Rows of a new X, codes dropped for the population line; warns of unseen levels."""
+        check_is_fitted(self)
+        check_choice("level", level, ("group", "population"))
+        table = as_table(X)
+        validate_data(self, table, reset=False, skip_check_array=True)
+        rows = read_rows(table, self._design)
+        if len(rows.unseen):
+            self._report_unseen(rows.unseen)
+        return rows._replace(codes=None) if level == "population" else rows
+
+    def _report_unseen(self, unseen):
+        shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
+        found = (
+            f"X contains {len(unseen)} unseen group(s) of {self._design.factor.name!r}, "
+            f"not in the data of fit: {shown}."
+        )
+        if self.handle_unknown == "error":
+            raise ValueError(f"{found} Set handle_unknown='population' to predict them.")
+        warnings.warn(
+            f"{found} They are predicted as new members of the population.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _generator(random_state) -> np.random.Generator:
+    return np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))

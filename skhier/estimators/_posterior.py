@@ -1,0 +1,241 @@
+"""A fitted posterior: draws of the population parameters and, given those, exact group effects.
+
+Holds NumPy arrays only, in internal coordinates, and nothing of size draws x groups: the effects of
+any group follow in closed form from its cross-products (:mod:`skhier.kernels.conditional`).
+A level that fit never saw is a group without rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from skhier.kernels.conditional import PopulationDraws, condition, group_moments, take_groups
+from skhier.kernels.types import GroupStats, Hyper, Units
+from skhier.utils.memory import require_memory
+
+__all__ = ["Posterior"]
+
+ROWS_AT_ONCE = 2**22
+
+
+class Posterior:
+    """Draws, statistics and moments behind every prediction.
+
+    Parameters
+    ----------
+    units : Units
+    stats : GroupStats
+        Not padded.
+    hyper : Hyper
+        Draws, each of shape (n_chains, n_draws, ...).
+    slopes : tuple of int or None
+        Features with a varying slope; None: no grouping factor.
+    seed : int
+        Of the group effects' draws.
+    """
+
+    def __init__(
+        self,
+        units: Units,
+        stats: GroupStats,
+        hyper: Hyper,
+        slopes: tuple[int, ...] | None,
+        seed: int,
+    ):
+        self.units, self.hyper, self.slopes, self.seed = units, hyper, slopes, seed
+        self.n_groups = 0 if slopes is None else stats.zy.shape[-1]
+        self.population = self._population_draws()
+        self.beta_mean = self.population.beta.mean(0)
+        self.beta_cov = np.atleast_2d(np.cov(self.population.beta.T, bias=True))
+        if slopes is not None:
+            # the last group has no rows: it stands for every level that fit never saw
+            self.stats = stats._replace(
+                **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
+            )
+            self.moments = group_moments(self.stats, self.population)
+
+    def _population_draws(self) -> PopulationDraws:
+        n_chains, n_draws = self.hyper.noise_scale.shape
+        flat = Hyper(*(a.reshape(n_chains * n_draws, *a.shape[2:]) for a in self.hyper))
+        beta = np.concatenate([flat.coef, flat.intercept[:, None]], axis=1)
+        chol = flat.group_scale[:, :, None] * flat.corr_chol
+        if self.slopes is not None:
+            chol = self.units.effects_at_mean @ chol
+        return PopulationDraws(beta, flat.noise_scale, chol)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_chains, n_draws)."""
+        return self.hyper.noise_scale.shape
+
+    def population_draws(self) -> dict[str, np.ndarray]:
+        """Draws in the user's units: ``intercept`` (at X = 0), ``coef``, ``noise_scale``; with a
+        factor also ``group_scale`` (..., q) and ``group_corr`` (..., q, q), intercept first.
+        """
+        u, h = self.units, self.hyper
+        coef = h.coef * (u.y_scale / u.x_scale)
+        intercept = u.y_mean + u.y_scale * (h.intercept - h.coef @ (u.x_mean / u.x_scale))
+        draws = {"intercept": intercept, "coef": coef, "noise_scale": u.y_scale * h.noise_scale}
+        if self.slopes is not None:
+            order = self._intercept_first()
+            corr = h.corr_chol @ np.swapaxes(h.corr_chol, -1, -2)
+            draws["group_scale"] = (h.group_scale * self._effect_scale())[..., order]
+            draws["group_corr"] = corr[..., order, :][..., order]
+        return draws
+
+    def group_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Posterior means of the effects, and means and sds of the group coefficients.
+
+        Returns
+        -------
+        effects, coef, coef_sd : array of shape (n_groups, q)
+            In the user's units, intercept (at X = 0) first.
+        """
+        order, m = self._intercept_first(), self.moments
+        of_beta, of_b = self._coef_of_beta(), self._to_user()
+        effects = m.mean @ of_b.T
+        cross = np.einsum("ip,gpa,ja->gij", of_beta, m.cross, of_b, optimize=True)
+        cov = of_beta @ self.beta_cov @ of_beta.T + of_b @ m.cov @ of_b.T
+        cov = cov + cross + np.swapaxes(cross, 1, 2)
+        draws = self.population_draws()
+        population = np.append(
+            draws["coef"].mean((0, 1))[list(self.slopes or ())], draws["intercept"].mean()
+        )
+        sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+        return effects[:-1, order], (effects + population)[:-1, order], sd[:-1, order]
+
+    def _coef_of_beta(self):
+        """Matrix (q, p) from internal beta to the user's varying coefficients, intercept last."""
+        u = self.units
+        every = np.diag(np.append(u.y_scale / u.x_scale, u.y_scale))
+        every[-1, :-1] = -u.y_scale * u.x_mean / u.x_scale
+        return every[self._varying()]
+
+    def group_draws(
+        self, codes: np.ndarray, seed: int | None = None, which: Any = slice(None)
+    ) -> np.ndarray:
+        """Draws of the effects (deviations) of some groups, in the user's units.
+
+        Parameters
+        ----------
+        codes : int array of shape (K,)
+            Codes past the known levels are unseen ones: members of the population.
+        seed : int or None
+            None: the fit's, so that a level's draws are the same in every call.
+        which : index
+            Which draws of the population parameters; all by default.
+
+        Returns
+        -------
+        array of shape (n_draws, K, q)
+            Intercept first.
+        """
+        q = len(self._varying())
+        n_draws = len(self.population.sigma[which])
+        require_memory(8.0 * n_draws * len(codes) * q * (q + 2), "draws of the group effects")
+        internal = self._internal_group_draws(codes, seed, which)
+        return np.einsum("ia,ask->ski", self._to_user()[self._intercept_first()], internal)
+
+    def _internal_group_draws(self, codes, seed, which):
+        """(q, n_draws, K); a level's random numbers depend on seed and code only."""
+        draws = PopulationDraws(*(a[which] for a in self.population))
+        known = np.minimum(codes, self.n_groups)
+        given = condition(take_groups(self.stats, known), draws)
+        q, n_draws, _ = given.mean.shape
+        seed = self.seed if seed is None else seed
+        noise = np.empty((q, n_draws, len(codes)))
+        for k, code in enumerate(codes):
+            stream = np.random.Philox(key=(int(seed) << 64) + int(code))
+            noise[..., k] = np.random.Generator(stream).standard_normal((q, n_draws))
+        return given.mean + np.einsum("ijsk,jsk->isk", given.root, noise)
+
+    def mean_and_variance(self, x, codes) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and variance of the regression line at rows, in units of y.
+
+        ``codes`` None: the population line.
+        """
+        x, z = self._internal_rows(x)
+        mean = x @ self.beta_mean
+        variance = np.einsum("np,pr,nr->n", x, self.beta_cov, x, optimize=True)
+        if codes is not None:
+            g = np.minimum(codes, self.n_groups)
+            m = self.moments
+            mean += np.einsum("nq,nq->n", z, m.mean[g])
+            for rows in _slices(len(x), ROWS_AT_ONCE // (z.shape[1] * x.shape[1])):
+                gr, zr = g[rows], z[rows]
+                variance[rows] += np.einsum("na,nab,nb->n", zr, m.cov[gr], zr)
+                variance[rows] += 2 * np.einsum("np,npq,nq->n", x[rows], m.cross[gr], zr)
+        return self.units.y_mean + self.units.y_scale * mean, self.units.y_scale**2 * variance
+
+    def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The line's distribution at rows, a slice at a time: one normal per draw.
+
+        Yields
+        ------
+        rows : int array of shape (k,)
+        mean, sd : array of shape (n_draws, k)
+            In units of y.
+        """
+        x, z = self._internal_rows(x)
+        u, draws = self.units, self.population
+        q = z.shape[1]
+        order = np.arange(len(x)) if codes is None else np.argsort(codes, kind="stable")
+        for part in _slices(len(x), ROWS_AT_ONCE // (len(draws.sigma) * (1 + q * q))):
+            rows = order[part]
+            mean = draws.beta @ x[rows].T
+            sd = np.zeros_like(mean)
+            if codes is not None:
+                known, at = np.unique(np.minimum(codes[rows], self.n_groups), return_inverse=True)
+                given = condition(take_groups(self.stats, known), draws)
+                mean += np.einsum("isk,ki->sk", given.mean[..., at], z[rows])
+                spread = np.einsum("ijsk,ki->jsk", given.root[..., at], z[rows])
+                sd = np.sqrt((spread**2).sum(0))
+            yield rows, u.y_mean + u.y_scale * mean, u.y_scale * sd
+
+    def sample_lines(self, x, codes, which, seed) -> np.ndarray:
+        """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""
+        x, z = self._internal_rows(x)
+        lines = self.population.beta[which] @ x.T
+        if codes is not None:
+            levels, at = np.unique(codes, return_inverse=True)
+            effects = self._internal_group_draws(levels, seed, which)
+            for j, column in enumerate(z.T):
+                lines += effects[j][:, at] * column
+        return self.units.y_mean + self.units.y_scale * lines
+
+    def noise_draws(self, which: Any = slice(None)) -> np.ndarray:
+        """Draws of the noise's sd, (n_draws,), in units of y."""
+        return self.units.y_scale * self.population.sigma[which]
+
+    def _internal_rows(self, x):
+        """Designs of the population coefficients and of the group effects, constant last."""
+        u = self.units
+        x = np.column_stack([(x - u.x_mean) / u.x_scale, np.ones(len(x))])
+        return x, x[:, self._varying()] if self.slopes is not None else x[:, :0]
+
+    def _varying(self) -> list[int]:
+        return [*(self.slopes or ()), len(self.units.x_mean)]
+
+    def _intercept_first(self) -> list[int]:
+        q = len(self._varying())
+        return [q - 1, *range(q - 1)]
+
+    def _effect_scale(self):
+        """Units of y per internal unit of each effect, intercept last."""
+        return self.units.y_scale / np.append(self.units.x_scale[list(self.slopes or ())], 1.0)
+
+    def _to_user(self):
+        """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
+        return self._effect_scale()[:, None] * np.linalg.inv(self.units.effects_at_mean)
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    size = max(1, size)
+    return (slice(i, i + size) for i in range(0, n, size))
+
+
+def _with_empty_group(a):
+    return np.concatenate([a, np.zeros_like(a[..., :1])], axis=-1)

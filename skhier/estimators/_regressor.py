@@ -1,0 +1,473 @@
+"""Hierarchical regression with a normal response."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+
+from skhier.estimators import _tables
+from skhier.estimators._base import BaseHierarchical
+from skhier.estimators._posterior import Posterior
+from skhier.kernels import stats as kernels_stats
+from skhier.kernels.types import GroupStats, Hyper, ModelSpec, PriorDists, Units
+from skhier.priors import DataScales, PriorChoice, prior_from
+from skhier.utils.convergence import convergence_report
+from skhier.utils.design import Design, design_warnings, drop_rows, fit_design
+from skhier.utils.frames import as_table
+from skhier.utils.validation import (
+    check_choice,
+    check_flag,
+    check_number,
+    check_target,
+    check_weights,
+    weighted_median,
+)
+
+__all__ = ["HierarchicalSlopesRegressor"]
+
+
+class _Training(NamedTuple):
+    """The rows of fit; kept in memory for ``to_arviz``, never pickled."""
+
+    x: np.ndarray
+    codes: np.ndarray | None
+    y: np.ndarray
+    weights: np.ndarray
+
+
+class _Problem(NamedTuple):
+    """What the sampler and the posterior need to know; no rows."""
+
+    stats: GroupStats
+    units: Units
+    scales: DataScales
+    slopes: tuple[int, ...] | None
+
+
+class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
+    """Bayesian linear regression with intercepts and slopes that vary by group.
+
+        y_i ~ Normal(x_i' beta + z_i' b_g(i), sigma^2),   b_g ~ Normal(0, Sigma),
+        Sigma = diag(tau) Omega diag(tau),   Omega ~ LKJ(eta)
+
+    Parameters
+    ----------
+    groups : str, int, list, dict, callable or None, default=None
+        The column of X that holds the grouping factor: a name or an integer position, a list of
+        one, a dict from column to its ``slopes``, or a callable that picks it from X
+        (``make_column_selector``). Labels are strings, numbers, booleans or dates, never missing.
+        The column is no feature. None: ordinary Bayesian linear regression.
+    slopes : "all", list of columns or None, default="all"
+        Features whose slopes vary by group. The intercept always does.
+    correlated : bool, default=True
+        Correlations between a group's effects have an LKJ prior; False: they are 0.
+    eta : float, default=2.0
+        Concentration of the LKJ prior: 1 is flat over correlation matrices, larger values are
+        more sceptical of strong correlations.
+    prior : None, str, Prior or DecovPrior, default=None
+        ``"default"``, ``"mcelreath"``, ``"bambi"``, ``"brms"``, ``"rstanarm"`` or an object; None is
+        ``"default"``, weakly informative priors scaled by the data. See ``prior_summary``.
+    noncentered : bool, default=True
+        Parameterisation of the group effects; the posterior is the same. False suits groups with
+        many rows each, True suits the others.
+    inference : {"auto", "nuts"}, default="auto"
+        ``"nuts"``: the No-U-Turn sampler on the joint model. ``"auto"``: the same today.
+    n_chains, n_warmup, n_draws : int, default=4, 1000, 1000
+        Chains, and transitions per chain before and after warm-up.
+    target_accept : float in (0, 1), default=0.8
+        Larger values make smaller steps.
+    max_tree_depth : int, default=10
+        A transition has at most ``2**max_tree_depth - 1`` steps.
+    handle_unknown : {"population", "error"}, default="population"
+        Levels in ``predict`` that fit never saw: new members of the population, with a warning,
+        or an error.
+    device : None, "cpu", "gpu", "gpu:1", ..., default=None
+        Where to sample; None: JAX's default device.
+    random_state : int, RandomState or None, default=None
+    verbose : int, default=0
+        1: a progress bar.
+
+    Attributes
+    ----------
+    intercept_ : float
+        Posterior mean of the population intercept at X = 0, in units of y.
+    coef_ : array of shape (n_coef,)
+        Posterior means of the population slopes; names in ``coef_names_``.
+    coef_names_ : list of str
+        Feature columns, grouping columns left out.
+    noise_scale_ : float
+        Posterior mean of sigma.
+    group_coef_, group_coef_std_, group_effects_ : dict of str to DataFrame (level x effect)
+        Per factor: posterior means and sds of population + group effect, and posterior means of
+        the group effects alone.
+    group_scale_ : dict of str to Series
+        Posterior means of tau.
+    group_corr_ : dict of str to DataFrame (effect x effect)
+        Posterior mean of Omega.
+    group_levels_ : dict of str to array
+    posterior_ : dict
+        Draws (n_chains, n_draws, ...): ``intercept``, ``coef``, ``noise_scale``, and per factor
+        ``group_scale[factor]``, ``group_corr[factor]``.
+    diagnostics_ : dict
+        ``engine``, worst ``r_hat``, ``ess_bulk``, ``ess_tail`` and the parameters they belong to,
+        ``divergences``, ``e_bfmi``, ``evaluations`` (of the gradient, after warm-up), ``seconds``,
+        ``warnings``, ``n_rows``, ``n_groups``.
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Only if X has string column names.
+
+    Notes
+    -----
+    The response is normal, so given the other parameters the group effects have a closed form: they
+    are sampled with everything else, then redrawn exactly, or averaged out, where they are asked
+    for. That has less Monte Carlo error, and nothing of size draws x groups is stored.
+
+    References
+    ----------
+    McElreath (2020), *Statistical Rethinking*, 2nd ed., ch. 14. Lewandowski, Kurowicka and Joe
+    (2009), J. Multivar. Anal. 100. Hoffman and Gelman (2014), JMLR 15.
+
+    Examples
+    --------
+    >>> from skhier import HierarchicalSlopesRegressor
+    >>> from skhier.datasets import load_sleepstudy
+    >>> X, y = load_sleepstudy(return_X_y=True, as_frame=True)
+    >>> model = HierarchicalSlopesRegressor(groups="Subject", random_state=0).fit(X, y)
+    >>> model.group_coef_["Subject"].shape
+    (18, 2)
+    """
+
+    def __init__(
+        self,
+        groups=None,
+        *,
+        slopes="all",
+        correlated=True,
+        eta=2.0,
+        prior=None,
+        noncentered=True,
+        inference="auto",
+        n_chains=4,
+        n_warmup=1000,
+        n_draws=1000,
+        target_accept=0.8,
+        max_tree_depth=10,
+        handle_unknown="population",
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.groups = groups
+        self.slopes = slopes
+        self.correlated = correlated
+        self.eta = eta
+        self.prior = prior
+        self.noncentered = noncentered
+        self.inference = inference
+        self.n_chains = n_chains
+        self.n_warmup = n_warmup
+        self.n_draws = n_draws
+        self.target_accept = target_accept
+        self.max_tree_depth = max_tree_depth
+        self.handle_unknown = handle_unknown
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HierarchicalSlopesRegressor:
+        """Sample the posterior.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_columns)
+            NumPy array, pandas, polars or pyarrow data frame; the grouping column included.
+        y : array of shape (n_samples,)
+        sample_weight : array of shape (n_samples,) or None
+            A weight of 2 is the row twice; a weight of 0, no row.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            Bad data or parameters.
+        RuntimeError
+            No device, no valid starting point, or a forked process.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The chains cannot be trusted yet; with advice, also in ``diagnostics_``.
+        UserWarning
+            The data say nothing of some parameters.
+        """
+        before = dict(self.__dict__)
+        try:
+            data_warnings, convergence_warnings = self._fit(X, y, sample_weight)
+        except BaseException:  # an interrupt too leaves an earlier fit in place
+            self.__dict__ = before
+            raise
+        for message in data_warnings:
+            warnings.warn(message, UserWarning, stacklevel=2)
+        for message in convergence_warnings:
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _fit(self, X, y, sample_weight):
+        began = time.perf_counter()
+        self._check_params()
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        design, training = self._read_training(X, y, sample_weight)
+        problem = _reduce(design, training)
+        choice = prior_from(self.prior).resolve(
+            problem.scales, design.feature_names, problem.slopes
+        )
+        messages = design_warnings(
+            design,
+            problem.units.x_mean / problem.units.x_scale,
+            problem.stats.xx[:-1, :-1],
+            problem.stats.zz[-1, -1],
+        )
+        if problem.scales.y_sd == 0:
+            messages.append(
+                f"y is constant ({problem.scales.y_mean:g}): the posterior is a point, slopes and "
+                "standard deviations are 0."
+            )
+            hyper, self._sample_stats, facts = _constant_posterior(
+                problem, self.n_chains, self.n_draws
+            )
+        else:
+            hyper, self._sample_stats, facts = self._sample(problem, choice, seed)
+        self._design, self._training = design, training
+        self._posterior = Posterior(problem.units, problem.stats, hyper, problem.slopes, seed)
+        self._set_attributes()
+        self._prior_table = _tables.prior_table(
+            choice,
+            design.feature_names,
+            design.factor and design.factor.name,
+            design.effects,
+            self.eta if self._spec(problem, choice).has_correlations else None,
+        )
+        report = self._diagnose(facts)
+        self.diagnostics_ |= {
+            "warnings": messages + report,
+            "n_rows": len(training.y),
+            "n_groups": self._posterior.n_groups,
+            "seconds": time.perf_counter() - began,
+        }
+        return messages, report
+
+    def _check_params(self):
+        check_number("eta", self.eta, low=0, open_ends=True)
+        check_number("n_chains", self.n_chains, low=1, integer=True)
+        check_number("n_warmup", self.n_warmup, low=1, integer=True)
+        check_number("n_draws", self.n_draws, low=4, integer=True)
+        check_number("target_accept", self.target_accept, low=0, high=1, open_ends=True)
+        check_number("max_tree_depth", self.max_tree_depth, low=1, high=20, integer=True)
+        check_flag("correlated", self.correlated)
+        check_flag("noncentered", self.noncentered)
+        check_choice("inference", self.inference, ("auto", "nuts"))
+        check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
+        if not isinstance(self.verbose, bool):
+            check_number("verbose", self.verbose, low=0, integer=True)
+        known = isinstance(self.device, str) and re.fullmatch(DEVICES, self.device)
+        if not (self.device is None or known):
+            raise ValueError(
+                f"The 'device' parameter must be None, 'cpu', 'gpu' or, of several, 'gpu:1'. "
+                f"Got {self.device!r} instead."
+            )
+
+    def _read_training(self, X, y, sample_weight):
+        """The design and the rows with a positive weight."""
+        table = as_table(X)
+        validate_data(self, table, y, skip_check_array=True)
+        y = check_target(y, table)
+        names = getattr(self, "feature_names_in_", None)
+        design, rows = fit_design(table, names, self.groups, self.slopes)
+        weights = check_weights(sample_weight, rows.x)
+        kept = weights > 0
+        if kept.sum() < 2:
+            raise ValueError(
+                f"fit needs two rows or more with a weight, got n_samples={kept.sum()}."
+            )
+        design, rows = drop_rows(design, rows, kept)
+        return design, _Training(rows.x, rows.codes, y[kept], weights[kept])
+
+    def _spec(self, problem: _Problem, choice: PriorChoice) -> ModelSpec:
+        return ModelSpec(
+            n_features=len(problem.units.x_mean),
+            slopes=problem.slopes,
+            correlated=bool(self.correlated),
+            noncentered=bool(self.noncentered),
+            intercept_at_mean=choice.intercept_at_mean,
+            coef_blocks=tuple(at for at, _ in choice.coef),
+            scale_blocks=tuple(at for at, _ in choice.group_scale),
+        )
+
+    def _sample(self, problem: _Problem, choice: PriorChoice, seed: int):
+        """Run NUTS in a thread of its own; returns draws, sample stats and the sampler's facts."""
+        from skhier.kernels import nuts, runtime
+
+        runtime.forbid_forked_process()
+        device = runtime.find_device(self.device)
+        settings = nuts.NutsSettings(
+            int(self.n_chains),
+            int(self.n_warmup),
+            float(self.target_accept),
+            int(self.max_tree_depth),
+        )
+        prior = PriorDists(
+            choice.intercept,
+            choice.noise_scale,
+            tuple(prior for _, prior in choice.coef),
+            tuple(prior for _, prior in choice.group_scale),
+            choice.decov,
+            float(self.eta),
+        )
+        data = (kernels_stats.pad_groups(problem.stats), problem.units, prior)
+        spec = self._spec(problem, choice)
+
+        def work(check):
+            with runtime.precisely_on(device), _progress_bar(self, check) as progress:
+                return nuts.sample_nuts(spec, settings, data, seed, int(self.n_draws), progress)
+
+        draws = runtime.run_interruptible(work)
+        depth = np.floor(np.log2(np.maximum(draws.n_steps, 1))).astype(int) + 1
+        sample_stats = {
+            "lp": draws.lp,
+            "energy": draws.energy,
+            "acceptance_rate": draws.accept,
+            "n_steps": draws.n_steps,
+            "tree_depth": depth,
+            "diverging": draws.diverging,
+            "step_size": np.broadcast_to(draws.step_size[:, None], draws.lp.shape),
+        }
+        return draws.hyper, sample_stats, draws
+
+    def _set_attributes(self):
+        import pandas as pd
+
+        design, posterior = self._design, self._posterior
+        draws = posterior.population_draws()
+        self.coef_names_ = list(design.feature_names)
+        self.intercept_ = float(draws["intercept"].mean())
+        self.coef_ = draws["coef"].mean((0, 1))
+        self.noise_scale_ = float(draws["noise_scale"].mean())
+        per_factor = {name: {} for name in PER_FACTOR}
+        if design.factor is not None:
+            factor, effects = design.factor.name, design.effects
+            levels = pd.Index(design.factor.levels.labels, name=factor)
+            for name, table in zip(TABLES, posterior.group_table(), strict=True):
+                per_factor[name][factor] = pd.DataFrame(table, index=levels, columns=effects)
+            scale, corr = draws["group_scale"].mean((0, 1)), draws["group_corr"].mean((0, 1))
+            per_factor["group_scale_"][factor] = pd.Series(scale, index=effects, name=factor)
+            per_factor["group_corr_"][factor] = pd.DataFrame(corr, index=effects, columns=effects)
+            per_factor["group_levels_"][factor] = design.factor.levels.labels
+            draws["group_scale"] = {factor: draws["group_scale"]}
+            draws["group_corr"] = {factor: draws["group_corr"]}
+        self.posterior_ = {"group_scale": {}, "group_corr": {}} | draws
+        for name, value in per_factor.items():
+            setattr(self, name, value)
+
+    def _diagnose(self, facts) -> list[str]:
+        """Fill ``diagnostics_``; returns advice."""
+        if facts is None:
+            self.diagnostics_ = {"engine": "constant"}
+            return []
+        report = convergence_report(
+            self._named_draws(group_effects=False) | {"lp": facts.lp},
+            diverging=facts.diverging,
+            energy=facts.energy,
+            n_steps=facts.n_steps,
+            max_tree_depth=int(self.max_tree_depth),
+            noncentered=bool(self.noncentered) or self._design.factor is None,
+        )
+        self.diagnostics_ = {
+            "engine": "nuts",
+            "r_hat": report.max_rhat,
+            "r_hat_parameter": report.max_rhat_name,
+            "ess_bulk": report.min_ess_bulk,
+            "ess_bulk_parameter": report.min_ess_bulk_name,
+            "ess_tail": report.min_ess_tail,
+            "ess_tail_parameter": report.min_ess_tail_name,
+            "divergences": report.n_divergences,
+            "max_tree_depth_reached": report.n_saturated,
+            "e_bfmi": report.min_e_bfmi,
+            "evaluations": int(facts.n_steps.sum()),
+        }
+        return list(report.warnings)
+
+
+DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
+TABLES = ("group_effects_", "group_coef_", "group_coef_std_")
+PER_FACTOR = (*TABLES, "group_scale_", "group_corr_", "group_levels_")
+
+
+def _reduce(design: Design, training: _Training) -> _Problem:
+    """Rows become statistics."""
+    x, codes, y, weights = training
+    slopes = design.factor.slopes if design.factor else None
+    n_groups = len(design.factor.levels.labels) if design.factor else 0
+    of_x, of_y = kernels_stats.moments(x, weights), kernels_stats.moments(y[:, None], weights)
+    units = kernels_stats.internal_units(of_x, of_y, slopes)
+    stats = kernels_stats.group_stats(x, y, weights, codes, n_groups, slopes, units)
+    median = weighted_median(y, weights)
+    scales = DataScales(
+        n=weights.sum(),
+        x_mean=of_x.mean,
+        x_sd=np.where(of_x.sd > 0, of_x.sd, 1.0),
+        y_mean=of_y.mean[0],
+        y_sd=of_y.sd[0],
+        y_median=median,
+        y_mad=1.4826 * weighted_median(np.abs(y - median), weights),
+    )
+    return _Problem(stats, units, scales, slopes)
+
+
+def _constant_posterior(problem: _Problem, n_chains: int, n_draws: int):
+    """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
+    size = np.finfo(float).eps * max(abs(problem.scales.y_mean), 1.0)
+    q = 0 if problem.slopes is None else len(problem.slopes) + 1
+    shape = (n_chains, n_draws)
+    hyper = Hyper(
+        coef=np.zeros((*shape, len(problem.units.x_mean))),
+        intercept=np.zeros(shape),
+        noise_scale=np.full(shape, size),
+        group_scale=np.full((*shape, q), size),
+        corr_chol=np.broadcast_to(np.eye(q), (*shape, q, q)),
+    )
+    return hyper, {}, None
+
+
+class _progress_bar:
+    """A context whose value takes the number of transitions done; checks for interrupts."""
+
+    def __init__(self, model, check):
+        self.check, self.bar = check, None
+        if model.verbose:
+            from tqdm.auto import tqdm
+
+            total = int(model.n_warmup) + int(model.n_draws)
+            self.bar = tqdm(total=total, desc=f"NUTS, {model.n_chains} chains", unit="draw")
+
+    def __enter__(self):
+        return self
+
+    def __call__(self, done: int) -> None:
+        self.check()
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
+
+    def __exit__(self, *exc) -> None:
+        if self.bar is not None:
+            self.bar.close()

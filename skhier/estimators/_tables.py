@@ -1,0 +1,191 @@
+"""Posterior draws as tables and as ArviZ's exchange object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skhier.utils import diagnostics
+from skhier.utils.memory import require_memory
+
+__all__ = ["named_draws", "prior_table", "summary", "to_arviz", "variance_components"]
+
+HDI_PROB = 0.9
+
+
+def named_draws(
+    posterior: Mapping[str, Any], coef_names: Sequence[str], effects: Mapping[str, Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Every scalar parameter under its full name, (n_chains, n_draws) each.
+
+    Parameters
+    ----------
+    posterior : mapping
+        ``posterior_``.
+    coef_names : sequence of str
+    effects : mapping of factor to its effects' names
+    """
+    named = {"intercept": posterior["intercept"]}
+    for j, name in enumerate(coef_names):
+        named[f"coef[{name}]"] = posterior["coef"][..., j]
+    named["noise_scale"] = posterior["noise_scale"]
+    for factor, names in effects.items():
+        for j, effect in enumerate(names):
+            named[f"group_scale[{factor}, {effect}]"] = posterior["group_scale"][factor][..., j]
+        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+            draws = posterior["group_corr"][factor][..., i, j]
+            named[f"group_corr[{factor}, {names[i]}, {names[j]}]"] = draws
+    return named
+
+
+def summary(named: Mapping[str, np.ndarray]) -> Any:
+    """Mean, sd, interval, Monte Carlo error and convergence of each scalar that varies."""
+    import pandas as pd
+
+    draws = np.stack(list(named.values()), axis=-1)
+    interval = diagnostics.hdi(draws, HDI_PROB)
+    table = pd.DataFrame(
+        {
+            "mean": draws.mean((0, 1)),
+            "sd": draws.std((0, 1), ddof=1),
+            f"hdi_{50 - 50 * HDI_PROB:g}%": interval[..., 0],
+            f"hdi_{50 + 50 * HDI_PROB:g}%": interval[..., 1],
+            "mcse": diagnostics.mcse_mean(draws),
+            "ess_bulk": diagnostics.ess_bulk(draws),
+            "ess_tail": diagnostics.ess_tail(draws),
+            "r_hat": diagnostics.rank_rhat(draws),
+        },
+        index=pd.Index(list(named), name="parameter"),
+    )
+    return table[~diagnostics.is_constant(draws)]
+
+
+def variance_components(posterior: Mapping[str, Any], effects: Mapping[str, Sequence[str]]) -> Any:
+    """lme4's VarCorr as a posterior: a row for each sd and correlation."""
+    import pandas as pd
+
+    rows = []
+    for factor, names in effects.items():
+        scale, corr = posterior["group_scale"][factor], posterior["group_corr"][factor]
+        for j, effect in enumerate(names):
+            rows.append((factor, effect, "", "sd", scale[..., j]))
+        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+            rows.append((factor, names[i], names[j], "corr", corr[..., i, j]))
+    rows.append(("residual", "", "", "sd", posterior["noise_scale"]))
+    keys = pd.DataFrame([r[:4] for r in rows], columns=["factor", "effect", "with", "parameter"])
+    draws = np.stack([r[4] for r in rows], axis=-1)
+    interval = diagnostics.hdi(draws, HDI_PROB)
+    return keys.assign(
+        mean=draws.mean((0, 1)),
+        sd=draws.std((0, 1), ddof=1),
+        **{
+            f"hdi_{50 - 50 * HDI_PROB:g}%": interval[..., 0],
+            f"hdi_{50 + 50 * HDI_PROB:g}%": interval[..., 1],
+        },
+    )
+
+
+def prior_table(
+    choice: Any, coef_names: Sequence[str], factor: str | None, effects: Sequence[str], eta: Any
+) -> Any:
+    """The resolved priors in words.
+
+    Parameters
+    ----------
+    choice : skhier.priors.PriorChoice
+    coef_names : sequence of str
+    factor : str or None
+    effects : sequence of str
+        Intercept first.
+    eta : float or None
+        None: no correlations.
+    """
+    import pandas as pd
+
+    from skhier.priors import describe
+
+    where = "the mean of X" if choice.intercept_at_mean else "X = 0"
+    rows = [("intercept", describe(choice.intercept), f"the intercept at {where}")]
+    described = {j: describe(prior, i) for at, prior in choice.coef for i, j in enumerate(at)}
+    rows += [(f"coef[{n}]", described[j], "slope") for j, n in enumerate(coef_names)]
+    rows.append(("noise_scale", describe(choice.noise_scale), "residual sd"))
+    if factor is not None:
+        rows += _group_prior_rows(choice, factor, effects, eta)
+    return pd.DataFrame(rows, columns=["parameter", "prior", "on"]).set_index("parameter")
+
+
+def _group_prior_rows(choice, factor, effects, eta):
+    from skhier.priors import describe
+
+    rows = []
+    if choice.decov is None:
+        last = len(effects) - 1
+        described = {
+            j: describe(prior, i) for at, prior in choice.group_scale for i, j in enumerate(at)
+        }
+        for i, effect in enumerate(effects):
+            words = described[last if i == 0 else i - 1]
+            rows.append((f"group_scale[{factor}, {effect}]", words, "sd of the group effects"))
+    else:
+        concentration, shape, scale = choice.decov
+        words = f"decov(concentration={concentration:g}, shape={shape:g}, scale={scale:g})"
+        rows.append((f"group_scale[{factor}]", words, "sds of the group effects over noise_scale"))
+    if eta is not None:
+        words = f"LKJ(concentration={float(eta):g})"
+        rows.append((f"group_corr[{factor}]", words, "correlation of the group effects"))
+    return rows
+
+
+def to_arviz(model: Any, group_effects: bool) -> Any:
+    """See ``BaseHierarchical.to_arviz``; one function for ArviZ before and after 1.0."""
+    import inspect
+
+    import arviz as az
+
+    groups, coords, dims = _exchange(model, group_effects)
+    if "posterior" in inspect.signature(az.from_dict).parameters:
+        return az.from_dict(**groups, coords=coords, dims=dims)
+    return az.from_dict(groups, coords=coords, dims=dims)
+
+
+def _exchange(model, group_effects):
+    source = model.posterior_
+    posterior = {name: source[name] for name in ("intercept", "noise_scale")}
+    coords: dict[str, Any] = {}
+    dims: dict[str, list[str]] = {}
+    if len(model.coef_names_):
+        posterior["coef"] = source["coef"]
+        coords["feature"], dims["coef"] = list(model.coef_names_), ["feature"]
+    for factor, effects in model._effects().items():
+        one, other = f"{factor}_effect", f"{factor}_effect_bis"
+        coords[one] = coords[other] = effects
+        posterior[f"group_scale_{factor}"] = source["group_scale"][factor]
+        dims[f"group_scale_{factor}"] = [one]
+        posterior[f"group_corr_{factor}"] = source["group_corr"][factor]
+        dims[f"group_corr_{factor}"] = [one, other]
+        if group_effects:
+            coords[factor] = list(model.group_levels_[factor])
+            draws = model._posterior.group_draws(np.arange(len(coords[factor])))
+            shape = (*model._posterior.shape, *draws.shape[1:])
+            posterior[f"group_effects_{factor}"] = draws.reshape(shape)
+            dims[f"group_effects_{factor}"] = [factor, one]
+    groups = {"posterior": posterior, "sample_stats": dict(model._sample_stats)}
+    training = model.__dict__.get("_training")
+    if training is not None:
+        groups["observed_data"] = {"y": training.y}
+        groups["log_likelihood"] = {"y": _log_likelihood(model._posterior, training)}
+        coords["row"], dims["y"] = np.arange(len(training.y)), ["row"]
+    return {k: v for k, v in groups.items() if v}, coords, dims
+
+
+def _log_likelihood(posterior, training):
+    """Log density of each training row given each joint draw, (n_chains, n_draws, n_samples)."""
+    n_chains, n_draws = posterior.shape
+    require_memory(3 * 8.0 * n_chains * n_draws * len(training.y), "the log likelihood")
+    every = slice(None)
+    lines = posterior.sample_lines(training.x, training.codes, every, None)
+    sigma = posterior.noise_draws()[:, None]
+    log_density = -0.5 * ((training.y - lines) / sigma) ** 2 - np.log(sigma * np.sqrt(2 * np.pi))
+    return (training.weights * log_density).reshape(n_chains, n_draws, -1)

@@ -1,0 +1,47 @@
+"""Batches of small matrices, the batch on the last axes."""
+
+import numpy as np
+
+__all__ = ["inverse_cholesky"]
+
+UNROLL_UP_TO = 8
+
+
+def inverse_cholesky(m):
+    """``R^-1`` of ``m = R R'``, R lower triangular.
+
+    Unrolled over the rows for small matrices, so that every operation runs over the whole batch.
+
+    Parameters
+    ----------
+    m : array of shape (q, q, ...)
+        Symmetric positive definite. Only the lower triangle is read; not checked.
+
+    Returns
+    -------
+    array of shape (q, q, ...)
+    """
+    if len(m) > UNROLL_UP_TO:
+        root = np.linalg.cholesky(np.moveaxis(m, (0, 1), (-2, -1)))
+        return np.moveaxis(np.linalg.inv(root), (-2, -1), (0, 1))
+    return _invert_lower(_cholesky(m))
+
+
+def _cholesky(m):
+    q = len(m)
+    root = np.zeros_like(m)
+    for j in range(q):
+        root[j, j] = np.sqrt(m[j, j] - (root[j, :j] ** 2).sum(0))
+        for i in range(j + 1, q):
+            root[i, j] = (m[i, j] - (root[i, :j] * root[j, :j]).sum(0)) / root[j, j]
+    return root
+
+
+def _invert_lower(root):
+    q = len(root)
+    inverse = np.zeros_like(root)
+    for i in range(q):
+        inverse[i, i] = 1 / root[i, i]
+        for j in range(i):
+            inverse[i, j] = -inverse[i, i] * (root[i, j:i] * inverse[j:i, j]).sum(0)
+    return inverse

@@ -1,0 +1,233 @@
+"""The No-U-Turn sampler as one compiled program (Hoffman & Gelman 2014).
+
+NumPyro's functional ``hmc`` runs inside a module-level ``jax.jit``: data, prior values and seeds
+are traced, so another fit of the same shapes compiles nothing. Chains run side by side under
+``vmap``. The program advances all chains by a traced number of transitions and hands back their
+draws; a loop on the host calls it in slices of a fraction of a second, so that a caller can watch
+and stop it. How the transitions are sliced does not change them.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.hmc import hmc
+from numpyro.infer.util import ParamInfo, potential_energy
+
+from skhier.kernels.models import hyper_model, joint_model
+from skhier.kernels.types import Hyper, ModelSpec
+
+__all__ = ["NutsSettings", "SamplerDraws", "sample_nuts"]
+
+SLICE_ROWS = 100
+SLICE_SECONDS = 0.2
+START_TRIES = 100
+GROUP_SITES = ("group_z", "group_coef")
+_TRACING = threading.RLock()
+
+
+class NutsSettings(NamedTuple):
+    """Static settings of the sampler: a new value compiles a new program."""
+
+    n_chains: int
+    n_warmup: int
+    target_accept: float
+    max_tree_depth: int
+
+
+class SamplerDraws(NamedTuple):
+    """Draws after warm-up, NumPy arrays of shape (n_chains, n_draws, ...).
+
+    ``hyper`` is a :class:`Hyper`; the rest describes the transitions: ``lp`` (log density of the
+    unconstrained parameters), ``energy``, ``n_steps``, ``accept``, ``diverging`` and, last,
+    ``step_size`` (n_chains,).
+    """
+
+    hyper: Any
+    lp: Any
+    energy: Any
+    n_steps: Any
+    accept: Any
+    diverging: Any
+    step_size: Any
+
+
+def sample_nuts(
+    spec: ModelSpec,
+    settings: NutsSettings,
+    data: tuple,
+    seed: int,
+    n_draws: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> SamplerDraws:
+    """Warm up and sample the joint model.
+
+    Parameters
+    ----------
+    spec, settings
+        Static.
+    data : tuple (stats, units, prior)
+        Arguments of :func:`skhier.kernels.models.joint_model`.
+    seed : int
+    n_draws : int
+        Per chain.
+    progress : callable
+        Called with the number of transitions done after each slice; may raise to stop.
+
+    Raises
+    ------
+    RuntimeError
+        No starting point with a finite density and gradient was found for some chain.
+    """
+    state, found = _start(jax.random.PRNGKey(seed), data, spec, settings)
+    if not np.all(found):
+        raise RuntimeError(
+            f"no valid starting point: the log density or its gradient is not finite at "
+            f"{START_TRIES} random points. Check that the priors' supports allow the data."
+        )
+    total, done, rows, kept = settings.n_warmup + n_draws, 0, 0, []
+    while done < total:
+        began = time.perf_counter()
+        state, drawn = _advance(state, rows, data, spec, settings)
+        drawn = jax.tree.map(np.asarray, drawn)
+        kept.append(jax.tree.map(lambda a: a[max(0, settings.n_warmup - done) : rows], drawn))
+        done += rows
+        progress(done)
+        rows = _next_rows(rows, time.perf_counter() - began, total - done)
+    draws = jax.tree.map(lambda *a: np.moveaxis(np.concatenate(a), 0, 1), *kept)
+    return draws._replace(step_size=np.asarray(state.adapt_state.step_size))
+
+
+def _next_rows(rows: int, seconds: float, left: int) -> int:
+    """Transitions for the next slice; the first slice has none, it only compiles."""
+    wanted = int(rows * SLICE_SECONDS / seconds) if rows else 1
+    return min(max(1, min(wanted, 4 * max(rows, 1))), SLICE_ROWS, left)
+
+
+def _potential(spec, data, position):
+    """Minus the log density at a flat vector of unconstrained parameters."""
+    z, _ = _unflatten(position, _unconstrained_shapes(spec, data))
+    with _TRACING:  # NumPyro's stack of handlers is one list for all threads
+        return potential_energy(partial(joint_model, spec), data, {}, z)
+
+
+def _unconstrained_shapes(spec, data) -> dict[str, tuple[int, ...]]:
+    """Shape of each site's unconstrained value, the group effects last."""
+    with _TRACING:
+        seeded = handlers.seed(partial(joint_model, spec), jax.random.PRNGKey(0))
+        trace = handlers.trace(seeded).get_trace(*data)
+    shapes = {
+        name: jax.eval_shape(biject_to(site["fn"].support).inv, site["value"]).shape
+        for name, site in trace.items()
+        if site["type"] == "sample" and not site["is_observed"]
+    }
+    return dict(sorted(shapes.items(), key=lambda item: item[0] in GROUP_SITES))
+
+
+def _unflatten(position, shapes):
+    """Named parts of a flat vector, and how many of its entries are hyperparameters."""
+    parts, at, n_hyper = {}, 0, 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape))
+        parts[name] = position[at : at + size].reshape(shape)
+        at += size
+        n_hyper += 0 if name in GROUP_SITES else size
+    return parts, n_hyper
+
+
+@partial(jax.jit, static_argnames=("spec", "settings"))
+def _start(key, data, spec, settings):
+    """Sampler states at random points with a finite density, one per chain."""
+    shapes = _unconstrained_shapes(spec, data)
+    size = sum(int(np.prod(shape)) for shape in shapes.values())
+    density = jax.value_and_grad(partial(_potential, spec, data))
+
+    def propose(carry):
+        key, tries, *_ = carry
+        key, key_z = jax.random.split(key)
+        z = jax.random.uniform(key_z, (size,), minval=-2.0, maxval=2.0)
+        pe, grad = density(z)
+        return key, tries + 1, jnp.isfinite(pe) & jnp.all(jnp.isfinite(grad)), (z, pe, grad)
+
+    def start_chain(key):
+        nowhere = (jnp.zeros(size), jnp.zeros(()), jnp.zeros(size))
+        key, _, found, at = jax.lax.while_loop(
+            lambda c: ~c[2] & (c[1] < START_TRIES), propose, (key, 0, False, nowhere)
+        )
+        init, _ = _kernels(spec, data, settings)
+        return init(at, key), found
+
+    return jax.vmap(start_chain)(jax.random.split(key, settings.n_chains))
+
+
+def _kernels(spec, data, settings):
+    """NumPyro's NUTS on the flat vector: ``init(at, key) -> state`` and ``step(state) -> state``."""
+    init_kernel, sample_kernel = hmc(potential_fn_gen=lambda *args: partial(_potential, spec, args))
+
+    def init(at, key):
+        return init_kernel(
+            ParamInfo(*at),
+            num_warmup=settings.n_warmup,
+            target_accept_prob=settings.target_accept,
+            max_tree_depth=settings.max_tree_depth,
+            model_args=data,
+            rng_key=key,
+        )
+
+    def step(state):
+        # the kernel's closure learns its settings from init; the state made here is not used
+        init((state.z, state.potential_energy, state.z_grad), state.rng_key)
+        return sample_kernel(state, data, {})
+
+    return init, step
+
+
+@partial(jax.jit, static_argnames=("spec", "settings"))
+def _advance(state, n_transitions, data, spec, settings):
+    """Advance every chain; the first ``n_transitions`` rows of the draws are filled."""
+    shapes = _unconstrained_shapes(spec, data)
+    _, n_hyper = _unflatten(state.z[0], shapes)
+    _, step_chain = _kernels(spec, data, settings)
+
+    def record(state):
+        facts = (state.energy, state.num_steps, state.accept_prob, state.diverging)
+        return SamplerDraws(state.z[:, :n_hyper], -state.potential_energy, *facts, None)
+
+    def step(i, carry):
+        state, drawn = carry
+        state = jax.vmap(step_chain)(state)
+        return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), drawn, record(state))
+
+    empty = jax.tree.map(lambda v: jnp.zeros((SLICE_ROWS, *v.shape), v.dtype), record(state))
+    state, drawn = jax.lax.fori_loop(0, n_transitions, step, (state, empty))
+    return state, drawn._replace(hyper=_constrained(spec, data, drawn.hyper, shapes))
+
+
+def _constrained(spec, data, positions, shapes) -> Hyper:
+    """Hyperparameters at unconstrained points of shape (rows, n_chains, n_hyper)."""
+    shapes = {name: shape for name, shape in shapes.items() if name not in GROUP_SITES}
+
+    def at(position):
+        z, _ = _unflatten(position, shapes)
+        with _TRACING:
+            return _substituted(partial(hyper_model, spec), z)(*data[1:])
+
+    return jax.vmap(jax.vmap(at))(positions)
+
+
+def _substituted(model, z):
+    """The model's return value at unconstrained ``z``."""
+
+    def value(site):
+        if site["type"] == "sample" and site["name"] in z:
+            return biject_to(site["fn"].support)(z[site["name"]])
+        return None
+
+    return handlers.substitute(model, substitute_fn=value)

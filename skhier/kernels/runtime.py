@@ -1,0 +1,124 @@
+"""Where and how JAX runs: float64, one device, interruptible, never after a fork.
+
+The only file that deals with JAX's settings. They are changed for one thread and for the length of
+a ``with`` block; the user's stay as they were.
+"""
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import jax
+
+__all__ = ["find_device", "forbid_forked_process", "precisely_on", "run_interruptible"]
+
+T = TypeVar("T")
+
+_state = {"started": False, "forked": False}
+
+
+def _after_fork() -> None:
+    _state["forked"] = _state["started"]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def forbid_forked_process() -> None:
+    """Refuse to compute in a process forked after JAX had started, where it would hang."""
+    if _state["forked"]:
+        raise RuntimeError(
+            "fit was called in a process forked after JAX had started in its parent, where JAX "
+            "hangs. Start workers with joblib's 'loky' or multiprocessing's 'spawn'; predict works "
+            "in forked processes."
+        )
+    _state["started"] = True
+
+
+def find_device(device: str | None) -> Any:
+    """The JAX device of ``None`` (the calling thread's default), "cpu", "gpu" or "gpu:1".
+
+    Raises
+    ------
+    RuntimeError
+        No such device is visible.
+    """
+    if device is None:
+        return jax.config.jax_default_device
+    platform, _, index = device.partition(":")
+    try:
+        devices = jax.devices(platform)
+    except Exception as error:  # depends on the platform, JAX_PLATFORMS and the version
+        seen = ", ".join(sorted({d.platform for d in jax.devices()}))
+        advice = (
+            "pip install 'skhier[gpu]' installs JAX's CUDA build; " if platform != "cpu" else ""
+        )
+        raise RuntimeError(
+            f"device={device!r} was asked for, but JAX sees only: {seen}. {advice}"
+            "device=None takes JAX's default."
+        ) from error
+    if index and int(index) >= len(devices):
+        raise RuntimeError(
+            f"device={device!r} was asked for, but JAX sees {len(devices)} {platform} device(s), "
+            f"numbered from 0."
+        )
+    return devices[int(index or 0)]
+
+
+@contextmanager
+def precisely_on(device: Any) -> Iterator[None]:
+    """float64, full-precision products and one random stream, on this device, in this thread."""
+    with (
+        jax.enable_x64(True),
+        jax.default_device(device),
+        jax.default_matmul_precision("highest"),
+        jax.threefry_partitionable(True),
+    ):
+        yield
+
+
+def run_interruptible(work: Callable[[Callable[[], None]], T]) -> T:
+    """Run ``work(check)`` in a thread so that Ctrl-C reaches the caller at once.
+
+    Compiled code cannot be interrupted and holds the thread it runs in. On an interrupt the
+    caller goes on and ``work`` stops at its next call of ``check``.
+
+    Parameters
+    ----------
+    work : callable
+        Gets a function that raises once the caller has been interrupted.
+    """
+    outcome: dict[str, Any] = {}
+    stopped, finished = threading.Event(), threading.Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise _Stopped
+
+    def body() -> None:
+        try:
+            outcome["value"] = work(check)
+        except BaseException as error:  # handed to the caller, whatever it is
+            outcome["error"] = error
+        finally:
+            finished.set()
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(body,), daemon=True, name="skhier-fit").start()
+    try:
+        while not finished.wait(0.1):
+            pass
+    except BaseException:
+        stopped.set()
+        raise
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]
+
+
+class _Stopped(Exception):
+    """The caller was interrupted."""

@@ -1,0 +1,135 @@
+"""Containers that travel between kernels: arrays and hashable shapes, no behaviour.
+
+Everything here lives in *internal coordinates*: the columns of ``x`` are centred at their means
+and divided by powers of two, so is ``y`` (see :class:`Units`). Effects are ordered slopes first,
+intercept last; that order keeps the map between a Cholesky factor at ``x = 0`` and one at the mean
+of ``x`` lower triangular.
+"""
+
+from typing import Any, NamedTuple
+
+__all__ = ["GroupStats", "Hyper", "ModelSpec", "PriorDists", "Units"]
+
+
+class GroupStats(NamedTuple):
+    """Cross-products of design and target, per group and in total.
+
+    ``x`` has ``p`` columns (features, then the constant), ``z`` the ``q`` of them that vary by
+    group (slopes, then the constant); groups are the last axis. Additive over disjoint rows.
+
+    Attributes
+    ----------
+    zz : array of shape (q, q, n_groups)
+    zx : array of shape (q, p, n_groups)
+    zy : array of shape (q, n_groups)
+    xx : array of shape (p, p)
+    xy : array of shape (p,)
+    yy : scalar
+    n : scalar
+        Sum of the sample weights.
+    """
+
+    zz: Any
+    zx: Any
+    zy: Any
+    xx: Any
+    xy: Any
+    yy: Any
+    n: Any
+
+
+class Units(NamedTuple):
+    """The affine map from the user's units to internal coordinates.
+
+    ``x_internal = (x - x_mean) / x_scale`` and ``y_internal = (y - y_mean) / y_scale``. The scales
+    are powers of two, so scaling is exact.
+
+    Attributes
+    ----------
+    x_mean, x_scale : array of shape (n_features,)
+    y_mean, y_scale : scalar
+    effects_at_mean : array of shape (q, q)
+        Takes internal group effects with the intercept at x = 0 to those with the intercept at the
+        mean of x. Lower triangular.
+    """
+
+    x_mean: Any
+    x_scale: Any
+    y_mean: Any
+    y_scale: Any
+    effects_at_mean: Any
+
+
+class PriorDists(NamedTuple):
+    """Prior distributions in the user's units; their parameters are traced, their families static.
+
+    Attributes
+    ----------
+    intercept, noise_scale : numpyro Distribution, scalar
+    coef, group_scale : tuple of numpyro Distribution
+        One per block of columns (effects) that share a family; ``ModelSpec`` says which columns.
+    decov : tuple (concentration, shape, scale) or None
+        rstanarm's prior, which replaces ``group_scale``.
+    eta : scalar
+        Concentration of the LKJ prior.
+    """
+
+    intercept: Any
+    noise_scale: Any
+    coef: tuple[Any, ...]
+    group_scale: tuple[Any, ...]
+    decov: Any
+    eta: Any
+
+
+class Hyper(NamedTuple):
+    """All parameters but the group effects, internal coordinates.
+
+    Attributes
+    ----------
+    coef : array of shape (n_features,)
+    intercept, noise_scale : scalar
+    group_scale : array of shape (q,)
+        Standard deviations of the effects, the intercept's at x = 0 (in internal units of y).
+    corr_chol : array of shape (q, q)
+        Cholesky factor of their correlation matrix.
+    """
+
+    coef: Any
+    intercept: Any
+    noise_scale: Any
+    group_scale: Any
+    corr_chol: Any
+
+
+class ModelSpec(NamedTuple):
+    """What is static about a model: a new value compiles a new program.
+
+    Attributes
+    ----------
+    n_features : int
+    slopes : tuple of int or None
+        Features with a varying slope; None: no grouping factor at all.
+    correlated, noncentered : bool
+    intercept_at_mean : bool
+        The intercept's prior sits at the mean of X (True) or at X = 0.
+    coef_blocks, scale_blocks : tuple of tuple of int
+        Columns (effects) of each distribution in ``PriorDists.coef`` (``group_scale``).
+    """
+
+    n_features: int
+    slopes: tuple[int, ...] | None
+    correlated: bool
+    noncentered: bool
+    intercept_at_mean: bool
+    coef_blocks: tuple[tuple[int, ...], ...]
+    scale_blocks: tuple[tuple[int, ...], ...]
+
+    @property
+    def n_effects(self) -> int:
+        """Effects per group, ``q``: the varying slopes and the varying intercept."""
+        return 0 if self.slopes is None else len(self.slopes) + 1
+
+    @property
+    def has_correlations(self) -> bool:
+        return self.correlated and self.n_effects > 1

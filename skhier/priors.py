@@ -1,0 +1,440 @@
+"""Priors in the user's units, as scikit-learn style objects that a grid search can reach into.
+
+A prior resolves, once the data's scales are known, to NumPyro distributions. NumPyro is imported
+only then. The concentration of the LKJ prior on correlations is the estimator's ``eta``.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+__all__ = ["DataScales", "DecovPrior", "Prior", "PriorChoice", "describe", "prior_from"]
+
+
+class DataScales(NamedTuple):
+    """What autoscaled priors look at; weighted, ``sd`` with the n - 1 divisor.
+
+    ``x_*`` have shape (n_features,); a constant column has ``x_sd`` 1.
+    """
+
+    n: float
+    x_mean: np.ndarray
+    x_sd: np.ndarray
+    y_mean: float
+    y_sd: float
+    y_median: float
+    y_mad: float
+
+
+class PriorChoice(NamedTuple):
+    """A resolved prior: NumPyro distributions in the data's units, and which columns each covers.
+
+    ``coef`` and ``group_scale`` are tuples of ``(positions, distribution)``, with positions in
+    column order; the varying intercept comes last. ``decov`` is ``(concentration, shape, scale)``
+    or None.
+    """
+
+    intercept: Any
+    intercept_at_mean: bool
+    noise_scale: Any
+    coef: tuple[tuple[tuple[int, ...], Any], ...]
+    group_scale: tuple[tuple[tuple[int, ...], Any], ...]
+    decov: tuple[float, float, float] | None
+
+
+class Prior(BaseEstimator):
+    """Priors of a hierarchical regression.
+
+    Each argument is ``None`` (the default below), a number (a scale in standardised units, in
+    place of the default's), a NumPyro distribution in the data's own units (scalar, or one
+    per column), or a dict from column to any of these; columns left out keep the default.
+
+    Parameters
+    ----------
+    intercept : None, number or Distribution
+        Default: ``Normal(mean(y), 2.5 sd(y))`` on the intercept at the mean of X; a number
+        replaces 2.5. A distribution is on the intercept at X = 0.
+    coef : None, number, Distribution or dict
+        Population slopes. Default: ``Normal(0, 2.5 sd(y) / sd(x_j))``; a number replaces 2.5.
+    group_scale : None, number, Distribution or dict
+        Standard deviations of the group effects; the varying intercept is called ``"intercept"``
+        and, in a distribution with one entry per effect, comes first. Default: ``Exponential`` with
+        mean ``sd(y) / sd(x_j)``, for the intercept ``sd(y)``; a number multiplies that mean.
+    noise_scale : None, number or Distribution
+        Residual standard deviation. Default: ``Exponential`` with mean ``sd(y)``; a number
+        multiplies that mean.
+
+    Examples
+    --------
+    >>> from skhier import Prior
+    >>> Prior(group_scale={"intercept": 0.5}).get_params()["group_scale"]
+    {'intercept': 0.5}
+    """
+
+    def __init__(self, intercept=None, coef=None, group_scale=None, noise_scale=None):
+        self.intercept = intercept
+        self.coef = coef
+        self.group_scale = group_scale
+        self.noise_scale = noise_scale
+
+    def __getstate__(self):
+        """Distributions may hold JAX arrays; pickles get NumPy ones."""
+        state = super().__getstate__()
+        return {name: _without_jax(value) for name, value in state.items()}
+
+    def resolve(
+        self, scales: DataScales, names: Sequence[str], slopes: Sequence[int] | None
+    ) -> PriorChoice:
+        """Distributions for this data set.
+
+        Parameters
+        ----------
+        scales : DataScales
+        names : sequence of str
+            Features, in column order.
+        slopes : sequence of int or None
+            Features with a varying slope; None: no grouping factor.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A prior is not of a form above, has the wrong shape or support, or names no column.
+        """
+        intercept, at_mean = self._resolve_intercept(scales)
+        noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
+        coef = _columns("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
+        return PriorChoice(
+            intercept, at_mean, noise, coef, self._resolve_group_scale(scales, names, slopes), None
+        )
+
+    def _resolve_intercept(self, scales):
+        explicit = not (self.intercept is None or isinstance(self.intercept, numbers.Real))
+        return _scalar("intercept", self.intercept, self._intercept, scales), not explicit
+
+    def _resolve_group_scale(self, scales, names, slopes):
+        if slopes is None:
+            return ()
+        effects = ["intercept", *(names[j] for j in slopes)]
+
+        def rule(c, at):
+            return self._group_scale(c, scales, np.array([-1, *slopes])[at])
+
+        blocks = _columns("group_scale", self.group_scale, effects, rule, positive=True)
+        # the user's order has the intercept first, the kernels' has it last
+        return tuple((tuple((i - 1) % len(effects) for i in at), prior) for at, prior in blocks)
+
+    # The rules: distributions whose usual scale is multiplied by c, or the rule's own for None.
+    # `at` are the columns asked for; -1 is the varying intercept.
+
+    def _intercept(self, c, s):
+        return _normal(s.y_mean, (2.5 if c is None else c) * s.y_sd)
+
+    def _coef(self, c, s, at):
+        return _normal(np.zeros(len(at)), (2.5 if c is None else c) * s.y_sd / s.x_sd[at])
+
+    def _group_scale(self, c, s, at):
+        return _exponential((1.0 if c is None else c) * s.y_sd / np.append(s.x_sd, 1.0)[at])
+
+    def _noise_scale(self, c, s):
+        return _exponential((1.0 if c is None else c) * s.y_sd)
+
+
+class DecovPrior(Prior):
+    """rstanarm's prior: decomposition of covariance, ``tau_j = sigma scale t sqrt(q pi_j)``.
+
+    ``t ~ Gamma(shape, 1)`` is the size and ``pi ~ Dirichlet(concentration)`` the effects' shares of
+    the variance; with one effect ``tau = sigma scale t``. The correlations have the estimator's
+    LKJ(``eta``); what rstanarm calls regularization is that ``eta``.
+
+    Parameters
+    ----------
+    intercept, coef, noise_scale
+        As in :class:`Prior`.
+    concentration, shape, scale : float, default=1.0
+
+    References
+    ----------
+    Goodrich, Gabry, Ali and Brilleman, rstanarm, "Prior distributions for rstanarm models", and
+    ``make_theta_L`` in its ``common_functions.stan``.
+    """
+
+    def __init__(
+        self,
+        intercept=None,
+        coef=None,
+        noise_scale=None,
+        concentration=1.0,
+        shape=1.0,
+        scale=1.0,
+    ):
+        self.intercept = intercept
+        self.coef = coef
+        self.noise_scale = noise_scale
+        self.concentration = concentration
+        self.shape = shape
+        self.scale = scale
+
+    group_scale = None
+
+    def resolve(self, scales, names, slopes):
+        """As in :class:`Prior`; ``decov`` takes the place of ``group_scale``."""
+        values = (self.concentration, self.shape, self.scale)
+        for name, value in zip(("concentration", "shape", "scale"), values, strict=True):
+            _check_positive_number(f"DecovPrior's `{name}`", value)
+        choice = super().resolve(scales, names, slopes)
+        decov = tuple(float(v) for v in values) if slopes is not None else None
+        return choice._replace(group_scale=(), decov=decov)
+
+
+class McElreathPrior(Prior):
+    """*Statistical Rethinking* (2nd ed., ch. 4-5, 13-14), for standardised variables.
+
+    Intercept at the mean of X ``Normal(mean(y), 0.2 sd(y))``, slopes ``Normal(0, 0.5 sd(y)/sd(x))``,
+    every standard deviation ``Exponential(1)`` in standardised units.
+    """
+
+    def _intercept(self, c, s):
+        return super()._intercept(0.2 if c is None else c, s)
+
+    def _coef(self, c, s, at):
+        return super()._coef(0.5 if c is None else c, s, at)
+
+
+class BambiPrior(Prior):
+    """Bambi's defaults ("Default priors", and ``bambi/priors/scaler.py``); sd with divisor n.
+
+    Slopes ``Normal(0, 2.5 sd(y)/sd(x))``; intercept at the mean of X
+    ``Normal(mean(y), s)``, ``s^2 = (2.5 sd(y))^2 + sum (2.5 sd(y)/sd(x_j))^2 mean(x_j)^2``; group
+    scales ``HalfNormal`` with the same scales; noise ``HalfStudentT(4, sd(y))``.
+    """
+
+    def _scales(self, s):
+        """Scales of the slopes and, last, of the intercept."""
+        shrink = np.sqrt((s.n - 1) / s.n)
+        slopes = 2.5 * s.y_sd / s.x_sd
+        return np.append(slopes, np.hypot(2.5 * s.y_sd * shrink, np.linalg.norm(slopes * s.x_mean)))
+
+    def _intercept(self, c, s):
+        return _normal(s.y_mean, self._scales(s)[-1]) if c is None else super()._intercept(c, s)
+
+    def _group_scale(self, c, s, at):
+        return _half_normal(self._scales(s)[at]) if c is None else super()._group_scale(c, s, at)
+
+    def _noise_scale(self, c, s):
+        if c is not None:
+            return super()._noise_scale(c, s)
+        return _half_student_t(4.0, s.y_sd * np.sqrt((s.n - 1) / s.n))
+
+
+class BrmsPrior(Prior):
+    """brms's defaults (``?set_prior``): flat slopes, Student-t(3) for the rest.
+
+    Intercept at the mean of X ``StudentT(3, median(y), s)``; every standard deviation
+    ``HalfStudentT(3, s)``; ``s = max(2.5, mad(y))``, median and mad rounded to one decimal.
+    """
+
+    def _mad(self, s):
+        return max(2.5, round(s.y_mad, 1))
+
+    def _intercept(self, c, s):
+        if c is not None:
+            return super()._intercept(c, s)
+        return _student_t(3.0, round(s.y_median, 1), self._mad(s))
+
+    def _coef(self, c, s, at):
+        return _flat(len(at)) if c is None else super()._coef(c, s, at)
+
+    def _group_scale(self, c, s, at):
+        if c is not None:
+            return super()._group_scale(c, s, at)
+        return _half_student_t(3.0, np.full(len(at), self._mad(s)))
+
+    def _noise_scale(self, c, s):
+        return _half_student_t(3.0, self._mad(s)) if c is None else super()._noise_scale(c, s)
+
+
+PRESETS: dict[str, type[Prior]] = {
+    "default": Prior,
+    "mcelreath": McElreathPrior,
+    "bambi": BambiPrior,
+    "brms": BrmsPrior,
+    "rstanarm": DecovPrior,
+}
+
+
+def prior_from(prior: Any) -> Prior:
+    """The prior object behind the estimator's ``prior`` argument.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An unknown preset, or neither None, a name nor a prior.
+    """
+    if prior is None:
+        return Prior()
+    if isinstance(prior, Prior):
+        return prior
+    if isinstance(prior, str):
+        if prior in PRESETS:
+            return PRESETS[prior]()
+        known = ", ".join(repr(name) for name in PRESETS)
+        raise ValueError(f"`prior` must be one of {known}, or a Prior. Got {prior!r} instead.")
+    raise TypeError(
+        f"`prior` must be None, the name of a preset, Prior(...) or DecovPrior(...). "
+        f"Got {prior!r} instead."
+    )
+
+
+def _scalar(name, value, rule, scales, positive=False):
+    return _one(name, value, (), lambda c: rule(c, scales), positive)
+
+
+def _columns(name, value, columns, rule, positive=False):
+    """Blocks of ``(positions, distribution)`` that cover the columns."""
+    positions = tuple(range(len(columns)))
+    if not positions:
+        return ()
+    if not isinstance(value, Mapping):
+        shape = (len(columns),)
+        return (
+            (positions, _one(name, value, shape, lambda c: rule(c, list(positions)), positive)),
+        )
+    for key in value:
+        if key not in columns:
+            known = ", ".join(map(repr, columns[:10]))
+            raise ValueError(f"The prior of `{name}` names {key!r}, which is none of: {known}.")
+    blocks = []
+    for i in positions:
+        if columns[i] in value:
+            at = [i]
+            prior = _one(name, value[columns[i]], (1,), lambda c, at=at: rule(c, at), positive)
+            blocks.append(((i,), prior))
+    rest = [i for i in positions if columns[i] not in value]
+    return (*blocks, (tuple(rest), rule(None, rest))) if rest else tuple(blocks)
+
+
+def _one(name, value, shape, rule, positive):
+    """The rule's distribution for None and numbers; else the user's, checked."""
+    if value is None:
+        return rule(None)
+    if isinstance(value, numbers.Real):
+        _check_positive_number(f"The prior of `{name}`", value)
+        return rule(float(value))
+    _check_distribution(name, value, positive)
+    if value.batch_shape not in ((), shape):
+        wanted = f"have one entry per column {shape} or be scalar" if shape else "be scalar"
+        raise ValueError(
+            f"The prior of `{name}` must {wanted}. Got batch shape {value.batch_shape}."
+        )
+    return _in_float64(value)
+
+
+def _check_positive_number(what, value):
+    if isinstance(value, bool) or not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{what} must be a positive finite number. Got {value!r} instead.")
+
+
+def _check_distribution(name, value, positive):
+    import numpyro.distributions as dist
+
+    if not isinstance(value, dist.Distribution):
+        raise TypeError(
+            f"The prior of `{name}` must be None, a number or a NumPyro distribution. "
+            f"Got {value!r} instead."
+        )
+    support = getattr(value.support, "base_constraint", value.support)
+    if value.event_shape or value.is_discrete:
+        raise ValueError(
+            f"The prior of `{name}` must be a continuous univariate distribution. "
+            f"Got {describe(value)}."
+        )
+    if isinstance(value, dist.Delta):
+        raise ValueError(f"The prior of `{name}` must have a density. Got {describe(value)}.")
+    low = getattr(support, "lower_bound", None)
+    if positive and (low is None or np.any(np.asarray(low) < 0)):
+        raise ValueError(
+            f"The prior of `{name}` must live on positive numbers. Got {describe(value)}; "
+            "HalfNormal, Exponential and Gamma do."
+        )
+
+
+def _in_float64(prior):
+    """The same distribution with float64 NumPy parameters."""
+    import jax
+
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), prior)
+
+
+def _without_jax(value):
+    if isinstance(value, Mapping):
+        return {key: _without_jax(v) for key, v in value.items()}
+    if hasattr(value, "tree_flatten"):
+        import jax
+
+        return jax.tree.map(
+            lambda leaf: np.asarray(leaf) if hasattr(leaf, "dtype") else leaf, value
+        )
+    return value
+
+
+def _normal(loc, scale):
+    import numpyro.distributions as dist
+
+    return _in_float64(dist.Normal(loc, scale))
+
+
+def _exponential(mean):
+    import numpyro.distributions as dist
+
+    return _in_float64(dist.Exponential(1 / np.asarray(mean)))
+
+
+def _half_normal(scale):
+    import numpyro.distributions as dist
+
+    return _in_float64(dist.HalfNormal(scale))
+
+
+def _student_t(df, loc, scale):
+    import numpyro.distributions as dist
+
+    return _in_float64(dist.StudentT(df, loc, scale))
+
+
+def _half_student_t(df, scale):
+    import numpyro.distributions as dist
+
+    return _in_float64(dist.FoldedDistribution(dist.StudentT(df, np.zeros_like(scale), scale)))
+
+
+def _flat(size):
+    import numpyro.distributions as dist
+
+    return dist.ImproperUniform(dist.constraints.real, (size,), ())
+
+
+def describe(prior: Any, entry: int | None = None) -> str:
+    """The distribution, or one entry of a vector of them, e.g. ``Normal(loc=0, scale=10)``."""
+    import numpyro.distributions as dist
+
+    if isinstance(prior, dist.FoldedDistribution):
+        return f"Half{describe(prior.base_dist, entry)}"
+    if isinstance(prior, dist.ImproperUniform):
+        return "flat"
+    if isinstance(prior, dist.ExpandedDistribution | dist.Independent):
+        return describe(prior.base_dist, entry)
+    values = {k: prior.__dict__[k] for k in type(prior).arg_constraints if k in prior.__dict__}
+    if entry is not None:
+        values = {
+            k: np.broadcast_to(v, prior.batch_shape or (entry + 1,))[entry]
+            for k, v in values.items()
+        }
+    shown = ", ".join(
+        f"{k}={np.array2string(np.asarray(v), precision=4)}" for k, v in values.items()
+    )
+    return f"{type(prior).__name__}({shown})"
