@@ -44,7 +44,7 @@ class PriorChoice(NamedTuple):
     noise_scale: Any
     coef: tuple[tuple[tuple[int, ...], Any], ...]
     group_scale: tuple[tuple[tuple[int, ...], Any], ...]
-    decov: tuple[float, float, float] | None
+    decov: tuple[float, ...] | None
 
 
 class Prior(BaseEstimator):
@@ -187,15 +187,16 @@ class DecovPrior(Prior):
         for name, value in zip(("concentration", "shape", "scale"), values, strict=True):
             _check_positive_number(f"DecovPrior's `{name}`", value)
         choice = super().resolve(scales, names, slopes)
-        decov = tuple(float(v) for v in values) if slopes is not None else None
+        decov = tuple(map(float, values)) if slopes is not None else None
         return choice._replace(group_scale=(), decov=decov)
 
 
 class McElreathPrior(Prior):
     """*Statistical Rethinking* (2nd ed., ch. 4-5, 13-14), for standardised variables.
 
-    Intercept at the mean of X ``Normal(mean(y), 0.2 sd(y))``, slopes ``Normal(0, 0.5 sd(y)/sd(x))``,
-    every standard deviation ``Exponential(1)`` in standardised units.
+    Intercept at the mean of X ``Normal(mean(y), 0.2 sd(y))``, slopes
+    ``Normal(0, 0.5 sd(y)/sd(x))``, every standard deviation ``Exponential(1)`` in standardised
+    units.
     """
 
     def _intercept(self, c, s):

@@ -1,4 +1,4 @@
-"""Tables to try a hierarchical regression on: one real, one from a textbook, and any number with known truth."""
+"""Tables to try a hierarchical regression on: real, from a textbook, or with known truth."""
 
 from ._loaders import load_cafes, load_sleepstudy
 from ._simulate import make_hierarchical

@@ -1,7 +1,7 @@
 """Simulated data from the hierarchical model, returned with the coefficients that made them.
 
 The model is ``y_i = intercept + x_i'coef + sum over factors of z_i'b_g(i) + noise_i`` with
-``b_g ~ Normal(0, diag(tau) Omega diag(tau))``: Bates et al. (2015), J. Stat. Softw. 67(1), eqs. 2-3.
+``b_g ~ Normal(0, diag(tau) Omega diag(tau))``: Bates et al. (2015), J. Stat. Softw. 67(1), sec. 2.
 """
 
 from __future__ import annotations

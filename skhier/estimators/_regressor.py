@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -15,41 +14,15 @@ from sklearn.utils.validation import validate_data
 
 from skhier.estimators import _tables
 from skhier.estimators._base import BaseHierarchical
+from skhier.estimators._engines import EngineResult, NutsOptions, constant_posterior, run_nuts
 from skhier.estimators._posterior import Posterior
-from skhier.kernels import stats as kernels_stats
-from skhier.kernels.types import GroupStats, Hyper, ModelSpec, PriorDists, Units
-from skhier.priors import DataScales, PriorChoice, prior_from
+from skhier.estimators._problem import model_spec, problem_warnings, read_training, reduce_rows
+from skhier.priors import prior_from
 from skhier.utils.convergence import convergence_report
-from skhier.utils.design import Design, design_warnings, drop_rows, fit_design
 from skhier.utils.frames import as_table
-from skhier.utils.validation import (
-    check_choice,
-    check_flag,
-    check_number,
-    check_target,
-    check_weights,
-    weighted_median,
-)
+from skhier.utils.validation import check_choice, check_flag, check_number
 
 __all__ = ["HierarchicalSlopesRegressor"]
-
-
-class _Training(NamedTuple):
-    """The rows of fit; kept in memory for ``to_arviz``, never pickled."""
-
-    x: np.ndarray
-    codes: np.ndarray | None
-    y: np.ndarray
-    weights: np.ndarray
-
-
-class _Problem(NamedTuple):
-    """What the sampler and the posterior need to know; no rows."""
-
-    stats: GroupStats
-    units: Units
-    scales: DataScales
-    slopes: tuple[int, ...] | None
 
 
 class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
@@ -73,8 +46,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         Concentration of the LKJ prior: 1 is flat over correlation matrices, larger values are
         more sceptical of strong correlations.
     prior : None, str, Prior or DecovPrior, default=None
-        ``"default"``, ``"mcelreath"``, ``"bambi"``, ``"brms"``, ``"rstanarm"`` or an object; None is
-        ``"default"``, weakly informative priors scaled by the data. See ``prior_summary``.
+        ``"default"``, ``"mcelreath"``, ``"bambi"``, ``"brms"``, ``"rstanarm"`` or an object; None
+        is ``"default"``, weakly informative priors scaled by the data. See ``prior_summary``.
     noncentered : bool, default=True
         Parameterisation of the group effects; the posterior is the same. False suits groups with
         many rows each, True suits the others.
@@ -227,45 +200,49 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         began = time.perf_counter()
         self._check_params()
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        design, training = self._read_training(X, y, sample_weight)
-        problem = _reduce(design, training)
+        table = as_table(X)
+        validate_data(self, table, y, skip_check_array=True)
+        names = getattr(self, "feature_names_in_", None)
+        design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
+        problem = reduce_rows(design, training)
         choice = prior_from(self.prior).resolve(
             problem.scales, design.feature_names, problem.slopes
         )
-        messages = design_warnings(
-            design,
-            problem.units.x_mean / problem.units.x_scale,
-            problem.stats.xx[:-1, :-1],
-            problem.stats.zz[-1, -1],
-        )
-        if problem.scales.y_sd == 0:
-            messages.append(
-                f"y is constant ({problem.scales.y_mean:g}): the posterior is a point, slopes and "
-                "standard deviations are 0."
-            )
-            hyper, self._sample_stats, facts = _constant_posterior(
-                problem, self.n_chains, self.n_draws
-            )
-        else:
-            hyper, self._sample_stats, facts = self._sample(problem, choice, seed)
+        spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
+        result = self._sample(problem, choice, spec, seed)
         self._design, self._training = design, training
-        self._posterior = Posterior(problem.units, problem.stats, hyper, problem.slopes, seed)
-        self._set_attributes()
-        self._prior_table = _tables.prior_table(
-            choice,
-            design.feature_names,
-            design.factor and design.factor.name,
-            design.effects,
-            self.eta if self._spec(problem, choice).has_correlations else None,
+        self._posterior = Posterior(
+            problem.units, problem.stats, result.hyper, problem.slopes, seed
         )
-        report = self._diagnose(facts)
+        self._sample_stats = result.sample_stats
+        self._prior_table = _tables.prior_table(
+            choice, design, float(self.eta) if spec.has_correlations else None
+        )
+        self._set_attributes()
+        data_warnings = problem_warnings(design, problem)
+        self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
-            "warnings": messages + report,
+            "warnings": data_warnings + convergence_warnings,
             "n_rows": len(training.y),
             "n_groups": self._posterior.n_groups,
             "seconds": time.perf_counter() - began,
         }
-        return messages, report
+        return data_warnings, convergence_warnings
+
+    def _sample(self, problem, choice, spec, seed) -> EngineResult:
+        if problem.scales.y_sd == 0:
+            return constant_posterior(problem, int(self.n_chains), int(self.n_draws))
+        options = NutsOptions(
+            n_chains=int(self.n_chains),
+            n_warmup=int(self.n_warmup),
+            n_draws=int(self.n_draws),
+            target_accept=float(self.target_accept),
+            max_tree_depth=int(self.max_tree_depth),
+            eta=float(self.eta),
+            device=self.device,
+            verbose=bool(self.verbose),
+        )
+        return run_nuts(problem, choice, spec, options, seed)
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)
@@ -287,83 +264,16 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
                 f"Got {self.device!r} instead."
             )
 
-    def _read_training(self, X, y, sample_weight):
-        """The design and the rows with a positive weight."""
-        table = as_table(X)
-        validate_data(self, table, y, skip_check_array=True)
-        y = check_target(y, table)
-        names = getattr(self, "feature_names_in_", None)
-        design, rows = fit_design(table, names, self.groups, self.slopes)
-        weights = check_weights(sample_weight, rows.x)
-        kept = weights > 0
-        if kept.sum() < 2:
-            raise ValueError(
-                f"fit needs two rows or more with a weight, got n_samples={kept.sum()}."
-            )
-        design, rows = drop_rows(design, rows, kept)
-        return design, _Training(rows.x, rows.codes, y[kept], weights[kept])
-
-    def _spec(self, problem: _Problem, choice: PriorChoice) -> ModelSpec:
-        return ModelSpec(
-            n_features=len(problem.units.x_mean),
-            slopes=problem.slopes,
-            correlated=bool(self.correlated),
-            noncentered=bool(self.noncentered),
-            intercept_at_mean=choice.intercept_at_mean,
-            coef_blocks=tuple(at for at, _ in choice.coef),
-            scale_blocks=tuple(at for at, _ in choice.group_scale),
-        )
-
-    def _sample(self, problem: _Problem, choice: PriorChoice, seed: int):
-        """Run NUTS in a thread of its own; returns draws, sample stats and the sampler's facts."""
-        from skhier.kernels import nuts, runtime
-
-        runtime.forbid_forked_process()
-        device = runtime.find_device(self.device)
-        settings = nuts.NutsSettings(
-            int(self.n_chains),
-            int(self.n_warmup),
-            float(self.target_accept),
-            int(self.max_tree_depth),
-        )
-        prior = PriorDists(
-            choice.intercept,
-            choice.noise_scale,
-            tuple(prior for _, prior in choice.coef),
-            tuple(prior for _, prior in choice.group_scale),
-            choice.decov,
-            float(self.eta),
-        )
-        data = (kernels_stats.pad_groups(problem.stats), problem.units, prior)
-        spec = self._spec(problem, choice)
-
-        def work(check):
-            with runtime.precisely_on(device), _progress_bar(self, check) as progress:
-                return nuts.sample_nuts(spec, settings, data, seed, int(self.n_draws), progress)
-
-        draws = runtime.run_interruptible(work)
-        depth = np.floor(np.log2(np.maximum(draws.n_steps, 1))).astype(int) + 1
-        sample_stats = {
-            "lp": draws.lp,
-            "energy": draws.energy,
-            "acceptance_rate": draws.accept,
-            "n_steps": draws.n_steps,
-            "tree_depth": depth,
-            "diverging": draws.diverging,
-            "step_size": np.broadcast_to(draws.step_size[:, None], draws.lp.shape),
-        }
-        return draws.hyper, sample_stats, draws
-
     def _set_attributes(self):
         import pandas as pd
 
         design, posterior = self._design, self._posterior
-        draws = posterior.population_draws()
+        draws: dict[str, Any] = posterior.population_draws()
         self.coef_names_ = list(design.feature_names)
         self.intercept_ = float(draws["intercept"].mean())
         self.coef_ = draws["coef"].mean((0, 1))
         self.noise_scale_ = float(draws["noise_scale"].mean())
-        per_factor = {name: {} for name in PER_FACTOR}
+        per_factor: dict[str, Any] = {name: {} for name in PER_FACTOR}
         if design.factor is not None:
             factor, effects = design.factor.name, design.effects
             levels = pd.Index(design.factor.levels.labels, name=factor)
@@ -375,25 +285,25 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             per_factor["group_levels_"][factor] = design.factor.levels.labels
             draws["group_scale"] = {factor: draws["group_scale"]}
             draws["group_corr"] = {factor: draws["group_corr"]}
-        self.posterior_ = {"group_scale": {}, "group_corr": {}} | draws
+        self.posterior_: dict[str, Any] = {"group_scale": {}, "group_corr": {}} | draws
         for name, value in per_factor.items():
             setattr(self, name, value)
 
-    def _diagnose(self, facts) -> list[str]:
-        """Fill ``diagnostics_``; returns advice."""
-        if facts is None:
-            self.diagnostics_ = {"engine": "constant"}
-            return []
+    def _diagnose(self, result: EngineResult) -> tuple[dict[str, Any], list[str]]:
+        """``diagnostics_`` as far as the engine knows them, and advice."""
+        if result.engine == "constant":
+            return {"engine": result.engine}, []
+        stats = result.sample_stats
         report = convergence_report(
-            self._named_draws(group_effects=False) | {"lp": facts.lp},
-            diverging=facts.diverging,
-            energy=facts.energy,
-            n_steps=facts.n_steps,
+            self._named_draws(group_effects=False) | {"lp": stats["lp"]},
+            diverging=stats["diverging"],
+            energy=stats["energy"],
+            n_steps=stats["n_steps"],
             max_tree_depth=int(self.max_tree_depth),
             noncentered=bool(self.noncentered) or self._design.factor is None,
         )
-        self.diagnostics_ = {
-            "engine": "nuts",
+        found = {
+            "engine": result.engine,
             "r_hat": report.max_rhat,
             "r_hat_parameter": report.max_rhat_name,
             "ess_bulk": report.min_ess_bulk,
@@ -403,71 +313,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             "divergences": report.n_divergences,
             "max_tree_depth_reached": report.n_saturated,
             "e_bfmi": report.min_e_bfmi,
-            "evaluations": int(facts.n_steps.sum()),
+            "evaluations": int(stats["n_steps"].sum()),
         }
-        return list(report.warnings)
+        return found, list(report.warnings)
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
 TABLES = ("group_effects_", "group_coef_", "group_coef_std_")
 PER_FACTOR = (*TABLES, "group_scale_", "group_corr_", "group_levels_")
-
-
-def _reduce(design: Design, training: _Training) -> _Problem:
-    """Rows become statistics."""
-    x, codes, y, weights = training
-    slopes = design.factor.slopes if design.factor else None
-    n_groups = len(design.factor.levels.labels) if design.factor else 0
-    of_x, of_y = kernels_stats.moments(x, weights), kernels_stats.moments(y[:, None], weights)
-    units = kernels_stats.internal_units(of_x, of_y, slopes)
-    stats = kernels_stats.group_stats(x, y, weights, codes, n_groups, slopes, units)
-    median = weighted_median(y, weights)
-    scales = DataScales(
-        n=weights.sum(),
-        x_mean=of_x.mean,
-        x_sd=np.where(of_x.sd > 0, of_x.sd, 1.0),
-        y_mean=of_y.mean[0],
-        y_sd=of_y.sd[0],
-        y_median=median,
-        y_mad=1.4826 * weighted_median(np.abs(y - median), weights),
-    )
-    return _Problem(stats, units, scales, slopes)
-
-
-def _constant_posterior(problem: _Problem, n_chains: int, n_draws: int):
-    """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
-    size = np.finfo(float).eps * max(abs(problem.scales.y_mean), 1.0)
-    q = 0 if problem.slopes is None else len(problem.slopes) + 1
-    shape = (n_chains, n_draws)
-    hyper = Hyper(
-        coef=np.zeros((*shape, len(problem.units.x_mean))),
-        intercept=np.zeros(shape),
-        noise_scale=np.full(shape, size),
-        group_scale=np.full((*shape, q), size),
-        corr_chol=np.broadcast_to(np.eye(q), (*shape, q, q)),
-    )
-    return hyper, {}, None
-
-
-class _progress_bar:
-    """A context whose value takes the number of transitions done; checks for interrupts."""
-
-    def __init__(self, model, check):
-        self.check, self.bar = check, None
-        if model.verbose:
-            from tqdm.auto import tqdm
-
-            total = int(model.n_warmup) + int(model.n_draws)
-            self.bar = tqdm(total=total, desc=f"NUTS, {model.n_chains} chains", unit="draw")
-
-    def __enter__(self):
-        return self
-
-    def __call__(self, done: int) -> None:
-        self.check()
-        if self.bar is not None:
-            self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *exc) -> None:
-        if self.bar is not None:
-            self.bar.close()

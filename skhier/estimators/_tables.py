@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from skhier.priors import describe
 from skhier.utils import diagnostics
+from skhier.utils.design import Design
 from skhier.utils.memory import require_memory
 
 __all__ = ["named_draws", "prior_table", "summary", "to_arviz", "variance_components"]
@@ -34,7 +37,7 @@ def named_draws(
     for factor, names in effects.items():
         for j, effect in enumerate(names):
             named[f"group_scale[{factor}, {effect}]"] = posterior["group_scale"][factor][..., j]
-        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+        for i, j in combinations(range(len(names)), 2):
             draws = posterior["group_corr"][factor][..., i, j]
             named[f"group_corr[{factor}, {names[i]}, {names[j]}]"] = draws
     return named
@@ -71,7 +74,7 @@ def variance_components(posterior: Mapping[str, Any], effects: Mapping[str, Sequ
         scale, corr = posterior["group_scale"][factor], posterior["group_corr"][factor]
         for j, effect in enumerate(names):
             rows.append((factor, effect, "", "sd", scale[..., j]))
-        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+        for i, j in combinations(range(len(names)), 2):
             rows.append((factor, names[i], names[j], "corr", corr[..., i, j]))
     rows.append(("residual", "", "", "sd", posterior["noise_scale"]))
     keys = pd.DataFrame([r[:4] for r in rows], columns=["factor", "effect", "with", "parameter"])
@@ -87,53 +90,46 @@ def variance_components(posterior: Mapping[str, Any], effects: Mapping[str, Sequ
     )
 
 
-def prior_table(
-    choice: Any, coef_names: Sequence[str], factor: str | None, effects: Sequence[str], eta: Any
-) -> Any:
+def prior_table(choice: Any, design: Design, eta: float | None) -> Any:
     """The resolved priors in words.
 
     Parameters
     ----------
     choice : skhier.priors.PriorChoice
-    coef_names : sequence of str
-    factor : str or None
-    effects : sequence of str
-        Intercept first.
+    design : Design
     eta : float or None
         None: no correlations.
     """
     import pandas as pd
 
-    from skhier.priors import describe
-
     where = "the mean of X" if choice.intercept_at_mean else "X = 0"
     rows = [("intercept", describe(choice.intercept), f"the intercept at {where}")]
-    described = {j: describe(prior, i) for at, prior in choice.coef for i, j in enumerate(at)}
-    rows += [(f"coef[{n}]", described[j], "slope") for j, n in enumerate(coef_names)]
+    coef = _described(choice.coef)
+    rows += [(f"coef[{n}]", coef[j], "slope") for j, n in enumerate(design.feature_names)]
     rows.append(("noise_scale", describe(choice.noise_scale), "residual sd"))
-    if factor is not None:
-        rows += _group_prior_rows(choice, factor, effects, eta)
+    if design.factor is not None:
+        rows += _group_prior_rows(choice, design.factor.name, design.effects, eta)
     return pd.DataFrame(rows, columns=["parameter", "prior", "on"]).set_index("parameter")
 
 
-def _group_prior_rows(choice, factor, effects, eta):
-    from skhier.priors import describe
+def _described(blocks) -> dict[int, str]:
+    """Words for each column covered by ``(positions, distribution)`` blocks."""
+    return {j: describe(prior, i) for at, prior in blocks for i, j in enumerate(at)}
 
+
+def _group_prior_rows(choice, factor, effects, eta):
     rows = []
     if choice.decov is None:
-        last = len(effects) - 1
-        described = {
-            j: describe(prior, i) for at, prior in choice.group_scale for i, j in enumerate(at)
-        }
+        described = _described(choice.group_scale)
         for i, effect in enumerate(effects):
-            words = described[last if i == 0 else i - 1]
+            words = described[(i - 1) % len(effects)]  # the kernels' order: intercept last
             rows.append((f"group_scale[{factor}, {effect}]", words, "sd of the group effects"))
     else:
         concentration, shape, scale = choice.decov
         words = f"decov(concentration={concentration:g}, shape={shape:g}, scale={scale:g})"
         rows.append((f"group_scale[{factor}]", words, "sds of the group effects over noise_scale"))
     if eta is not None:
-        words = f"LKJ(concentration={float(eta):g})"
+        words = f"LKJ(concentration={eta:g})"
         rows.append((f"group_corr[{factor}]", words, "correlation of the group effects"))
     return rows
 

@@ -2,7 +2,8 @@
 
 With ``Sigma = L L'`` and ``M_g = L' A_g L + sigma^2 I = R_g R_g'``:
 
-    b_g | beta, sigma, Sigma, y ~ Normal(L a_g, sigma^2 L M_g^-1 L'),  a_g = M_g^-1 L'(c_g - B_g beta)
+    b_g | beta, sigma, Sigma, y ~ Normal(L a_g, sigma^2 L M_g^-1 L')
+    a_g = M_g^-1 L'(c_g - B_g beta)
 
 ``A_g, B_g, c_g`` are the group's cross-products ``zz, zx, zy``. Valid for singular L, for groups
 with fewer rows than effects, and for empty ones, where it is the population's ``Normal(0, Sigma)``.

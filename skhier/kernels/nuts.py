@@ -96,13 +96,17 @@ def sample_nuts(
     while done < total:
         began = time.perf_counter()
         state, drawn = _advance(state, rows, data, spec, settings)
-        drawn = jax.tree.map(np.asarray, drawn)
-        kept.append(jax.tree.map(lambda a: a[max(0, settings.n_warmup - done) : rows], drawn))
+        after_warmup = slice(max(0, settings.n_warmup - done), rows)
+        kept.append(_rows_of(drawn, after_warmup))
         done += rows
         progress(done)
         rows = _next_rows(rows, time.perf_counter() - began, total - done)
     draws = jax.tree.map(lambda *a: np.moveaxis(np.concatenate(a), 0, 1), *kept)
     return draws._replace(step_size=np.asarray(state.adapt_state.step_size))
+
+
+def _rows_of(drawn, which):
+    return jax.tree.map(lambda a: np.asarray(a)[which], drawn)
 
 
 def _next_rows(rows: int, seconds: float, left: int) -> int:
@@ -168,7 +172,7 @@ def _start(key, data, spec, settings):
 
 
 def _kernels(spec, data, settings):
-    """NumPyro's NUTS on the flat vector: ``init(at, key) -> state`` and ``step(state) -> state``."""
+    """NumPyro's NUTS on the flat vector: ``init(at, key)`` and ``step(state)`` return states."""
     init_kernel, sample_kernel = hmc(potential_fn_gen=lambda *args: partial(_potential, spec, args))
 
     def init(at, key):

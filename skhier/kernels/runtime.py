@@ -48,7 +48,7 @@ def find_device(device: str | None) -> Any:
         No such device is visible.
     """
     if device is None:
-        return jax.config.jax_default_device
+        return jax.config.jax_default_device  # type: ignore[attr-defined]
     platform, _, index = device.partition(":")
     try:
         devices = jax.devices(platform)

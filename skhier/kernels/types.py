@@ -132,4 +132,5 @@ class ModelSpec(NamedTuple):
 
     @property
     def has_correlations(self) -> bool:
+        """Whether there is a correlation matrix to sample."""
         return self.correlated and self.n_effects > 1

@@ -114,7 +114,7 @@ def drop_rows(design: Design, rows: Rows, kept: np.ndarray) -> tuple[Design, Row
 
 
 def design_warnings(
-    design: Design, x_mean: np.ndarray, gram: np.ndarray, group_rows: np.ndarray
+    design: Design, x_mean: np.ndarray, gram: np.ndarray, group_rows: np.ndarray | None
 ) -> list[str]:
     """What the data cannot tell: constant and redundant columns, groups that hold no information.
 
@@ -125,8 +125,8 @@ def design_warnings(
         In internal units.
     gram : array of shape (n_features, n_features)
         Cross-products of the centred features, internal units.
-    group_rows : array of shape (n_groups,)
-        Rows per group; not read without a factor.
+    group_rows : array of shape (n_groups,) or None
+        Rows per group; None without a factor.
     """
     names = np.array(design.feature_names, dtype=object)
     found = []
