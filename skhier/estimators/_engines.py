@@ -99,7 +99,7 @@ def _sample_stats(draws: Any) -> dict[str, np.ndarray]:
 
 def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineResult:
     """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
-    size = np.finfo(float).eps * max(abs(problem.scales.y_mean), 1.0)
+    size = problem.scales.y_sd
     q = 0 if problem.slopes is None else len(problem.slopes) + 1
     shape = (n_chains, n_draws)
     hyper = Hyper(

@@ -11,9 +11,16 @@ from skhier.kernels.stats import group_stats, internal_units, moments
 from skhier.kernels.types import GroupStats, ModelSpec, Units
 from skhier.priors import DataScales, PriorChoice
 from skhier.utils.design import Design, design_warnings, drop_rows, fit_design
-from skhier.utils.validation import check_target, check_weights, weighted_median
+from skhier.utils.validation import (
+    check_scales,
+    check_target,
+    check_weights,
+    weighted_median,
+)
 
 __all__ = ["Problem", "Training", "model_spec", "problem_warnings", "read_training", "reduce_rows"]
+
+POINT = np.finfo(float).eps  # an sd that stands for 0
 
 
 class Training(NamedTuple):
@@ -32,6 +39,10 @@ class Problem(NamedTuple):
     units: Units
     scales: DataScales
     slopes: tuple[int, ...] | None
+
+    @property
+    def y_is_constant(self) -> bool:
+        return self.stats.yy == 0
 
 
 def read_training(
@@ -65,6 +76,7 @@ def reduce_rows(design: Design, training: Training) -> Problem:
     slopes = design.factor.slopes if design.factor else None
     n_groups = len(design.factor.levels.labels) if design.factor else 0
     of_x, of_y = moments(x, weights), moments(y[:, None], weights)
+    check_scales(design.feature_names, of_x.sd, of_y.sd[0])
     units = internal_units(of_x, of_y, slopes)
     stats = group_stats(x, y, weights, codes, n_groups, slopes, units)
     median = weighted_median(y, weights)
@@ -73,7 +85,7 @@ def reduce_rows(design: Design, training: Training) -> Problem:
         x_mean=of_x.mean,
         x_sd=np.where(of_x.sd > 0, of_x.sd, 1.0),
         y_mean=of_y.mean[0],
-        y_sd=of_y.sd[0],
+        y_sd=of_y.sd[0] or POINT * max(abs(of_y.mean[0]), 1.0),
         y_median=median,
         y_mad=1.4826 * weighted_median(np.abs(y - median), weights),
     )
@@ -86,7 +98,7 @@ def problem_warnings(design: Design, problem: Problem) -> list[str]:
     x_mean = units.x_mean / units.x_scale
     group_rows = stats.zz[-1, -1] if design.factor else None
     found = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows)
-    if scales.y_sd == 0:
+    if problem.y_is_constant:
         found.append(
             f"y is constant ({scales.y_mean:g}): the posterior is a point; slopes and standard "
             "deviations are 0."

@@ -230,7 +230,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         return data_warnings, convergence_warnings
 
     def _sample(self, problem, choice, spec, seed) -> EngineResult:
-        if problem.scales.y_sd == 0:
+        if problem.y_is_constant:
             return constant_posterior(problem, int(self.n_chains), int(self.n_draws))
         options = NutsOptions(
             n_chains=int(self.n_chains),

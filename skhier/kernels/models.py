@@ -9,21 +9,23 @@ The likelihood needs the rows only through their cross-products (Bates et al. 20
 its cost does not depend on the number of rows and neither does the compiled program.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import constraints
 
 from skhier.kernels.types import GroupStats, Hyper, ModelSpec, PriorDists, Units
 
-__all__ = ["hyper_model", "joint_model", "log_likelihood", "squared_error"]
+__all__ = ["joint_model", "log_likelihood", "parameters", "squared_error"]
 
 ROUNDING = 1e-15
 
 
 def joint_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
-    """Hyperparameters, group effects and the likelihood of the rows.
+    """Every parameter and the likelihood of the rows.
 
     Parameters
     ----------
@@ -34,31 +36,56 @@ def joint_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDi
     units : Units
     prior : PriorDists
         In the user's units.
-
-    Notes
-    -----
-    Non-centered: ``b_g = L z_g`` with the site ``group_z ~ Normal(0, I)``. Centered: the site is
-    the group's coefficients ``beta + b_g ~ Normal(beta, L L')`` themselves.
     """
-    hyper = hyper_model(spec, units, prior)
+    hyper, b = parameters(spec, stats, units, prior)
     beta = jnp.append(hyper.coef, hyper.intercept)
-    b = None
-    if spec.slopes is not None:
-        chol = units.effects_at_mean @ (hyper.group_scale[:, None] * hyper.corr_chol)
-        b = _sample_group_effects(spec, stats, chol, beta)
     numpyro.factor("log_likelihood", log_likelihood(stats, beta, b, hyper.noise_scale))
 
 
-def hyper_model(spec: ModelSpec, units: Units, prior: PriorDists) -> Hyper:
-    """Everything but the group effects; on its own, the prior of those parameters."""
+def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
+    """The prior: a program that samples every parameter.
+
+    Returns
+    -------
+    hyper : Hyper
+    b : array of shape (q, n_groups) or None
+        Group effects (deviations), the intercept's at the mean of x.
+
+    Notes
+    -----
+    Centered: the sites are the groups' coefficients ``beta + b_g ~ Normal(beta, L L')``.
+    Non-centered: ``b_g = L z_g``, ``z_g ~ Normal(0, I)``. The data know the average coefficients
+    ``beta + mean_g b_g`` well and how they split hardly at all; so the non-centered sites are
+    those averages and, in place of ``z``, its reflection that has the average as one coordinate.
+    """
     sigma = numpyro.sample("noise_scale", _Affine(prior.noise_scale, 1 / units.y_scale))
-    scale = units.x_scale / units.y_scale
-    coef = _sample_blocks("coef", prior.coef, spec.coef_blocks, scale)
-    intercept = _sample_intercept(spec, units, prior, coef)
     if spec.slopes is None:
-        return Hyper(coef, intercept, sigma, jnp.zeros(0), jnp.zeros((0, 0)))
+        return Hyper(
+            *_sample_beta(spec, units, prior), sigma, jnp.zeros(0), jnp.zeros((0, 0))
+        ), None
     tau = _sample_group_scale(spec, prior, units, sigma)
-    return Hyper(coef, intercept, sigma, tau, _sample_corr_chol(spec, prior))
+    corr_chol = _sample_corr_chol(spec, prior)
+    chol = units.effects_at_mean @ (tau[:, None] * corr_chol)
+    if spec.noncentered:
+        z = numpyro.sample("group_z", dist.Normal().expand(stats.zy.shape).to_event(2))
+        present = (stats.zz[-1, -1] > 0).astype(float)
+        b = (chol[:, :, None] * _reflect(z, present)[None]).sum(1)
+        coef, intercept = _sample_beta(spec, units, prior, (b * present).sum(1) / present.sum())
+    else:
+        coef, intercept = _sample_beta(spec, units, prior)
+        beta_z = jnp.append(coef[np.array(spec.slopes, int)], intercept)
+        total = numpyro.sample("group_coef", _SameNormals(beta_z, chol, stats.zy.shape[1]))
+        b = total - beta_z[:, None]
+    return Hyper(coef, intercept, sigma, tau, corr_chol), b
+
+
+def _reflect(z, present):
+    """Householder reflection that takes the first group to the average of those present."""
+    v = -present / jnp.sqrt(present.sum())
+    v = v.at[0].add(1.0)
+    size = (v**2).sum()
+    factor = jnp.where(size > 0, 2 / jnp.where(size > 0, size, 1.0), 0.0)
+    return z - factor * (z @ v)[:, None] * v
 
 
 class _Affine(dist.Distribution):
@@ -92,21 +119,54 @@ class _Affine(dist.Distribution):
         return self.base.log_prob((value - self.loc) / self.scale) - jnp.log(self.scale)
 
 
-def _sample_blocks(name, dists, blocks, scale):
-    """One vector out of blocks of entries that share a family of priors."""
+class _SameNormals(dist.Distribution):
+    """One multivariate normal for each of n groups, the groups on the last axis, (q, n).
+
+    One triangular solve serves all groups; NumPyro's would repeat the factor for each.
+    """
+
+    support = constraints.independent(constraints.real, 2)
+
+    def __init__(self, loc, scale_tril, n):
+        self.loc, self.scale_tril = loc, scale_tril
+        super().__init__((), (len(loc), n), validate_args=False)
+
+    def sample(self, key, sample_shape=()):
+        noise = jax.random.normal(key, sample_shape + self.event_shape)
+        return self.loc[:, None] + self.scale_tril @ noise
+
+    def log_prob(self, value):
+        q, n = self.event_shape
+        white = solve_triangular(self.scale_tril, value - self.loc[:, None], lower=True)
+        log_det = jnp.log(jnp.diagonal(self.scale_tril)).sum()
+        return -0.5 * (white**2).sum() - n * (log_det + 0.5 * q * jnp.log(2 * jnp.pi))
+
+
+def _sample_blocks(name, dists, blocks, scale, loc=0.0):
+    """One vector ``loc + scale * v`` out of blocks of entries that share a family of priors."""
     parts = [jnp.zeros(0)]
+    loc = jnp.broadcast_to(loc, scale.shape)
     for i, (prior, block) in enumerate(zip(dists, blocks, strict=True)):
-        scaled = _Affine(prior.expand((len(block),)), scale[np.array(block)])
-        parts.append(numpyro.sample(f"{name}_{i}", scaled.to_event(1)))
+        at = np.array(block)
+        moved = _Affine(prior.expand((len(block),)), scale[at], loc[at])
+        parts.append(numpyro.sample(f"{name}_{i}", moved.to_event(1)))
     order = np.argsort([j for block in blocks for j in block]).astype(int)
     return jnp.concatenate(parts)[order]
 
 
-def _sample_intercept(spec, units, prior, coef):
+def _sample_beta(spec, units, prior, average_effects=None):
+    """Population slopes and intercept; the sites are these plus the groups' average effects."""
+    moved, moved_intercept = jnp.zeros(spec.n_features), 0.0
+    if average_effects is not None:
+        moved = moved.at[np.array(spec.slopes, int)].set(average_effects[:-1])
+        moved_intercept = average_effects[-1]
+    scale = units.x_scale / units.y_scale
+    coef = _sample_blocks("coef", prior.coef, spec.coef_blocks, scale, moved) - moved
     # the intercept at x = 0 is the one at the mean less mean'beta
-    shift = 0.0 if spec.intercept_at_mean else (units.x_mean / units.x_scale) @ coef
-    loc = shift - units.y_mean / units.y_scale
-    return numpyro.sample("intercept", _Affine(prior.intercept, 1 / units.y_scale, loc))
+    loc = 0.0 if spec.intercept_at_mean else (units.x_mean / units.x_scale) @ coef
+    loc = loc - units.y_mean / units.y_scale + moved_intercept
+    site = numpyro.sample("intercept", _Affine(prior.intercept, 1 / units.y_scale, loc))
+    return coef, site - moved_intercept
 
 
 def _sample_group_scale(spec, prior, units, sigma):
@@ -128,17 +188,6 @@ def _sample_corr_chol(spec, prior):
     if not spec.has_correlations:
         return jnp.eye(spec.n_effects)
     return numpyro.sample("group_corr_chol", dist.LKJCholesky(spec.n_effects, prior.eta))
-
-
-def _sample_group_effects(spec, stats, chol, beta):
-    """Deviations ``b`` (q, n_groups) from the population coefficients."""
-    q, n_groups = stats.zy.shape
-    if spec.noncentered:
-        z = numpyro.sample("group_z", dist.Normal().expand((q, n_groups)).to_event(2))
-        return (chol[:, :, None] * z[None]).sum(1)
-    beta_z = beta[np.array((*spec.slopes, spec.n_features))]
-    total = dist.MultivariateNormal(beta_z, scale_tril=chol).expand((n_groups,)).to_event(1)
-    return numpyro.sample("group_coef", total).T - beta_z[:, None]
 
 
 def log_likelihood(stats: GroupStats, beta, b, sigma):

@@ -21,7 +21,7 @@ from numpyro.distributions import biject_to
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo, potential_energy
 
-from skhier.kernels.models import hyper_model, joint_model
+from skhier.kernels.models import joint_model, parameters
 from skhier.kernels.types import Hyper, ModelSpec
 
 __all__ = ["NutsSettings", "SamplerDraws", "sample_nuts"]
@@ -29,7 +29,6 @@ __all__ = ["NutsSettings", "SamplerDraws", "sample_nuts"]
 SLICE_ROWS = 100
 SLICE_SECONDS = 0.2
 START_TRIES = 100
-GROUP_SITES = ("group_z", "group_coef")
 _TRACING = threading.RLock()
 
 
@@ -117,33 +116,45 @@ def _next_rows(rows: int, seconds: float, left: int) -> int:
 
 def _potential(spec, data, position):
     """Minus the log density at a flat vector of unconstrained parameters."""
-    z, _ = _unflatten(position, _unconstrained_shapes(spec, data))
+    z = _unflatten(position, _unconstrained_shapes(spec, data))
     with _TRACING:  # NumPyro's stack of handlers is one list for all threads
         return potential_energy(partial(joint_model, spec), data, {}, z)
 
 
 def _unconstrained_shapes(spec, data) -> dict[str, tuple[int, ...]]:
-    """Shape of each site's unconstrained value, the group effects last."""
+    """Shape of each site's unconstrained value."""
+    shapes = {}
+
+    def at_zero(site):
+        if site["type"] == "sample" and not site["is_observed"]:
+            transform = biject_to(site["fn"].support)
+            shapes[site["name"]] = transform.inverse_shape(site["fn"].shape())
+            return transform(jnp.zeros(shapes[site["name"]]))
+        return None
+
     with _TRACING:
-        seeded = handlers.seed(partial(joint_model, spec), jax.random.PRNGKey(0))
-        trace = handlers.trace(seeded).get_trace(*data)
-    shapes = {
-        name: jax.eval_shape(biject_to(site["fn"].support).inv, site["value"]).shape
-        for name, site in trace.items()
-        if site["type"] == "sample" and not site["is_observed"]
-    }
-    return dict(sorted(shapes.items(), key=lambda item: item[0] in GROUP_SITES))
+        handlers.substitute(partial(parameters, spec), substitute_fn=at_zero)(*data)
+    return shapes
 
 
 def _unflatten(position, shapes):
-    """Named parts of a flat vector, and how many of its entries are hyperparameters."""
-    parts, at, n_hyper = {}, 0, 0
-    for name, shape in shapes.items():
-        size = int(np.prod(shape))
-        parts[name] = position[at : at + size].reshape(shape)
-        at += size
-        n_hyper += 0 if name in GROUP_SITES else size
-    return parts, n_hyper
+    """Named parts of a flat vector."""
+    sizes = [int(np.prod(shape)) for shape in shapes.values()]
+    parts = jnp.split(position, np.cumsum(sizes)[:-1])
+    return {k: part.reshape(shape) for (k, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def _hyper(spec, data, position) -> Hyper:
+    """Hyperparameters at a flat vector of unconstrained parameters."""
+    z = _unflatten(position, _unconstrained_shapes(spec, data))
+
+    def value(site):
+        if site["type"] == "sample" and site["name"] in z:
+            return biject_to(site["fn"].support)(z[site["name"]])
+        return None
+
+    with _TRACING:
+        return handlers.substitute(partial(parameters, spec), substitute_fn=value)(*data)[0]
 
 
 @partial(jax.jit, static_argnames=("spec", "settings"))
@@ -196,42 +207,18 @@ def _kernels(spec, data, settings):
 @partial(jax.jit, static_argnames=("spec", "settings"))
 def _advance(state, n_transitions, data, spec, settings):
     """Advance every chain; the first ``n_transitions`` rows of the draws are filled."""
-    shapes = _unconstrained_shapes(spec, data)
-    _, n_hyper = _unflatten(state.z[0], shapes)
     _, step_chain = _kernels(spec, data, settings)
 
     def record(state):
+        hyper = jax.vmap(partial(_hyper, spec, data))(state.z)
         facts = (state.energy, state.num_steps, state.accept_prob, state.diverging)
-        return SamplerDraws(state.z[:, :n_hyper], -state.potential_energy, *facts, None)
+        return SamplerDraws(hyper, -state.potential_energy, *facts, None)
 
     def step(i, carry):
         state, drawn = carry
         state = jax.vmap(step_chain)(state)
         return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), drawn, record(state))
 
-    empty = jax.tree.map(lambda v: jnp.zeros((SLICE_ROWS, *v.shape), v.dtype), record(state))
-    state, drawn = jax.lax.fori_loop(0, n_transitions, step, (state, empty))
-    return state, drawn._replace(hyper=_constrained(spec, data, drawn.hyper, shapes))
-
-
-def _constrained(spec, data, positions, shapes) -> Hyper:
-    """Hyperparameters at unconstrained points of shape (rows, n_chains, n_hyper)."""
-    shapes = {name: shape for name, shape in shapes.items() if name not in GROUP_SITES}
-
-    def at(position):
-        z, _ = _unflatten(position, shapes)
-        with _TRACING:
-            return _substituted(partial(hyper_model, spec), z)(*data[1:])
-
-    return jax.vmap(jax.vmap(at))(positions)
-
-
-def _substituted(model, z):
-    """The model's return value at unconstrained ``z``."""
-
-    def value(site):
-        if site["type"] == "sample" and site["name"] in z:
-            return biject_to(site["fn"].support)(z[site["name"]])
-        return None
-
-    return handlers.substitute(model, substitute_fn=value)
+    row = jax.eval_shape(record, state)
+    empty = jax.tree.map(lambda v: jnp.zeros((SLICE_ROWS, *v.shape), v.dtype), row)
+    return jax.lax.fori_loop(0, n_transitions, step, (state, empty))

@@ -34,6 +34,9 @@ def moments(values, weights) -> Moments:
     n = weights.sum()
     mean, sd = np.empty(values.shape[1]), np.empty(values.shape[1])
     for j, column in enumerate(values.T):
+        if column.min() == column.max():  # the mean of 0.1s is rounded to another number
+            mean[j], sd[j] = column[0], 0.0
+            continue
         size = _power_of_two(np.abs(column).max(initial=0.0))
         mean[j] = _total(column / size, weights) / n * size
         rest = column - mean[j]

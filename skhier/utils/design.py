@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from skhier.utils.frames import label_column, numeric_block
 from skhier.utils.groups import (
@@ -19,6 +20,8 @@ from skhier.utils.groups import (
 from skhier.utils.validation import TOO_LARGE
 
 __all__ = ["Design", "Factor", "Rows", "design_warnings", "drop_rows", "fit_design", "read_rows"]
+
+SAME_COLUMN = 1e-10  # share of a column's variance that others leave unexplained
 
 
 class Factor(NamedTuple):
@@ -53,7 +56,7 @@ class Rows(NamedTuple):
 
     x: np.ndarray
     codes: np.ndarray | None
-    unseen: Sequence[Any] = ()
+    unseen: Any = ()
 
 
 def fit_design(
@@ -95,9 +98,12 @@ def read_rows(table: Any, design: Design) -> Rows:
 
 def _features(table, positions, names):
     x = numeric_block(table, positions, names)
-    largest = np.abs(x).max(initial=0.0)
-    if largest > TOO_LARGE:
-        raise ValueError(f"X is too large for float64 arithmetic: {largest:.3g}. Rescale it.")
+    largest = np.abs(x).max(0, initial=0.0)
+    for name, size in zip(names, largest, strict=True):
+        if size > TOO_LARGE:
+            raise ValueError(
+                f"Column {name!r} of X is too large for float64 arithmetic: {size:.3g}. Rescale it."
+            )
     return x
 
 
@@ -105,7 +111,7 @@ def drop_rows(design: Design, rows: Rows, kept: np.ndarray) -> tuple[Design, Row
     """The design and the rows as if only some rows had been there."""
     if kept.all():
         return design, rows
-    if design.factor is None:
+    if design.factor is None or rows.codes is None:
         return design, Rows(rows.x[kept], None)
     factor = design.factor
     present, codes = np.unique(rows.codes[kept], return_inverse=True)
@@ -136,42 +142,52 @@ def design_warnings(
             "Constant columns carry no information on their slope, which keeps its prior: "
             f"{_listed(names[constant])}."
         )
-    rank, redundant = _rank(gram[~constant][:, ~constant], x_mean[~constant])
-    if len(redundant):
-        found.append(
-            f"X has rank {rank} of {(~constant).sum()}: only the priors tell apart the slopes of "
-            f"these columns and of others that determine them: "
-            f"{_listed(names[~constant][redundant])}."
-        )
-    if design.factor is not None and len(group_rows) == 1:
+    found += _rank_warning(names[~constant], gram[~constant][:, ~constant], x_mean[~constant])
+    if group_rows is not None and len(group_rows) == 1:
         found.append("1 group: between-group sd is set by its prior.")
-    elif design.factor is not None and group_rows.max() <= 1:
+    elif group_rows is not None and group_rows.max() <= 1:
         found.append("Every group has one row: only the priors tell group effects from noise.")
     return found
 
 
-def _rank(gram, mean):
-    """Rank of the columns and the redundant ones, from centred cross-products.
-
-    Pivoted Cholesky of the correlation matrix; a mean outside the row space adds one.
-    """
-    from scipy.linalg.lapack import dpstrf
-
+def _rank_warning(names: np.ndarray, gram: np.ndarray, mean: np.ndarray) -> list[str]:
+    """Columns that are linear combinations of earlier ones and, perhaps, of the constant."""
     size = np.sqrt(np.diag(gram))
     corr = gram / np.outer(size, size)
-    if not len(corr):
-        return 0, np.array([], int)
-    root, pivots, rank, _ = dpstrf(corr, tol=1e-10 * len(corr))
-    if rank == len(corr):
-        return rank, np.array([], int)
-    pivots = pivots - 1
-    kept, redundant = pivots[:rank], pivots[rank:]
+    kept, redundant = _split_columns(corr)
+    if not len(redundant):
+        return []
     # redundant columns = kept columns @ weights, in units of their norms; so must be their means
-    weights = np.linalg.lstsq(corr[kept][:, kept], corr[kept][:, redundant], rcond=None)[0]
+    weights = np.linalg.solve(corr[kept][:, kept], corr[kept][:, redundant])
     scaled = mean / size
     off = scaled[redundant] - scaled[kept] @ weights
-    outside = np.abs(off).max() > 1e-6 * np.abs(scaled).max()
-    return rank + int(outside), np.sort(redundant)
+    needs_constant = np.abs(off).max() > 1e-6 * np.abs(scaled).max()
+    rank, p = len(kept) + int(needs_constant), len(corr)
+    what = f"X has rank {rank} of {p}"
+    if rank == p:  # one-hot columns that add up to 1, for example
+        what = f"X and the intercept have rank {p} of {p + 1}"
+    return [
+        f"{what}: only the priors tell apart the slopes of these columns and of others that "
+        f"determine them: {_listed(names[redundant])}."
+    ]
+
+
+def _split_columns(corr: np.ndarray) -> tuple[list[int], list[int]]:
+    """Columns that are no linear combination of those before them, and the others.
+
+    Cholesky decomposition of a correlation matrix that leaves out rows with no residual.
+    """
+    p = len(corr)
+    root = np.zeros((p, p))
+    kept: list[int] = []
+    for j in range(p):
+        k = len(kept)
+        row = solve_triangular(root[:k, :k], corr[kept, j], lower=True) if k else np.zeros(0)
+        rest = corr[j, j] - row @ row
+        if rest > SAME_COLUMN * p:
+            root[k, :k], root[k, k] = row, np.sqrt(rest)
+            kept.append(j)
+    return kept, [j for j in range(p) if j not in kept]
 
 
 def _listed(names) -> str:

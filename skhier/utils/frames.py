@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+from collections import Counter
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 from narwhals.dependencies import is_into_dataframe
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-__all__ = ["as_table", "column_dtype_is_temporal", "label_column", "numeric_block"]
+__all__ = ["as_float64", "as_table", "label_column", "numbers_or_error", "numeric_block"]
 
 
 def as_table(X: Any) -> Any:
@@ -20,17 +23,158 @@ def as_table(X: Any) -> Any:
     Raises
     ------
     ValueError, TypeError
-        scikit-learn's messages: not 2-D, empty, sparse, complex, NaN, infinite.
+        scikit-learn's messages: not 2-D, empty, sparse, complex, NaN, infinite; and: lazy, masked,
+        dates, column names that occur twice.
     """
     if is_into_dataframe(X):
+        _check_frame(X)
         return X
+    if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
+        raise TypeError(f"X is a lazy {type(X).__name__}; collect it into a data frame first.")
     _forbid_masked(X, "X")
     if isinstance(X, list | tuple):
         X = np.asarray(X, dtype=object)
     kind = getattr(getattr(X, "dtype", None), "kind", "O")
-    if kind in "mM":
-        raise TypeError(f"X has dtype {X.dtype}: a datetime is not a number. Convert it first.")
+    if kind in "mMV":
+        raise TypeError(f"X has dtype {X.dtype}, such as a datetime; convert it to numbers first.")
     return check_array(X, dtype=None, ensure_all_finite=kind not in "OSU", input_name="X")
+
+
+def _check_frame(X: Any) -> None:
+    for size, what in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
+        if size == 0:
+            raise ValueError(
+                f"Found X with 0 {what} (shape={X.shape}) while a minimum of 1 is required."
+            )
+    names = X.columns if hasattr(X, "iloc") else nw.from_native(X, eager_only=True).columns
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        shown = ", ".join(map(repr, twice[:5]))
+        raise ValueError(f"X has more than one column named {shown}. Rename or drop them.")
+
+
+def numeric_block(table: Any, positions: list[int], names: list[str]) -> np.ndarray:
+    """Columns as finite float64, shape (n_samples, len(positions)), in Fortran order.
+
+    Parameters
+    ----------
+    table : DataFrame or 2-D array
+        As :func:`as_table` returns it.
+    positions : list of int
+    names : list of str
+        What to call the columns in errors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        scikit-learn's messages; a column that holds no numbers is named.
+    """
+    if not is_into_dataframe(table) and table.dtype.kind in "biuf":
+        return as_float64(table[:, positions], "X")
+    block = np.empty((table.shape[0], len(positions)), order="F")
+    for j, (position, name) in enumerate(zip(positions, names, strict=True)):
+        what = f"Column {name!r} of X"
+        column = numbers_or_error(_column(table, position), what, strict=False)
+        try:
+            block[:, j] = as_float64(column, "X")
+        except (TypeError, ValueError) as error:
+            if "Input X" in str(error) or "Complex" in str(error):
+                raise
+            raise type(error)(f"{what}: {error}") from None
+    return block
+
+
+def _column(table: Any, position: int) -> Any:
+    if hasattr(table, "iloc"):
+        return table.iloc[:, position]
+    if is_into_dataframe(table):
+        return nw.from_native(table, eager_only=True)[:, position].to_numpy()
+    return table[:, position]
+
+
+def as_float64(values: Any, name: str) -> np.ndarray:
+    """As finite float64, of any number of dimensions, in Fortran order.
+
+    Raises
+    ------
+    ValueError, TypeError
+        scikit-learn's messages; what float64 cannot hold counts as infinite.
+    """
+    with np.errstate(over="ignore"):
+        try:
+            return check_array(
+                values,
+                dtype=np.float64,
+                ensure_2d=False,
+                ensure_min_features=0,
+                input_name=name,
+                order="F",
+            )
+        except OverflowError:
+            raise ValueError(
+                f"Input {name} contains infinity or a value too large for dtype('float64')."
+            ) from None
+
+
+def numbers_or_error(values: Any, what: str, strict: bool = True) -> Any:
+    """An array that scikit-learn can convert to float64, missing cells as NaN.
+
+    Parameters
+    ----------
+    values : array-like
+        Of any container; its shape is not checked.
+    what : str
+        What to call it in errors.
+    strict : bool
+        Forbid what scikit-learn would convert: categories and strings of digits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Masked, dates or times, and if ``strict`` categories or strings.
+    """
+    _forbid_masked(values, what)
+    if issparse(values):
+        return values  # scikit-learn's own message says what to do
+    if strict and hasattr(getattr(values, "dtype", None), "categories"):
+        raise ValueError(f"{what} is categorical; a regression needs numbers. Convert it first.")
+    cells = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
+    if cells.dtype.kind in "mM":
+        raise TypeError(_not_a_number(what, f"datetime values (dtype {cells.dtype})"))
+    if cells.dtype.kind == "V":
+        raise TypeError(_not_a_number(what, f"records (dtype {cells.dtype})"))
+    if cells.dtype.kind in "OSU":
+        return _checked_cells(cells, what, strict)
+    return cells
+
+
+def _checked_cells(cells: np.ndarray, what: str, strict: bool) -> np.ndarray:
+    import pandas as pd
+
+    temporal = (*_TEMPORAL, pd.Period)
+    examples = {type(cell): cell for cell in cells.ravel().tolist()}
+    for kind, example in examples.items():
+        if issubclass(kind, temporal) and example is not pd.NaT:
+            raise TypeError(_not_a_number(what, f"datetime values, such as {example!r}"))
+        if strict and issubclass(kind, str | bytes):
+            raise ValueError(_not_a_number(what, _strings(example)))
+    missing = pd.isna(cells)
+    return np.where(missing, np.nan, cells) if np.any(missing) else cells
+
+
+_TEMPORAL = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+
+
+def _strings(example: str | bytes) -> str:
+    try:
+        float(example)
+    except ValueError as error:
+        return f"strings: {error}"
+    return f"strings, such as {example!r}"
+
+
+def _not_a_number(what: str, found: str) -> str:
+    return f"{what} holds {found}. Convert it to numbers first."
 
 
 def _forbid_masked(values: Any, name: str) -> None:
@@ -39,74 +183,15 @@ def _forbid_masked(values: Any, name: str) -> None:
         raise ValueError(f"{name} has {n_masked} masked values; fill them or drop the rows.")
 
 
-def numeric_block(table: Any, positions: list[int], names: list[str]) -> np.ndarray:
-    """Columns as finite float64, shape (n_samples, len(positions)).
-
-    Raises
-    ------
-    ValueError, TypeError
-        scikit-learn's messages; a datetime column is named.
-    """
-    for position, name in zip(positions, names, strict=True):
-        if column_dtype_is_temporal(table, position):
-            raise TypeError(
-                f"Column {name!r} of X holds datetime values; convert it to a number, for example "
-                "days since a date."
-            )
-    block = _take(table, positions)
-    if not positions:
-        return np.empty((len(block), 0))
-    return check_array(block, dtype=np.float64, input_name="X", order="F")
-
-
-def _take(table: Any, positions: list[int]) -> Any:
-    if hasattr(table, "iloc"):
-        return table.iloc[:, positions]
-    if is_into_dataframe(table):
-        if not positions:
-            return np.empty((nw.from_native(table, eager_only=True).shape[0], 0))
-        return nw.from_native(table, eager_only=True)[:, positions].to_numpy()
-    return table[:, positions]
-
-
-def column_dtype_is_temporal(table: Any, position: int) -> bool:
-    """Whether a column holds dates, times or durations, typed or as objects."""
-    import pandas as pd
-
-    if is_into_dataframe(table):
-        dtype = _series(table, position).dtype
-        if dtype != nw.Object:
-            return bool(dtype.is_temporal())
-    elif table.dtype.kind != "O":
-        return False
-    inferred = pd.api.types.infer_dtype(label_column(table, position), skipna=True)
-    return inferred in {
-        "datetime64",
-        "datetime",
-        "date",
-        "timedelta64",
-        "timedelta",
-        "time",
-        "period",
-    }
-
-
-def _series(table: Any, position: int) -> Any:
-    if hasattr(table, "iloc"):
-        return nw.from_native(table.iloc[:, position], series_only=True)
-    return nw.from_native(table, eager_only=True)[:, position]
-
-
 def label_column(table: Any, position: int) -> np.ndarray:
     """One column's labels as a 1-D NumPy array; categoricals give their values."""
     if not is_into_dataframe(table):
         return np.asarray(table[:, position])
     if hasattr(table, "iloc"):
-        column = table.iloc[:, position]
-        if hasattr(column, "cat"):
-            column = column.astype(column.cat.categories.dtype)
-        return np.asarray(column.to_numpy())
-    series = _series(table, position)
+        return np.asarray(table.iloc[:, position])
+    series = nw.from_native(table, eager_only=True)[:, position]
     if series.dtype in (nw.Categorical, nw.Enum):
         series = series.cast(nw.String)
+    elif isinstance(series.dtype, nw.Struct):
+        return np.fromiter(series, dtype=object, count=len(series))
     return np.asarray(series.to_numpy())

@@ -95,9 +95,10 @@ def find_column(column: Any, names: Sequence[str] | None, n_columns: int, parame
         With the columns there are, and a guess at the one that was meant.
     """
     if isinstance(column, numbers.Integral) and not isinstance(column, bool | np.bool_):
-        if not -n_columns <= column < n_columns:
+        position = int(column)
+        if not -n_columns <= position < n_columns:
             raise ValueError(f"`{parameter}={column}` is out of range: X has {n_columns} columns.")
-        return int(column) % n_columns
+        return position % n_columns
     if not isinstance(column, str):
         raise TypeError(
             f"`{parameter}` must name columns of X by string or integer. Got {column!r} instead."
@@ -158,27 +159,50 @@ def resolve_slopes(
 def fit_levels(labels: np.ndarray, name: str) -> tuple[Levels, np.ndarray]:
     """Sorted levels of a factor and the code of each row.
 
+    Parameters
+    ----------
+    labels : array of shape (n_samples,)
+        As :func:`skhier.utils.frames.label_column` returns it.
+    name : str
+        The factor's name.
+
     Raises
     ------
     ValueError, TypeError
-        Missing, unhashable or mixed labels.
+        Missing, infinite, complex, unhashable or mixed labels.
     """
     import pandas as pd
 
     labels, kind = _checked_labels(labels, name)
     codes, levels = pd.factorize(labels)
-    order = (
-        np.argsort(levels, kind="stable")
-        if kind != "other"
-        else np.argsort(list(map(repr, levels)))
-    )
+    levels = np.asarray(levels)
+    order = _order(levels, kind, name)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return Levels(np.asarray(levels)[order], kind), rank[codes]
+    return Levels(levels[order], kind), rank[codes]
+
+
+def _order(levels: np.ndarray, kind: str, name: str) -> np.ndarray:
+    keys = levels if kind != "other" else np.array(list(map(repr, levels)))
+    try:
+        return np.argsort(keys, kind="stable")
+    except TypeError as error:
+        raise TypeError(
+            f"groups mixes labels that have no order (column {name!r}): {error}. Convert them to one "
+            "type."
+        ) from None
 
 
 def encode(labels: np.ndarray, levels: Levels, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Codes of rows, and the labels that fit never saw.
+
+    Parameters
+    ----------
+    labels : array of shape (n_samples,)
+    levels : Levels
+        Of fit.
+    name : str
+        The factor's name.
 
     Returns
     -------
@@ -197,10 +221,12 @@ def encode(labels: np.ndarray, levels: Levels, name: str) -> tuple[np.ndarray, n
     labels, kind = _checked_labels(labels, name)
     if kind != levels.kind:
         raise ValueError(
-            f"The labels of {name!r} are of kind {kind} (for example {labels[0]!r}) but were of kind "
-            f"{levels.kind} (for example {levels.labels[0]!r}) in fit. Convert them to the same type."
+            f"The labels of {name!r} are of kind {kind} (for example {_plain(labels[0])!r}) but were "
+            f"of kind {levels.kind} (for example {_plain(levels.labels[0])!r}) in fit. Convert them "
+            "to the same type."
         )
-    codes = pd.Index(levels.labels).get_indexer(pd.Index(labels))
+    known = pd.Index(levels.labels, tupleize_cols=False)
+    codes = known.get_indexer(pd.Index(labels, tupleize_cols=False))
     new = codes < 0
     unseen_codes, unseen = pd.factorize(labels[new])
     codes[new] = len(levels.labels) + unseen_codes
@@ -218,9 +244,22 @@ def _checked_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         )
     if labels.dtype.kind in "US":
         labels = labels.astype(object)
-    if labels.dtype.kind == "f" and np.isinf(labels).any():
-        raise ValueError(f"groups contains infinity in column {name!r}.")
-    return labels, _kind(labels, name)
+    kind = _kind(labels, name)
+    if kind == "complex":
+        raise ValueError(f"Complex data not supported: groups holds some in column {name!r}.")
+    if labels.dtype.kind == "f":
+        labels = labels.astype(np.float64)  # pandas cannot look up float16 and longdouble
+    if kind == "number":
+        _forbid_infinite(labels, name)
+    return labels, kind
+
+
+def _forbid_infinite(labels: np.ndarray, name: str) -> None:
+    infinite = np.isin(labels, [np.inf, -np.inf])
+    if infinite.any():
+        raise ValueError(
+            f"groups contains infinity in column {name!r} (first at row {np.argmax(infinite)})."
+        )
 
 
 def _kind(labels: np.ndarray, name: str) -> str:
@@ -236,7 +275,7 @@ def _kind(labels: np.ndarray, name: str) -> str:
                 f"groups holds {label!r} in column {name!r}: a label argument must be hashable, such as "
                 "a string or a number."
             )
-    types = sorted({type(label).__name__ for label in labels})
+    types = sorted({type(_plain(label)).__name__ for label in labels})
     if len(types) > 1:
         raise TypeError(
             f"groups mixes label types: {', '.join(types)} (column {name!r}). Convert them to one type."
@@ -249,8 +288,18 @@ _KINDS = {
     "number": {"integer", "floating", "mixed-integer-float", "decimal"},
     "boolean": {"boolean"},
     "bytes": {"bytes"},
-    "datetime": {"datetime64", "datetime", "date", "timedelta64", "timedelta", "time"},
+    "complex": {"complex"},
+    "datetime": {"datetime64", "datetime"},
+    "date": {"date"},
+    "time": {"time"},
+    "duration": {"timedelta64", "timedelta"},
+    "period": {"period"},
 }
+
+
+def _plain(label: Any) -> Any:
+    """The label as Python's own type, for error messages."""
+    return label.item() if isinstance(label, np.number | np.str_ | np.bool_) else label
 
 
 def _hashable(label: Any) -> bool:

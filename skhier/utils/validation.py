@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
-from skhier.utils.frames import _forbid_masked
+from skhier.utils.frames import as_float64, numbers_or_error
 
 __all__ = [
     "check_choice",
     "check_flag",
     "check_number",
+    "check_scales",
     "check_target",
     "check_weights",
     "weighted_median",
 ]
 
 TOO_LARGE = 1e150  # squares of anything larger overflow
+MOST_ROWS = 1e10  # sums over more lose digits
 
 
 def check_number(
@@ -29,11 +31,9 @@ def check_number(
 ) -> None:
     """Raise ValueError unless ``value`` is a number in the range, in scikit-learn's words."""
     kind = numbers.Integral if integer else numbers.Real
-    inside = (
-        isinstance(value, kind)
-        and not isinstance(value, bool | np.bool_)
-        and (low < value < high if open_ends else low <= value <= high)
-    )
+    inside = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+    if inside:
+        inside = low < float(value) < high if open_ends else low <= float(value) <= high
     if not inside:
         what = "an int" if integer else "a float"
         ends = "()" if open_ends else "[]" if np.isfinite(high) else "[)"
@@ -62,17 +62,11 @@ def check_target(y: Any, X: Any = None) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        scikit-learn's messages, and: masked, categorical, datetime, not numbers, too large, or of
+        scikit-learn's messages, and: masked, categorical, strings, datetime, too large, or of
         another length than X.
     """
-    _forbid_masked(y, "y")
-    dtype = getattr(y, "dtype", None)
-    if getattr(dtype, "kind", "") in "mM" and not hasattr(dtype, "categories"):
-        raise TypeError(f"y has dtype {dtype}: a datetime is not a number. Convert it first.")
-    if hasattr(dtype, "categories"):
-        raise ValueError("y is categorical; a regression needs numbers. Convert it first.")
-    y = column_or_1d(y, warn=True)
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    y = column_or_1d(numbers_or_error(y, "y"), warn=True)
+    y = as_float64(y, "y")
     if X is not None:
         check_consistent_length(X, y)
     largest = np.abs(y).max()
@@ -81,17 +75,54 @@ def check_target(y: Any, X: Any = None) -> np.ndarray:
     return y
 
 
+def check_scales(names: Sequence[str], x_sd: np.ndarray, y_sd: float) -> None:
+    """Raise ValueError where squares of what varies, or of slopes, would leave float64's range.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the features.
+    x_sd : array of shape (n_features,)
+        0 for constant columns.
+    y_sd : float
+        0 for a constant y.
+    """
+    sizes = {"y": y_sd} | {f"column {name!r} of X": sd for name, sd in zip(names, x_sd, strict=True)}
+    for what, sd in sizes.items():
+        if 0 < sd < 1 / TOO_LARGE:
+            raise ValueError(
+                f"The standard deviation of {what}, {sd:.3g}, is too small for float64 arithmetic. "
+                "Rescale it."
+            )
+        if sd > 0 and y_sd > 0 and abs(np.log10(y_sd) - np.log10(sd)) > np.log10(TOO_LARGE):
+            raise ValueError(
+                f"The standard deviations of {what}, {sd:.3g}, and of y, {y_sd:.3g}, are too "
+                "different for float64 arithmetic. Rescale them."
+            )
+
+
 def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
     """Frequency weights, (n_samples,).
 
     Raises
     ------
-    ValueError
-        scikit-learn's messages: negative, NaN, infinite, all zero, of the wrong shape.
+    ValueError, TypeError
+        scikit-learn's messages: negative, NaN, infinite, all zero, of the wrong shape; and: masked,
+        categorical, strings, datetime, or a total that cannot be a number of rows.
     """
+    if sample_weight is not None and not isinstance(sample_weight, numbers.Number):
+        name = "sample_weight"
+        sample_weight = as_float64(numbers_or_error(sample_weight, name), name)
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not 2 <= total <= MOST_ROWS and np.count_nonzero(weights) > 1:
+        raise ValueError(
+            f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so that the sum is a "
+            f"number of rows, from 2 to {MOST_ROWS:g}. Multiply the weights by a constant."
+        )
     return weights
 
 
