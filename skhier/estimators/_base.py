@@ -120,7 +120,7 @@ class BaseHierarchical(BaseEstimator):
         array of shape (n_samples, len(q))
         """
         q = np.atleast_1d(np.asarray(q, dtype=float))
-        if q.ndim != 1 or not np.all((q > 0) & (q < 1)):
+        if q.ndim != 1 or not q.size or not np.all((q > 0) & (q < 1)):
             raise ValueError(f"`q` must be numbers between 0 and 1, both excluded. Got {q!r}.")
         return self._quantiles(X, q, kind, level)
 
@@ -317,7 +317,8 @@ class BaseHierarchical(BaseEstimator):
                 draws = draws.reshape(*self._posterior.shape, *draws.shape[1:])
                 for g, label in enumerate(levels):
                     for j, effect in enumerate(self._effects()[factor]):
-                        named[f"group_effects[{factor}, {label}, {effect}]"] = draws[..., g, j]
+                        name = _tables.full_name("group_effects", factor, label, effect)
+                        named[name] = draws[..., g, j]
         return named
 
     def _rows_of(self, X, level) -> Rows:
@@ -327,12 +328,15 @@ class BaseHierarchical(BaseEstimator):
         table = as_table(X)
         validate_data(self, table, reset=False, skip_check_array=True)
         rows = read_rows(table, self._design)
+        if level == "population":  # no level matters, known or not
+            return rows._replace(codes=None)
         if len(rows.unseen):
             self._report_unseen(rows.unseen)
-        return rows._replace(codes=None) if level == "population" else rows
+        return rows
 
     def _report_unseen(self, unseen):
-        shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
+        more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+        shown = ", ".join(map(repr, unseen[:5].tolist())) + more
         found = (
             f"X contains {len(unseen)} unseen group(s) of {self._design.factor.name!r}, "
             f"not in the data of fit: {shown}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +49,7 @@ class NutsOptions(NamedTuple):
 def run_nuts(
     problem: Problem, choice: PriorChoice, spec: ModelSpec, options: NutsOptions, seed: int
 ) -> EngineResult:
-    """Sample every parameter of the joint model, in a thread that Ctrl-C can leave behind.
+    """Sample every parameter of the joint model, in threads that Ctrl-C can leave behind.
 
     Raises
     ------
@@ -62,15 +64,23 @@ def run_nuts(
     device = runtime.find_device(options.device)
     data = (pad_groups(problem.stats), problem.units, _prior_dists(choice, options.eta))
     data = jax.tree.map(lambda a: np.asarray(a, np.float64), data)  # one type, one program
-    settings = nuts.NutsSettings(
-        options.n_chains, options.n_warmup, options.target_accept, options.max_tree_depth
-    )
+    settings = nuts.NutsSettings(options.n_warmup, options.target_accept, options.max_tree_depth)
+    with runtime.precisely_on(device):
+        keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
+    bundles = np.split(keys, options.n_chains if runtime.is_cpu(device) else 1)
 
-    def work(check):
-        with runtime.precisely_on(device), _Progress(options, check) as progress:
-            return nuts.sample_nuts(spec, settings, data, seed, options.n_draws, progress)
+    with _Progress(options) as progress:
 
-    draws = runtime.run_interruptible(work)
+        def work(bundle, check):
+            def advanced(rows):
+                check()
+                progress.update(rows * len(bundle))
+
+            with runtime.precisely_on(device):
+                return nuts.sample_nuts(spec, settings, data, bundle, options.n_draws, advanced)
+
+        drawn = runtime.run_side_by_side([partial(work, bundle) for bundle in bundles])
+    draws = jax.tree.map(lambda *a: np.concatenate(a), *drawn)
     return EngineResult(draws.hyper, "nuts", _sample_stats(draws))
 
 
@@ -113,24 +123,25 @@ def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineR
 
 
 class _Progress:
-    """Takes the number of transitions done: stops if interrupted, moves the bar if there is one."""
+    """A bar over the transitions of all chains, if one is wanted."""
 
-    def __init__(self, options: NutsOptions, check):
-        self.check, self.bar = check, None
+    def __init__(self, options: NutsOptions):
+        self.bar, self.lock = None, threading.Lock()
         if options.verbose:
             from tqdm.auto import tqdm
 
-            total = options.n_warmup + options.n_draws
+            total = options.n_chains * (options.n_warmup + options.n_draws)
             self.bar = tqdm(total=total, desc=f"NUTS, {options.n_chains} chains", unit="draw")
 
-    def __enter__(self):
+    def __enter__(self) -> _Progress:
         return self
 
-    def __call__(self, done: int) -> None:
-        self.check()
+    def update(self, transitions: int) -> None:
+        """Count more transitions; from any thread."""
         if self.bar is not None:
-            self.bar.update(done - self.bar.n)
+            with self.lock:
+                self.bar.update(transitions)
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self.bar is not None:
             self.bar.close()

@@ -13,9 +13,16 @@ from skhier.utils import diagnostics
 from skhier.utils.design import Design
 from skhier.utils.memory import require_memory
 
-__all__ = ["named_draws", "prior_table", "summary", "to_arviz", "variance_components"]
+__all__ = ["full_name", "named_draws", "prior_table", "summary", "to_arviz", "variance_components"]
 
 HDI_PROB = 0.9
+RESERVED_DIMS = {"chain", "draw", "feature", "row", "intercept", "coef", "noise_scale"}
+
+
+def full_name(parameter: str, *parts: Any) -> str:
+    """``parameter[part, part]``; parts that hold punctuation are quoted, so that no two collide."""
+    quoted = (repr(part) if set(str(part)) & set(",[]'\"\n") else str(part) for part in parts)
+    return f"{parameter}[{', '.join(quoted)}]"
 
 
 def named_draws(
@@ -32,14 +39,15 @@ def named_draws(
     """
     named = {"intercept": posterior["intercept"]}
     for j, name in enumerate(coef_names):
-        named[f"coef[{name}]"] = posterior["coef"][..., j]
+        named[full_name("coef", name)] = posterior["coef"][..., j]
     named["noise_scale"] = posterior["noise_scale"]
     for factor, names in effects.items():
         for j, effect in enumerate(names):
-            named[f"group_scale[{factor}, {effect}]"] = posterior["group_scale"][factor][..., j]
+            draws = posterior["group_scale"][factor][..., j]
+            named[full_name("group_scale", factor, effect)] = draws
         for i, j in combinations(range(len(names)), 2):
             draws = posterior["group_corr"][factor][..., i, j]
-            named[f"group_corr[{factor}, {names[i]}, {names[j]}]"] = draws
+            named[full_name("group_corr", factor, names[i], names[j])] = draws
     return named
 
 
@@ -123,14 +131,18 @@ def _group_prior_rows(choice, factor, effects, eta):
         described = _described(choice.group_scale)
         for i, effect in enumerate(effects):
             words = described[(i - 1) % len(effects)]  # the kernels' order: intercept last
-            rows.append((f"group_scale[{factor}, {effect}]", words, "sd of the group effects"))
+            rows.append(
+                (full_name("group_scale", factor, effect), words, "sd of the group effects")
+            )
     else:
         concentration, shape, scale = choice.decov
         words = f"decov(concentration={concentration:g}, shape={shape:g}, scale={scale:g})"
-        rows.append((f"group_scale[{factor}]", words, "sds of the group effects over noise_scale"))
+        rows.append(
+            (full_name("group_scale", factor), words, "sds of the group effects over noise_scale")
+        )
     if eta is not None:
         words = f"LKJ(concentration={eta:g})"
-        rows.append((f"group_corr[{factor}]", words, "correlation of the group effects"))
+        rows.append((full_name("group_corr", factor), words, "correlation of the group effects"))
     return rows
 
 
@@ -155,18 +167,20 @@ def _exchange(model, group_effects):
         posterior["coef"] = source["coef"]
         coords["feature"], dims["coef"] = list(model.coef_names_), ["feature"]
     for factor, effects in model._effects().items():
-        one, other = f"{factor}_effect", f"{factor}_effect_bis"
+        name = factor.replace("/", "_")  # which in a tree of groups is a path
+        level = f"{name}_level" if name in RESERVED_DIMS else name
+        one, other = f"{name}_effect", f"{name}_effect_bis"
         coords[one] = coords[other] = effects
-        posterior[f"group_scale_{factor}"] = source["group_scale"][factor]
-        dims[f"group_scale_{factor}"] = [one]
-        posterior[f"group_corr_{factor}"] = source["group_corr"][factor]
-        dims[f"group_corr_{factor}"] = [one, other]
+        posterior[f"group_scale_{name}"] = source["group_scale"][factor]
+        dims[f"group_scale_{name}"] = [one]
+        posterior[f"group_corr_{name}"] = source["group_corr"][factor]
+        dims[f"group_corr_{name}"] = [one, other]
         if group_effects:
-            coords[factor] = list(model.group_levels_[factor])
-            draws = model._posterior.group_draws(np.arange(len(coords[factor])))
+            coords[level] = list(model.group_levels_[factor])
+            draws = model._posterior.group_draws(np.arange(len(coords[level])))
             shape = (*model._posterior.shape, *draws.shape[1:])
-            posterior[f"group_effects_{factor}"] = draws.reshape(shape)
-            dims[f"group_effects_{factor}"] = [factor, one]
+            posterior[f"group_effects_{name}"] = draws.reshape(shape)
+            dims[f"group_effects_{name}"] = [level, one]
     groups = {"posterior": posterior, "sample_stats": dict(model._sample_stats)}
     training = model.__dict__.get("_training")
     if training is not None:

@@ -1,10 +1,13 @@
 """The No-U-Turn sampler as one compiled program (Hoffman & Gelman 2014).
 
 NumPyro's functional ``hmc`` runs inside a module-level ``jax.jit``: data, prior values and seeds
-are traced, so another fit of the same shapes compiles nothing. Chains run side by side under
-``vmap``. The program advances all chains by a traced number of transitions and hands back their
-draws; a loop on the host calls it in slices of a fraction of a second, so that a caller can watch
-and stop it. How the transitions are sliced does not change them.
+are traced, so another fit of the same shapes compiles nothing. The program advances a bundle of
+chains by a traced number of transitions and hands back their draws; a loop on the host calls it in
+slices of a fraction of a second, so that a caller can watch and stop it. How the transitions are
+sliced, and the chains bundled, changes them by rounding at most.
+
+A GPU wants all chains in one bundle (``vmap``). On a CPU one chain a thread is faster by far: under
+``vmap`` each chain pays for the longest tree and every branch copies the whole tree.
 """
 
 import threading
@@ -29,13 +32,13 @@ __all__ = ["NutsSettings", "SamplerDraws", "sample_nuts"]
 SLICE_ROWS = 100
 SLICE_SECONDS = 0.2
 START_TRIES = 100
-_TRACING = threading.RLock()
+_TRACING = threading.RLock()  # NumPyro's stack of handlers is one list for all threads
+_COMPILING = threading.Lock()  # threads that need the same program wait for it
 
 
 class NutsSettings(NamedTuple):
     """Static settings of the sampler: a new value compiles a new program."""
 
-    n_chains: int
     n_warmup: int
     target_accept: float
     max_tree_depth: int
@@ -62,9 +65,9 @@ def sample_nuts(
     spec: ModelSpec,
     settings: NutsSettings,
     data: tuple,
-    seed: int,
+    keys: Any,
     n_draws: int,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> SamplerDraws:
     """Warm up and sample the joint model.
 
@@ -74,31 +77,34 @@ def sample_nuts(
         Static.
     data : tuple (stats, units, prior)
         Arguments of :func:`skhier.kernels.models.joint_model`.
-    seed : int
+    keys : array of shape (n_chains, 2)
+        One random key a chain; the bundle.
     n_draws : int
         Per chain.
     progress : callable
-        Called with the number of transitions done after each slice; may raise to stop.
+        Called after each slice with its number of transitions; may raise to stop.
 
     Raises
     ------
     RuntimeError
         No starting point with a finite density and gradient was found for some chain.
     """
-    state, found = _start(jax.random.PRNGKey(seed), data, spec, settings)
+    with _COMPILING:
+        state, found = _start(keys, data, spec, settings)
+        jax.block_until_ready(_advance(state, 0, data, spec, settings))
     if not np.all(found):
         raise RuntimeError(
             f"no valid starting point: the log density or its gradient is not finite at "
             f"{START_TRIES} random points. Check that the priors' supports allow the data."
         )
-    total, done, rows, kept = settings.n_warmup + n_draws, 0, 0, []
+    total, done, rows, kept = settings.n_warmup + n_draws, 0, 1, []
     while done < total:
         began = time.perf_counter()
         state, drawn = _advance(state, rows, data, spec, settings)
         after_warmup = slice(max(0, settings.n_warmup - done), rows)
         kept.append(_rows_of(drawn, after_warmup))
         done += rows
-        progress(done)
+        progress(rows)
         rows = _next_rows(rows, time.perf_counter() - began, total - done)
     draws = jax.tree.map(lambda *a: np.moveaxis(np.concatenate(a), 0, 1), *kept)
     return draws._replace(step_size=np.asarray(state.adapt_state.step_size))
@@ -109,15 +115,15 @@ def _rows_of(drawn, which):
 
 
 def _next_rows(rows: int, seconds: float, left: int) -> int:
-    """Transitions for the next slice; the first slice has none, it only compiles."""
-    wanted = int(rows * SLICE_SECONDS / seconds) if rows else 1
-    return min(max(1, min(wanted, 4 * max(rows, 1))), SLICE_ROWS, left)
+    """Transitions for the next slice, from the speed of the last."""
+    wanted = int(rows * SLICE_SECONDS / seconds)
+    return min(max(1, min(wanted, 4 * rows)), SLICE_ROWS, left)
 
 
 def _potential(spec, data, position):
     """Minus the log density at a flat vector of unconstrained parameters."""
     z = _unflatten(position, _unconstrained_shapes(spec, data))
-    with _TRACING:  # NumPyro's stack of handlers is one list for all threads
+    with _TRACING:
         return potential_energy(partial(joint_model, spec), data, {}, z)
 
 
@@ -158,8 +164,8 @@ def _hyper(spec, data, position) -> Hyper:
 
 
 @partial(jax.jit, static_argnames=("spec", "settings"))
-def _start(key, data, spec, settings):
-    """Sampler states at random points with a finite density, one per chain."""
+def _start(keys, data, spec, settings):
+    """Sampler states at random points with a finite density, one per key."""
     shapes = _unconstrained_shapes(spec, data)
     size = sum(int(np.prod(shape)) for shape in shapes.values())
     density = jax.value_and_grad(partial(_potential, spec, data))
@@ -179,7 +185,19 @@ def _start(key, data, spec, settings):
         init, _ = _kernels(spec, data, settings)
         return init(at, key), found
 
-    return jax.vmap(start_chain)(jax.random.split(key, settings.n_chains))
+    return _over_chains(start_chain)(keys)
+
+
+def _over_chains(f):
+    """``f`` over the leading axis; a bundle of one chain runs without ``vmap``."""
+
+    def run(tree):
+        if len(jax.tree.leaves(tree)[0]) > 1:
+            return jax.vmap(f)(tree)
+        one = jax.tree.map(lambda a: a[0], tree)
+        return jax.tree.map(lambda a: jnp.asarray(a)[None], f(one))
+
+    return run
 
 
 def _kernels(spec, data, settings):
@@ -210,13 +228,13 @@ def _advance(state, n_transitions, data, spec, settings):
     _, step_chain = _kernels(spec, data, settings)
 
     def record(state):
-        hyper = jax.vmap(partial(_hyper, spec, data))(state.z)
+        hyper = _over_chains(partial(_hyper, spec, data))(state.z)
         facts = (state.energy, state.num_steps, state.accept_prob, state.diverging)
         return SamplerDraws(hyper, -state.potential_energy, *facts, None)
 
     def step(i, carry):
         state, drawn = carry
-        state = jax.vmap(step_chain)(state)
+        state = _over_chains(step_chain)(state)
         return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), drawn, record(state))
 
     row = jax.eval_shape(record, state)

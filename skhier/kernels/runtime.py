@@ -7,13 +7,13 @@ a ``with`` block; the user's stay as they were.
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["find_device", "forbid_forked_process", "precisely_on", "run_interruptible"]
+__all__ = ["find_device", "forbid_forked_process", "is_cpu", "precisely_on", "run_side_by_side"]
 
 T = TypeVar("T")
 
@@ -69,6 +69,12 @@ def find_device(device: str | None) -> Any:
     return devices[int(index or 0)]
 
 
+def is_cpu(device: Any) -> bool:
+    """Whether a device of :func:`find_device` is a CPU."""
+    device = jax.devices()[0] if device is None else device
+    return (device if isinstance(device, str) else device.platform) == "cpu"
+
+
 @contextmanager
 def precisely_on(device: Any) -> Iterator[None]:
     """float64, full-precision products and one random stream, on this device, in this thread."""
@@ -81,44 +87,61 @@ def precisely_on(device: Any) -> Iterator[None]:
         yield
 
 
-def run_interruptible(work: Callable[[Callable[[], None]], T]) -> T:
-    """Run ``work(check)`` in a thread so that Ctrl-C reaches the caller at once.
+def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list[T]:
+    """Run each ``work(check)`` in a thread of its own, so that Ctrl-C reaches the caller at once.
 
     Compiled code cannot be interrupted and holds the thread it runs in. On an interrupt the
-    caller goes on and ``work`` stops at its next call of ``check``.
+    caller goes on, and the works stop at their next call of ``check``; so do the others when one
+    fails.
 
     Parameters
     ----------
-    work : callable
-        Gets a function that raises once the caller has been interrupted.
+    works : sequence of callables
+        Each gets a function that raises once it is no longer wanted.
+
+    Returns
+    -------
+    list
+        What the works returned.
+
+    Raises
+    ------
+    BaseException
+        What the first work to fail raised, or the interrupt.
     """
-    outcome: dict[str, Any] = {}
-    stopped, finished = threading.Event(), threading.Event()
+    values: list[Any] = [None] * len(works)
+    errors: list[BaseException] = []
+    stopped = threading.Event()
 
     def check() -> None:
         if stopped.is_set():
             raise _Stopped
 
-    def body() -> None:
+    def run(i: int) -> None:
         try:
-            outcome["value"] = work(check)
+            values[i] = works[i](check)
         except BaseException as error:  # handed to the caller, whatever it is
-            outcome["error"] = error
-        finally:
-            finished.set()
+            errors.append(error)
+            stopped.set()
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(body,), daemon=True, name="skhier-fit").start()
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(run, i), daemon=True)
+        for i in range(len(works))
+    ]
     try:
-        while not finished.wait(0.1):
-            pass
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            threads[-1].join(0.05)
+            for thread in threads:
+                thread.join(0.01)
     except BaseException:
         stopped.set()
         raise
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]
+    if errors:
+        raise errors[0]
+    return values
 
 
 class _Stopped(Exception):
-    """The caller was interrupted."""
+    """The caller was interrupted, or another work failed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import numbers
 from collections.abc import Mapping, Sequence
+from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ __all__ = ["GroupColumn", "Levels", "encode", "fit_levels", "resolve_groups", "r
 
 
 class GroupColumn(NamedTuple):
-    """Position of the grouping column in X, the factor's name, and its slopes as the user gave them."""
+    """Position of the grouping column in X, the factor's name, its slopes as the user gave them."""
 
     position: int
     name: str
@@ -53,8 +54,10 @@ def resolve_groups(
     if groups is None:
         return None
     if callable(groups):
-        picked = list(groups(X))
-        if not picked:
+        picked = groups(X)
+        one = isinstance(picked, str | numbers.Integral)
+        picked = picked if one else list(picked)
+        if picked == []:
             raise ValueError("`groups` is a callable that picked no column of X.")
         return resolve_groups(picked, slopes, names, n_columns, X)
     if isinstance(groups, Mapping):
@@ -73,7 +76,8 @@ def resolve_groups(
 def _check_single(parts: Sequence[Any], groups: Any) -> None:
     if len(parts) != 1:
         raise ValueError(
-            f"`groups` must name one grouping factor. Got {groups!r} instead, which names {len(parts)}."
+            f"`groups` must name one grouping factor. Got {short(groups)} instead, which names "
+            f"{len(parts)}."
         )
     if isinstance(groups, tuple) or isinstance(parts[0], tuple):
         raise ValueError(
@@ -101,12 +105,13 @@ def find_column(column: Any, names: Sequence[str] | None, n_columns: int, parame
         return position % n_columns
     if not isinstance(column, str):
         raise TypeError(
-            f"`{parameter}` must name columns of X by string or integer. Got {column!r} instead."
+            f"`{parameter}` must name columns of X by string or integer. Got {short(column)} "
+            "instead."
         )
     if names is None:
         raise ValueError(
-            f"`{parameter}={column!r}` is a name, but X has no column names. Pass a DataFrame (in a "
-            f"pipeline, set_output(transform='pandas')) or a position, such as {parameter}=-1."
+            f"`{parameter}={column!r}` is a name, but X has no column names. Pass a DataFrame (in "
+            f"a pipeline, set_output(transform='pandas')) or a position, such as {parameter}=-1."
         )
     if column not in names:
         raise ValueError(
@@ -143,7 +148,7 @@ def resolve_slopes(
         return tuple(range(len(features)))
     if isinstance(slopes, str) or not isinstance(slopes, Sequence | np.ndarray):
         raise ValueError(
-            f"`slopes` must be 'all', None or a list of columns. Got {slopes!r} instead."
+            f"`slopes` must be 'all', None or a list of columns. Got {short(slopes)} instead."
         )
     found = [find_column(column, names, n_columns, "slopes") for column in slopes]
     for column, position in zip(slopes, found, strict=True):
@@ -188,8 +193,8 @@ def _order(levels: np.ndarray, kind: str, name: str) -> np.ndarray:
         return np.argsort(keys, kind="stable")
     except TypeError as error:
         raise TypeError(
-            f"groups mixes labels that have no order (column {name!r}): {error}. Convert them to one "
-            "type."
+            f"groups mixes labels that have no order (column {name!r}): {error}. Convert them to "
+            "one type."
         ) from None
 
 
@@ -221,9 +226,9 @@ def encode(labels: np.ndarray, levels: Levels, name: str) -> tuple[np.ndarray, n
     labels, kind = _checked_labels(labels, name)
     if kind != levels.kind:
         raise ValueError(
-            f"The labels of {name!r} are of kind {kind} (for example {_plain(labels[0])!r}) but were "
-            f"of kind {levels.kind} (for example {_plain(levels.labels[0])!r}) in fit. Convert them "
-            "to the same type."
+            f"The labels of {name!r} are of kind {kind} (for example {_plain(labels[0])!r}) but "
+            f"were of kind {levels.kind} (for example {_plain(levels.labels[0])!r}) in fit. "
+            "Convert them to the same type."
         )
     known = pd.Index(levels.labels, tupleize_cols=False)
     codes = known.get_indexer(pd.Index(labels, tupleize_cols=False))
@@ -239,8 +244,8 @@ def _checked_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, str]:
     missing = np.asarray(pd.isna(labels))
     if missing.any():
         raise ValueError(
-            f"groups contains {missing.sum()} missing labels (first at row {np.argmax(missing)}) in "
-            f"column {name!r}. Drop the rows or give them a label."
+            f"groups contains {missing.sum()} missing labels (first at row {np.argmax(missing)}) "
+            f"in column {name!r}. Drop the rows or give them a label."
         )
     if labels.dtype.kind in "US":
         labels = labels.astype(object)
@@ -272,13 +277,14 @@ def _kind(labels: np.ndarray, name: str) -> str:
     for label in labels:
         if not _hashable(label):
             raise TypeError(
-                f"groups holds {label!r} in column {name!r}: a label argument must be hashable, such as "
-                "a string or a number."
+                f"groups holds {short(label)} in column {name!r}: a label argument must be "
+                "hashable, such as a string or a number."
             )
     types = sorted({type(_plain(label)).__name__ for label in labels})
     if len(types) > 1:
         raise TypeError(
-            f"groups mixes label types: {', '.join(types)} (column {name!r}). Convert them to one type."
+            f"groups mixes label types: {', '.join(types)} (column {name!r}). Convert them to one "
+            "type."
         )
     return "other"
 

@@ -38,8 +38,8 @@ def check_number(
         what = "an int" if integer else "a float"
         ends = "()" if open_ends else "[]" if np.isfinite(high) else "[)"
         raise ValueError(
-            f"The {name!r} parameter must be {what} in the range {ends[0]}{low:g}, {high:g}{ends[1]}. "
-            f"Got {value!r} instead."
+            f"The {name!r} parameter must be {what} in the range {ends[0]}{low:g}, {high:g}"
+            f"{ends[1]}. Got {value!r} instead."
         )
 
 
@@ -87,8 +87,8 @@ def check_scales(names: Sequence[str], x_sd: np.ndarray, y_sd: float) -> None:
     y_sd : float
         0 for a constant y.
     """
-    sizes = {"y": y_sd} | {f"column {name!r} of X": sd for name, sd in zip(names, x_sd, strict=True)}
-    for what, sd in sizes.items():
+    columns = [f"column {name!r} of X" for name in names]
+    for what, sd in zip(["y", *columns], [y_sd, *x_sd], strict=True):
         if 0 < sd < 1 / TOO_LARGE:
             raise ValueError(
                 f"The standard deviation of {what}, {sd:.3g}, is too small for float64 arithmetic. "
@@ -120,8 +120,8 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
         total = weights.sum()
     if not 2 <= total <= MOST_ROWS and np.count_nonzero(weights) > 1:
         raise ValueError(
-            f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so that the sum is a "
-            f"number of rows, from 2 to {MOST_ROWS:g}. Multiply the weights by a constant."
+            f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is "
+            f"a number of rows, from 2 to {MOST_ROWS:g}. Multiply the weights by a constant."
         )
     return weights
 
