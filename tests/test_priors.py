@@ -1,0 +1,191 @@
+"""Priors: the packages' documented defaults, the user's forms, and what is refused."""
+
+import pickle
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+
+from skhier import DecovPrior, Prior
+from skhier.estimators._problem import read_training, reduce_rows
+from skhier.priors import DataScales, describe, prior_from
+
+SCALES = DataScales(
+    n=100.0,
+    x_mean=np.array([1.0, 50.0]),
+    x_sd=np.array([2.0, 10.0]),
+    y_mean=7.0,
+    y_sd=4.0,
+    y_median=6.66,
+    y_mad=3.21,
+)
+NAMES = ["a", "b"]
+
+
+def resolve(prior, slopes=(1,)):
+    return prior_from(prior).resolve(SCALES, NAMES, slopes)
+
+
+@pytest.fixture(scope="module")
+def sleepstudy_scales(sleepstudy):
+    X, y = sleepstudy
+    return reduce_rows(*read_training(X, y, None, list(X.columns), "Subject", "all")).scales
+
+
+def by_entry(blocks):
+    """Column -> (distribution, its entry)."""
+    return {j: (prior, i) for at, prior in blocks for i, j in enumerate(at)}
+
+
+def test_default_scales_with_the_data():
+    choice = resolve(None)
+    assert choice.intercept_at_mean
+    assert (choice.intercept.loc, choice.intercept.scale) == (7.0, 10.0)
+    ((at, coef),) = choice.coef
+    assert at == (0, 1)
+    assert_allclose(coef.scale, [2.5 * 4 / 2, 2.5 * 4 / 10])
+    assert_allclose(1 / choice.noise_scale.rate, 4.0)
+    ((at, scale),) = choice.group_scale
+    assert at == (1, 0)  # the intercept, given first, is the kernels' last effect
+    assert_allclose(1 / scale.rate, [4.0, 4.0 / 10])
+
+
+def test_numbers_replace_the_standardised_scales():
+    choice = resolve(Prior(intercept=1.0, coef=3.0, group_scale=0.5, noise_scale=2.0))
+    assert choice.intercept_at_mean
+    assert choice.intercept.scale == 4.0
+    assert_allclose(choice.coef[0][1].scale, [3 * 4 / 2, 3 * 4 / 10])
+    assert_allclose(1 / choice.group_scale[0][1].rate, [0.5 * 4, 0.5 * 4 / 10])
+    assert_allclose(1 / choice.noise_scale.rate, 8.0)
+
+
+def test_explicit_intercept_is_at_zero():
+    assert not resolve(Prior(intercept=dist.Normal(0.0, 1.0))).intercept_at_mean
+
+
+def test_dict_covers_named_columns_and_leaves_the_rest():
+    prior = Prior(
+        coef={"b": dist.Laplace(0.0, 1.0)},
+        group_scale={"intercept": dist.HalfCauchy(2.0), "b": 3.0},
+    )
+    choice = resolve(prior)
+    coef = by_entry(choice.coef)
+    assert isinstance(coef[1][0], dist.Laplace)
+    assert_allclose(coef[0][0].scale[coef[0][1]], 2.5 * 4 / 2)
+    scale = by_entry(choice.group_scale)
+    assert isinstance(scale[1][0], dist.HalfCauchy)  # the intercept is last
+    assert_allclose(1 / scale[0][0].rate, [3.0 * 4 / 10])
+
+
+def test_vector_distribution_has_the_intercept_first():
+    choice = resolve(Prior(group_scale=dist.HalfNormal(np.array([5.0, 6.0]))))
+    ((at, scale),) = choice.group_scale
+    assert dict(zip(at, scale.scale, strict=True)) == {1: 5.0, 0: 6.0}
+
+
+def test_parameters_become_float64_numpy():
+    with jax.enable_x64(False):
+        prior = dist.StudentT(4, 0, jax.numpy.ones(2))
+    leaves = jax.tree.leaves(resolve(Prior(coef=prior)).coef[0][1])
+    assert all(type(leaf) is np.ndarray and leaf.dtype == np.float64 for leaf in leaves)
+
+
+def test_bambi_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
+    """Bambi's sleepstudy notebook: Intercept and 1|Subject 261.0092, Days 48.8915, sigma 56.1721.
+
+    The slopes there use the sd with divisor n for both y and x, whose ratio is the same.
+    """
+    choice = prior_from("bambi").resolve(sleepstudy_scales, ["Days"], (0,))
+    assert_allclose(choice.intercept.loc, 298.5079, atol=5e-5)
+    assert_allclose(choice.intercept.scale, 261.0092, atol=5e-5)
+    assert_allclose(choice.coef[0][1].scale, 48.8915, atol=5e-5)
+    assert_allclose(choice.group_scale[0][1].scale, [261.0092, 48.8915], atol=5e-5)
+    assert describe(choice.noise_scale) == "HalfStudentT(df=4., loc=0., scale=56.1721)"
+
+
+def test_brms_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
+    """brms: student_t(3, 288.7, 59.3) and student_t(3, 0, 59.3), slopes flat."""
+    choice = prior_from("brms").resolve(sleepstudy_scales, ["Days"], (0,))
+    assert describe(choice.intercept) == "StudentT(df=3., loc=288.7, scale=59.3)"
+    assert describe(choice.noise_scale) == "HalfStudentT(df=3., loc=0., scale=59.3)"
+    assert describe(choice.group_scale[0][1], 1) == "HalfStudentT(df=3., loc=0., scale=59.3)"
+    assert describe(choice.coef[0][1], 0) == "flat"
+
+
+def test_rstanarm_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
+    """rstanarm: normal(299, 141), normal(0, 49), exponential(0.018), decov(1, 1, 1, 1)."""
+    choice = prior_from("rstanarm").resolve(sleepstudy_scales, ["Days"], (0,))
+    assert_allclose(choice.intercept.loc, 299, atol=0.5)
+    assert_allclose(choice.intercept.scale, 141, atol=0.5)
+    assert_allclose(choice.coef[0][1].scale, 49, atol=0.5)
+    assert_allclose(choice.noise_scale.rate, 0.018, atol=5e-4)
+    assert choice.decov == (1.0, 1.0, 1.0)
+    assert choice.group_scale == ()
+
+
+def test_mcelreath_is_for_standardised_variables():
+    choice = resolve("mcelreath")
+    assert_allclose(choice.intercept.scale, 0.2 * 4)
+    assert_allclose(choice.coef[0][1].scale, [0.5 * 4 / 2, 0.5 * 4 / 10])
+
+
+def test_number_overrides_one_part_of_a_preset():
+    prior = prior_from("bambi").set_params(group_scale=2.0)
+    choice = prior.resolve(SCALES, NAMES, (1,))
+    assert isinstance(choice.group_scale[0][1], dist.Exponential)
+    assert describe(choice.noise_scale).startswith("HalfStudentT")
+
+
+def test_no_factor_has_no_group_prior():
+    assert resolve(None, slopes=None).group_scale == ()
+    assert resolve(DecovPrior(), slopes=None).decov is None
+
+
+@pytest.mark.parametrize(
+    ("prior", "error", "message"),
+    [
+        ("foo", ValueError, "'default', 'mcelreath'.*Got 'foo'"),
+        (3, TypeError, "Got 3 instead"),
+        (Prior(coef="wide"), TypeError, "prior of `coef`.*Got 'wide'"),
+        (Prior(coef=0.0), ValueError, "positive finite number. Got 0.0"),
+        (Prior(noise_scale=-1), ValueError, "`noise_scale` must be a positive.*Got -1"),
+        (Prior(noise_scale=dist.Normal(0.0, 1.0)), ValueError, "positive numbers. Got Normal"),
+        (Prior(group_scale=dist.Uniform(-1.0, 1.0)), ValueError, "positive numbers. Got Uniform"),
+        (Prior(coef=dist.Poisson(2.0)), ValueError, "continuous univariate.*Poisson"),
+        (Prior(coef=dist.Delta(2.0)), ValueError, "must have a density"),
+        (Prior(coef=dist.Normal(np.zeros(3), 1.0)), ValueError, r"one entry per column.*\(3,\)"),
+        (Prior(intercept=dist.Normal(np.zeros(2), 1.0)), ValueError, r"be scalar.*\(2,\)"),
+        (
+            Prior(coef=dist.MultivariateNormal(np.zeros(2), np.eye(2))),
+            ValueError,
+            "continuous univariate",
+        ),
+        (Prior(coef={"c": 1.0}), ValueError, "names 'c', which is none of: 'a', 'b'"),
+        (Prior(group_scale={"a": 1.0}), ValueError, "names 'a'.*'intercept', 'b'"),
+        (DecovPrior(shape=0), ValueError, "`shape` must be a positive"),
+    ],
+)
+def test_bad_prior_is_refused(prior, error, message):
+    with pytest.raises(error, match=message):
+        resolve(prior)
+
+
+def test_prior_clones_and_sets_parameters():
+    prior = Prior(coef=dist.Normal(0.0, 1.0), group_scale={"intercept": 1.0})
+    copy = clone(prior).set_params(group_scale=2.0)
+    assert (prior.group_scale, copy.group_scale) == ({"intercept": 1.0}, 2.0)
+    assert copy.coef.scale == 1.0
+
+
+def test_pickled_prior_holds_no_jax_array():
+    prior = Prior(
+        coef=dist.Normal(jax.numpy.zeros(2), 1.0), group_scale={"b": dist.Exponential(2.0)}
+    )
+    data = pickle.dumps(prior)
+    assert b"ArrayImpl" not in data
+    restored = pickle.loads(data)
+    assert_allclose(restored.coef.loc, [0, 0])
+    assert restored.group_scale["b"].rate == 2.0
