@@ -46,7 +46,7 @@ def draw(model, X, y, path):
         low, high = model.predict_interval(line, kind="mean", coverage=0.9).T
         axis.fill_between(days, low, high, color="C0", alpha=0.2, lw=0, label="its 90% interval")
         population = model.predict(line, level="population")
-        axis.plot(days, population, color="0.5", lw=1.2, ls="--", label="population line")
+        axis.plot(days, population, color="0.5", lw=1.2, ls="--", label="pooled (population) line")
         axis.set_title(f"Subject {subject}", loc="left", size=9.5, pad=3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set(xticks=[0, 3, 6, 9], yticks=[200, 300, 400])
