@@ -22,6 +22,7 @@ from skhier.kernels.types import GroupStats, Hyper, ModelSpec, PriorDists, Units
 __all__ = ["joint_model", "log_likelihood", "parameters", "squared_error"]
 
 ROUNDING = 1e-15
+FUSED_SIZE = 512
 
 
 def joint_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
@@ -69,7 +70,7 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
     if spec.noncentered:
         z = numpyro.sample("group_z", dist.Normal().expand(stats.zy.shape).to_event(2))
         present = (stats.zz[-1, -1] > 0).astype(float)
-        b = (chol[:, :, None] * _reflect(z, present)[None]).sum(1)
+        b = _times(chol, _reflect(z, present))
         coef, intercept = _sample_beta(spec, units, prior, (b * present).sum(1) / present.sum())
     else:
         coef, intercept = _sample_beta(spec, units, prior)
@@ -103,14 +104,16 @@ class _Affine(dist.Distribution):
     def support(self):
         base = self.base.support
         base = getattr(base, "base_constraint", base)  # of a zero-dimensional event
-        low = getattr(base, "lower_bound", None)
-        high = getattr(base, "upper_bound", None)
-        move = lambda bound: self.loc + self.scale * bound  # noqa: E731
+        low = self._moved(getattr(base, "lower_bound", None))
+        high = self._moved(getattr(base, "upper_bound", None))
         if low is not None and high is not None:
-            return constraints.interval(move(low), move(high))
+            return constraints.interval(low, high)
         if low is not None:
-            return constraints.greater_than(move(low))
-        return constraints.real if high is None else constraints.less_than(move(high))
+            return constraints.greater_than(low)
+        return constraints.real if high is None else constraints.less_than(high)
+
+    def _moved(self, bound):
+        return None if bound is None else self.loc + self.scale * bound
 
     def sample(self, key, sample_shape=()):
         return self.loc + self.scale * self.base.sample(key, sample_shape)
@@ -122,7 +125,7 @@ class _Affine(dist.Distribution):
 class _SameNormals(dist.Distribution):
     """One multivariate normal for each of n groups, the groups on the last axis, (q, n).
 
-    One triangular solve serves all groups; NumPyro's would repeat the factor for each.
+    One inverse of the small factor serves all groups; NumPyro's repeats the factor for each.
     """
 
     support = constraints.independent(constraints.real, 2)
@@ -137,7 +140,8 @@ class _SameNormals(dist.Distribution):
 
     def log_prob(self, value):
         q, n = self.event_shape
-        white = solve_triangular(self.scale_tril, value - self.loc[:, None], lower=True)
+        inverse = solve_triangular(self.scale_tril, jnp.eye(q), lower=True)
+        white = _times(inverse, value - self.loc[:, None])
         log_det = jnp.log(jnp.diagonal(self.scale_tril)).sum()
         return -0.5 * (white**2).sum() - n * (log_det + 0.5 * q * jnp.log(2 * jnp.pi))
 
@@ -213,7 +217,23 @@ def squared_error(stats: GroupStats, beta, b):
     """
     sse = stats.yy - 2 * stats.xy @ beta + beta @ stats.xx @ beta
     if b is not None:
-        rest = stats.zy - (stats.zx * beta[None, :, None]).sum(1)
-        fitted = (stats.zz * b[None]).sum(1)
+        rest = stats.zy - _times_each(stats.zx, beta[:, None])
+        fitted = _times_each(stats.zz, b)
         sse = sse + ((fitted - 2 * rest) * b).sum()
     return jnp.maximum(sse, ROUNDING * stats.n)
+
+
+def _times(matrix, columns):
+    """``matrix @ columns``; small ones as a sum, which fuses with the operations around it."""
+    if columns.size <= FUSED_SIZE:
+        return (matrix[:, :, None] * columns[None]).sum(1)
+    return matrix @ columns
+
+
+def _times_each(matrices, columns):
+    """The same with a matrix of its own per column, (q, p, n), and (p, n) or (p, 1) columns."""
+    if matrices.shape[0] * matrices.shape[2] <= FUSED_SIZE:
+        return (matrices * columns[None]).sum(1)
+    if columns.shape[1] == 1:
+        return jnp.einsum("ijn,j->in", matrices, columns[:, 0])
+    return jnp.einsum("ijn,jn->in", matrices, columns)
