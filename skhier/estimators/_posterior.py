@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from skhier.kernels.conditional import PopulationDraws, condition, group_moments, take_groups
+from skhier.kernels.conditional import (
+    GroupMoments,
+    PopulationDraws,
+    condition,
+    group_moments,
+    take_groups,
+)
 from skhier.kernels.types import GroupStats, Hyper, Units
 from skhier.utils.memory import require_memory
 
@@ -23,6 +29,8 @@ ROWS_AT_ONCE = 2**22
 
 class Posterior:
     """Draws, statistics and moments behind every prediction.
+
+    The arrays are contiguous, as pickling makes them: a sum's last bit depends on the layout.
 
     Parameters
     ----------
@@ -55,7 +63,8 @@ class Posterior:
             self.stats = stats._replace(
                 **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
             )
-            self.moments = group_moments(self.stats, self.population)
+            moments = group_moments(self.stats, self.population)
+            self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
 
     def _population_draws(self) -> PopulationDraws:
         n_chains, n_draws = self.hyper.noise_scale.shape
@@ -82,8 +91,9 @@ class Posterior:
         if self.slopes is not None:
             order = self._intercept_first()
             corr = h.corr_chol @ np.swapaxes(h.corr_chol, -1, -2)
-            draws["group_scale"] = (h.group_scale * self._effect_scale())[..., order]
-            draws["group_corr"] = corr[..., order, :][..., order]
+            scale = h.group_scale * self._effect_scale()
+            draws["group_scale"] = np.ascontiguousarray(scale[..., order])
+            draws["group_corr"] = np.ascontiguousarray(corr[..., order, :][..., order])
         return draws
 
     def group_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,9 +145,13 @@ class Posterior:
         """
         q = len(self._varying())
         n_draws = len(self.population.sigma[which])
-        require_memory(8.0 * n_draws * len(codes) * q * (q + 2), "draws of the group effects")
-        internal = self._internal_group_draws(codes, seed, which)
-        return np.einsum("ia,ask->ski", self._to_user()[self._intercept_first()], internal)
+        require_memory(8.0 * n_draws * len(codes) * q, "draws of the group effects")
+        to_user = self._to_user()[self._intercept_first()]
+        draws = np.empty((n_draws, len(codes), q))
+        for part in _slices(len(codes), ROWS_AT_ONCE // (n_draws * q * q)):
+            internal = self._internal_group_draws(codes[part], seed, which)
+            np.einsum("ia,ask->ski", to_user, internal, out=draws[:, part])
+        return draws
 
     def _internal_group_draws(self, codes, seed, which):
         """(q, n_draws, K); a level's random numbers depend on seed and code only."""
@@ -238,4 +252,4 @@ def _slices(n: int, size: int) -> Iterator[slice]:
 
 
 def _with_empty_group(a):
-    return np.concatenate([a, np.zeros_like(a[..., :1])], axis=-1)
+    return np.ascontiguousarray(np.concatenate([a, np.zeros_like(a[..., :1])], axis=-1))

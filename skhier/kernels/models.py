@@ -59,11 +59,10 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
     ``beta + mean_g b_g`` well and how they split hardly at all; so the non-centered sites are
     those averages and, in place of ``z``, its reflection that has the average as one coordinate.
     """
-    sigma = numpyro.sample("noise_scale", _Affine(prior.noise_scale, 1 / units.y_scale))
+    sigma = numpyro.sample("noise_scale", _affine(prior.noise_scale, 1 / units.y_scale))
     if spec.slopes is None:
-        return Hyper(
-            *_sample_beta(spec, units, prior), sigma, jnp.zeros(0), jnp.zeros((0, 0))
-        ), None
+        coef, intercept = _sample_beta(spec, units, prior)
+        return Hyper(coef, intercept, sigma, jnp.zeros(0), jnp.zeros((0, 0))), None
     tau = _sample_group_scale(spec, prior, units, sigma)
     corr_chol = _sample_corr_chol(spec, prior)
     chol = units.effects_at_mean @ (tau[:, None] * corr_chol)
@@ -87,6 +86,24 @@ def _reflect(z, present):
     size = (v**2).sum()
     factor = jnp.where(size > 0, 2 / jnp.where(size > 0, size, 1.0), 0.0)
     return z - factor * (z @ v)[:, None] * v
+
+
+def _affine(prior, scale, loc=None):
+    """The distribution of ``loc + scale * v``, ``v ~ prior``, of the shape of ``scale``.
+
+    The common families stay what they are: then a scale that is a power of two leaves no trace in
+    the density, not even of rounding, and data in other units give the same draws.
+    """
+    kind, at = type(prior), 0.0 if loc is None else loc
+    if kind is dist.Normal:
+        return dist.Normal(at + scale * prior.loc, scale * prior.scale)
+    if kind is dist.StudentT:
+        return dist.StudentT(prior.df, at + scale * prior.loc, scale * prior.scale)
+    if kind is dist.HalfNormal and loc is None:
+        return dist.HalfNormal(scale * prior.scale)
+    if kind is dist.Exponential and loc is None:
+        return dist.Exponential(prior.rate / scale)
+    return _Affine(prior.expand(jnp.shape(scale)), scale, at)
 
 
 class _Affine(dist.Distribution):
@@ -146,13 +163,12 @@ class _SameNormals(dist.Distribution):
         return -0.5 * (white**2).sum() - n * (log_det + 0.5 * q * jnp.log(2 * jnp.pi))
 
 
-def _sample_blocks(name, dists, blocks, scale, loc=0.0):
+def _sample_blocks(name, dists, blocks, scale, loc=None):
     """One vector ``loc + scale * v`` out of blocks of entries that share a family of priors."""
     parts = [jnp.zeros(0)]
-    loc = jnp.broadcast_to(loc, scale.shape)
     for i, (prior, block) in enumerate(zip(dists, blocks, strict=True)):
         at = np.array(block)
-        moved = _Affine(prior.expand((len(block),)), scale[at], loc[at])
+        moved = _affine(prior, scale[at], None if loc is None else loc[at])
         parts.append(numpyro.sample(f"{name}_{i}", moved.to_event(1)))
     order = np.argsort([j for block in blocks for j in block]).astype(int)
     return jnp.concatenate(parts)[order]
@@ -169,7 +185,7 @@ def _sample_beta(spec, units, prior, average_effects=None):
     # the intercept at x = 0 is the one at the mean less mean'beta
     loc = 0.0 if spec.intercept_at_mean else (units.x_mean / units.x_scale) @ coef
     loc = loc - units.y_mean / units.y_scale + moved_intercept
-    site = numpyro.sample("intercept", _Affine(prior.intercept, 1 / units.y_scale, loc))
+    site = numpyro.sample("intercept", _affine(prior.intercept, 1 / units.y_scale, loc))
     return coef, site - moved_intercept
 
 

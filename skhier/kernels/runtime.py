@@ -114,7 +114,7 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
     stopped = threading.Event()
 
     def check() -> None:
-        if stopped.is_set():
+        if stopped.is_set() or not threading.main_thread().is_alive():  # Python is exiting
             raise _Stopped
 
     def run(i: int) -> None:
@@ -124,8 +124,9 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
             errors.append(error)
             stopped.set()
 
+    # no daemons: Python waits for them at its exit, where compiled code would take it down
     threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(run, i), daemon=True)
+        threading.Thread(target=contextvars.copy_context().run, args=(run, i), daemon=False)
         for i in range(len(works))
     ]
     try:
@@ -144,4 +145,4 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
 
 
 class _Stopped(Exception):
-    """The caller was interrupted, or another work failed."""
+    """The caller was interrupted, another work failed, or Python is exiting."""

@@ -37,7 +37,8 @@ def as_table(X: Any) -> Any:
     kind = getattr(getattr(X, "dtype", None), "kind", "O")
     if kind in "mMV":
         raise TypeError(f"X has dtype {X.dtype}, such as a datetime; convert it to numbers first.")
-    return check_array(X, dtype=None, ensure_all_finite=kind not in "OSU", input_name="X")
+    with np.errstate(invalid="ignore"):  # of inf - inf, in scikit-learn's search for them
+        return check_array(X, dtype=None, ensure_all_finite=kind not in "OSU", input_name="X")
 
 
 def _check_frame(X: Any) -> None:
@@ -100,7 +101,7 @@ def as_float64(values: Any, name: str) -> np.ndarray:
     ValueError, TypeError
         scikit-learn's messages; what float64 cannot hold counts as infinite.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         try:
             return check_array(
                 values,
@@ -152,7 +153,8 @@ def _checked_cells(cells: np.ndarray, what: str, strict: bool) -> np.ndarray:
     import pandas as pd
 
     temporal = (*_TEMPORAL, pd.Period)
-    examples = {type(cell): cell for cell in cells.ravel().tolist()}
+    first_last = reversed(cells.ravel().tolist())
+    examples = {type(cell): cell for cell in first_last}
     for kind, example in examples.items():
         if issubclass(kind, temporal) and example is not pd.NaT:
             raise TypeError(_not_a_number(what, f"datetime values, such as {example!r}"))

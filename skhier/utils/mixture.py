@@ -56,7 +56,8 @@ def _quantile(mean, sd, level):
             newton = at - off / slope
         inside = (newton > low) & (newton < high)
         new = np.where(inside, newton, 0.5 * (low + high))
-        done = np.abs(new - at) <= 1e-10 * spread
+        # a Newton step is also small within a component far narrower than the mixture
+        done = (np.abs(new - at) <= 1e-10 * spread) & (np.abs(off) <= 1e-4 * min(level, 1 - level))
         at = new
         if done.all():
             break

@@ -143,14 +143,16 @@ def test_too_few_draws_always_warn(rho):
 @pytest.mark.parametrize("n_draws", [1, 2, 3])
 def test_hardly_any_draws_warn(n_draws):
     report = judge({"a": normal(4, n_draws), "b": normal(4, n_draws, seed=1)})
-    assert np.isnan(report.max_rhat) and report.max_rhat_name is None
+    assert np.isnan(report.max_rhat)
+    assert report.max_rhat_name is None
     assert len(report.warnings) == 1
     assert f"n_draws={n_draws}" in report.warnings[0]
 
 
 def test_one_chain_warns():
     report = judge(n_chains=1)
-    assert np.isnan(report.max_rhat) and report.max_rhat_name is None
+    assert np.isnan(report.max_rhat)
+    assert report.max_rhat_name is None
     assert report.warnings == [
         "n_chains=1: R-hat needs two chains or more to see that they agree. Raise n_chains."
     ]
@@ -262,7 +264,8 @@ def test_shown_numbers_are_beyond_the_limit():
     rhat, bulk, tail = _advice_on_length(report, 4, 1000)
     (energy,) = _advice_on_sampler(report, 10, True)
     assert rhat.startswith("R-hat is 1.011 ")
-    assert "is 399 for" in bulk and "is 399 for" in tail
+    assert "is 399 for" in bulk
+    assert "is 399 for" in tail
     assert energy.startswith("E-BFMI 0.29 ")
 
 
