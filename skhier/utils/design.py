@@ -8,15 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from skhier.utils.columns import column_name, resolve_groups, resolve_slopes
 from skhier.utils.frames import label_column, numeric_block
-from skhier.utils.groups import (
-    Levels,
-    column_name,
-    encode,
-    fit_levels,
-    resolve_groups,
-    resolve_slopes,
-)
+from skhier.utils.groups import Levels, encode, fit_levels
 from skhier.utils.validation import TOO_LARGE
 
 __all__ = ["Design", "Factor", "Rows", "design_warnings", "drop_rows", "fit_design", "read_rows"]
@@ -72,6 +66,11 @@ def fit_design(
         Column names.
     groups, slopes
         The estimator's parameters.
+
+    Raises
+    ------
+    ValueError, TypeError
+        No such columns, columns that hold no numbers, or labels that are missing or mixed.
     """
     n_columns = table.shape[1]
     column = resolve_groups(groups, slopes, names, n_columns, table)
@@ -82,6 +81,11 @@ def fit_design(
         resolve_slopes(slopes, features, names, n_columns)
         return Design(features, feature_names, None), Rows(x, None)
     varying = resolve_slopes(column.slopes, features, names, n_columns)
+    if "intercept" in [feature_names[j] for j in varying]:
+        raise ValueError(
+            "Column 'intercept' of X has the name of the varying intercept. Rename it, or leave it "
+            "out of `slopes`."
+        )
     levels, codes = fit_levels(label_column(table, column.position), column.name)
     factor = Factor(column.position, column.name, levels, varying)
     return Design(features, feature_names, factor), Rows(x, codes)

@@ -153,8 +153,8 @@ def _checked_cells(cells: np.ndarray, what: str, strict: bool) -> np.ndarray:
     import pandas as pd
 
     temporal = (*_TEMPORAL, pd.Period)
-    first_last = reversed(cells.ravel().tolist())
-    examples = {type(cell): cell for cell in first_last}
+    # backwards, so that the first cell of each type stays
+    examples = {type(cell): cell for cell in reversed(cells.ravel().tolist())}
     for kind, example in examples.items():
         if issubclass(kind, temporal) and example is not pd.NaT:
             raise TypeError(_not_a_number(what, f"datetime values, such as {example!r}"))

@@ -216,5 +216,5 @@ def test_unequal_groups_cost_what_their_rows_cost(people):
             began = time.process_time()
             model.fit(X[rows], y[rows])
         seconds.append(time.process_time() - began)
-        assert_finite(model, X.tail(2 if rows.stop > n else 1).head(1))
+        assert_finite(model, X[rows].iloc[[0, -1]])
     assert seconds[1] < 3 * seconds[0]

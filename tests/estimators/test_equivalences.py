@@ -311,6 +311,28 @@ def test_offset_of_x_does_not_matter(people):
     assert_predictions_alike(one, other, X, X_other)
 
 
+def test_other_labels_give_the_same_groups(long_fit, people):
+    # case 88: the reverse order shuffles the random numbers of the groups
+    X, y = people
+    X_other = X.assign(subject=[f"z{9 - code}" for code in CODES])
+    other = fit(X_other, y, **LONG)
+    assert_alike(long_fit, other, skip=("group_effects",))
+    assert_predictions_alike(long_fit, other, X, X_other)
+
+
+def test_no_groups_is_linear_regression(people):
+    # case 84: with priors this weak, least squares
+    X, y = people
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = HierarchicalSlopesRegressor(random_state=0).fit(X[["x"]].to_numpy(), y)
+    slope, intercept = np.polyfit(X["x"], y, 1)
+    draws = model.posterior_
+    assert abs(model.coef_[0] - slope) < 0.1 * draws["coef"].std()
+    assert abs(model.intercept_ - intercept) < 0.1 * draws["intercept"].std()
+    assert model.group_coef_ == {}
+
+
 def test_constant_column_keeps_its_prior(long_fit, people):
     # case 52
     X, y = people

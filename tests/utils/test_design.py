@@ -68,6 +68,15 @@ def test_group_column_alone_leaves_no_feature():
     assert rows.x.shape == (4, 0)
 
 
+def test_column_named_intercept_cannot_vary():
+    # its effects would go by the name of the varying intercept's
+    table = TABLE.rename(columns={"b": "intercept"})
+    with pytest.raises(ValueError, match="Column 'intercept' of X has the name of the varying"):
+        fit(table)
+    assert fit(table, slopes=["a"])[0].effects == ["intercept", "a"]
+    assert fit(table.drop(columns="g"), None)[0].feature_names == ["a", "intercept"]
+
+
 def test_new_rows_are_read_like_those_of_fit():
     design, rows = fit(TABLE)
     again = read_rows(TABLE, design)
