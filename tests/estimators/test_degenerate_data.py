@@ -189,12 +189,13 @@ def total_variance(x, y):
 
 @pytest.mark.slow
 def test_thirty_varying_slopes_fit_within_a_minute():
-    # case 64; the limit is for two idle cores, compilation included
+    # case 64: a minute of two idle cores, compilation included
     rng = np.random.default_rng(3)
     X = pd.DataFrame(rng.normal(size=(600, 30))).add_prefix("x").assign(g=np.arange(600) % 20)
     y = X["x0"] + rng.normal(size=600)
+    began = time.process_time()
     model = HierarchicalSlopesRegressor("g", random_state=0).fit(X, y)
-    assert model.diagnostics_["seconds"] < 120
+    assert time.process_time() - began < 2 * 60
     assert model.group_corr_["g"].shape == (31, 31)
     assert_finite(model, X.iloc[:20])
 
