@@ -13,7 +13,7 @@ from skhier.kernels.stats import pad_groups
 from skhier.kernels.types import Hyper, ModelSpec, PriorDists
 from skhier.priors import PriorChoice
 
-__all__ = ["EngineResult", "NutsOptions", "constant_posterior", "run_nuts"]
+__all__ = ["EngineResult", "NutsOptions", "constant_posterior", "forbid_forked_process", "run_nuts"]
 
 
 class EngineResult(NamedTuple):
@@ -46,6 +46,13 @@ class NutsOptions(NamedTuple):
     verbose: bool
 
 
+def forbid_forked_process() -> None:
+    """Refuse to go on in a process forked after JAX had started; see ``kernels.runtime``."""
+    from skhier.kernels import runtime
+
+    runtime.forbid_forked_process()
+
+
 def run_nuts(
     problem: Problem, choice: PriorChoice, spec: ModelSpec, options: NutsOptions, seed: int
 ) -> EngineResult:
@@ -54,13 +61,12 @@ def run_nuts(
     Raises
     ------
     RuntimeError
-        No such device, a forked process, or no valid starting point.
+        No such device, or no valid starting point.
     """
     import jax
 
     from skhier.kernels import nuts, runtime
 
-    runtime.forbid_forked_process()
     device = runtime.find_device(options.device)
     data = (pad_groups(problem.stats), problem.units, _prior_dists(choice, options.eta))
     data = jax.tree.map(lambda a: np.asarray(a, np.float64), data)  # one type, one program

@@ -14,7 +14,13 @@ from sklearn.utils.validation import validate_data
 
 from skhier.estimators import _tables
 from skhier.estimators._base import BaseHierarchical
-from skhier.estimators._engines import EngineResult, NutsOptions, constant_posterior, run_nuts
+from skhier.estimators._engines import (
+    EngineResult,
+    NutsOptions,
+    constant_posterior,
+    forbid_forked_process,
+    run_nuts,
+)
 from skhier.estimators._posterior import Posterior
 from skhier.estimators._problem import model_spec, problem_warnings, read_training, reduce_rows
 from skhier.priors import prior_from
@@ -205,6 +211,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         names = getattr(self, "feature_names_in_", None)
         design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
         problem = reduce_rows(design, training)
+        forbid_forked_process()  # from here on JAX computes
         choice = prior_from(self.prior).resolve(
             problem.scales, design.feature_names, problem.slopes
         )
@@ -292,7 +299,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
     def _diagnose(self, result: EngineResult) -> tuple[dict[str, Any], list[str]]:
         """``diagnostics_`` as far as the engine knows them, and advice."""
         if result.engine == "constant":
-            return {"engine": result.engine}, []
+            unknown = dict.fromkeys(("r_hat", "ess_bulk", "ess_tail", "e_bfmi"), float("nan"))
+            return {"engine": result.engine, "divergences": 0, "evaluations": 0} | unknown, []
         stats = result.sample_stats
         report = convergence_report(
             self._named_draws(group_effects=False) | {"lp": stats["lp"]},
