@@ -101,7 +101,7 @@ class BaseHierarchical(BaseEstimator):
         """
         check_number("coverage", coverage, low=0, high=1, open_ends=True)
         tail = (1 - coverage) / 2
-        return self._quantiles(X, np.array([tail, 1 - tail]), kind, level)
+        return self._quantiles(self._rows_of(X, level), np.array([tail, 1 - tail]), kind)
 
     def predict_quantiles(
         self, X: Any, q: Any, kind: str = "response", level: str = "group"
@@ -122,11 +122,10 @@ class BaseHierarchical(BaseEstimator):
         q = np.atleast_1d(np.asarray(q, dtype=float))
         if q.ndim != 1 or not q.size or not np.all((q > 0) & (q < 1)):
             raise ValueError(f"`q` must be numbers between 0 and 1, both excluded. Got {q!r}.")
-        return self._quantiles(X, q, kind, level)
+        return self._quantiles(self._rows_of(X, level), q, kind)
 
-    def _quantiles(self, X, q, kind, level):
+    def _quantiles(self, rows, q, kind):
         check_choice("kind", kind, ("response", "mean"))
-        rows = self._rows_of(X, level)
         out = np.empty((len(rows.x), len(q)))
         for at, mean, sd in self._posterior.line_mixture(rows.x, rows.codes):
             if kind == "response":
