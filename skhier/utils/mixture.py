@@ -1,7 +1,7 @@
 """Equal mixtures of normals: what a prediction is, one component per posterior draw."""
 
 import numpy as np
-from scipy.special import logsumexp, ndtr
+from scipy.special import logsumexp, ndtr, ndtri
 
 __all__ = ["mixture_log_density", "mixture_quantiles"]
 
@@ -45,20 +45,29 @@ def _quantile(mean, sd, level):
         return np.quantile(mean, level, axis=0)
     spread = np.sqrt(np.mean(sd**2, 0) + np.var(mean, 0))
     low, high = (mean - 40 * sd).min(0), (mean + 40 * sd).max(0)
-    at = np.clip(np.quantile(mean, level, axis=0), low, high)
-    safe = np.where(sd > 0, sd, 1e-12 * np.where(spread > 0, spread, 1.0))
+    at = np.clip(mean.mean(0) + spread * ndtri(level), low, high)
+    sd = np.where(sd > 0, sd, 1e-12 * np.where(spread > 0, spread, 1.0))
+    todo = np.arange(len(at))
     for _ in range(N_STEPS):
-        z = (at - mean) / safe
-        off = ndtr(z).mean(0) - level
-        low, high = np.where(off < 0, at, low), np.where(off < 0, high, at)
-        slope = (np.exp(-0.5 * z**2) / safe).mean(0) / np.sqrt(2 * np.pi)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            newton = at - off / slope
-        inside = (newton > low) & (newton < high)
-        new = np.where(inside, newton, 0.5 * (low + high))
-        # a Newton step is also small within a component far narrower than the mixture
-        done = (np.abs(new - at) <= 1e-10 * spread) & (np.abs(off) <= 1e-4 * min(level, 1 - level))
-        at = new
-        if done.all():
+        at[todo], low[todo], high[todo], done = _newton_step(
+            at[todo], low[todo], high[todo], mean[:, todo], sd[:, todo], spread[todo], level
+        )
+        todo = todo[~done]
+        if not len(todo):
             break
     return at
+
+
+def _newton_step(at, low, high, mean, sd, spread, level):
+    """A step of Newton's method inside a bracket that shrinks; halves it where that leads out."""
+    z = (at - mean) / sd
+    off = ndtr(z).mean(0) - level
+    low, high = np.where(off < 0, at, low), np.where(off < 0, high, at)
+    slope = (np.exp(-0.5 * z**2) / sd).mean(0) / np.sqrt(2 * np.pi)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        newton = at - off / slope
+    inside = (newton > low) & (newton < high)
+    new = np.where(inside, newton, 0.5 * (low + high))
+    # a Newton step is also small within a component far narrower than the mixture
+    near = np.abs(off) <= 1e-4 * min(level, 1 - level)
+    return new, low, high, near & (np.abs(new - at) <= 1e-10 * spread)
