@@ -110,10 +110,8 @@ class Posterior:
         cross = np.einsum("ip,gpa,ja->gij", of_beta, m.cross, of_b, optimize=True)
         cov = of_beta @ self.beta_cov @ of_beta.T + of_b @ m.cov @ of_b.T
         cov = cov + cross + np.swapaxes(cross, 1, 2)
-        draws = self.population_draws()
-        population = np.append(
-            draws["coef"].mean((0, 1))[list(self.slopes or ())], draws["intercept"].mean()
-        )
+        population = of_beta @ self.beta_mean
+        population[-1] += self.units.y_mean
         sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
         return effects[:-1, order], (effects + population)[:-1, order], sd[:-1, order]
 

@@ -29,7 +29,7 @@ def moments(values, weights) -> Moments:
     ----------
     values : array of shape (n_samples, k)
     weights : array of shape (n_samples,)
-        Positive.
+        Positive; their sum is more than 1. Not checked here.
     """
     n = weights.sum()
     mean, sd = np.empty(values.shape[1]), np.empty(values.shape[1])
@@ -41,7 +41,7 @@ def moments(values, weights) -> Moments:
         mean[j] = _total(column / size, weights) / n * size
         rest = column - mean[j]
         size = _power_of_two(np.abs(rest).max(initial=0.0))
-        sd[j] = np.sqrt(_total((rest / size) ** 2, weights) / max(n - 1, 1e-300)) * size
+        sd[j] = np.sqrt(_total((rest / size) ** 2, weights) / (n - 1)) * size
     return Moments(mean, sd)
 
 

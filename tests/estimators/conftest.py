@@ -1,8 +1,11 @@
 """One small problem and one short run for the tests that look at behaviour, not at accuracy."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor
 
@@ -19,6 +22,14 @@ def people():
     lines = rng.normal([1, 2], [1, 0.5], size=(10, 2))
     y = lines[code, 0] + lines[code, 1] * x + 0.3 * rng.normal(size=80)
     return pd.DataFrame({"x": x, "subject": [f"s{g}" for g in code]}), y
+
+
+@pytest.fixture(scope="session")
+def fitted(people):
+    """A short run on ``people``; do not modify."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return HierarchicalSlopesRegressor("subject", **SHORT).fit(*people)
 
 
 @pytest.fixture

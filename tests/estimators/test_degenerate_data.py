@@ -10,7 +10,6 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import kstest
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor
 from skhier.utils.diagnostics import mcse_mean
@@ -18,13 +17,6 @@ from skhier.utils.diagnostics import mcse_mean
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
-
-
-@pytest.fixture(scope="module")
-def fitted(people):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return HierarchicalSlopesRegressor("subject", **SHORT).fit(*people)
 
 
 @pytest.mark.parametrize("value", [5.0, 0.1, 0.0, -1e9])

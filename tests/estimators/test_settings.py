@@ -1,25 +1,15 @@
 """Settings and priors: refused in fit and only there, and never half a fit."""
 
-import warnings
-
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor, Prior
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
-
-
-@pytest.fixture(scope="module")
-def fitted(people):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return HierarchicalSlopesRegressor("subject", **SHORT).fit(*people)
 
 
 @pytest.mark.parametrize(
