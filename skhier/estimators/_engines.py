@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.estimators._estimates import Estimate, block_error, chain_error
+from skhier.estimators._marginal import Theta, population_of
 from skhier.estimators._problem import Problem
+from skhier.kernels.conditional import Components
 from skhier.kernels.stats import pad_groups
 from skhier.kernels.types import Hyper, ModelSpec, PriorDists
 from skhier.priors import PriorChoice
 
-__all__ = ["EngineResult", "NutsOptions", "constant_posterior", "forbid_forked_process", "run_nuts"]
+__all__ = [
+    "EngineOptions",
+    "EngineResult",
+    "constant_posterior",
+    "forbid_forked_process",
+    "run_joint",
+    "run_marginal",
+]
+
+MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
+MIN_POINTS = 2048
 
 
 class EngineResult(NamedTuple):
@@ -26,15 +41,26 @@ class EngineResult(NamedTuple):
     engine : str
     sample_stats : dict of str to array of shape (n_chains, n_draws)
         ArviZ's names.
+    components : Components or None
+        The same posterior with the coefficients in closed form; None: the draws are all there is.
+    estimates : dict of str to Estimate
+        Moments in the user's units, where they are better known than from the draws.
+    facts : dict
+        For ``diagnostics_``.
+    log_evidence : float
     """
 
     hyper: Hyper
     engine: str
     sample_stats: dict[str, np.ndarray]
+    components: Components | None = None
+    estimates: Mapping[str, Estimate] = {}
+    facts: Mapping[str, Any] = {}
+    log_evidence: float = float("nan")
 
 
-class NutsOptions(NamedTuple):
-    """The estimator's parameters that concern NUTS."""
+class EngineOptions(NamedTuple):
+    """The estimator's parameters that concern sampling."""
 
     n_chains: int
     n_warmup: int
@@ -53,23 +79,95 @@ def forbid_forked_process() -> None:
     runtime.forbid_forked_process()
 
 
-def run_nuts(
-    problem: Problem, choice: PriorChoice, spec: ModelSpec, options: NutsOptions, seed: int
+def run_joint(
+    problem: Problem, choice: PriorChoice, spec: ModelSpec, options: EngineOptions, seed: int
 ) -> EngineResult:
-    """Sample every parameter of the joint model, in threads that Ctrl-C can leave behind.
+    """Sample every parameter of the joint model by NUTS.
 
     Raises
     ------
     RuntimeError
         No such device, or no valid starting point.
     """
+    from skhier.kernels import runtime, targets
+
+    device = runtime.find_device(options.device)
+    data = _data(problem, choice, options)
+    draws = _run_nuts(targets.Joint(spec), data, options, device, seed)
+    return EngineResult(draws.values, "nuts", _sample_stats(draws))
+
+
+def run_marginal(
+    problem: Problem, choice: PriorChoice, spec: ModelSpec, options: EngineOptions, seed: int
+) -> EngineResult:
+    """Importance sampling of theta, or NUTS where its weights fail; then exact conditionals.
+
+    Raises
+    ------
+    RuntimeError
+        No such device, or no valid starting point.
+    """
+    from skhier.kernels import runtime
+
+    device = runtime.find_device(options.device)
+    data = _data(problem, choice, options)
+
+    def work(check):
+        with runtime.precisely_on(device):
+            return _sample_theta(data, spec, options, device, seed, check)
+
+    return runtime.run_side_by_side([work])[0]
+
+
+def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
+    from skhier.kernels import runtime
+    from skhier.kernels.importance import N_BLOCKS, importance, k_hat_limit, resample
+    from skhier.kernels.laplace import laplace
+
+    began = time.perf_counter()
+    rng = np.random.default_rng(seed)
+    theta = Theta(spec, data, 64 if runtime.is_cpu(device) else 1024, check)
+    start = laplace(theta.density_and_gradient, theta.size, rng)
+    shape = (options.n_chains, options.n_draws)
+    n_draws = options.n_chains * options.n_draws
+    n_points = 2 ** int(np.ceil(np.log2(max(n_draws, MIN_POINTS))))
+    found = importance(theta.log_densities, start, n_points, rng)
+    chosen = resample(found.weights, n_draws, rng).reshape(shape)
+    population = population_of(
+        theta, found.points, found.weights, chosen, block_error(N_BLOCKS), rng
+    )
+    facts = {
+        "sampler": "importance",
+        "pareto_k": found.k_hat,
+        "ess_importance": found.ess,
+        "evaluations": theta.n_evaluations,
+    }
+    stats, units, _ = data
+    return EngineResult(
+        population.hyper,
+        "marginal",
+        {"lp": found.log_density[chosen]},
+        population.components,
+        population.estimates,
+        facts,
+        found.log_evidence - stats.n * np.log(units.y_scale),
+    )
+
+
+def _data(problem, choice, options):
+    """Arguments of the NumPyro programs, each number of one type: one program."""
+    import jax
+
+    data = (pad_groups(problem.stats), problem.units, _prior_dists(choice, options.eta))
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), data)
+
+
+def _run_nuts(target, data, options, device, seed):
+    """Draws of all chains, in threads that Ctrl-C can leave behind."""
     import jax
 
     from skhier.kernels import nuts, runtime
 
-    device = runtime.find_device(options.device)
-    data = (pad_groups(problem.stats), problem.units, _prior_dists(choice, options.eta))
-    data = jax.tree.map(lambda a: np.asarray(a, np.float64), data)  # one type, one program
     settings = nuts.NutsSettings(options.n_warmup, options.target_accept, options.max_tree_depth)
     with runtime.precisely_on(device):
         keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
@@ -83,11 +181,10 @@ def run_nuts(
                 progress.update(rows * len(bundle))
 
             with runtime.precisely_on(device):
-                return nuts.sample_nuts(spec, settings, data, bundle, options.n_draws, advanced)
+                return nuts.sample_nuts(target, settings, data, bundle, options.n_draws, advanced)
 
         drawn = runtime.run_side_by_side([partial(work, bundle) for bundle in bundles])
-    draws = jax.tree.map(lambda *a: np.concatenate(a), *drawn)
-    return EngineResult(draws.hyper, "nuts", _sample_stats(draws))
+    return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
 
 
 def _prior_dists(choice: PriorChoice, eta: float) -> PriorDists:
@@ -131,7 +228,7 @@ def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineR
 class _Progress:
     """A bar over the transitions of all chains, if one is wanted."""
 
-    def __init__(self, options: NutsOptions):
+    def __init__(self, options: EngineOptions):
         self.bar, self.lock = None, threading.Lock()
         if options.verbose:
             from tqdm.auto import tqdm

@@ -12,9 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from skhier.estimators._units import (
+    coef_to_user,
+    effect_scale,
+    in_user_units,
+    intercept_first,
+)
 from skhier.kernels.conditional import (
+    Components,
     GroupMoments,
     PopulationDraws,
+    coef_moments,
     condition,
     group_moments,
     take_groups,
@@ -25,6 +33,8 @@ from skhier.utils.memory import require_memory
 __all__ = ["Posterior"]
 
 ROWS_AT_ONCE = 2**22
+GROUP_CONDITIONALS = 2**22  # groups x components, beyond which fewer components do
+MIN_COMPONENTS = 256
 
 
 class Posterior:
@@ -43,6 +53,8 @@ class Posterior:
         Features with a varying slope; None: no grouping factor.
     seed : int
         Of the group effects' draws.
+    components : Components or None
+        The same posterior with the coefficients in closed form; None: that of the draws.
     """
 
     def __init__(
@@ -52,18 +64,20 @@ class Posterior:
         hyper: Hyper,
         slopes: tuple[int, ...] | None,
         seed: int,
+        components: Components | None = None,
     ):
         self.units, self.hyper, self.slopes, self.seed = units, hyper, slopes, seed
         self.n_groups = 0 if slopes is None else stats.zy.shape[-1]
         self.population = self._population_draws()
-        self.beta_mean = self.population.beta.mean(0)
-        self.beta_cov = np.atleast_2d(np.cov(self.population.beta.T, bias=True))
+        components = components or _equal_components(self.population)
+        self.beta_mean, self.beta_cov = coef_moments(components)
         if slopes is not None:
             # the last group has no rows: it stands for every level that fit never saw
             self.stats = stats._replace(
                 **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
             )
-            moments = group_moments(self.stats, self.population)
+            n_kept = max(MIN_COMPONENTS, GROUP_CONDITIONALS // (self.n_groups + 1))
+            moments = group_moments(self.stats, components.first(n_kept))
             self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
 
     def _population_draws(self) -> PopulationDraws:
@@ -81,20 +95,8 @@ class Posterior:
         return self.hyper.noise_scale.shape
 
     def population_draws(self) -> dict[str, np.ndarray]:
-        """Draws in the user's units: ``intercept`` (at X = 0), ``coef``, ``noise_scale``; with a
-        factor also ``group_scale`` (..., q) and ``group_corr`` (..., q, q), intercept first.
-        """
-        u, h = self.units, self.hyper
-        coef = h.coef * (u.y_scale / u.x_scale)
-        intercept = u.y_mean + u.y_scale * (h.intercept - h.coef @ (u.x_mean / u.x_scale))
-        draws = {"intercept": intercept, "coef": coef, "noise_scale": u.y_scale * h.noise_scale}
-        if self.slopes is not None:
-            order = self._intercept_first()
-            corr = h.corr_chol @ np.swapaxes(h.corr_chol, -1, -2)
-            scale = h.group_scale * self._effect_scale()
-            draws["group_scale"] = np.ascontiguousarray(scale[..., order])
-            draws["group_corr"] = np.ascontiguousarray(corr[..., order, :][..., order])
-        return draws
+        """Draws in the user's units, see :func:`~skhier.estimators._units.in_user_units`."""
+        return in_user_units(self.hyper, self.units, self.slopes)
 
     def group_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Posterior means of the effects, and means and sds of the group coefficients.
@@ -104,8 +106,8 @@ class Posterior:
         effects, coef, coef_sd : array of shape (n_groups, q)
             In the user's units, intercept (at X = 0) first.
         """
-        order, m = self._intercept_first(), self.moments
-        of_beta, of_b = self._coef_of_beta(), self._to_user()
+        order, m = intercept_first(len(self._varying())), self.moments
+        of_beta, of_b = coef_to_user(self.units)[self._varying()], self._to_user()
         effects = m.mean @ of_b.T
         cross = np.einsum("ip,gpa,ja->gij", of_beta, m.cross, of_b, optimize=True)
         cov = of_beta @ self.beta_cov @ of_beta.T + of_b @ m.cov @ of_b.T
@@ -114,13 +116,6 @@ class Posterior:
         population[-1] += self.units.y_mean
         sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
         return effects[:-1, order], (effects + population)[:-1, order], sd[:-1, order]
-
-    def _coef_of_beta(self):
-        """Matrix (q, p) from internal beta to the user's varying coefficients, intercept last."""
-        u = self.units
-        every = np.diag(np.append(u.y_scale / u.x_scale, u.y_scale))
-        every[-1, :-1] = -u.y_scale * u.x_mean / u.x_scale
-        return every[self._varying()]
 
     def group_draws(
         self, codes: np.ndarray, seed: int | None = None, which: Any = slice(None)
@@ -144,7 +139,7 @@ class Posterior:
         q = len(self._varying())
         n_draws = len(self.population.sigma[which])
         require_memory(8.0 * n_draws * len(codes) * q, "draws of the group effects")
-        to_user = self._to_user()[self._intercept_first()]
+        to_user = self._to_user()[intercept_first(len(self._varying()))]
         draws = np.empty((n_draws, len(codes), q))
         for part in _slices(len(codes), ROWS_AT_ONCE // (n_draws * q * q)):
             internal = self._internal_group_draws(codes[part], seed, which)
@@ -231,17 +226,18 @@ class Posterior:
     def _varying(self) -> list[int]:
         return [*(self.slopes or ()), len(self.units.x_mean)]
 
-    def _intercept_first(self) -> list[int]:
-        q = len(self._varying())
-        return [q - 1, *range(q - 1)]
-
-    def _effect_scale(self):
-        """Units of y per internal unit of each effect, intercept last."""
-        return self.units.y_scale / np.append(self.units.x_scale[list(self.slopes or ())], 1.0)
-
     def _to_user(self):
         """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
-        return self._effect_scale()[:, None] * np.linalg.inv(self.units.effects_at_mean)
+        scale = effect_scale(self.units, self.slopes)
+        return scale[:, None] * np.linalg.inv(self.units.effects_at_mean)
+
+
+def _equal_components(draws: PopulationDraws) -> Components:
+    """Draws as components, in an order that makes any first few a random choice."""
+    n = len(draws.sigma)
+    order = np.random.default_rng(0).permutation(n)
+    beta, sigma, chol = (a[order] for a in draws)
+    return Components(np.full(n, 1 / n), beta, None, sigma, chol)
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

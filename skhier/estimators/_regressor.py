@@ -15,11 +15,12 @@ from sklearn.utils.validation import validate_data
 from skhier.estimators import _tables
 from skhier.estimators._base import BaseHierarchical
 from skhier.estimators._engines import (
+    EngineOptions,
     EngineResult,
-    NutsOptions,
     constant_posterior,
     forbid_forked_process,
-    run_nuts,
+    run_joint,
+    run_marginal,
 )
 from skhier.estimators._posterior import Posterior
 from skhier.estimators._problem import model_spec, problem_warnings, read_training, reduce_rows
@@ -219,8 +220,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         result = self._sample(problem, choice, spec, seed)
         self._design, self._training = design, training
         self._posterior = Posterior(
-            problem.units, problem.stats, result.hyper, problem.slopes, seed
+            problem.units, problem.stats, result.hyper, problem.slopes, seed, result.components
         )
+        self._estimates = dict(result.estimates)
+        self.log_evidence_ = result.log_evidence
         self._sample_stats = result.sample_stats
         self._prior_table = _tables.prior_table(
             choice, design, float(self.eta) if spec.has_correlations else None
@@ -239,7 +242,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
     def _sample(self, problem, choice, spec, seed) -> EngineResult:
         if problem.y_is_constant:
             return constant_posterior(problem, int(self.n_chains), int(self.n_draws))
-        options = NutsOptions(
+        options = EngineOptions(
             n_chains=int(self.n_chains),
             n_warmup=int(self.n_warmup),
             n_draws=int(self.n_draws),
@@ -249,7 +252,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             device=self.device,
             verbose=bool(self.verbose),
         )
-        return run_nuts(problem, choice, spec, options, seed)
+        run = run_joint if self.inference == "nuts" else run_marginal
+        return run(problem, choice, spec, options, seed)
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)
@@ -260,7 +264,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         check_number("max_tree_depth", self.max_tree_depth, low=1, high=20, integer=True)
         check_flag("correlated", self.correlated)
         check_flag("noncentered", self.noncentered)
-        check_choice("inference", self.inference, ("auto", "nuts"))
+        check_choice("inference", self.inference, ("auto", "marginal", "nuts"))
         check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
         if not isinstance(self.verbose, bool):
             check_number("verbose", self.verbose, low=0, integer=True)
@@ -276,17 +280,19 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
 
         design, posterior = self._design, self._posterior
         draws: dict[str, Any] = posterior.population_draws()
+        means = {name: values.mean((0, 1)) for name, values in draws.items()}
+        means |= {name: estimate.mean for name, estimate in self._estimates.items()}
         self.coef_names_ = list(design.feature_names)
-        self.intercept_ = float(draws["intercept"].mean())
-        self.coef_ = draws["coef"].mean((0, 1))
-        self.noise_scale_ = float(draws["noise_scale"].mean())
+        self.intercept_ = float(means["intercept"])
+        self.coef_ = means["coef"]
+        self.noise_scale_ = float(means["noise_scale"])
         per_factor: dict[str, Any] = {name: {} for name in PER_FACTOR}
         if design.factor is not None:
             factor, effects = design.factor.name, design.effects
             levels = pd.Index(design.factor.levels.labels, name=factor)
             for name, table in zip(TABLES, posterior.group_table(), strict=True):
                 per_factor[name][factor] = pd.DataFrame(table, index=levels, columns=effects)
-            scale, corr = draws["group_scale"].mean((0, 1)), draws["group_corr"].mean((0, 1))
+            scale, corr = means["group_scale"], means["group_corr"]
             per_factor["group_scale_"][factor] = pd.Series(scale, index=effects, name=factor)
             per_factor["group_corr_"][factor] = pd.DataFrame(corr, index=effects, columns=effects)
             per_factor["group_levels_"][factor] = design.factor.levels.labels
@@ -301,6 +307,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         if result.engine == "constant":
             unknown = dict.fromkeys(("r_hat", "ess_bulk", "ess_tail", "e_bfmi"), float("nan"))
             return {"engine": result.engine, "divergences": 0, "evaluations": 0} | unknown, []
+        if result.facts.get("sampler") == "importance":
+            return {"engine": result.engine, **result.facts}, []
         stats = result.sample_stats
         report = convergence_report(
             self._named_draws(group_effects=False) | {"lp": stats["lp"]},

@@ -18,9 +18,11 @@ from skhier.kernels.linalg import inverse_cholesky
 from skhier.kernels.types import GroupStats
 
 __all__ = [
+    "Components",
     "GroupConditional",
     "GroupMoments",
     "PopulationDraws",
+    "coef_moments",
     "condition",
     "group_moments",
     "take_groups",
@@ -37,6 +39,27 @@ class PopulationDraws(NamedTuple):
     beta: np.ndarray
     sigma: np.ndarray
     chol: np.ndarray
+
+
+class Components(NamedTuple):
+    """The posterior of the population parameters as a mixture: beta is normal given the others.
+
+    Any first few components stand for the posterior too.
+
+    ``weights`` (S,), sum 1; ``beta`` (S, p), mean of the coefficients; ``beta_cov`` (S, p, p) or
+    None, if they are draws; ``sigma`` (S,) and ``chol`` (S, q, q) as in :class:`PopulationDraws`.
+    """
+
+    weights: np.ndarray
+    beta: np.ndarray
+    beta_cov: np.ndarray | None
+    sigma: np.ndarray
+    chol: np.ndarray
+
+    def first(self, n: int) -> "Components":
+        """The first n components, weights renormalised."""
+        cut = Components(*(None if a is None else a[:n] for a in self))
+        return cut._replace(weights=cut.weights / cut.weights.sum())
 
 
 class GroupConditional(NamedTuple):
@@ -73,21 +96,33 @@ def condition(stats: GroupStats, draws: PopulationDraws) -> GroupConditional:
     return GroupConditional(np.einsum("ajsk,jsk->ask", root, half), draws.sigma[:, None] * root)
 
 
-def group_moments(stats: GroupStats, draws: PopulationDraws, budget: int = 2**22) -> GroupMoments:
-    """Moments over all draws, a slice of groups at a time.
+def group_moments(
+    stats: GroupStats, components: Components, budget: int = 2**20
+) -> GroupMoments:
+    """Moments over all components, a slice of groups at a time.
 
     Parameters
     ----------
     stats : GroupStats
-    draws : PopulationDraws
+    components : Components
     budget : int
         Entries of the largest temporary array.
     """
     q, n_groups = stats.zy.shape
-    at_once = max(1, budget // (len(draws.sigma) * q * q))
+    p = stats.zx.shape[1]
+    at_once = max(1, budget // (len(components.sigma) * q * max(p, q)))
     slices = [slice(i, i + at_once) for i in range(0, n_groups, at_once)]
-    parts = [_moments(take_groups(stats, s), draws) for s in slices]
+    parts = [_moments(take_groups(stats, s), components) for s in slices]
     return GroupMoments(*(np.concatenate(a) for a in zip(*parts, strict=True)))
+
+
+def coef_moments(components: Components) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (p,) and covariance (p, p) of the coefficients."""
+    weights, beta, beta_cov, *_ = components
+    mean = weights @ beta
+    off = beta - mean
+    cov = (weights[:, None] * off).T @ off
+    return mean, cov if beta_cov is None else cov + np.tensordot(weights, beta_cov, 1)
 
 
 def take_groups(stats: GroupStats, which) -> GroupStats:
@@ -95,12 +130,23 @@ def take_groups(stats: GroupStats, which) -> GroupStats:
     return stats._replace(zz=stats.zz[..., which], zx=stats.zx[..., which], zy=stats.zy[..., which])
 
 
-def _moments(stats, draws):
-    given = condition(stats, draws)
-    n_draws = len(draws.sigma)
-    mean = given.mean.mean(1)
+def _moments(stats, components):
+    weights, beta, beta_cov, sigma, chol = components
+    given = condition(stats, PopulationDraws(beta, sigma, chol))
+    mean = np.einsum("s,isk->ik", weights, given.mean)
     off = given.mean - mean[:, None]
-    cov = np.einsum("isk,jsk->kij", off, off)
-    cov += np.einsum("iask,jask->kij", given.root, given.root)
-    cross = np.einsum("sp,isk->kpi", draws.beta - draws.beta.mean(0), off, optimize=True)
-    return mean.T, cov / n_draws, cross / n_draws
+    weighted = weights[:, None] * off
+    cov = np.einsum("isk,jsk->kij", off, weighted)
+    root = np.sqrt(weights)[:, None] * given.root
+    cov += np.einsum("iask,jask->kij", root, root)
+    centred = beta - weights @ beta
+    cross = np.einsum("sp,isk->kpi", centred, weighted, optimize=True)
+    if beta_cov is not None:
+        # b moves with beta by -K_g B_g, K_g = L M_g^-1 L'
+        scaled = given.root / sigma[:, None]
+        slope = np.einsum("iask,jask->ijsk", scaled, scaled)
+        slope = np.einsum("ijsk,jpk->ipsk", slope, stats.zx)
+        moved = np.einsum("ipsk,spr->irsk", slope, weights[:, None, None] * beta_cov, optimize=True)
+        cov += np.einsum("irsk,jrsk->kij", moved, slope)
+        cross -= moved.sum(2).transpose(2, 1, 0)
+    return mean.T, cov, cross

@@ -1,4 +1,4 @@
-"""The joint model as a NumPyro program: coefficients, group effects and hyperparameters.
+"""The model as NumPyro programs: joint, and with all that is normal integrated out.
 
     y_i | b ~ Normal(x_i' beta + z_i' b_g(i), sigma^2)
     b_g ~ Normal(0, Sigma),  Sigma = diag(tau) Omega diag(tau),  Omega ~ LKJ(eta)
@@ -7,6 +7,10 @@ The sites live in internal coordinates (:mod:`skhier.kernels.types`), where the 
 whatever the units; the priors are those of the user's units, carried over by an affine map.
 The likelihood needs the rows only through their cross-products (Bates et al. 2015, sec. 3), so
 its cost does not depend on the number of rows and neither does the compiled program.
+
+:func:`joint_model` samples every parameter. :func:`marginal_model` samples the variance parameters and
+those coefficients whose prior is not normal; group effects and the other coefficients are integrated
+out (:mod:`skhier.kernels.marginal`). Both state the same posterior.
 """
 
 import jax
@@ -17,11 +21,27 @@ import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import constraints
 
-from skhier.kernels.types import GroupStats, Hyper, ModelSpec, PriorDists, Units
+from skhier.kernels.marginal import ROUNDING, log_marginal
+from skhier.kernels.types import (
+    CoefPrior,
+    GroupStats,
+    Hyper,
+    ModelSpec,
+    PriorDists,
+    Units,
+    VarianceParameters,
+)
 
-__all__ = ["joint_model", "log_likelihood", "parameters", "squared_error"]
+__all__ = [
+    "effects_chol",
+    "joint_model",
+    "log_likelihood",
+    "marginal_model",
+    "marginal_parameters",
+    "parameters",
+    "squared_error",
+]
 
-ROUNDING = 1e-15
 FUSED_SIZE = 512
 
 
@@ -59,13 +79,11 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
     ``beta + mean_g b_g`` well and how they split hardly at all; so the non-centered sites are
     those averages and, in place of ``z``, its reflection that has the average as one coordinate.
     """
-    sigma = numpyro.sample("noise_scale", _affine(prior.noise_scale, 1 / units.y_scale))
+    v = _sample_variances(spec, units, prior)
     if spec.slopes is None:
         coef, intercept = _sample_beta(spec, units, prior)
-        return Hyper(coef, intercept, sigma, jnp.zeros(0), jnp.zeros((0, 0))), None
-    tau = _sample_group_scale(spec, prior, units, sigma)
-    corr_chol = _sample_corr_chol(spec, prior)
-    chol = units.effects_at_mean @ (tau[:, None] * corr_chol)
+        return Hyper(coef, intercept, *v), None
+    chol = effects_chol(units, v)
     if spec.noncentered:
         z = numpyro.sample("group_z", dist.Normal().expand(stats.zy.shape).to_event(2))
         present = (stats.zz[-1, -1] > 0).astype(float)
@@ -76,7 +94,47 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
         beta_z = jnp.append(coef[np.array(spec.slopes, int)], intercept)
         total = numpyro.sample("group_coef", _SameNormals(beta_z, chol, stats.zy.shape[1]))
         b = total - beta_z[:, None]
-    return Hyper(coef, intercept, sigma, tau, corr_chol), b
+    return Hyper(coef, intercept, *v), b
+
+
+def marginal_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
+    """The likelihood of the rows with the group effects and normal coefficients integrated out.
+
+    Parameters
+    ----------
+    spec, stats, units, prior
+        As in :func:`joint_model`.
+    """
+    v, coefs = marginal_parameters(spec, stats, units, prior)
+    chol = effects_chol(units, v)
+    numpyro.factor("log_marginal", log_marginal(stats, chol, v.noise_scale, coefs))
+
+
+def marginal_parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
+    """The prior of :func:`marginal_model`: a program that samples what it does not integrate out.
+
+    Returns
+    -------
+    VarianceParameters
+    CoefPrior
+        Of the coefficients with a normal or flat prior; the others' values.
+    """
+    return _sample_variances(spec, units, prior), _sample_other_coefs(spec, units, prior)
+
+
+def _sample_variances(spec, units, prior) -> VarianceParameters:
+    sigma = numpyro.sample("noise_scale", _affine(prior.noise_scale, 1 / units.y_scale))
+    if spec.slopes is None:
+        return VarianceParameters(sigma, jnp.zeros(0), jnp.zeros((0, 0)))
+    tau = _sample_group_scale(spec, prior, units, sigma)
+    return VarianceParameters(sigma, tau, _sample_corr_chol(spec, prior))
+
+
+def effects_chol(units: Units, v: VarianceParameters):
+    """Square root of the group effects' covariance, the intercept at the mean of x."""
+    if not len(v.group_scale):
+        return v.corr_chol
+    return units.effects_at_mean @ (v.group_scale[:, None] * v.corr_chol)
 
 
 def _reflect(z, present):
@@ -187,6 +245,60 @@ def _sample_beta(spec, units, prior, average_effects=None):
     loc = loc - units.y_mean / units.y_scale + moved_intercept
     site = numpyro.sample("intercept", _affine(prior.intercept, 1 / units.y_scale, loc))
     return coef, site - moved_intercept
+
+
+def _sample_other_coefs(spec, units, prior) -> CoefPrior:
+    """Sample the coefficients whose prior is not normal; the normal priors of the others.
+
+    The intercept's prior is on ``intercept - shift'coef``: at x = 0 a change of ``coef`` moves it.
+    """
+    last = spec.n_features
+    scale = jnp.append(units.x_scale, 1.0) / units.y_scale
+    loc = jnp.zeros(last + 1).at[last].set(-units.y_mean / units.y_scale)
+    offset, mean, root, log_scale, kept = jnp.zeros(last + 1), loc, 0 * loc, 0.0, []
+    blocks = [*zip(spec.coef_blocks, prior.coef, strict=True), ((last,), prior.intercept)]
+    for i, (block, family) in enumerate(blocks):
+        at, family = np.array(block, int), _unexpanded(family)
+        if type(family) is dist.Normal:
+            sd = jnp.broadcast_to(scale[at] * family.scale, at.shape)
+            mean = mean.at[at].add(scale[at] * family.loc)
+            root = root.at[at].set(1 / sd)
+            log_scale = log_scale + jnp.log(sd).sum()
+        elif _is_flat(family):
+            log_scale = log_scale + jnp.log(scale[at] / jnp.sqrt(2 * jnp.pi)).sum()
+        else:
+            moved = _affine(family, scale[at], loc[at]).to_event(1)
+            offset = offset.at[at].set(numpyro.sample(f"coef_{i}", moved))
+            continue
+        kept += block
+    shift = jnp.zeros(last + 1)
+    if not spec.intercept_at_mean:
+        shift = shift.at[:last].set(units.x_mean / units.x_scale)
+    kept = np.array(sorted(kept), int)
+    return _coef_prior(kept, offset, mean, root, shift)._replace(log_scale=log_scale)
+
+
+def _unexpanded(family):
+    return family.base_dist if type(family) is dist.ExpandedDistribution else family
+
+
+def _is_flat(family):
+    real = type(constraints.real)
+    return type(family) is dist.ImproperUniform and type(family.support) is real
+
+
+def _coef_prior(kept, offset, mean, root, shift) -> CoefPrior:
+    """``(u - mean) * root ~ Normal(0, 1)`` for the kept coefficients, each on its own scale."""
+    last = len(offset) - 1
+    basis = jnp.eye(last + 1)[:, kept]
+    rows = jnp.concatenate([basis[kept], mean[kept, None]], axis=1)
+    moved = shift @ offset  # what the sampled coefficients add to the intercept at the mean
+    if last in kept:
+        rows = rows.at[-1, :-1].add(-shift[kept]).at[-1, -1].add(moved)
+    else:
+        basis = basis.at[last].add(shift[kept])
+        offset = offset.at[last].add(moved)
+    return CoefPrior(basis, offset, root[kept, None] * rows, 0.0)
 
 
 def _sample_group_scale(spec, prior, units, sigma):

@@ -19,20 +19,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
-from numpyro.distributions import biject_to
 from numpyro.infer.hmc import hmc
-from numpyro.infer.util import ParamInfo, potential_energy
+from numpyro.infer.util import ParamInfo
 
-from skhier.kernels.models import joint_model, parameters
-from skhier.kernels.types import Hyper, ModelSpec
+from skhier.kernels.targets import Joint, Marginal
 
 __all__ = ["NutsSettings", "SamplerDraws", "sample_nuts"]
 
 SLICE_ROWS = 100
 SLICE_SECONDS = 0.2
 START_TRIES = 100
-_TRACING = threading.RLock()  # NumPyro's stack of handlers is one list for all threads
 _COMPILING = threading.Lock()  # threads that need the same program wait for it
 
 
@@ -47,12 +43,12 @@ class NutsSettings(NamedTuple):
 class SamplerDraws(NamedTuple):
     """Draws after warm-up, NumPy arrays of shape (n_chains, n_draws, ...).
 
-    ``hyper`` is a :class:`Hyper`; the rest describes the transitions: ``lp`` (log density of the
-    unconstrained parameters), ``energy``, ``n_steps``, ``accept``, ``diverging`` and, last,
+    ``values`` is what the target records; the rest describes the transitions: ``lp`` (log density
+    of the unconstrained parameters), ``energy``, ``n_steps``, ``accept``, ``diverging`` and, last,
     ``step_size`` (n_chains,).
     """
 
-    hyper: Any
+    values: Any
     lp: Any
     energy: Any
     n_steps: Any
@@ -62,21 +58,21 @@ class SamplerDraws(NamedTuple):
 
 
 def sample_nuts(
-    spec: ModelSpec,
+    target: Joint | Marginal,
     settings: NutsSettings,
     data: tuple,
     keys: Any,
     n_draws: int,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> SamplerDraws:
-    """Warm up and sample the joint model.
+    """Warm up and sample.
 
     Parameters
     ----------
-    spec, settings
+    target, settings
         Static.
-    data : tuple (stats, units, prior)
-        Arguments of :func:`skhier.kernels.models.joint_model`.
+    data : tuple
+        The target's.
     keys : array of shape (n_chains, 2)
         One random key a chain; the bundle.
     n_draws : int
@@ -90,8 +86,8 @@ def sample_nuts(
         No starting point with a finite density and gradient was found for some chain.
     """
     with _COMPILING:
-        state, found = _start(keys, data, spec, settings)
-        jax.block_until_ready(_advance(state, 0, data, spec, settings))
+        state, found = _start(keys, data, target, settings)
+        jax.block_until_ready(_advance(state, 0, data, target, settings))
     if not np.all(found):
         raise RuntimeError(
             f"no valid starting point: the log density or its gradient is not finite at "
@@ -100,7 +96,7 @@ def sample_nuts(
     total, done, rows, kept = settings.n_warmup + n_draws, 0, 1, []
     while done < total:
         began = time.perf_counter()
-        state, drawn = _advance(state, rows, data, spec, settings)
+        state, drawn = _advance(state, rows, data, target, settings)
         after_warmup = slice(max(0, settings.n_warmup - done), rows)
         kept.append(_rows_of(drawn, after_warmup))
         done += rows
@@ -120,61 +116,17 @@ def _next_rows(rows: int, seconds: float, left: int) -> int:
     return min(max(1, min(wanted, 4 * rows)), SLICE_ROWS, left)
 
 
-def _potential(spec, data, position):
-    """Minus the log density at a flat vector of unconstrained parameters."""
-    z = _unflatten(position, _unconstrained_shapes(spec, data))
-    with _TRACING:
-        return potential_energy(partial(joint_model, spec), data, {}, z)
-
-
-def _unconstrained_shapes(spec, data) -> dict[str, tuple[int, ...]]:
-    """Shape of each site's unconstrained value."""
-    shapes = {}
-
-    def at_zero(site):
-        if site["type"] == "sample" and not site["is_observed"]:
-            transform = biject_to(site["fn"].support)
-            shapes[site["name"]] = transform.inverse_shape(site["fn"].shape())
-            return transform(jnp.zeros(shapes[site["name"]]))
-        return None
-
-    with _TRACING:
-        handlers.substitute(partial(parameters, spec), substitute_fn=at_zero)(*data)
-    return shapes
-
-
-def _unflatten(position, shapes):
-    """Named parts of a flat vector."""
-    sizes = [int(np.prod(shape)) for shape in shapes.values()]
-    parts = jnp.split(position, np.cumsum(sizes)[:-1])
-    return {k: part.reshape(shape) for (k, shape), part in zip(shapes.items(), parts, strict=True)}
-
-
-def _hyper(spec, data, position) -> Hyper:
-    """Hyperparameters at a flat vector of unconstrained parameters."""
-    z = _unflatten(position, _unconstrained_shapes(spec, data))
-
-    def value(site):
-        if site["type"] == "sample" and site["name"] in z:
-            return biject_to(site["fn"].support)(z[site["name"]])
-        return None
-
-    with _TRACING:
-        return handlers.substitute(partial(parameters, spec), substitute_fn=value)(*data)[0]
-
-
-@partial(jax.jit, static_argnames=("spec", "settings"))
-def _start(keys, data, spec, settings):
+@partial(jax.jit, static_argnames=("target", "settings"))
+def _start(keys, data, target, settings):
     """Sampler states at random points with a finite density, one per key."""
-    shapes = _unconstrained_shapes(spec, data)
-    size = sum(int(np.prod(shape)) for shape in shapes.values())
-    density = jax.value_and_grad(partial(_potential, spec, data))
+    size = target.size(data)
+    potential = jax.value_and_grad(_potential(target, data))
 
     def propose(carry):
         key, tries, *_ = carry
         key, key_z = jax.random.split(key)
-        z = jax.random.uniform(key_z, (size,), minval=-2.0, maxval=2.0)
-        pe, grad = density(z)
+        z = target.start(key_z, size)
+        pe, grad = potential(z)
         return key, tries + 1, jnp.isfinite(pe) & jnp.all(jnp.isfinite(grad)), (z, pe, grad)
 
     def start_chain(key):
@@ -182,7 +134,7 @@ def _start(keys, data, spec, settings):
         key, _, found, at = jax.lax.while_loop(
             lambda c: ~c[2] & (c[1] < START_TRIES), propose, (key, 0, False, nowhere)
         )
-        init, _ = _kernels(spec, data, settings)
+        init, _ = _kernels(target, data, settings)
         return init(at, key), found
 
     return _over_chains(start_chain)(keys)
@@ -200,9 +152,13 @@ def _over_chains(f):
     return run
 
 
-def _kernels(spec, data, settings):
+def _potential(target, data):
+    return lambda position: -target.log_density(data, position)
+
+
+def _kernels(target, data, settings):
     """NumPyro's NUTS on the flat vector: ``init(at, key)`` and ``step(state)`` return states."""
-    init_kernel, sample_kernel = hmc(potential_fn_gen=lambda *args: partial(_potential, spec, args))
+    init_kernel, sample_kernel = hmc(potential_fn_gen=lambda *args: _potential(target, args))
 
     def init(at, key):
         return init_kernel(
@@ -222,15 +178,15 @@ def _kernels(spec, data, settings):
     return init, step
 
 
-@partial(jax.jit, static_argnames=("spec", "settings"))
-def _advance(state, n_transitions, data, spec, settings):
+@partial(jax.jit, static_argnames=("target", "settings"))
+def _advance(state, n_transitions, data, target, settings):
     """Advance every chain; the first ``n_transitions`` rows of the draws are filled."""
-    _, step_chain = _kernels(spec, data, settings)
+    _, step_chain = _kernels(target, data, settings)
 
     def record(state):
-        hyper = _over_chains(partial(_hyper, spec, data))(state.z)
+        values = _over_chains(partial(target.record, data))(state.z)
         facts = (state.energy, state.num_steps, state.accept_prob, state.diverging)
-        return SamplerDraws(hyper, -state.potential_energy, *facts, None)
+        return SamplerDraws(values, -state.potential_energy, *facts, None)
 
     def step(i, carry):
         state, drawn = carry

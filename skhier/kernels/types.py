@@ -8,7 +8,7 @@ of ``x`` lower triangular.
 
 from typing import Any, NamedTuple
 
-__all__ = ["GroupStats", "Hyper", "ModelSpec", "PriorDists", "Units"]
+__all__ = ["CoefPrior", "GroupStats", "Hyper", "ModelSpec", "PopulationConditional", "PriorDists", "Units", "VarianceParameters"]
 
 
 class GroupStats(NamedTuple):
@@ -100,6 +100,63 @@ class Hyper(NamedTuple):
     noise_scale: Any
     group_scale: Any
     corr_chol: Any
+
+
+class VarianceParameters(NamedTuple):
+    """What remains once group effects and coefficients are integrated out.
+
+    Attributes
+    ----------
+    noise_scale : scalar
+    group_scale : array of shape (q,)
+    corr_chol : array of shape (q, q)
+        As in :class:`Hyper`.
+    """
+
+    noise_scale: Any
+    group_scale: Any
+    corr_chol: Any
+
+
+class PopulationConditional(NamedTuple):
+    """Variance parameters, and the normal distribution of the coefficients given them.
+
+    Attributes
+    ----------
+    noise_scale, group_scale, corr_chol
+        As in :class:`Hyper`.
+    coef_mean : array of shape (p,)
+        Intercept last.
+    coef_root : array of shape (p, k)
+        The covariance is ``coef_root coef_root'``.
+    """
+
+    noise_scale: Any
+    group_scale: Any
+    corr_chol: Any
+    coef_mean: Any
+    coef_root: Any
+
+
+class CoefPrior(NamedTuple):
+    """Prior of the ``k`` coefficients that are integrated out, and the values of the others.
+
+    ``beta = basis u + offset`` with ``rows [u, -1]' ~ Normal(0, I)``, internal coordinates.
+
+    Attributes
+    ----------
+    basis : array of shape (p, k)
+    offset : array of shape (p,)
+    rows : array of shape (k, k + 1)
+        Prior precision roots and, last, their product with the prior mean; 0 for a flat prior.
+    log_scale : scalar
+        Log determinant of the prior's scale; a flat one's is ``1 / sqrt(2 pi)`` in the user's units.
+    """
+
+    basis: Any
+    offset: Any
+    rows: Any
+    log_scale: Any
 
 
 class ModelSpec(NamedTuple):

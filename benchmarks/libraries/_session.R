@@ -1,0 +1,57 @@
+# Reads the data once and answers every seed on standard input with a fit, written as JSON.
+
+folder <- commandArgs(trailingOnly = TRUE)[2]
+
+need <- function(packages) {
+  for (package in c("jsonlite", packages)) {
+    if (!requireNamespace(package, quietly = TRUE)) {
+      cat("unavailable: the R package", package, "is not installed\n")
+      quit(status = 0)
+    }
+  }
+  suppressPackageStartupMessages(for (package in packages) library(package, character.only = TRUE))
+}
+
+read_task <- function() {
+  task <- jsonlite::fromJSON(file.path(folder, "task.json"))
+  doubles <- function(name, n) readBin(file.path(folder, name), "double", n, endian = "little")
+  n <- task$n_rows
+  x <- matrix(doubles("x.bin", n * length(task$features)), nrow = n)
+  task$data <- data.frame(y = doubles("y.bin", n), group = factor(doubles("codes.bin", n)))
+  for (j in seq_along(task$features)) task$data[[task$features[j]]] <- x[, j]
+  task$formula <- as.formula(task$formula)
+  task
+}
+
+# Name one draw's, or the estimate's, standard deviations and correlations as the Python side does.
+# `sd` and `corr` are functions of the effects' positions, so that they may return draws.
+name_covariance <- function(task, sd, corr) {
+  effects <- c("intercept", task$features)
+  values <- list()
+  for (j in seq_along(effects)) {
+    values[[sprintf("group_scale[%s]", effects[j])]] <- sd(j)
+    for (i in seq_len(j - 1)) {
+      values[[sprintf("group_corr[%s,%s]", effects[i], effects[j])]] <- corr(i, j)
+    }
+  }
+  values
+}
+
+serve <- function(packages, fit) {
+  need(packages)
+  task <- read_task()
+  versions <- c(list(R = as.character(getRversion())),
+                lapply(setNames(packages, packages), function(p) as.character(packageVersion(p))))
+  input <- file("stdin", "r")
+  while (length(seed <- readLines(input, 1)) > 0) {
+    found <- tryCatch(fit(task, as.integer(seed)), error = function(e) {
+      cat("error:", gsub("\n", " ", conditionMessage(e)), "\n")
+      NULL
+    })
+    if (is.null(found)) next
+    found$versions <- versions
+    jsonlite::write_json(found, file.path(folder, "fit.json"), digits = NA, auto_unbox = TRUE)
+    cat("done\n")
+    flush(stdout())
+  }
+}

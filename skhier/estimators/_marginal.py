@@ -1,0 +1,147 @@
+"""The marginal engine: importance sampling, or NUTS, of theta; the rest follows in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skhier.estimators._estimates import Estimate, estimates
+from skhier.estimators._units import coef_to_user, in_user_units
+from skhier.kernels.conditional import Components
+from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional
+
+__all__ = ["Population", "Theta", "population_of"]
+
+MAX_COV_ENTRIES = 2**24
+
+
+class Theta:
+    """The posterior of theta as functions of many points, evaluated a batch at a time.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    data : tuple
+        Statistics, units and priors; float64 arrays.
+    batch : int
+        Points at once.
+    check : callable
+        Called between batches; may raise to stop.
+    """
+
+    def __init__(self, spec: ModelSpec, data: tuple, batch: int, check: Callable[[], None]):
+        from skhier.kernels import targets
+
+        self.spec, self.data, self.batch, self.check = spec, data, batch, check
+        self.targets = targets
+        self.size = targets.theta_size(data, spec)
+        self.n_evaluations = 0
+
+    def log_densities(self, points: np.ndarray) -> np.ndarray:
+        """(n, d) points to (n,) log densities."""
+        self.n_evaluations += len(points)
+        return np.concatenate([d for _, d in self._batches(self.targets.log_densities, points)])
+
+    def density_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, d) points to (n,) log densities and (n, d) gradients."""
+        self.n_evaluations += len(points)
+        found = []
+        for point in points:
+            self.check()
+            found.append(self.targets.density_and_gradient(point, self.data, self.spec))
+        values, gradients = zip(*found, strict=True)
+        return np.array(values, float), np.array(gradients, float)
+
+    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
+        """Slices of the points, and what follows from them."""
+        return self._batches(self.targets.conditionals, points)
+
+    def _batches(self, program, points):
+        """Results of a program, each batch padded to the one size it is compiled for."""
+        import jax
+
+        for start in range(0, len(points), self.batch):
+            self.check()
+            part = points[start : start + self.batch]
+            padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
+            found = program(np.concatenate([part, padding]), self.data, self.spec)
+            stop = start + len(part)
+            yield (
+                slice(start, stop),
+                jax.tree.map(lambda a, n=len(part): np.asarray(a)[:n], found),
+            )
+
+
+class Population(NamedTuple):
+    """What weighted points of theta say about the population parameters.
+
+    ``hyper``: draws, (n_chains, n_draws, ...); ``components``: the same posterior as a mixture;
+    ``estimates``: means and sds in the user's units.
+    """
+
+    hyper: Hyper
+    components: Components
+    estimates: dict[str, Estimate]
+
+
+def population_of(
+    theta: Theta,
+    points: np.ndarray,
+    weights: np.ndarray,
+    chosen: np.ndarray,
+    error: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+) -> Population:
+    """Coefficients and moments that follow from weighted points.
+
+    Parameters
+    ----------
+    theta : Theta
+    points : array of shape (n, d)
+        Any first few of which, with their weights, stand for the posterior.
+    weights : array of shape (n,)
+        Sum 1.
+    chosen : int array of shape (n_chains, n_draws)
+        The points that become draws.
+    error : callable
+        See :func:`~skhier.estimators._estimates.estimates`.
+    rng : Generator
+    """
+    _, units, _ = theta.data
+    to_user, slopes = coef_to_user(units), theta.spec.slopes
+    draws = np.argsort(chosen, axis=None, kind="stable")
+    at = chosen.ravel()[draws]
+    parts, variances, covs = [], [], []
+    beta = np.empty((chosen.size, len(to_user)))
+    for rows, given in theta.conditionals(points):
+        here = slice(*np.searchsorted(at, (rows.start, rows.stop)))
+        which = at[here] - rows.start
+        noise = rng.standard_normal((len(which), given.coef_root.shape[2]))
+        spread = np.einsum("spk,sk->sp", given.coef_root[which], noise)
+        beta[draws[here]] = given.coef_mean[which] + spread
+        variances.append(((to_user @ given.coef_root) ** 2).sum(2))
+        if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
+            covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
+        parts.append(given._replace(coef_root=None))
+    given = PopulationConditional(*map(_joined, zip(*parts, strict=True)))
+    variance, cov = np.concatenate(variances), np.concatenate(covs)
+    means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:3])
+    found = estimates(
+        weights,
+        in_user_units(means, units, slopes),
+        {"coef": variance[:, :-1], "intercept": variance[:, -1]},
+        error,
+    )
+    beta = beta.reshape(*chosen.shape, -1)
+    hyper = Hyper(beta[..., :-1], beta[..., -1], *(a[chosen] for a in given[:3]))
+    chol = given.group_scale[:, :, None] * given.corr_chol
+    if slopes is not None:
+        chol = units.effects_at_mean @ chol
+    kept = Components(weights, given.coef_mean, None, given.noise_scale, chol).first(len(cov))
+    return Population(hyper, kept._replace(beta_cov=cov), found)
+
+
+def _joined(arrays: tuple[Any, ...]) -> Any:
+    return None if arrays[0] is None else np.concatenate(arrays)

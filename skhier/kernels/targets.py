@@ -1,0 +1,110 @@
+"""What is sampled: the joint posterior of every parameter, or the marginal one of ``theta``.
+
+``theta`` are the parameters of :func:`~skhier.kernels.models.marginal_model`, unconstrained: variance
+parameters and the coefficients whose prior is not normal. Its density is evaluated for many points
+at once by the compiled functions below; a new value of ``spec`` compiles a new program, data and
+prior values do not.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from skhier.kernels import flat
+from skhier.kernels.marginal import coef_conditional
+from skhier.kernels.models import (
+    effects_chol,
+    joint_model,
+    marginal_model,
+    marginal_parameters,
+    parameters,
+)
+from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional
+
+__all__ = [
+    "Joint",
+    "Marginal",
+    "conditionals",
+    "density_and_gradient",
+    "log_densities",
+    "theta_size",
+]
+
+
+class Joint(NamedTuple):
+    """Every parameter of the joint model; ``data`` is ``(stats, units, prior)``."""
+
+    spec: ModelSpec
+
+    def size(self, data: tuple) -> int:
+        return flat.size(partial(parameters, self.spec), data)
+
+    def start(self, key: Any, size: int) -> Any:
+        """A random point to start from."""
+        return jax.random.uniform(key, (size,), minval=-2.0, maxval=2.0)
+
+    def log_density(self, data: tuple, position: Any) -> Any:
+        return flat.log_density(partial(joint_model, self.spec), data, position)
+
+    def record(self, data: tuple, position: Any) -> Hyper:
+        """What is kept of a draw."""
+        return flat.values(partial(parameters, self.spec), data, position)[0]
+
+
+class Marginal(NamedTuple):
+    """``theta = centre + root position``; ``data`` is ``(stats, units, prior, centre, root)``."""
+
+    spec: ModelSpec
+
+    def size(self, data: tuple) -> int:
+        return len(data[-1])
+
+    def start(self, key: Any, size: int) -> Any:
+        """A random point of the normal distribution that centre and root describe."""
+        return jax.random.normal(key, (size,))
+
+    def log_density(self, data: tuple, position: Any) -> Any:
+        *data, centre, root = data
+        return _log_density(tuple(data), self.spec, centre + root @ position)
+
+    def record(self, data: tuple, position: Any) -> Any:
+        """``theta``."""
+        *_, centre, root = data
+        return centre + root @ position
+
+
+def theta_size(data: tuple, spec: ModelSpec) -> int:
+    """Number of entries of ``theta``."""
+    return flat.size(partial(marginal_parameters, spec), data)
+
+
+def _log_density(data, spec, theta):
+    return flat.log_density(partial(marginal_model, spec), data, theta)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def log_densities(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
+    """Log density of each row of ``thetas`` (n, d), evidence included; shape (n,)."""
+    return jax.vmap(partial(_log_density, data, spec))(thetas)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def density_and_gradient(theta: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
+    """Log density and its gradient at one ``theta`` (d,)."""
+    return jax.value_and_grad(partial(_log_density, data, spec))(theta)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def conditionals(thetas: Any, data: tuple, spec: ModelSpec) -> PopulationConditional:
+    """Variance parameters and the coefficients' distribution at each row of ``thetas``."""
+
+    def at(theta):
+        v, prior = flat.values(partial(marginal_parameters, spec), data, theta)
+        stats, units, _ = data
+        chol = effects_chol(units, v)
+        mean, root = coef_conditional(stats, chol, v.noise_scale, prior)
+        return PopulationConditional(*v, mean, root)
+
+    return jax.vmap(at)(thetas)
