@@ -17,8 +17,13 @@ KERNELS = {
     "linalg": {"types"},
     "stats": {"types", "linalg"},
     "conditional": {"types", "linalg"},
-    "models": {"types", "linalg", "stats", "conditional"},
-    "nuts": {"types", "linalg", "stats", "conditional", "models"},
+    "marginal": {"types", "linalg"},
+    "models": {"types", "marginal"},
+    "flat": set(),
+    "targets": {"types", "marginal", "models", "flat"},
+    "nuts": {"targets"},
+    "laplace": set(),
+    "importance": {"laplace"},
     "runtime": set(),
 }
 
@@ -76,9 +81,15 @@ def test_priors_and_datasets_know_no_estimators():
     assert offenders("skhier.priors", bad) + offenders("skhier.datasets", bad) == []
 
 
-def test_numpyro_appears_in_three_files():
+def test_numpyro_appears_in_four_files():
     using = {found.split(":")[0] for found in offenders("skhier", {"numpyro"})}
-    assert using <= {"skhier.kernels.models", "skhier.kernels.nuts", "skhier.priors"}
+    kernels = {f"skhier.kernels.{name}" for name in ("flat", "models", "nuts")}
+    assert using <= {*kernels, "skhier.priors"}
+
+
+def test_samplers_of_few_parameters_know_no_jax():
+    assert offenders("skhier.kernels.laplace", {"jax"}) == []
+    assert offenders("skhier.kernels.importance", {"jax"}) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("[!_]*.py")), ids=lambda p: p.stem)

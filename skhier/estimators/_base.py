@@ -262,7 +262,8 @@ class BaseHierarchical(BaseEstimator):
             Carlo standard error of the mean, effective sample sizes (bulk, tail) and R-hat.
         """
         check_is_fitted(self)
-        return _tables.summary(self._named_draws(group_effects))
+        named = _tables.named_estimates(self._estimates, self.coef_names_, self._effects())
+        return _tables.summary(self._named_draws(group_effects), named, self._max_ess)
 
     def variance_components(self) -> Any:
         """Standard deviations and correlations of the group effects, and of the noise.

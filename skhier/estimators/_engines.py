@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.estimators._estimates import Estimate, block_error, chain_error
-from skhier.estimators._marginal import Theta, population_of
+from skhier.estimators._estimates import block_error, chain_error
+from skhier.estimators._marginal import Population, Theta, population_of
 from skhier.estimators._problem import Problem
-from skhier.kernels.conditional import Components
 from skhier.kernels.stats import pad_groups
 from skhier.kernels.types import Hyper, ModelSpec, PriorDists
 from skhier.priors import PriorChoice
@@ -29,6 +27,8 @@ __all__ = [
 
 MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
 MIN_POINTS = 2048
+MIN_ESS_PER_CHAIN = 100
+BATCH_ON_CPU, BATCH_ON_GPU = 2**16, 2**24  # groups x points at once
 
 
 class EngineResult(NamedTuple):
@@ -41,22 +41,22 @@ class EngineResult(NamedTuple):
     engine : str
     sample_stats : dict of str to array of shape (n_chains, n_draws)
         ArviZ's names.
-    components : Components or None
+    population : Population or None
         The same posterior with the coefficients in closed form; None: the draws are all there is.
-    estimates : dict of str to Estimate
-        Moments in the user's units, where they are better known than from the draws.
     facts : dict
         For ``diagnostics_``.
     log_evidence : float
+    max_ess : float
+        Effective number of the points that the draws were resampled from.
     """
 
     hyper: Hyper
     engine: str
     sample_stats: dict[str, np.ndarray]
-    components: Components | None = None
-    estimates: Mapping[str, Estimate] = {}
+    population: Population | None = None
     facts: Mapping[str, Any] = {}
     log_evidence: float = float("nan")
+    max_ess: float = float("inf")
 
 
 class EngineOptions(NamedTuple):
@@ -94,7 +94,8 @@ def run_joint(
     device = runtime.find_device(options.device)
     data = _data(problem, choice, options)
     draws = _run_nuts(targets.Joint(spec), data, options, device, seed)
-    return EngineResult(draws.values, "nuts", _sample_stats(draws))
+    facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
+    return EngineResult(draws.values, "nuts", _sample_stats(draws), facts=facts)
 
 
 def run_marginal(
@@ -120,38 +121,68 @@ def run_marginal(
 
 
 def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
-    from skhier.kernels import runtime
-    from skhier.kernels.importance import N_BLOCKS, importance, k_hat_limit, resample
+    from skhier.kernels import runtime, targets
+    from skhier.kernels.importance import fitted_normal, importance, trustworthy
     from skhier.kernels.laplace import laplace
 
-    began = time.perf_counter()
     rng = np.random.default_rng(seed)
-    theta = Theta(spec, data, 64 if runtime.is_cpu(device) else 1024, check)
-    start = laplace(theta.density_and_gradient, theta.size, rng)
-    shape = (options.n_chains, options.n_draws)
+    stats, *_ = data
+    at_once = BATCH_ON_CPU if runtime.is_cpu(device) else BATCH_ON_GPU
+    batch = int(np.clip(2 ** int(np.log2(at_once / max(stats.zy.shape[1], 1))), 64, 1024))
+    theta = Theta(spec, data, batch, check)
+    normal, k_hat = laplace(theta.density_and_gradient, theta.size, rng), np.nan
+    if theta.size <= MAX_IMPORTANCE_SIZE:
+        n_draws = options.n_chains * options.n_draws
+        n_points = 2 ** int(np.ceil(np.log2(max(n_draws, MIN_POINTS))))
+        found = importance(theta.log_densities, normal, n_points, rng)
+        if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):
+            return _from_weighted_points(theta, data, options, found, rng)
+        normal, k_hat = fitted_normal(found), found.k_hat
+    frame = (*data, normal.mean, normal.root)
+    draws = _run_nuts(targets.Marginal(spec), frame, options, device, seed, check)
+    return _from_chains(theta, data, draws, k_hat, rng)
+
+
+def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
+    from skhier.kernels.importance import N_BLOCKS, resample
+
+    stats, units, _ = data
     n_draws = options.n_chains * options.n_draws
-    n_points = 2 ** int(np.ceil(np.log2(max(n_draws, MIN_POINTS))))
-    found = importance(theta.log_densities, start, n_points, rng)
-    chosen = resample(found.weights, n_draws, rng).reshape(shape)
-    population = population_of(
-        theta, found.points, found.weights, chosen, block_error(N_BLOCKS), rng
-    )
+    chosen = resample(found.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
+    error = block_error(N_BLOCKS)
+    population = population_of(theta, units, found.points, found.weights, chosen, error, rng)
     facts = {
         "sampler": "importance",
         "pareto_k": found.k_hat,
-        "ess_importance": found.ess,
+        "ess_importance": float(found.ess),
         "evaluations": theta.n_evaluations,
     }
-    stats, units, _ = data
+    evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
+    sample_stats = {"lp": found.log_density[chosen]}
     return EngineResult(
-        population.hyper,
-        "marginal",
-        {"lp": found.log_density[chosen]},
-        population.components,
-        population.estimates,
-        facts,
-        found.log_evidence - stats.n * np.log(units.y_scale),
+        population.hyper, "marginal", sample_stats, population, facts, evidence, found.ess
     )
+
+
+def _from_chains(theta, data, draws, k_hat, rng) -> EngineResult:
+    from skhier.kernels.importance import bridge
+
+    stats, units, _ = data
+    shape = draws.lp.shape
+    order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
+    place = np.argsort(order).reshape(shape)
+    points = draws.values.reshape(draws.lp.size, theta.size)[order]
+    log_evidence = bridge(theta.log_densities, points, draws.lp.ravel()[order], rng)
+    weights = np.full(len(points), 1 / len(points))
+    population = population_of(theta, units, points, weights, place, chain_error(place), rng)
+    facts = {
+        "sampler": "nuts",
+        "pareto_k": k_hat,
+        "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
+    }
+    evidence = float(log_evidence - stats.n * np.log(units.y_scale))
+    sample_stats = _sample_stats(draws)
+    return EngineResult(population.hyper, "marginal", sample_stats, population, facts, evidence)
 
 
 def _data(problem, choice, options):
@@ -162,7 +193,7 @@ def _data(problem, choice, options):
     return jax.tree.map(lambda a: np.asarray(a, np.float64), data)
 
 
-def _run_nuts(target, data, options, device, seed):
+def _run_nuts(target, data, options, device, seed, check_caller=lambda: None):
     """Draws of all chains, in threads that Ctrl-C can leave behind."""
     import jax
 
@@ -177,6 +208,7 @@ def _run_nuts(target, data, options, device, seed):
 
         def work(bundle, check):
             def advanced(rows):
+                check_caller()
                 check()
                 progress.update(rows * len(bundle))
 

@@ -68,10 +68,10 @@ def block_error(n_blocks: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]
     return error
 
 
-def chain_error(n_chains: int, n_draws: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Standard error from Markov chains, chain by chain in order."""
+def chain_error(place: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Standard error from Markov chains; ``place`` (n_chains, n_draws) are their points."""
 
     def error(weights, values):
-        return mcse_mean(values.reshape(n_chains, n_draws, *values.shape[1:]))
+        return mcse_mean(values[place])
 
     return error

@@ -10,7 +10,7 @@ import numpy as np
 from skhier.estimators._estimates import Estimate, estimates
 from skhier.estimators._units import coef_to_user, in_user_units
 from skhier.kernels.conditional import Components
-from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional, Units
 
 __all__ = ["Population", "Theta", "population_of"]
 
@@ -32,11 +32,14 @@ class Theta:
     """
 
     def __init__(self, spec: ModelSpec, data: tuple, batch: int, check: Callable[[], None]):
+        import jax
+
         from skhier.kernels import targets
 
-        self.spec, self.data, self.batch, self.check = spec, data, batch, check
+        self.spec, self.batch, self.check = spec, batch, check
+        self.data = jax.device_put(data)
         self.targets = targets
-        self.size = targets.theta_size(data, spec)
+        self.size = len(targets.origin(self.data, spec))
         self.n_evaluations = 0
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
@@ -88,6 +91,7 @@ class Population(NamedTuple):
 
 def population_of(
     theta: Theta,
+    units: Units,
     points: np.ndarray,
     weights: np.ndarray,
     chosen: np.ndarray,
@@ -99,6 +103,7 @@ def population_of(
     Parameters
     ----------
     theta : Theta
+    units : Units
     points : array of shape (n, d)
         Any first few of which, with their weights, stand for the posterior.
     weights : array of shape (n,)
@@ -109,7 +114,6 @@ def population_of(
         See :func:`~skhier.estimators._estimates.estimates`.
     rng : Generator
     """
-    _, units, _ = theta.data
     to_user, slopes = coef_to_user(units), theta.spec.slopes
     draws = np.argsort(chosen, axis=None, kind="stable")
     at = chosen.ravel()[draws]

@@ -219,10 +219,12 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
         result = self._sample(problem, choice, spec, seed)
         self._design, self._training = design, training
+        components = result.population.components if result.population else None
         self._posterior = Posterior(
-            problem.units, problem.stats, result.hyper, problem.slopes, seed, result.components
+            problem.units, problem.stats, result.hyper, problem.slopes, seed, components
         )
-        self._estimates = dict(result.estimates)
+        self._estimates = result.population.estimates if result.population else {}
+        self._max_ess = float(result.max_ess)
         self.log_evidence_ = result.log_evidence
         self._sample_stats = result.sample_stats
         self._prior_table = _tables.prior_table(
@@ -307,16 +309,17 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         if result.engine == "constant":
             unknown = dict.fromkeys(("r_hat", "ess_bulk", "ess_tail", "e_bfmi"), float("nan"))
             return {"engine": result.engine, "divergences": 0, "evaluations": 0} | unknown, []
-        if result.facts.get("sampler") == "importance":
-            return {"engine": result.engine, **result.facts}, []
         stats = result.sample_stats
+        draws = self._named_draws(group_effects=False) | {"lp": stats["lp"]}
+        chains = {k: stats[k] for k in ("diverging", "energy", "n_steps") if k in stats}
         report = convergence_report(
-            self._named_draws(group_effects=False) | {"lp": stats["lp"]},
-            diverging=stats["diverging"],
-            energy=stats["energy"],
-            n_steps=stats["n_steps"],
+            draws,
+            **chains,
             max_tree_depth=int(self.max_tree_depth),
-            noncentered=bool(self.noncentered) or self._design.factor is None,
+            noncentered=result.engine == "marginal"
+            or bool(self.noncentered)
+            or self._design.factor is None,
+            max_ess=result.max_ess,
         )
         found = {
             "engine": result.engine,
@@ -329,9 +332,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             "divergences": report.n_divergences,
             "max_tree_depth_reached": report.n_saturated,
             "e_bfmi": report.min_e_bfmi,
-            "evaluations": int(stats["n_steps"].sum()),
         }
-        return found, list(report.warnings)
+        return found | dict(result.facts), list(report.warnings)
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"

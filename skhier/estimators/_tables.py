@@ -8,12 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from skhier.estimators._estimates import Estimate
 from skhier.priors import describe
 from skhier.utils import diagnostics
 from skhier.utils.design import Design
 from skhier.utils.memory import require_memory
 
-__all__ = ["full_name", "named_draws", "prior_table", "summary", "to_arviz", "variance_components"]
+__all__ = [
+    "full_name",
+    "named_draws",
+    "named_estimates",
+    "prior_table",
+    "summary",
+    "to_arviz",
+    "variance_components",
+]
 
 HDI_PROB = 0.9
 RESERVED_DIMS = {"chain", "draw", "feature", "row", "intercept", "coef", "noise_scale"}
@@ -51,8 +60,37 @@ def named_draws(
     return named
 
 
-def summary(named: Mapping[str, np.ndarray]) -> Any:
-    """Mean, sd, interval, Monte Carlo error and convergence of each scalar that varies."""
+def named_estimates(
+    estimates: Mapping[str, Estimate],
+    coef_names: Sequence[str],
+    effects: Mapping[str, Sequence[str]],
+) -> dict[str, tuple[float, float, float]]:
+    """Mean, sd and standard error under the names of :func:`named_draws`."""
+    if not estimates:
+        return {}
+    fields = {name: np.stack(e, axis=-1) for name, e in estimates.items()}
+    scalars = {name: np.moveaxis(a, -1, 0)[:, None] for name, a in fields.items()}
+    for name in ("group_scale", "group_corr"):
+        scalars[name] = {factor: scalars[name] for factor in effects}
+    named = named_draws(scalars, coef_names, effects)
+    return {name: tuple(values[:, 0]) for name, values in named.items()}
+
+
+def summary(
+    named: Mapping[str, np.ndarray],
+    better: Mapping[str, tuple[float, float, float]],
+    max_ess: float,
+) -> Any:
+    """Mean, sd, interval, Monte Carlo error and convergence of each scalar that varies.
+
+    Parameters
+    ----------
+    named : mapping of str to array of shape (n_chains, n_draws)
+    better : mapping of str to (mean, sd, mcse)
+        Where known more exactly than from the draws.
+    max_ess : float
+        Effective number of the points that the draws were resampled from.
+    """
     import pandas as pd
 
     draws = np.stack(list(named.values()), axis=-1)
@@ -64,12 +102,14 @@ def summary(named: Mapping[str, np.ndarray]) -> Any:
             f"hdi_{50 - 50 * HDI_PROB:g}%": interval[..., 0],
             f"hdi_{50 + 50 * HDI_PROB:g}%": interval[..., 1],
             "mcse": diagnostics.mcse_mean(draws),
-            "ess_bulk": diagnostics.ess_bulk(draws),
-            "ess_tail": diagnostics.ess_tail(draws),
+            "ess_bulk": np.minimum(diagnostics.ess_bulk(draws), max_ess),
+            "ess_tail": np.minimum(diagnostics.ess_tail(draws), max_ess),
             "r_hat": diagnostics.rank_rhat(draws),
         },
         index=pd.Index(list(named), name="parameter"),
     )
+    if better:
+        table.loc[list(better), ["mean", "sd", "mcse"]] = list(better.values())
     return table[~diagnostics.is_constant(draws)]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.kernels.linalg import inverse_cholesky
+from skhier.kernels.linalg import inverse_cholesky, matmul
 from skhier.kernels.types import GroupStats
 
 __all__ = [
@@ -85,20 +85,19 @@ class GroupMoments(NamedTuple):
 
 def condition(stats: GroupStats, draws: PopulationDraws) -> GroupConditional:
     """Conditional distribution of every group in ``stats`` given every draw."""
-    chol, variance = draws.chol, draws.sigma**2
-    m = np.einsum("sai,ajsk->ijsk", chol, np.einsum("abk,sbj->ajsk", stats.zz, chol, optimize=True))
+    chol = np.ascontiguousarray(np.moveaxis(draws.chol, 0, -1))[..., None]
+    transposed = np.swapaxes(chol, 0, 1)
+    m = matmul(transposed, matmul(stats.zz[:, :, None], chol))
     for j in range(len(m)):
-        m[j, j] += variance[:, None]
+        m[j, j] += (draws.sigma**2)[:, None]
     inverse = inverse_cholesky(m)
-    rest = stats.zy[:, None] - np.einsum("apk,sp->ask", stats.zx, draws.beta, optimize=True)
-    half = np.einsum("ijsk,jsk->isk", inverse, np.einsum("sai,ask->isk", chol, rest))
-    root = np.einsum("sai,jisk->ajsk", chol, inverse)  # L R^-T
-    return GroupConditional(np.einsum("ajsk,jsk->ask", root, half), draws.sigma[:, None] * root)
+    rest = stats.zy[:, None] - draws.beta @ stats.zx
+    half = matmul(inverse, matmul(transposed, rest[:, None]))
+    root = matmul(chol, np.swapaxes(inverse, 0, 1))  # L R^-T
+    return GroupConditional(matmul(root, half)[:, 0], draws.sigma[:, None] * root)
 
 
-def group_moments(
-    stats: GroupStats, components: Components, budget: int = 2**20
-) -> GroupMoments:
+def group_moments(stats: GroupStats, components: Components, budget: int = 2**18) -> GroupMoments:
     """Moments over all components, a slice of groups at a time.
 
     Parameters
@@ -133,20 +132,15 @@ def take_groups(stats: GroupStats, which) -> GroupStats:
 def _moments(stats, components):
     weights, beta, beta_cov, sigma, chol = components
     given = condition(stats, PopulationDraws(beta, sigma, chol))
-    mean = np.einsum("s,isk->ik", weights, given.mean)
+    mean = weights @ given.mean
     off = given.mean - mean[:, None]
     weighted = weights[:, None] * off
-    cov = np.einsum("isk,jsk->kij", off, weighted)
-    root = np.sqrt(weights)[:, None] * given.root
-    cov += np.einsum("iask,jask->kij", root, root)
-    centred = beta - weights @ beta
-    cross = np.einsum("sp,isk->kpi", centred, weighted, optimize=True)
-    if beta_cov is not None:
-        # b moves with beta by -K_g B_g, K_g = L M_g^-1 L'
-        scaled = given.root / sigma[:, None]
-        slope = np.einsum("iask,jask->ijsk", scaled, scaled)
-        slope = np.einsum("ijsk,jpk->ipsk", slope, stats.zx)
-        moved = np.einsum("ipsk,spr->irsk", slope, weights[:, None, None] * beta_cov, optimize=True)
+    k = matmul(given.root, np.swapaxes(given.root, 0, 1))  # sigma^2 L M_g^-1 L'
+    cov = np.einsum("isk,jsk->kij", off, weighted) + (weights @ k).transpose(2, 0, 1)
+    cross = ((beta - weights @ beta).T @ weighted).transpose(2, 1, 0)
+    if beta_cov is not None:  # b_g moves with beta by -L M_g^-1 L' B_g
+        slope = matmul(k / (sigma**2)[:, None], stats.zx[:, :, None])
+        moved = matmul(slope, np.moveaxis(weights[:, None, None] * beta_cov, 0, -1)[..., None])
         cov += np.einsum("irsk,jrsk->kij", moved, slope)
-        cross -= moved.sum(2).transpose(2, 1, 0)
+        cross = cross - moved.sum(2).transpose(2, 1, 0)
     return mean.T, cov, cross

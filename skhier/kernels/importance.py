@@ -18,7 +18,16 @@ from scipy.stats import qmc
 
 from skhier.kernels.laplace import Laplace
 
-__all__ = ["N_BLOCKS", "WeightedPoints", "importance", "k_hat_limit", "psis", "resample"]
+__all__ = [
+    "N_BLOCKS",
+    "WeightedPoints",
+    "bridge",
+    "fitted_normal",
+    "importance",
+    "psis",
+    "resample",
+    "trustworthy",
+]
 
 N_BLOCKS = 16
 DF = 5.0
@@ -57,9 +66,9 @@ class WeightedPoints(NamedTuple):
     n_evaluations: int
 
 
-def k_hat_limit(n_points: int) -> float:
-    """Above it the weights' mean cannot be trusted (Vehtari et al. 2024, sec. 3.2.4)."""
-    return min(1 - 1 / np.log10(n_points), 0.7)
+def trustworthy(found: WeightedPoints, min_ess: float) -> bool:
+    """Whether means over the points can be relied on (Vehtari et al. 2024, sec. 3.2.4)."""
+    return found.k_hat <= min(1 - 1 / np.log10(len(found.points)), 0.7) and found.ess >= min_ess
 
 
 def importance(
@@ -92,7 +101,7 @@ def importance(
             best = found
         if found.k_hat <= GOOD_K_HAT and found.ess >= GOOD_EFFICIENCY * n_points:
             break
-        proposal = _refit(found)
+        proposal = fitted_normal(found)
     return best._replace(n_evaluations=found.n_evaluations)
 
 
@@ -102,10 +111,16 @@ def _draw(proposal, n_points, rng):
     u = _uniform(n_points, d + 1, rng)
     chi2 = 2 * gammaincinv(DF / 2, u[:, d])
     z = ndtri(u[:, :d]) * np.sqrt(DF / chi2)[:, None]
+    points = proposal.mean + z @ proposal.root.T
+    return points, _log_t(proposal, points)
+
+
+def _log_t(proposal, points):
+    d = len(proposal.mean)
+    z = np.linalg.solve(proposal.root, (points - proposal.mean).T)
     constant = gammaln((DF + d) / 2) - gammaln(DF / 2) - 0.5 * d * np.log(DF * np.pi)
     log_det = np.linalg.slogdet(proposal.root)[1]
-    log_t = constant - log_det - 0.5 * (DF + d) * np.log1p((z**2).sum(1) / DF)
-    return proposal.mean + z @ proposal.root.T, log_t
+    return constant - log_det - 0.5 * (DF + d) * np.log1p((z**2).sum(0) / DF)
 
 
 def _uniform(n_points, d, rng):
@@ -135,7 +150,7 @@ def _weigh(points, log_density, log_proposal, n_evaluations):
     )
 
 
-def _refit(found: WeightedPoints) -> Laplace:
+def fitted_normal(found: WeightedPoints) -> Laplace:
     """Mean and covariance of the weighted points; tempered weights if few points carry all."""
     d = found.points.shape[1]
     enough = max(10 * d, 0.05 * len(found.points))
@@ -196,6 +211,50 @@ def _fit_pareto(excess):
     rate = (grid * share).sum()
     shape = np.log1p(-rate * excess).mean()
     return (n * shape + 5) / (n + 10), -shape / rate
+
+
+def bridge(
+    log_densities: Callable[[np.ndarray], np.ndarray],
+    draws: np.ndarray,
+    log_density: np.ndarray,
+    rng: np.random.Generator,
+) -> float:
+    """Log of a density's integral from draws of it, by bridge sampling.
+
+    A multivariate t is fitted to half of the draws and bridged to the other half.
+
+    Parameters
+    ----------
+    log_densities : callable
+    draws : array of shape (n, d)
+        Exchangeable: chains in random order.
+    log_density : array of shape (n,)
+    rng : Generator
+
+    References
+    ----------
+    Meng and Wong (1996), Statistica Sinica 6; Gronau et al. (2017), J. Math. Psychol. 81.
+    """
+    half = len(draws) // 2
+    mean = draws[:half].mean(0)
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(draws[:half].T)))
+    proposal = Laplace(mean, vectors * np.sqrt(np.maximum(values, 1e-12 * values[-1])))
+    n_points = N_BLOCKS * 2 ** int(np.ceil(np.log2(max(half / N_BLOCKS, 1))))
+    points, log_proposal = _draw(proposal, n_points, rng)
+    of_points = log_densities(points) - log_proposal
+    of_points = np.where(np.isfinite(of_points), of_points, -np.inf)
+    of_draws = log_density[half:] - _log_t(proposal, draws[half:])
+    share = np.log(len(of_draws)) - np.log(len(of_draws) + n_points)
+    other = np.log1p(-np.exp(share))
+    estimate = np.median(of_draws)
+    for _ in range(1000):
+        before = estimate
+        above = of_points - np.logaddexp(share + of_points, other + before)
+        below = -np.logaddexp(share + of_draws, other + before)
+        estimate = (logsumexp(above) - np.log(n_points)) - (logsumexp(below) - np.log(len(below)))
+        if abs(estimate - before) < 1e-8:
+            break
+    return float(estimate)
 
 
 def resample(weights: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:

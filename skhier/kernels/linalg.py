@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["inverse_cholesky"]
+__all__ = ["inverse_cholesky", "matmul"]
 
 UNROLL_UP_TO = 8
 
@@ -25,6 +25,23 @@ def inverse_cholesky(m):
         root = np.linalg.cholesky(np.moveaxis(m, (0, 1), (-2, -1)))
         return np.moveaxis(np.linalg.inv(root), (-2, -1), (0, 1))
     return _invert_lower(_cholesky(m))
+
+
+def matmul(a, b):
+    """Products of small matrices, (i, j, ...) and (j, k, ...), the batches broadcast.
+
+    Entry by entry for small ones, so that every operation runs over the whole batch.
+    """
+    (n, inner), k = a.shape[:2], b.shape[1]
+    if max(n, inner, k) > UNROLL_UP_TO:
+        return np.einsum("ij...,jk...->ik...", a, b)
+    out = np.empty((n, k, *np.broadcast_shapes(a.shape[2:], b.shape[2:])))
+    for r in range(n):
+        for c in range(k):
+            np.multiply(a[r, 0], b[0, c], out=out[r, c])
+            for j in range(1, inner):
+                out[r, c] += a[r, j] * b[j, c]
+    return out
 
 
 def _cholesky(m):

@@ -29,7 +29,7 @@ __all__ = [
     "conditionals",
     "density_and_gradient",
     "log_densities",
-    "theta_size",
+    "origin",
 ]
 
 
@@ -75,9 +75,10 @@ class Marginal(NamedTuple):
         return centre + root @ position
 
 
-def theta_size(data: tuple, spec: ModelSpec) -> int:
-    """Number of entries of ``theta``."""
-    return flat.size(partial(marginal_parameters, spec), data)
+@partial(jax.jit, static_argnames=("spec",))
+def origin(data: tuple, spec: ModelSpec) -> Any:
+    """The point ``theta = 0``, shape (d,)."""
+    return jnp.zeros(flat.size(partial(marginal_parameters, spec), data))
 
 
 def _log_density(data, spec, theta):

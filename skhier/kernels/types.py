@@ -8,7 +8,16 @@ of ``x`` lower triangular.
 
 from typing import Any, NamedTuple
 
-__all__ = ["CoefPrior", "GroupStats", "Hyper", "ModelSpec", "PopulationConditional", "PriorDists", "Units", "VarianceParameters"]
+__all__ = [
+    "CoefPrior",
+    "GroupStats",
+    "Hyper",
+    "ModelSpec",
+    "PopulationConditional",
+    "PriorDists",
+    "Units",
+    "VarianceParameters",
+]
 
 
 class GroupStats(NamedTuple):

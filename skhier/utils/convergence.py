@@ -1,4 +1,4 @@
-"""Whether a run of NUTS can be believed, and what to change if not.
+"""Whether draws can be believed, and what to change if not.
 
 The numbers of `diagnostics`, the facts of the sampler, the limits below, and one sentence of
 advice for each limit crossed.
@@ -59,13 +59,14 @@ class ConvergenceReport:
 def convergence_report(
     draws: Mapping[str, ArrayLike],
     *,
-    diverging: ArrayLike,
-    energy: ArrayLike,
-    n_steps: ArrayLike,
-    max_tree_depth: int,
-    noncentered: bool,
+    diverging: ArrayLike = False,
+    energy: ArrayLike | None = None,
+    n_steps: ArrayLike = 0,
+    max_tree_depth: int = 10,
+    noncentered: bool = True,
+    max_ess: float = np.inf,
 ) -> ConvergenceReport:
-    """Judge a run of NUTS.
+    """Judge draws; those of NUTS with the facts of its transitions.
 
     Parameters
     ----------
@@ -82,6 +83,8 @@ def convergence_report(
         Greatest depth allowed. A tree that would have ended there anyway counts as saturated.
     noncentered : bool
         Whether the model is non-centered, or has no centered form: then the advice is another.
+    max_ess : float
+        Effective size of what the draws were resampled from, which no statistic of theirs shows.
 
     Returns
     -------
@@ -112,8 +115,9 @@ def convergence_report(
     names = list(draws)
     x = np.moveaxis(np.stack([np.asarray(draws[name], dtype=float) for name in names]), 0, -1)
     max_rhat, max_rhat_name = _worst(rank_rhat(x), names, np.nanargmax)
-    min_ess_bulk, min_ess_bulk_name = _worst(ess_bulk(x), names, np.nanargmin)
-    min_ess_tail, min_ess_tail_name = _worst(ess_tail(x), names, np.nanargmin)
+    min_ess_bulk, min_ess_bulk_name = _worst(np.minimum(ess_bulk(x), max_ess), names, np.nanargmin)
+    min_ess_tail, min_ess_tail_name = _worst(np.minimum(ess_tail(x), max_ess), names, np.nanargmin)
+    energies = np.zeros(x.shape[:2]) if energy is None else np.asarray(energy, dtype=float)
     report = ConvergenceReport(
         max_rhat=max_rhat,
         max_rhat_name=max_rhat_name,
@@ -121,14 +125,14 @@ def convergence_report(
         min_ess_bulk_name=min_ess_bulk_name,
         min_ess_tail=min_ess_tail,
         min_ess_tail_name=min_ess_tail_name,
-        min_e_bfmi=float(np.fmin.reduce(e_bfmi(energy))),
+        min_e_bfmi=float(np.fmin.reduce(e_bfmi(energies))),
         n_transitions=x.shape[0] * x.shape[1],
         n_divergences=int(np.count_nonzero(diverging)),
         n_saturated=int(np.count_nonzero(np.asarray(n_steps) >= 2**max_tree_depth - 1)),
         warnings=[],
     )
     advice = [
-        *_advice_on_values(x, np.asarray(energy, dtype=float), names),
+        *_advice_on_values(x, energies, names),
         *_advice_on_length(report, x.shape[0], x.shape[1]),
         *_advice_on_sampler(report, max_tree_depth, noncentered),
     ]
