@@ -130,7 +130,7 @@ def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
     at_once = BATCH_ON_CPU if runtime.is_cpu(device) else BATCH_ON_GPU
     batch = int(np.clip(2 ** int(np.log2(at_once / max(stats.zy.shape[1], 1))), 64, 1024))
     theta = Theta(spec, data, batch, check)
-    normal, k_hat = laplace(theta.density_and_gradient, theta.size, rng), np.nan
+    normal, k_hat = laplace(theta.derivatives, theta.size, rng), np.nan
     if theta.size <= MAX_IMPORTANCE_SIZE:
         n_draws = options.n_chains * options.n_draws
         n_points = 2 ** int(np.ceil(np.log2(max(n_draws, MIN_POINTS))))

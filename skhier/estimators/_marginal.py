@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,13 @@ import numpy as np
 from skhier.estimators._estimates import Estimate, estimates
 from skhier.estimators._units import coef_to_user, in_user_units
 from skhier.kernels.conditional import Components
+from skhier.kernels.laplace import Derivatives, from_gradients, from_values
 from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional, Units
 
 __all__ = ["Population", "Theta", "population_of"]
 
-MAX_COV_ENTRIES = 2**24
+MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
+MAX_SIZE_BY_VALUES = 16
 
 
 class Theta:
@@ -41,14 +44,15 @@ class Theta:
         self.targets = targets
         self.size = len(targets.origin(self.data, spec))
         self.n_evaluations = 0
+        self._last: tuple[np.ndarray, list[PopulationConditional]] | None = None
 
-    def log_densities(self, points: np.ndarray) -> np.ndarray:
-        """(n, d) points to (n,) log densities."""
-        self.n_evaluations += len(points)
-        return np.concatenate([d for _, d in self._batches(self.targets.log_densities, points)])
+    def derivatives(self, point: np.ndarray) -> Derivatives:
+        """Of the log density at a point (d,); whichever way compiles and runs faster."""
+        if self.size <= MAX_SIZE_BY_VALUES:
+            return from_values(self.log_densities, point)
+        return from_gradients(self._density_and_gradient, point)
 
-    def density_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, d) points to (n,) log densities and (n, d) gradients."""
+    def _density_and_gradient(self, points):
         self.n_evaluations += len(points)
         found = []
         for point in points:
@@ -57,24 +61,41 @@ class Theta:
         values, gradients = zip(*found, strict=True)
         return np.array(values, float), np.array(gradients, float)
 
-    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
-        """Slices of the points, and what follows from them."""
-        return self._batches(self.targets.conditionals, points)
+    def log_densities(self, points: np.ndarray) -> np.ndarray:
+        """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""
+        self.n_evaluations += len(points)
+        densities, kept = [], []
+        for log_density, given in self._batches(points):
+            densities.append(log_density)
+            if len(points) * given.coef_mean.shape[1] ** 2 < MAX_COV_ENTRIES:
+                kept.append(given)
+        self._last = (points, kept) if kept else None
+        return np.concatenate(densities)
 
-    def _batches(self, program, points):
-        """Results of a program, each batch padded to the one size it is compiled for."""
+    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
+        """Slices of the points, and the parameters that follow from them."""
+        if self._last is not None and self._last[0] is points:
+            parts: Iterable[PopulationConditional] = self._last[1]
+        else:
+            parts = (given for _, given in self._batches(points))
+        for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
+            yield slice(start, start + len(given.noise_scale)), given
+
+    def _batches(self, points):
+        """Results for each batch, padded to the one size that is compiled."""
         import jax
 
         for start in range(0, len(points), self.batch):
             self.check()
             part = points[start : start + self.batch]
-            padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
-            found = program(np.concatenate([part, padding]), self.data, self.spec)
-            stop = start + len(part)
-            yield (
-                slice(start, stop),
-                jax.tree.map(lambda a, n=len(part): np.asarray(a)[:n], found),
-            )
+            n = len(part)
+            padding = np.broadcast_to(part[:1], (self.batch - n, self.size))
+            found = self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
+            yield jax.tree.map(partial(_first, n), found)
+
+
+def _first(n, a):
+    return np.asarray(a)[:n]
 
 
 class Population(NamedTuple):

@@ -33,7 +33,7 @@ from skhier.utils.memory import require_memory
 __all__ = ["Posterior"]
 
 ROWS_AT_ONCE = 2**22
-GROUP_CONDITIONALS = 2**22  # groups x components, beyond which fewer components do
+GROUP_CONDITIONALS = 2**20  # groups x components, beyond which fewer components do
 MIN_COMPONENTS = 256
 
 

@@ -6,12 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-__all__ = ["Laplace", "laplace"]
+__all__ = ["Derivatives", "Laplace", "from_gradients", "from_values", "laplace"]
 
-STEP = 0.02  # of the finite differences, in standard deviations
+STEP = 1e-3  # of the differences: rounding and curvature both grow with the number of rows
 MAX_SD = 5.0  # theta are logarithms and the like: wider is a flat direction
 START_TRIES = 100
 IMPOSSIBLE = 1e100
+TOLERANCE = 1e-2  # of the gradient, in nats
+MAX_ITERATIONS = 200
 
 
 class Laplace(NamedTuple):
@@ -21,17 +23,48 @@ class Laplace(NamedTuple):
     root: np.ndarray
 
 
+class Derivatives(NamedTuple):
+    """Value, gradient (d,) and Hessian (d, d) of a function at a point."""
+
+    value: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+
+
+def from_values(function: Callable[[np.ndarray], np.ndarray], point: np.ndarray) -> Derivatives:
+    """Derivatives by central differences of values at ``d^2 + d + 1`` points, all at once."""
+    d = len(point)
+    one = STEP * np.eye(d)
+    i, j = np.triu_indices(d, 1)
+    two = one[i] + one[j]
+    values = function(point + np.concatenate([np.zeros((1, d)), one, -one, two, -two]))
+    centre = values[0]
+    up, down, up2, down2 = np.split(values[1:] - centre, np.cumsum([d, d, len(i)]))
+    hessian = np.diag(up + down)
+    hessian[i, j] = hessian[j, i] = (up2 + down2 - (up + down)[i] - (up + down)[j]) / 2
+    return Derivatives(centre, (up - down) / (2 * STEP), hessian / STEP**2)
+
+
+def from_gradients(
+    function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], point: np.ndarray
+) -> Derivatives:
+    """The same by central differences of the gradient, at ``2 d + 1`` points."""
+    offsets = STEP * np.eye(len(point))
+    values, gradients = function(np.concatenate([point[None], point + offsets, point - offsets]))
+    ahead, behind = np.split(gradients[1:], 2)
+    hessian = (ahead - behind) / (2 * STEP)
+    return Derivatives(values[0], gradients[0], (hessian + hessian.T) / 2)
+
+
 def laplace(
-    density_and_gradient: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    size: int,
-    rng: np.random.Generator,
+    derivatives: Callable[[np.ndarray], Derivatives], size: int, rng: np.random.Generator
 ) -> Laplace:
-    """Mode by BFGS, curvature by central differences of the gradient.
+    """Mode by Newton steps within a trust region, curvature there.
 
     Parameters
     ----------
-    density_and_gradient : callable
-        Takes (n, size) points to n log densities and (n, size) gradients.
+    derivatives : callable
+        Of the log density, at a point (size,).
     size : int
     rng : Generator
         Used if the density is not finite at 0, where the search starts.
@@ -41,16 +74,18 @@ def laplace(
     RuntimeError
         No point with a finite density and gradient was found.
     """
+    last: dict[bytes, Derivatives] = {}
 
-    def objective(point):
-        value, gradient = density_and_gradient(point[None])
-        if np.isfinite(value[0]) and np.isfinite(gradient[0]).all():
-            return -value[0], -gradient[0]
-        return IMPOSSIBLE, np.zeros(size)
+    def at(point):
+        key = point.tobytes()
+        if key not in last:
+            last.clear()
+            last[key] = _negative(derivatives(point))
+        return last[key]
 
     start = np.zeros(size)
     for _ in range(START_TRIES):
-        if objective(start)[0] < IMPOSSIBLE:
+        if at(start).value < IMPOSSIBLE:
             break
         start = rng.uniform(-2, 2, size)
     else:
@@ -58,19 +93,23 @@ def laplace(
             f"no valid starting point: the log density or its gradient is not finite at "
             f"{START_TRIES} random points. Check that the priors' supports allow the data."
         )
-    found = minimize(objective, start, jac=True, method="BFGS")
-    sd = np.sqrt(np.clip(np.diagonal(found.hess_inv), 1e-12, MAX_SD**2))
-    return Laplace(found.x, _root(_curvature(density_and_gradient, found.x, STEP * sd)))
+    found = minimize(
+        lambda x: at(x).value,
+        start,
+        jac=lambda x: at(x).gradient,
+        hess=lambda x: at(x).hessian,
+        method="trust-exact",
+        options={"gtol": TOLERANCE, "maxiter": MAX_ITERATIONS},
+    )
+    return Laplace(found.x, _root(at(found.x).hessian))
 
 
-def _curvature(density_and_gradient, mode, steps):
-    """Minus the Hessian at the mode."""
-    offsets = np.diag(steps)
-    _, gradients = density_and_gradient(np.concatenate([mode + offsets, mode - offsets]))
-    ahead, behind = np.split(gradients, 2)
-    hessian = (behind - ahead) / (2 * steps[:, None])
-    hessian = np.where(np.isfinite(hessian), hessian, 0.0)
-    return (hessian + hessian.T) / 2
+def _negative(found):
+    """Of minus the function; a wall where it is not finite."""
+    if all(np.isfinite(part).all() for part in found):
+        return Derivatives(*(-part for part in found))
+    flat = np.zeros_like(found.gradient)
+    return Derivatives(IMPOSSIBLE, flat, np.diag(flat))
 
 
 def _root(curvature):

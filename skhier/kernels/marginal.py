@@ -1,7 +1,7 @@
 """The likelihood with group effects and normal coefficients integrated out (normal response).
 
-With ``Sigma = L L'``, ``M_g = L' A_g L + sigma^2 I`` and ``D_g = [B_g c_g]``, where ``A_g, B_g, c_g``
-are the group's cross-products ``zz, zx, zy``:
+With ``Sigma = L L'``, ``M_g = L' A_g L + sigma^2 I`` and ``D_g = [B_g c_g]``, where
+``A_g, B_g, c_g`` are the group's cross-products ``zz, zx, zy``:
 
     [X y]' V^-1 [X y] = ([X y]'[X y] - sum_g D_g' L M_g^-1 L' D_g) / sigma^2
     log|V| = (n - G q) log sigma^2 + sum_g log|M_g|
@@ -19,7 +19,7 @@ from jax.scipy.linalg import solve_triangular
 
 from skhier.kernels.types import CoefPrior, GroupStats
 
-__all__ = ["ROUNDING", "Collapsed", "coef_conditional", "collapse", "log_marginal"]
+__all__ = ["ROUNDING", "Collapsed", "collapse", "log_marginal", "marginal_and_conditional"]
 
 ROUNDING = 1e-15
 UNROLL_UP_TO = 4
@@ -48,49 +48,38 @@ def log_marginal(stats: GroupStats, chol, sigma, prior: CoefPrior):
     prior : CoefPrior
         Of the coefficients that are integrated out, and the values of the others.
     """
-    collapsed = collapse(stats, chol, sigma)
-    system = _system(collapsed.gram, sigma, prior)
-    log_det, quadratic = _eliminate(system)
-    # never below its rounding error: a perfect fit would leave the density without a bound
-    quadratic = jnp.maximum(quadratic, ROUNDING * stats.n / sigma**2)
-    constant = stats.n * jnp.log(2 * jnp.pi) + 2 * prior.log_scale
-    return -0.5 * (constant + collapsed.log_det + quadratic + log_det)
+    return marginal_and_conditional(stats, chol, sigma, prior)[0]
 
 
-def coef_conditional(stats: GroupStats, chol, sigma, prior: CoefPrior):
-    """Normal distribution of all coefficients given the variance parameters.
+def marginal_and_conditional(stats: GroupStats, chol, sigma, prior: CoefPrior):
+    """:func:`log_marginal`, and the coefficients' normal distribution given those parameters.
 
     Returns
     -------
+    log_density : scalar
     mean : array of shape (p,)
     root : array of shape (p, k)
         The covariance is ``root root'``; k coefficients are integrated out, the others fixed.
     """
-    system = _system(collapse(stats, chol, sigma).gram, sigma, prior)
-    k = len(system) - 1
-    inverse = solve_triangular(jnp.linalg.cholesky(system[:k, :k]), jnp.eye(k), lower=True)
+    collapsed = collapse(stats, chol, sigma)
+    k = prior.basis.shape[1]
+    system = _system(collapsed.gram / sigma**2, prior)
+    factor = jnp.linalg.cholesky(system[:k, :k], symmetrize_input=False)
+    inverse = solve_triangular(factor, jnp.eye(k), lower=True)
+    half = inverse @ system[:k, k]
+    # never below its rounding error: a perfect fit would leave the density without a bound
+    quadratic = jnp.maximum(system[k, k] - half @ half, ROUNDING * stats.n / sigma**2)
+    log_det = collapsed.log_det + 2 * (jnp.log(jnp.diagonal(factor)).sum() + prior.log_scale)
     root = prior.basis @ inverse.T
-    return prior.offset + root @ (inverse @ system[:k, k]), root
+    log_density = -0.5 * (stats.n * jnp.log(2 * jnp.pi) + log_det + quadratic)
+    return log_density, prior.offset + root @ half, root
 
 
-def _system(gram, sigma, prior):
+def _system(gram, prior):
     """``[P k; k' c]``: rows and prior as one least-squares problem in the integrated ones."""
     last = jnp.zeros((1, prior.basis.shape[1]))
     design = jnp.block([[prior.basis, -prior.offset[:, None]], [last, jnp.ones((1, 1))]])
-    return design.T @ gram @ design / sigma**2 + prior.rows.T @ prior.rows
-
-
-def _eliminate(system):
-    """``log|P|`` and the Schur complement ``c - k' P^-1 k`` of ``[P k; k' c]``."""
-    k, log_det = len(system) - 1, 0.0
-    if k > UNROLL_UP_TO:
-        root = jnp.linalg.cholesky(system[:k, :k])
-        half = solve_triangular(root, system[:k, k], lower=True)
-        return 2 * jnp.log(jnp.diagonal(root)).sum(), system[k, k] - half @ half
-    for _ in range(k):
-        log_det = log_det + jnp.log(system[0, 0])
-        system = system[1:, 1:] - system[1:, :1] * (system[:1, 1:] / system[0, 0])
-    return log_det, system[0, 0]
+    return design.T @ gram @ design + prior.rows.T @ prior.rows
 
 
 def collapse(stats: GroupStats, chol, sigma) -> Collapsed:

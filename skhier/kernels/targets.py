@@ -1,7 +1,7 @@
 """What is sampled: the joint posterior of every parameter, or the marginal one of ``theta``.
 
-``theta`` are the parameters of :func:`~skhier.kernels.models.marginal_model`, unconstrained: variance
-parameters and the coefficients whose prior is not normal. Its density is evaluated for many points
+``theta`` are the parameters of :func:`~skhier.kernels.models.marginal_model`, unconstrained:
+variance parameters and the coefficients whose prior is not normal. Its density is evaluated for many points
 at once by the compiled functions below; a new value of ``spec`` compiles a new program, data and
 prior values do not.
 """
@@ -13,22 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from skhier.kernels import flat
-from skhier.kernels.marginal import coef_conditional
-from skhier.kernels.models import (
-    effects_chol,
-    joint_model,
-    marginal_model,
-    marginal_parameters,
-    parameters,
-)
+from skhier.kernels.marginal import marginal_and_conditional
+from skhier.kernels.models import effects_chol, joint_model, marginal_parameters, parameters
 from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional
 
 __all__ = [
     "Joint",
     "Marginal",
-    "conditionals",
     "density_and_gradient",
-    "log_densities",
+    "evaluate",
     "origin",
 ]
 
@@ -39,6 +32,7 @@ class Joint(NamedTuple):
     spec: ModelSpec
 
     def size(self, data: tuple) -> int:
+        """Number of unconstrained parameters."""
         return flat.size(partial(parameters, self.spec), data)
 
     def start(self, key: Any, size: int) -> Any:
@@ -46,6 +40,7 @@ class Joint(NamedTuple):
         return jax.random.uniform(key, (size,), minval=-2.0, maxval=2.0)
 
     def log_density(self, data: tuple, position: Any) -> Any:
+        """Log density of the unconstrained parameters."""
         return flat.log_density(partial(joint_model, self.spec), data, position)
 
     def record(self, data: tuple, position: Any) -> Hyper:
@@ -59,6 +54,7 @@ class Marginal(NamedTuple):
     spec: ModelSpec
 
     def size(self, data: tuple) -> int:
+        """Number of unconstrained parameters."""
         return len(data[-1])
 
     def start(self, key: Any, size: int) -> Any:
@@ -66,6 +62,7 @@ class Marginal(NamedTuple):
         return jax.random.normal(key, (size,))
 
     def log_density(self, data: tuple, position: Any) -> Any:
+        """Log density of the unconstrained parameters."""
         *data, centre, root = data
         return _log_density(tuple(data), self.spec, centre + root @ position)
 
@@ -81,31 +78,36 @@ def origin(data: tuple, spec: ModelSpec) -> Any:
     return jnp.zeros(flat.size(partial(marginal_parameters, spec), data))
 
 
+def _at(theta, data, spec):
+    """Log density, variance parameters and coefficients' distribution at ``theta``."""
+    program = partial(marginal_parameters, spec)
+    v, coefs = flat.values(program, data, theta)
+    stats, units, _ = data
+    found = marginal_and_conditional(stats, effects_chol(units, v), v.noise_scale, coefs)
+    log_likelihood, *conditional = found
+    log_density = flat.log_density(program, data, theta) + log_likelihood
+    return log_density, PopulationConditional(*v, *conditional)
+
+
 def _log_density(data, spec, theta):
-    return flat.log_density(partial(marginal_model, spec), data, theta)
+    return _at(theta, data, spec)[0]
 
 
 @partial(jax.jit, static_argnames=("spec",))
-def log_densities(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
-    """Log density of each row of ``thetas`` (n, d), evidence included; shape (n,)."""
-    return jax.vmap(partial(_log_density, data, spec))(thetas)
+def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, PopulationConditional]:
+    """Log densities, evidence included, and population parameters at each row of ``thetas``.
+
+    Returns
+    -------
+    log_density : array of shape (n,)
+    population : PopulationConditional
+        Each array with a leading axis n.
+    """
+
+    return jax.vmap(partial(_at, data=data, spec=spec))(thetas)
 
 
 @partial(jax.jit, static_argnames=("spec",))
 def density_and_gradient(theta: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
     """Log density and its gradient at one ``theta`` (d,)."""
     return jax.value_and_grad(partial(_log_density, data, spec))(theta)
-
-
-@partial(jax.jit, static_argnames=("spec",))
-def conditionals(thetas: Any, data: tuple, spec: ModelSpec) -> PopulationConditional:
-    """Variance parameters and the coefficients' distribution at each row of ``thetas``."""
-
-    def at(theta):
-        v, prior = flat.values(partial(marginal_parameters, spec), data, theta)
-        stats, units, _ = data
-        chol = effects_chol(units, v)
-        mean, root = coef_conditional(stats, chol, v.noise_scale, prior)
-        return PopulationConditional(*v, mean, root)
-
-    return jax.vmap(at)(thetas)
