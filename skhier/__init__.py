@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skhier import datasets
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
+    from skhier.kernels.runtime import enable_compilation_cache
     from skhier.priors import DecovPrior, Prior
 
 __version__ = "0.1.0"
-__all__ = ["DecovPrior", "HierarchicalSlopesRegressor", "Prior", "__version__", "datasets"]
+__all__ = [
+    "DecovPrior",
+    "HierarchicalSlopesRegressor",
+    "Prior",
+    "__version__",
+    "datasets",
+    "enable_compilation_cache",
+]
 
 _HOMES = {
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "Prior": "skhier.priors",
     "DecovPrior": "skhier.priors",
+    "enable_compilation_cache": "skhier.kernels.runtime",
 }
 
 

@@ -1,7 +1,7 @@
 """Posterior means, sds and their Monte Carlo errors from weighted points, coefficients exact.
 
-Given a point of the variance parameters the coefficients are normal with known moments, so that these
-estimates carry less Monte Carlo error than draws would (Rao-Blackwell).
+Given a point of the variance parameters the coefficients are normal with known moments, so that
+these estimates carry less Monte Carlo error than draws would (Rao-Blackwell).
 """
 
 from __future__ import annotations

@@ -54,12 +54,12 @@ class Theta:
 
     def _density_and_gradient(self, points):
         self.n_evaluations += len(points)
-        found = []
-        for point in points:
+        values, gradients = np.empty(len(points)), np.empty(points.shape)
+        for i, point in enumerate(points):
             self.check()
-            found.append(self.targets.density_and_gradient(point, self.data, self.spec))
-        values, gradients = zip(*found, strict=True)
-        return np.array(values, float), np.array(gradients, float)
+            # one at a time: programs in flight together may wait for each other's threads
+            values[i], gradients[i] = self.targets.density_and_gradient(point, self.data, self.spec)
+        return values, gradients
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""

@@ -33,7 +33,7 @@ from skhier.utils.memory import require_memory
 __all__ = ["Posterior"]
 
 ROWS_AT_ONCE = 2**22
-GROUP_CONDITIONALS = 2**20  # groups x components, beyond which fewer components do
+GROUP_ENTRIES = 2**22  # of groups x components x q^2, beyond which fewer components do
 MIN_COMPONENTS = 256
 
 
@@ -76,7 +76,8 @@ class Posterior:
             self.stats = stats._replace(
                 **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
             )
-            n_kept = max(MIN_COMPONENTS, GROUP_CONDITIONALS // (self.n_groups + 1))
+            entries = (self.n_groups + 1) * len(stats.zy) ** 2
+            n_kept = max(MIN_COMPONENTS, GROUP_ENTRIES // entries)
             moments = group_moments(self.stats, components.first(n_kept))
             self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
 

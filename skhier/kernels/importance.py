@@ -1,9 +1,9 @@
 """Importance sampling of a few parameters, with randomised quasi-random points.
 
 Points through a multivariate t around a normal approximation; weights smoothed by a generalised
-Pareto tail, whose shape ``k_hat`` says whether they can be trusted; location and scale refitted to the
-weighted points until they can. The points are independent randomisations of one Sobol sequence, so
-that the spread between these blocks gives honest Monte Carlo errors.
+Pareto tail, whose shape ``k_hat`` says whether they can be trusted; location and scale refitted to
+the weighted points until they can. The points are independent randomisations of one Sobol sequence,
+so that the spread between these blocks gives honest Monte Carlo errors.
 
 Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72). Owen (1997), SIAM J. Numer. Anal. 34.
 Cappe, Douc, Guillin, Marin and Robert (2008), Stat. Comput. 18.
@@ -33,7 +33,7 @@ N_BLOCKS = 16
 DF = 5.0
 INFLATION = 1.1  # of the sds of a Laplace approximation
 MAX_ROUNDS = 6
-GOOD_K_HAT, GOOD_EFFICIENCY = 0.5, 0.35
+GOOD_K_HAT, GOOD_EFFICIENCY, MIN_GAIN = 0.5, 0.35, 1.1
 BITS = 30
 
 
@@ -53,8 +53,6 @@ class WeightedPoints(NamedTuple):
         ``1 / sum(weights**2)``.
     log_evidence : float
         Log of the density's integral.
-    n_evaluations : int
-        Over all rounds.
     """
 
     points: np.ndarray
@@ -63,7 +61,6 @@ class WeightedPoints(NamedTuple):
     k_hat: float
     ess: float
     log_evidence: float
-    n_evaluations: int
 
 
 def trustworthy(found: WeightedPoints, min_ess: float) -> bool:
@@ -94,15 +91,17 @@ def importance(
         Of the best round.
     """
     best, proposal = None, Laplace(start.mean, INFLATION * start.root)
-    for round_ in range(1, MAX_ROUNDS + 1):
+    for _ in range(MAX_ROUNDS):
         points, log_proposal = _draw(proposal, n_points, rng)
-        found = _weigh(points, log_densities(points), log_proposal, round_ * n_points)
+        found = _weigh(points, log_densities(points), log_proposal)
+        gained = best is None or found.ess > MIN_GAIN * best.ess
         if best is None or found.ess > best.ess:
             best = found
-        if found.k_hat <= GOOD_K_HAT and found.ess >= GOOD_EFFICIENCY * n_points:
+        sound = best.k_hat <= GOOD_K_HAT
+        if sound and (best.ess >= GOOD_EFFICIENCY * n_points or not gained):
             break
         proposal = fitted_normal(found)
-    return best._replace(n_evaluations=found.n_evaluations)
+    return best
 
 
 def _draw(proposal, n_points, rng):
@@ -131,7 +130,7 @@ def _uniform(n_points, d, rng):
     return (shifted.reshape(n_points, d) + 0.5) / 2**BITS
 
 
-def _weigh(points, log_density, log_proposal, n_evaluations):
+def _weigh(points, log_density, log_proposal):
     usable = np.isfinite(log_density)
     log_ratio = np.where(usable, log_density, -np.inf) - log_proposal
     if not usable.any():
@@ -146,7 +145,6 @@ def _weigh(points, log_density, log_proposal, n_evaluations):
         k_hat,
         1 / (weights**2).sum(),
         total - np.log(len(points)),
-        n_evaluations,
     )
 
 

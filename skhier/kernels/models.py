@@ -8,9 +8,9 @@ whatever the units; the priors are those of the user's units, carried over by an
 The likelihood needs the rows only through their cross-products (Bates et al. 2015, sec. 3), so
 its cost does not depend on the number of rows and neither does the compiled program.
 
-:func:`joint_model` samples every parameter. :func:`marginal_model` samples the variance parameters and
-those coefficients whose prior is not normal; group effects and the other coefficients are integrated
-out (:mod:`skhier.kernels.marginal`). Both state the same posterior.
+:func:`joint_model` samples every parameter. :func:`marginal_model` samples the variance parameters
+and those coefficients whose prior is not normal; group effects and the other coefficients are
+integrated out (:mod:`skhier.kernels.marginal`). Both state the same posterior.
 """
 
 import jax
@@ -43,6 +43,45 @@ __all__ = [
 ]
 
 FUSED_SIZE = 512
+
+
+def _taken_apart(value):
+    """The numbers in a prior, in the order of their names, and the recipe that puts it together.
+
+    NumPyro's own order is that of a set and varies between processes, which would then not
+    find each other's compiled programs in a cache.
+    """
+    if isinstance(value, dist.Distribution):
+        names = sorted(type(value).gather_pytree_data_fields())
+        fixed = {n: value.__dict__.get(n) for n in sorted(type(value).gather_pytree_aux_fields())}
+        parts = [_taken_apart(value.__dict__.get(name)) for name in names]
+        recipe = (type(value), tuple(names), tuple(fixed.items()), tuple(r for _, r in parts))
+        return tuple(v for v, _ in parts), recipe
+    if isinstance(value, tuple):
+        parts = [_taken_apart(part) for part in value]
+        return tuple(v for v, _ in parts), tuple(r for _, r in parts)
+    return value, None
+
+
+def _put_together(value, recipe):
+    if recipe is None:
+        return value
+    if not recipe or not isinstance(recipe[0], type):
+        return tuple(map(_put_together, value, recipe))
+    family, names, fixed, recipes = recipe
+    data = dict(zip(names, map(_put_together, value, recipes), strict=True))
+    aux = dict(fixed)
+    return family.tree_unflatten(
+        tuple(aux[name] for name in family.gather_pytree_aux_fields()),
+        tuple(data[name] for name in family.gather_pytree_data_fields()),
+    )
+
+
+jax.tree_util.register_pytree_node(
+    PriorDists,
+    lambda prior: _taken_apart(tuple(prior)),
+    lambda recipe, values: PriorDists(*_put_together(values, recipe)),
+)
 
 
 def joint_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):

@@ -9,11 +9,19 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["find_device", "forbid_forked_process", "is_cpu", "precisely_on", "run_side_by_side"]
+__all__ = [
+    "enable_compilation_cache",
+    "find_device",
+    "forbid_forked_process",
+    "is_cpu",
+    "precisely_on",
+    "run_side_by_side",
+]
 
 T = TypeVar("T")
 
@@ -67,6 +75,36 @@ def find_device(device: str | None) -> Any:
             f"numbered from 0."
         )
     return devices[int(index or 0)]
+
+
+def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> str:
+    """Keep compiled programs on disk, so that later processes need not compile them again.
+
+    Sets JAX's persistent compilation cache for this whole process, whatever else uses JAX in it;
+    the only function of skhier that changes such a setting.
+
+    Parameters
+    ----------
+    path : path or None
+        A folder, made if need be; None: ``skhier`` in the user's cache folder
+        (``$XDG_CACHE_HOME``, else ``~/.cache``).
+
+    Returns
+    -------
+    str
+        The folder.
+
+    Examples
+    --------
+    >>> import skhier
+    >>> folder = skhier.enable_compilation_cache()  # doctest: +SKIP
+    """
+    if path is None:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skhier"
+    Path(path).mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", os.fspath(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return os.fspath(path)
 
 
 def is_cpu(device: Any) -> bool:

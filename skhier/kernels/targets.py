@@ -1,9 +1,9 @@
 """What is sampled: the joint posterior of every parameter, or the marginal one of ``theta``.
 
 ``theta`` are the parameters of :func:`~skhier.kernels.models.marginal_model`, unconstrained:
-variance parameters and the coefficients whose prior is not normal. Its density is evaluated for many points
-at once by the compiled functions below; a new value of ``spec`` compiles a new program, data and
-prior values do not.
+variance parameters and the coefficients whose prior is not normal. Its density is evaluated for
+many points at once by the compiled functions below; a new value of ``spec`` compiles a new program,
+data and prior values do not.
 """
 
 from functools import partial
@@ -103,7 +103,6 @@ def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Population
     population : PopulationConditional
         Each array with a leading axis n.
     """
-
     return jax.vmap(partial(_at, data=data, spec=spec))(thetas)
 
 

@@ -159,7 +159,7 @@ class CoefPrior(NamedTuple):
     rows : array of shape (k, k + 1)
         Prior precision roots and, last, their product with the prior mean; 0 for a flat prior.
     log_scale : scalar
-        Log determinant of the prior's scale; a flat one's is ``1 / sqrt(2 pi)`` in the user's units.
+        Log determinant of the prior's scale; a flat one's is ``1 / sqrt(2 pi)`` in user units.
     """
 
     basis: Any

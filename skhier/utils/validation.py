@@ -128,6 +128,8 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     """The median of rows repeated by their weights; halfway between the two middle ones."""
+    if weights.min() == weights.max() == 1:
+        return float(np.median(values))  # needs no sorting
     low = np.quantile(values, 0.5, method="inverted_cdf", weights=weights)
     high = -np.quantile(-values, 0.5, method="inverted_cdf", weights=weights)
     return float(low + high) / 2
