@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
-# NumPyro orders a distribution's parameters by hash: one order lets processes share compiled programs
-export PYTHONHASHSEED = 0
 
 .PHONY: demo test test-slow lint clean
 

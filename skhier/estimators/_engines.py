@@ -28,7 +28,6 @@ __all__ = [
 MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
 MIN_POINTS = 2048
 MIN_ESS_PER_CHAIN = 100
-BATCH_ON_CPU, BATCH_ON_GPU = 2**16, 2**24  # groups x points at once
 
 
 class EngineResult(NamedTuple):
@@ -124,11 +123,12 @@ def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
     from skhier.kernels import runtime, targets
     from skhier.kernels.importance import fitted_normal, importance, trustworthy
     from skhier.kernels.laplace import laplace
+    from skhier.kernels.marginal import points_at_once
 
     rng = np.random.default_rng(seed)
     stats, *_ = data
-    at_once = BATCH_ON_CPU if runtime.is_cpu(device) else BATCH_ON_GPU
-    batch = int(np.clip(2 ** int(np.log2(at_once / max(stats.zy.shape[1], 1))), 64, 1024))
+    q, p, n_groups = stats.zx.shape
+    batch = points_at_once(q, p, n_groups, runtime.is_cpu(device))
     theta = Theta(spec, data, batch, check)
     normal, k_hat = laplace(theta.derivatives, theta.size, rng), np.nan
     if theta.size <= MAX_IMPORTANCE_SIZE:

@@ -56,14 +56,18 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         ``"default"``, ``"mcelreath"``, ``"bambi"``, ``"brms"``, ``"rstanarm"`` or an object; None
         is ``"default"``, weakly informative priors scaled by the data. See ``prior_summary``.
     noncentered : bool, default=True
-        Parameterisation of the group effects; the posterior is the same. False suits groups with
-        many rows each, True suits the others.
-    inference : {"auto", "nuts"}, default="auto"
-        ``"nuts"``: the No-U-Turn sampler on the joint model. ``"auto"``: the same today.
+        Parameterisation of the joint model's group effects (``inference="nuts"``); the posterior
+        is the same. False suits groups with many rows each, True suits the others.
+    inference : {"auto", "marginal", "nuts"}, default="auto"
+        ``"marginal"``: group effects and coefficients are integrated out in closed form and the
+        few variance parameters sampled, by importance sampling or, where its weights fail, by the
+        No-U-Turn sampler. ``"nuts"``: that sampler on every parameter of the joint model.
+        ``"auto"``: ``"marginal"``, which is exact for a normal response.
     n_chains, n_warmup, n_draws : int, default=4, 1000, 1000
-        Chains, and transitions per chain before and after warm-up.
+        ``n_chains`` times ``n_draws`` draws are kept; a Markov chain has ``n_warmup`` transitions
+        before them.
     target_accept : float in (0, 1), default=0.8
-        Larger values make smaller steps.
+        Of the No-U-Turn sampler; larger values make smaller steps.
     max_tree_depth : int, default=10
         A transition has at most ``2**max_tree_depth - 1`` steps.
     handle_unknown : {"population", "error"}, default="population"
@@ -94,24 +98,33 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         Posterior mean of Omega.
     group_levels_ : dict of str to array
     posterior_ : dict
-        Draws (n_chains, n_draws, ...): ``intercept``, ``coef``, ``noise_scale``, and per factor
-        ``group_scale[factor]``, ``group_corr[factor]``.
+        Equally weighted draws (n_chains, n_draws, ...): ``intercept``, ``coef``, ``noise_scale``,
+        and per factor ``group_scale[factor]``, ``group_corr[factor]``.
+    log_evidence_ : float
+        Log density of y given the model, its parameters integrated out: the higher, the better
+        model and prior predict the data. It counts constants of improper priors as they come; NaN
+        from ``inference="nuts"`` and for a constant y.
     diagnostics_ : dict
-        ``engine``, worst ``r_hat``, ``ess_bulk``, ``ess_tail`` and the parameters they belong to,
-        ``divergences``, ``e_bfmi``, ``evaluations`` (of the gradient, after warm-up), ``seconds``,
-        ``warnings``, ``n_rows``, ``n_groups``.
+        ``engine`` ("marginal", "nuts"), ``sampler`` ("importance", "nuts"), ``pareto_k`` and
+        ``ess_importance`` (of the importance weights), worst ``r_hat``, ``ess_bulk``, ``ess_tail``
+        and the parameters they belong to, ``divergences``, ``e_bfmi``, ``evaluations`` (of the
+        density or, after warm-up, its gradient), ``seconds``, ``warnings``, ``n_rows``,
+        ``n_groups``.
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.
 
     Notes
     -----
-    The response is normal, so given the other parameters the group effects have a closed form: they
-    are sampled with everything else, then redrawn exactly, or averaged out, where they are asked
-    for. That has less Monte Carlo error, and nothing of size draws x groups is stored.
+    The response is normal, so given the variance parameters coefficients and group effects have a
+    closed form: they are integrated out, and drawn exactly, or averaged, where they are asked for.
+    Means and standard deviations carry less Monte Carlo error than draws would, and nothing of
+    size draws x groups is stored.
 
     References
     ----------
+    Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1). Lai, Sheldon and Domke (2024),
+    NeurIPS. Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25.
     McElreath (2020), *Statistical Rethinking*, 2nd ed., ch. 14. Lewandowski, Kurowicka and Joe
     (2009), J. Multivar. Anal. 100. Hoffman and Gelman (2014), JMLR 15.
 
