@@ -30,14 +30,14 @@ def sum_up(folder: Path, status: int, in_time: bool, limit: float) -> Record:
     events = [json.loads(line) for line in lines]
     fits = [e for e in events if e["event"] == "fitted"]
     imports = [e for e in events if e["event"] == "imported"]
-    trouble = [e for e in events if e["event"] in ("unavailable", "raised")]
-    cold, warm = fits[:1], fits[1:]
+    trouble = [e for e in events if e["event"] == "failed"]
+    cold, warm = fits[:1], fits[1:] or fits  # a fit so slow that no second ended was no colder
     record: Record = {
         "outcome": "ok",
         "import_seconds": imports[0]["seconds"] if imports else None,
         "cold_seconds": imports[0]["seconds"] + cold[0]["seconds"] if cold else None,
         "warm_seconds": statistics.median(e["seconds"] for e in warm) if warm else None,
-        "n_warm": len(warm),
+        "n_warm": len(fits[1:]),
         "peak_bytes": max((e["peak_bytes"] or 0 for e in fits), default=0),
         "divergences": fits[-1]["divergences"] if fits else None,
         "remark": fits[-1]["remark"] if fits else "",
@@ -45,11 +45,12 @@ def sum_up(folder: Path, status: int, in_time: bool, limit: float) -> Record:
     }
     if trouble:
         record["outcome"] = trouble[0]["reason"]
-        record["unavailable"] = trouble[0]["event"] == "unavailable"
     elif not in_time:
-        stage = "the import" if not imports else "the first fit" if not fits else "the second fit"
-        if len(fits) < 2:
+        stage = "the first fit" if imports else "the import"
+        if not fits:
             record["outcome"] = f"limit of {limit:g} s reached in {stage}"
+        elif len(fits) == 1:
+            record["outcome"] = f"limit of {limit:g} s reached in the second fit; warm is the first"
     elif status != 0:
         record["outcome"] = f"ended by signal {-status}" if status < 0 else f"exit status {status}"
     return record | posterior_facts(folder, fits)
@@ -65,13 +66,13 @@ def posterior_facts(folder: Path, fits: list[Record]) -> Record:
         if next(iter(values.values())).ndim == 0:
             facts["estimates"] = {name: [float(value)] for name, value in values.items()}
             continue
-        facts["estimates"] = summary(values)
+        facts["estimates"] = summary(values, event["ess_limit"])
         ess, r_hat = diagnose(values)
         worst = min(ess, key=lambda name: ess[name])
         limit = event["ess_limit"]
         least = ess[worst] if limit is None else min(ess[worst], limit)
         facts |= {"ess_min": least, "ess_parameter": worst, "r_hat_max": max(r_hat.values())}
-        if n:
+        if n or len(fits) == 1:
             rates.append(least / event["seconds"])
     if rates:
         facts["ess_per_second"] = statistics.median(rates)
@@ -87,12 +88,17 @@ def diagnose(values: dict[str, np.ndarray]) -> tuple[dict[str, float], dict[str,
     return tuple({k: float(v) for k, v in found.data_vars.items()} for found in (ess, r_hat))
 
 
-def summary(values: dict[str, np.ndarray]) -> dict[str, list[float]]:
+def summary(values: dict[str, np.ndarray], ess_limit: float | None) -> dict[str, list[float]]:
     """Posterior mean, sd and Monte Carlo standard error of the mean."""
     import arviz as az
 
-    error = az.mcse(as_dataset(values), method="mean")
-    return {k: [float(v.mean()), float(v.std(ddof=1)), float(error[k])] for k, v in values.items()}
+    errors = az.mcse(as_dataset(values), method="mean")
+    table = {}
+    for name, draws in values.items():
+        sd, error = float(draws.std(ddof=1)), float(errors[name])
+        floor = sd / math.sqrt(ess_limit) if ess_limit else 0.0
+        table[name] = [float(draws.mean()), sd, max(error, floor)]
+    return table
 
 
 def as_dataset(values):
@@ -146,7 +152,7 @@ COLUMNS = (
 
 def row(record: Record, peers: dict[str, Record]) -> list[str]:
     standard = peers.get(STANDARD, {})
-    remarks = [RIVALS[record["rival"]].model, record["remark"]]
+    remarks = [model(record), record["remark"]]
     if record["outcome"] != "ok":
         remarks.insert(0, f"**{record['outcome']}**")
     peak = record["peak_bytes"]
@@ -165,6 +171,12 @@ def row(record: Record, peers: dict[str, Record]) -> list[str]:
         number(peak / 1e6, "{:.0f}") if record["cold_seconds"] else "",
         "; ".join(text for text in remarks if text),
     ]
+
+
+def model(record: Record) -> str:
+    """How the rival's model differs; one effect has nothing to correlate with."""
+    text = RIVALS[record["rival"]].model
+    return "" if text == NO_CORR and PROBLEMS[record["problem"]].q == 1 else text
 
 
 def time_ratio(record: Record, standard: Record) -> float | None:
@@ -231,7 +243,8 @@ def settings(records: list[Record]) -> list[str]:
     versions: dict[str, dict[str, None]] = {}
     for r in records:
         text = ", ".join(f"{package} {v}" for package, v in r["versions"].items())
-        versions.setdefault(RIVALS[r["rival"]].title, {})[text] = None
+        if text:
+            versions.setdefault(RIVALS[r["rival"]].title, {})[text] = None
     busy = [r["machine"]["busy_percent"] for r in records] or [0.0]
     return [
         *(f"- {text}" for text in conditions),
@@ -294,14 +307,16 @@ def write_csv(path: Path, raced: dict[str, dict[str, Record]]) -> None:
 def draw_ratios(path: Path, raced: dict[str, dict[str, Record]]) -> None:
     """Draw how many times skhier's time a rival takes, and how many times its ESS/s skhier has.
 
-    A rival without a result is a cross at the right-hand edge.
+    A rival without a result is a cross at the right-hand edge; a problem without skhier's has no
+    ratios and is left to the table.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    races = {n: p for n, p in raced.items() if STANDARD in p and len(p) > 1}
+    standards = {name: peers.get(STANDARD, {}) for name, peers in raced.items()}
+    races = {n: p for n, p in raced.items() if len(p) > 1 and standards[n].get("warm_seconds")}
     names = [name for name in RIVALS if any(name in p for p in races.values()) and name != STANDARD]
     if not races:
         return

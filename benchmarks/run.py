@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,7 +188,7 @@ def read_options() -> argparse.Namespace:
     pairs = [text.partition("=") for text in options.python_for]
     options.python_for = {rival: python for rival, _, python in pairs}
     unknown = options.python_for.keys() - RIVALS.keys()
-    if unknown or not all(options.python_for.values()):
+    if unknown or not all(map(shutil.which, options.python_for.values())):
         parser.error(f"--python-for takes RIVAL=PYTHON; got {options.python_for}")
     return options
 

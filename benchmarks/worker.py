@@ -26,12 +26,9 @@ def main(folder: Path) -> None:
     try:
         race(job, folder, events)
     except Exception as error:
-        kind = "unavailable" if isinstance(error, ImportError) else "raised"
-        if type(error).__name__ == "Unavailable":
-            kind, text = "unavailable", str(error)
-        else:
-            text = f"{type(error).__name__}: {error}"
-        events.write(kind, reason=text)
+        absent = isinstance(error, ImportError) or type(error).__name__ == "Unavailable"
+        kind = "" if type(error).__name__ == "Unavailable" else f"{type(error).__name__}: "
+        events.write("failed", reason=f"{'cannot run' if absent else 'raised'}: {kind}{error}")
         raise
 
 

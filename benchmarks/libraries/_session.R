@@ -14,6 +14,7 @@ need <- function(packages) {
 
 read_task <- function() {
   task <- jsonlite::fromJSON(file.path(folder, "task.json"))
+  task$features <- as.character(task$features) # none: a list of length 0
   doubles <- function(name, n) readBin(file.path(folder, name), "double", n, endian = "little")
   n <- task$n_rows
   x <- matrix(doubles("x.bin", n * length(task$features)), nrow = n)

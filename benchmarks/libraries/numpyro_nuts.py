@@ -15,8 +15,7 @@ from numpyro.infer import MCMC, NUTS
 def model(z, codes, y, n_groups, priors):
     q = z.shape[1]
     intercept = numpyro.sample("intercept", dist.Normal(*priors.intercept))
-    with numpyro.plate("features", q - 1):
-        coef = numpyro.sample("coef", dist.Normal(0.0, priors.coef))
+    coef = numpyro.sample("coef", dist.Normal(0.0, priors.coef).expand([q - 1]).to_event(1))
     rate = 1 / jnp.array(priors.group_scale)
     tau = numpyro.sample("tau", dist.Exponential(rate).to_event(1))
     sigma = numpyro.sample("sigma", dist.Exponential(1 / priors.noise_scale))

@@ -15,8 +15,8 @@ serve(c("rstanarm", "rstan"), function(task, seed) {
   effects <- c("(Intercept)", task$features)
   sites <- function(i, j) sprintf("Sigma[group:%s,%s]", effects[j], effects[i])
   # draws x chains, turned to one row a chain
-  sample <- as.array(found, regex_pars = c("^\\(Intercept\\)$", "^sigma$", "^Sigma"),
-                     pars = task$features)
+  sample <- as.array(found, pars = c("(Intercept)", task$features, "sigma"),
+                     regex_pars = "^Sigma")
   draws_of <- function(name) t(sample[, , name])
   sd <- function(j) sqrt(draws_of(sites(j, j)))
   corr <- function(i, j) draws_of(sites(i, j)) / (sd(i) * sd(j))

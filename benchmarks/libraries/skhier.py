@@ -39,10 +39,10 @@ def fit(task, seed, **options):
         posterior["group_scale"][GROUP],
         posterior["group_corr"][GROUP] if correlated else None,
     )
+    ran = dict.fromkeys([found["engine"], found.get("sampler", found["engine"])])
     return Fit(
         values,
         divergences=found["divergences"],
-        # draws of weighted points are not autocorrelated, whatever the weights were
-        ess_limit=None if found["engine"] == "nuts" else found["ess_bulk"],
-        remark=f"engine {found['engine']}",
+        ess_limit=found.get("ess_importance"),
+        remark=f"engine: {', '.join(ran)}",
     )

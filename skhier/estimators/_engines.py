@@ -15,6 +15,7 @@ from skhier.estimators._problem import Problem
 from skhier.kernels.stats import pad_groups
 from skhier.kernels.types import Hyper, ModelSpec, PriorDists
 from skhier.priors import PriorChoice
+from skhier.utils.memory import require_memory
 
 __all__ = [
     "EngineOptions",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
-MIN_POINTS = 2048
+MIN_POINTS, MAX_POINTS = 2**11, 2**17
 MIN_ESS_PER_CHAIN = 100
 
 
@@ -109,6 +110,9 @@ def run_marginal(
     """
     from skhier.kernels import runtime
 
+    n_draws = options.n_chains * options.n_draws
+    q, p, _ = problem.stats.zx.shape
+    require_memory(3 * 8.0 * n_draws * (p + q * q + 2), f"{n_draws} posterior draws")
     device = runtime.find_device(options.device)
     data = _data(problem, choice, options)
 
@@ -133,7 +137,7 @@ def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
     normal, k_hat = laplace(theta.derivatives, theta.size, rng), np.nan
     if theta.size <= MAX_IMPORTANCE_SIZE:
         n_draws = options.n_chains * options.n_draws
-        n_points = 2 ** int(np.ceil(np.log2(max(n_draws, MIN_POINTS))))
+        n_points = 2 ** int(np.ceil(np.log2(np.clip(n_draws, MIN_POINTS, MAX_POINTS))))
         found = importance(theta.log_densities, normal, n_points, rng)
         if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):
             return _from_weighted_points(theta, data, options, found, rng)

@@ -45,7 +45,7 @@ def estimates(
     """
     found = {}
     for name, values in means.items():
-        mean = np.tensordot(weights, values, 1)
+        mean = values[0] + np.tensordot(weights, values - values[0], 1)  # exact for constants
         variance = np.tensordot(weights, (values - mean) ** 2 + variances.get(name, 0.0), 1)
         found[name] = Estimate(mean, np.sqrt(variance), error(weights, values))
     return found
@@ -58,10 +58,11 @@ def block_error(n_blocks: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]
     """
 
     def error(weights, values):
-        shape = (-1, n_blocks, *values.shape[1:])
-        sums = np.einsum("jb,jb...->b...", weights.reshape(-1, n_blocks), values.reshape(shape))
-        masses = weights.reshape(-1, n_blocks).sum(0)
-        left = 1 - masses.reshape(-1, *[1] * (values.ndim - 1))
+        shape = (len(weights) // n_blocks, n_blocks)
+        of_blocks = weights.reshape(shape)
+        values = (values - values[0]).reshape(*shape, *values.shape[1:])
+        sums = np.einsum("jb,jb...->b...", of_blocks, values)
+        left = 1 - of_blocks.sum(0).reshape(n_blocks, *[1] * (sums.ndim - 1))
         without = (sums.sum(0) - sums) / left
         return np.sqrt((n_blocks - 1) * ((without - without.mean(0)) ** 2).mean(0))
 

@@ -336,6 +336,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         )
         found = {
             "engine": result.engine,
+            **result.facts,
             "r_hat": report.max_rhat,
             "r_hat_parameter": report.max_rhat_name,
             "ess_bulk": report.min_ess_bulk,
@@ -343,10 +344,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             "ess_tail": report.min_ess_tail,
             "ess_tail_parameter": report.min_ess_tail_name,
             "divergences": report.n_divergences,
-            "max_tree_depth_reached": report.n_saturated,
-            "e_bfmi": report.min_e_bfmi,
         }
-        return found | dict(result.facts), list(report.warnings)
+        if chains:
+            found["max_tree_depth_reached"] = report.n_saturated
+            found["e_bfmi"] = report.min_e_bfmi
+        return found, list(report.warnings)
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"

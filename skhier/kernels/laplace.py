@@ -39,9 +39,10 @@ def from_values(function: Callable[[np.ndarray], np.ndarray], point: np.ndarray)
     two = one[i] + one[j]
     values = function(point + np.concatenate([np.zeros((1, d)), one, -one, two, -two]))
     centre = values[0]
-    up, down, up2, down2 = np.split(values[1:] - centre, np.cumsum([d, d, len(i)]))
-    hessian = np.diag(up + down)
-    hessian[i, j] = hessian[j, i] = (up2 + down2 - (up + down)[i] - (up + down)[j]) / 2
+    with np.errstate(invalid="ignore"):  # infinity less infinity, seen by the caller
+        up, down, up2, down2 = np.split(values[1:] - centre, np.cumsum([d, d, len(i)]))
+        hessian = np.diag(up + down)
+        hessian[i, j] = hessian[j, i] = (up2 + down2 - (up + down)[i] - (up + down)[j]) / 2
     return Derivatives(centre, (up - down) / (2 * STEP), hessian / STEP**2)
 
 

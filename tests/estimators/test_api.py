@@ -53,6 +53,7 @@ METHODS = {
 
 # attribute -> type; the shapes are below
 FITTED = {
+    "log_evidence_": float,
     "coef_": np.ndarray,
     "coef_names_": list,
     "intercept_": float,
@@ -69,7 +70,7 @@ FITTED = {
     "feature_names_in_": np.ndarray,
 }
 
-NOT_YET = {"loo", "logo", "log_evidence_", "save", "load"}
+NOT_YET = {"loo", "logo", "save", "load"}
 
 
 def defaults(function):
@@ -178,22 +179,42 @@ def test_posterior_draws_have_chains_and_draws_first(sleepstudy_fit):
     assert draws["group_corr"]["Subject"].shape == (4, 1000, 2, 2)
 
 
-def test_attributes_are_means_of_the_draws(sleepstudy_fit):
-    m, draws = sleepstudy_fit, sleepstudy_fit.posterior_
+def test_attributes_are_means_of_the_draws(people, short_run):
+    X, y = people
+    with pytest.warns(match="n_draws"):
+        m = short_run(inference="nuts").fit(X, y)
+    draws = m.posterior_
     assert m.intercept_ == draws["intercept"].mean()
     assert m.noise_scale_ == draws["noise_scale"].mean()
     np.testing.assert_array_equal(m.coef_, draws["coef"].mean((0, 1)))
-    tau = draws["group_scale"]["Subject"].mean((0, 1))
-    np.testing.assert_array_equal(m.group_scale_["Subject"], tau)
-    omega = draws["group_corr"]["Subject"].mean((0, 1))
-    np.testing.assert_array_equal(m.group_corr_["Subject"], omega)
+    (factor,) = m.group_scale_
+    tau = draws["group_scale"][factor].mean((0, 1))
+    np.testing.assert_array_equal(m.group_scale_[factor], tau)
+    omega = draws["group_corr"][factor].mean((0, 1))
+    np.testing.assert_array_equal(m.group_corr_[factor], omega)
+
+
+def test_attributes_agree_with_the_draws_up_to_their_error(sleepstudy_fit):
+    """The marginal engine's means are averages of closed forms."""
+    m, draws = sleepstudy_fit, sleepstudy_fit.posterior_
+    for mean, of in (
+        (m.intercept_, draws["intercept"]),
+        (m.coef_[0], draws["coef"][..., 0]),
+        (m.noise_scale_, draws["noise_scale"]),
+        (m.group_scale_["Subject"]["Days"], draws["group_scale"]["Subject"][..., 1]),
+        (m.group_corr_["Subject"].iloc[0, 1], draws["group_corr"]["Subject"][..., 0, 1]),
+    ):
+        # resampled from weighted points worth 3000 draws or more
+        assert m.diagnostics_["ess_importance"] > 3000
+        assert abs(mean - of.mean()) < 5 * of.std() / np.sqrt(3000)
 
 
 def test_diagnostics_say_what_ran(sleepstudy_fit):
     found = sleepstudy_fit.diagnostics_
     promised = {"engine", "r_hat", "ess_bulk", "ess_tail", "divergences", "evaluations"}
     assert promised | {"seconds", "warnings", "n_rows", "n_groups"} <= found.keys()
-    assert found["engine"] == "nuts"
+    assert {"sampler", "pareto_k", "ess_importance"} <= found.keys()
+    assert (found["engine"], found["sampler"]) == ("marginal", "importance")
     assert found["r_hat"] < 1.01
     assert found["warnings"] == []
     assert (found["n_rows"], found["n_groups"]) == (180, 18)

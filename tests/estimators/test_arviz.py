@@ -56,11 +56,11 @@ def test_arviz_coordinates_are_named(exchanged, sleepstudy_fit):
     assert found["group_effects_Subject"].dims == effects
     assert list(found["Subject"].values) == list(sleepstudy_fit.group_levels_["Subject"])
     assert list(found["Subject_effect"].values) == ["intercept", "Days"]
-    slope = found["group_scale_Subject"].sel(Subject_effect="Days").values.mean()
-    assert slope == pytest.approx(sleepstudy_fit.group_scale_["Subject"]["Days"], rel=1e-12)
+    draws = sleepstudy_fit.posterior_
+    slope = found["group_scale_Subject"].sel(Subject_effect="Days")
+    assert_array_equal(slope, draws["group_scale"]["Subject"][..., 1])
     corr = found["group_corr_Subject"].sel(Subject_effect="Days", Subject_effect_bis="intercept")
-    expected = sleepstudy_fit.group_corr_["Subject"].loc["Days", "intercept"]
-    assert float(corr.mean()) == pytest.approx(expected, rel=1e-12)
+    assert_array_equal(corr, draws["group_corr"]["Subject"][..., 1, 0])
 
 
 def test_arviz_group_effects_are_the_estimators_draws(exchanged, sleepstudy_fit):
@@ -86,13 +86,19 @@ def test_arviz_log_likelihood_is_the_normal_density_of_its_own_draws(exchanged, 
     assert_allclose(exchanged.log_likelihood["y"], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_arviz_sample_stats_have_arvizs_names(exchanged, sleepstudy_fit):
-    stats = exchanged.sample_stats
+def test_arviz_sample_stats_of_weighted_points_are_their_log_density(exchanged):
+    assert set(exchanged.sample_stats.data_vars) == {"lp"}
+    assert exchanged.sample_stats["lp"].shape == (4, 1000)
+
+
+def test_arviz_sample_stats_have_arvizs_names(people, short_run):
+    model = short_run(inference="nuts").fit(*people)
+    stats = model.to_arviz().sample_stats
     assert set(stats.data_vars) == SAMPLE_STATS
-    assert all(stats[name].shape == (4, 1000) for name in SAMPLE_STATS)
+    assert all(stats[name].shape == (2, 50) for name in SAMPLE_STATS)
     assert stats["diverging"].dtype == bool
-    assert int(stats["diverging"].sum()) == sleepstudy_fit.diagnostics_["divergences"]
-    assert int(stats["n_steps"].sum()) == sleepstudy_fit.diagnostics_["evaluations"]
+    assert int(stats["diverging"].sum()) == model.diagnostics_["divergences"]
+    assert int(stats["n_steps"].sum()) == model.diagnostics_["evaluations"]
     # a tree of depth d has up to 2^d - 1 steps (Hoffman & Gelman 2014)
     steps, depth = stats["n_steps"].values, stats["tree_depth"].values
     assert np.all(steps <= 2**depth - 1)

@@ -36,14 +36,14 @@ def test_fifty_draws_always_warn(people, short_run):
 
 
 def test_hardly_any_warmup_warns(people, short_run):
-    model = short_run(n_chains=4, n_warmup=5, n_draws=200)
+    model = short_run(inference="nuts", n_chains=4, n_warmup=5, n_draws=200)
     found = warnings_of_fit(model, *people)
     assert any("R-hat" in message and "n_warmup" in message for message in found)
     assert model.diagnostics_["r_hat"] > 1.01
 
 
 def test_shallow_trees_warn_with_their_count(people, short_run):
-    model = short_run(max_tree_depth=1)
+    model = short_run(inference="nuts", max_tree_depth=1)
     found = warnings_of_fit(model, *people)
     count = model.diagnostics_["max_tree_depth_reached"]
     assert count > 50

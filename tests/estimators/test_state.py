@@ -408,7 +408,8 @@ from skhier import HierarchicalSlopesRegressor
 def work():
     warnings.simplefilter("ignore")
     x = np.column_stack([np.linspace(-1, 1, 80), np.repeat(np.arange(10), 8)])
-    model = HierarchicalSlopesRegressor(1, n_chains=2, n_warmup=100, n_draws=50, random_state=0)
+    settings = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
+model = HierarchicalSlopesRegressor(1, inference="nuts", **settings)
     return model.fit(x, np.sin(9 * x[:, 0])).predict(x).tolist()
 
 with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -458,7 +459,8 @@ rng = np.random.default_rng(0)
 x = rng.normal(size=(80, 2))
 x[:, 1] = np.repeat(np.arange(10), 8)
 y = x[:, 0] + rng.normal(size=80)
-model = HierarchicalSlopesRegressor(1, n_chains=2, n_warmup=100, n_draws=50, random_state=0)
+settings = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
+model = HierarchicalSlopesRegressor(1, inference="nuts", **settings)
 
 def interrupted_fit(model, after):
     '''Seconds from the signal to KeyboardInterrupt.'''
