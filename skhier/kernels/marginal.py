@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 
+from skhier.kernels.factor import inverse_cholesky, log_det_and_schur, times
 from skhier.kernels.types import CoefPrior, GroupStats
 
 __all__ = [
@@ -72,15 +72,13 @@ def marginal_and_conditional(stats: GroupStats, chol, sigma, prior: CoefPrior):
     collapsed = collapse(stats, chol, sigma)
     k = prior.basis.shape[1]
     system = _system(collapsed.gram / sigma**2, prior)
-    factor = jnp.linalg.cholesky(system[:k, :k], symmetrize_input=False)
-    inverse = solve_triangular(factor, jnp.eye(k), lower=True)
-    half = inverse @ system[:k, k]
+    of_coefs, quadratic, inverse = log_det_and_schur(system)
     # never below its rounding error: a perfect fit would leave the density without a bound
-    quadratic = jnp.maximum(system[k, k] - half @ half, ROUNDING * stats.n / sigma**2)
-    log_det = collapsed.log_det + 2 * (jnp.log(jnp.diagonal(factor)).sum() + prior.log_scale)
+    quadratic = jnp.maximum(quadratic, ROUNDING * stats.n / sigma**2)
+    log_det = collapsed.log_det + of_coefs + 2 * prior.log_scale
     root = prior.basis @ inverse.T
     log_density = -0.5 * (stats.n * jnp.log(2 * jnp.pi) + log_det + quadratic)
-    return log_density, prior.offset + root @ half, root
+    return log_density, prior.offset + root @ (inverse @ system[:k, k]), root
 
 
 def _system(gram, prior):
@@ -172,14 +170,19 @@ def _unrolled(zz, d, chol, variance):
 
 
 def _factorised(zz, d, chol, variance):
-    """The same by LAPACK's factorisation of each ``M_g``."""
-    q = len(zz)
-    both = jnp.einsum("ai,acg->gic", chol, jnp.concatenate([zz, d], axis=1))  # L'[A D]
-    m = both[:, :, :q] @ chol + variance * jnp.eye(q)
-    root = jnp.linalg.cholesky(m, symmetrize_input=False)
-    w = solve_triangular(root, both[:, :, q:], lower=True)
-    log_det = 2 * jnp.log(jnp.diagonal(root, axis1=1, axis2=2)).sum()
-    return jnp.einsum("gic,gid->cd", w, w), log_det
+    """The same by a factorisation of each ``M_g``."""
+    half = _inverse_factor(zz, chol, variance)
+    w = times(half, jnp.einsum("ai,acg->icg", chol, d))
+    log_det = -2 * jnp.log(jnp.diagonal(half)).sum()
+    return jnp.einsum("icg,idg->cd", w, w), log_det
+
+
+def _inverse_factor(zz, chol, variance):
+    """``R_g^-1``, ``M_g = R_g R_g'``."""
+    al = jnp.einsum("abg,bj->ajg", zz, chol)
+    return inverse_cholesky(
+        jnp.einsum("ai,ajg->ijg", chol, al) + variance * jnp.eye(len(zz))[:, :, None]
+    )
 
 
 @jax.custom_vjp
@@ -200,15 +203,16 @@ def _sums_backward(inputs, cotangents):
     """
     zz, d, chol, variance = inputs
     of_gram, c = cotangents
-    a, eye = jnp.moveaxis(zz, -1, 0), jnp.eye(len(zz))
-    root = jnp.linalg.cholesky(chol.T @ a @ chol + variance * eye, symmetrize_input=False)
-    half = solve_triangular(root, jnp.broadcast_to(eye, root.shape), lower=True)
-    inverse = jnp.swapaxes(half, 1, 2) @ half
-    u = inverse @ chol.T
-    t = jnp.einsum("acg,cd,bdg->gab", d, (of_gram + of_gram.T) / 2, d)
-    of_chol = (t - a @ (chol @ (u @ t)) + c * a) @ jnp.swapaxes(u, 1, 2)
-    of_variance = c * jnp.einsum("gii->", inverse) - jnp.einsum("gia,gab,gib->", u, t, u)
-    return jnp.zeros_like(zz), jnp.zeros_like(d), 2 * of_chol.sum(0), of_variance
+    half = _inverse_factor(zz, chol, variance)
+    inverse = times(jnp.swapaxes(half, 0, 1), half)
+    u = jnp.einsum("ijg,aj->iag", inverse, chol)
+    td = jnp.einsum("acg,cd->adg", d, (of_gram + of_gram.T) / 2)
+    t = times(td, jnp.swapaxes(d, 0, 1))
+    ut = times(u, t)
+    inner = t - times(zz, jnp.einsum("ab,bcg->acg", chol, ut)) + c * zz
+    of_chol = jnp.einsum("abg,jbg->aj", inner, u)
+    of_variance = c * jnp.einsum("iig->", inverse) - (ut * u).sum()
+    return jnp.zeros_like(zz), jnp.zeros_like(d), 2 * of_chol, of_variance
 
 
 _sums.defvjp(lambda *inputs: (_sums(*inputs), inputs), _sums_backward)

@@ -22,7 +22,6 @@ import numpy as np
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
-from skhier.kernels.runtime import compiled
 from skhier.kernels.targets import Joint, Marginal
 
 __all__ = ["NutsSettings", "SamplerDraws", "sample_nuts"]
@@ -117,7 +116,7 @@ def _next_rows(rows: int, seconds: float, left: int) -> int:
     return min(max(1, min(wanted, 4 * rows)), SLICE_ROWS, left)
 
 
-@partial(compiled, static_argnames=("target", "settings"))
+@partial(jax.jit, static_argnames=("target", "settings"))
 def _start(keys, data, target, settings):
     """Sampler states at random points with a finite density, one per key."""
     size = target.size(data)
@@ -179,7 +178,7 @@ def _kernels(target, data, settings):
     return init, step
 
 
-@partial(compiled, static_argnames=("target", "settings"))
+@partial(jax.jit, static_argnames=("target", "settings"))
 def _advance(state, n_transitions, data, target, settings):
     """Advance every chain; the first ``n_transitions`` rows of the draws are filled."""
     _, step_chain = _kernels(target, data, settings)

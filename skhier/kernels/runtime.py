@@ -9,14 +9,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
 __all__ = [
-    "compiled",
     "enable_compilation_cache",
     "find_device",
     "forbid_forked_process",
@@ -28,11 +26,6 @@ __all__ = [
 T = TypeVar("T")
 
 _state = {"started": False, "forked": False}
-
-
-# On a CPU, XLA's pool of threads can wait for itself for ever (seen with jaxlib 0.10.2 on two cores,
-# in programs with batches of small factorisations); chains and batches run in threads of our own.
-compiled = partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
 
 def _after_fork() -> None:

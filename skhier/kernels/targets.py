@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from skhier.kernels import flat
 from skhier.kernels.marginal import marginal_and_conditional
 from skhier.kernels.models import effects_chol, joint_model, marginal_parameters, parameters
-from skhier.kernels.runtime import compiled
 from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional
 
 __all__ = [
@@ -73,7 +72,7 @@ class Marginal(NamedTuple):
         return centre + root @ position
 
 
-@partial(compiled, static_argnames=("spec",))
+@partial(jax.jit, static_argnames=("spec",))
 def origin(data: tuple, spec: ModelSpec) -> Any:
     """The point ``theta = 0``, shape (d,)."""
     return jnp.zeros(flat.size(partial(marginal_parameters, spec), data))
@@ -94,7 +93,7 @@ def _log_density(data, spec, theta):
     return _at(theta, data, spec)[0]
 
 
-@partial(compiled, static_argnames=("spec",))
+@partial(jax.jit, static_argnames=("spec",))
 def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, PopulationConditional]:
     """Log densities, evidence included, and population parameters at each row of ``thetas``.
 
@@ -107,7 +106,7 @@ def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Population
     return jax.vmap(partial(_at, data=data, spec=spec))(thetas)
 
 
-@partial(compiled, static_argnames=("spec",))
+@partial(jax.jit, static_argnames=("spec",))
 def density_and_gradient(theta: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
     """Log density and its gradient at one ``theta`` (d,)."""
     return jax.value_and_grad(partial(_log_density, data, spec))(theta)

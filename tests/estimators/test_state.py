@@ -408,8 +408,7 @@ from skhier import HierarchicalSlopesRegressor
 def work():
     warnings.simplefilter("ignore")
     x = np.column_stack([np.linspace(-1, 1, 80), np.repeat(np.arange(10), 8)])
-    settings = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
-model = HierarchicalSlopesRegressor(1, inference="nuts", **settings)
+    model = HierarchicalSlopesRegressor(1, n_chains=2, n_warmup=100, n_draws=50, random_state=0)
     return model.fit(x, np.sin(9 * x[:, 0])).predict(x).tolist()
 
 with multiprocessing.get_context("fork").Pool(1) as pool:
