@@ -1,10 +1,10 @@
-# make demo | test | test-slow | lint | clean;  PYTHON=python3.12 VENV=.venv312 for another Python
+# make demo | test | test-slow | lint | bench | clean;  PYTHON=python3.12 VENV=.venv312 for another Python
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: $(VENV)/.plot
 	$(BIN)/python examples/plot_sleepstudy.py
@@ -20,6 +20,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
 $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
 		|| { echo "skhier needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
@@ -32,6 +35,10 @@ $(VENV)/.plot: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.plot
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .jax_cache .mypy_cache .pytest_cache .ruff_cache demo_output
