@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
+MAX_LAPLACE_SIZE = 64  # beyond which a Hessian costs more than it spares NUTS
 MIN_POINTS, MAX_POINTS = 2**11, 2**17
 MIN_ESS_PER_CHAIN = 100
 
@@ -126,7 +127,7 @@ def run_marginal(
 def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
     from skhier.kernels import runtime, targets
     from skhier.kernels.importance import fitted_normal, importance, trustworthy
-    from skhier.kernels.laplace import laplace
+    from skhier.kernels.laplace import Laplace, laplace
     from skhier.kernels.marginal import points_at_once
 
     rng = np.random.default_rng(seed)
@@ -134,7 +135,9 @@ def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
     q, p, n_groups = stats.zx.shape
     batch = points_at_once(q, p, n_groups, runtime.is_cpu(device))
     theta = Theta(spec, data, batch, check)
-    normal, k_hat = laplace(theta.derivatives, theta.size, rng), np.nan
+    normal, k_hat = Laplace(np.zeros(theta.size), np.eye(theta.size)), np.nan
+    if theta.size <= MAX_LAPLACE_SIZE:
+        normal = laplace(theta.derivatives, theta.size, rng)
     if theta.size <= MAX_IMPORTANCE_SIZE:
         n_draws = options.n_chains * options.n_draws
         n_points = 2 ** int(np.ceil(np.log2(np.clip(n_draws, MIN_POINTS, MAX_POINTS))))

@@ -150,8 +150,11 @@ def population_of(
         if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
             covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
         parts.append(given._replace(coef_root=None))
-    given = PopulationConditional(*map(_joined, zip(*parts, strict=True)))
-    variance, cov = np.concatenate(variances), np.concatenate(covs)
+    # an impossible point has no weight, but its numbers need not be finite: take the best one's
+    place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
+    given = PopulationConditional(*(_joined(a, place) for a in zip(*parts, strict=True)))
+    variance, cov = np.concatenate(variances)[place], np.concatenate(covs)
+    cov = cov[np.minimum(place[: len(cov)], len(cov) - 1)]
     means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:3])
     found = estimates(
         weights,
@@ -168,5 +171,5 @@ def population_of(
     return Population(hyper, kept._replace(beta_cov=cov), found)
 
 
-def _joined(arrays: tuple[Any, ...]) -> Any:
-    return None if arrays[0] is None else np.concatenate(arrays)
+def _joined(arrays: tuple[Any, ...], place: np.ndarray) -> Any:
+    return None if arrays[0] is None else np.concatenate(arrays)[place]

@@ -125,7 +125,7 @@ def _start(keys, data, target, settings):
     def propose(carry):
         key, tries, *_ = carry
         key, key_z = jax.random.split(key)
-        z = target.start(key_z, size)
+        z = target.start(key_z, size, tries)
         pe, grad = potential(z)
         return key, tries + 1, jnp.isfinite(pe) & jnp.all(jnp.isfinite(grad)), (z, pe, grad)
 

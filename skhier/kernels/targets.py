@@ -35,8 +35,8 @@ class Joint(NamedTuple):
         """Number of unconstrained parameters."""
         return flat.size(partial(parameters, self.spec), data)
 
-    def start(self, key: Any, size: int) -> Any:
-        """A random point to start from."""
+    def start(self, key: Any, size: int, tries: Any) -> Any:
+        """A random point to start from, after so many that were not possible."""
         return jax.random.uniform(key, (size,), minval=-2.0, maxval=2.0)
 
     def log_density(self, data: tuple, position: Any) -> Any:
@@ -57,9 +57,9 @@ class Marginal(NamedTuple):
         """Number of unconstrained parameters."""
         return len(data[-1])
 
-    def start(self, key: Any, size: int) -> Any:
-        """A random point of the normal distribution that centre and root describe."""
-        return jax.random.normal(key, (size,))
+    def start(self, key: Any, size: int, tries: Any) -> Any:
+        """A random point of the normal that centre and root describe, ever closer to its centre."""
+        return 0.9**tries * jax.random.normal(key, (size,))
 
     def log_density(self, data: tuple, position: Any) -> Any:
         """Log density of the unconstrained parameters."""
