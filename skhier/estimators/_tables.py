@@ -69,7 +69,7 @@ def named_estimates(
     if not estimates:
         return {}
     fields = {name: np.stack(e, axis=-1) for name, e in estimates.items()}
-    scalars = {name: np.moveaxis(a, -1, 0)[:, None] for name, a in fields.items()}
+    scalars: dict[str, Any] = {name: np.moveaxis(a, -1, 0)[:, None] for name, a in fields.items()}
     for name in ("group_scale", "group_corr"):
         scalars[name] = {factor: scalars[name] for factor in effects}
     named = named_draws(scalars, coef_names, effects)

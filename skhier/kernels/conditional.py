@@ -58,8 +58,9 @@ class Components(NamedTuple):
 
     def first(self, n: int) -> "Components":
         """The first n components, weights renormalised."""
-        cut = Components(*(None if a is None else a[:n] for a in self))
-        return cut._replace(weights=cut.weights / cut.weights.sum())
+        weights, beta, beta_cov, sigma, chol = self
+        cov = None if beta_cov is None else beta_cov[:n]
+        return Components(weights[:n] / weights[:n].sum(), beta[:n], cov, sigma[:n], chol[:n])
 
 
 class GroupConditional(NamedTuple):

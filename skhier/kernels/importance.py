@@ -90,17 +90,20 @@ def importance(
     WeightedPoints
         Of the best round.
     """
-    best, proposal = None, Laplace(start.mean, INFLATION * start.root)
-    for _ in range(MAX_ROUNDS):
+
+    def round_of(proposal: Laplace) -> WeightedPoints:
         points, log_proposal = _draw(proposal, n_points, rng)
-        found = _weigh(points, log_densities(points), log_proposal)
-        gained = best is None or found.ess > MIN_GAIN * best.ess
-        if best is None or found.ess > best.ess:
-            best = found
-        sound = best.k_hat <= GOOD_K_HAT
-        if sound and (best.ess >= GOOD_EFFICIENCY * n_points or not gained):
+        return _weigh(points, log_densities(points), log_proposal)
+
+    best = found = round_of(Laplace(start.mean, INFLATION * start.root))
+    gained = True
+    for _ in range(1, MAX_ROUNDS):
+        enough = best.ess >= GOOD_EFFICIENCY * n_points or not gained
+        if best.k_hat <= GOOD_K_HAT and enough:
             break
-        proposal = fitted_normal(found)
+        found = round_of(fitted_normal(found))
+        gained = found.ess > MIN_GAIN * best.ess
+        best = max(best, found, key=lambda points: points.ess)
     return best
 
 

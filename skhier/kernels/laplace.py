@@ -1,7 +1,7 @@
 """Where a posterior density of a few parameters has its mode, and how wide it is there."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -77,7 +77,7 @@ def laplace(
     """
     last: dict[bytes, Derivatives] = {}
 
-    def at(point):
+    def at(point: Any) -> Derivatives:
         key = point.tobytes()
         if key not in last:
             last.clear()
@@ -94,13 +94,15 @@ def laplace(
             f"no valid starting point: the log density or its gradient is not finite at "
             f"{START_TRIES} random points. Check that the priors' supports allow the data."
         )
+    options: Any = {"maxiter": MAX_ITERATIONS}
     found = minimize(
-        lambda x: at(x).value,
+        lambda x: float(at(x).value),
         start,
         jac=lambda x: at(x).gradient,
         hess=lambda x: at(x).hessian,
         method="trust-exact",
-        options={"gtol": TOLERANCE, "maxiter": MAX_ITERATIONS},
+        tol=TOLERANCE,  # of the gradient
+        options=options,
     )
     return Laplace(found.x, _root(at(found.x).hessian))
 

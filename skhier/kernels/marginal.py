@@ -160,7 +160,7 @@ def _unrolled(zz, d, chol, variance):
     row, col = np.tril_indices(r)
     where = np.zeros((r, r), int)
     where[row, col] = where[col, row] = np.arange(len(row))
-    total = 0.0
+    total = jnp.zeros(len(row))
     for a, b in k:
         products = d[a][row] * d[b][col]
         if a != b:

@@ -294,7 +294,8 @@ def _sample_other_coefs(spec, units, prior) -> CoefPrior:
     last = spec.n_features
     scale = jnp.append(units.x_scale, 1.0) / units.y_scale
     loc = jnp.zeros(last + 1).at[last].set(-units.y_mean / units.y_scale)
-    offset, mean, root, log_scale, kept = jnp.zeros(last + 1), loc, 0 * loc, 0.0, []
+    offset, mean, root, log_scale = jnp.zeros(last + 1), loc, 0 * loc, jnp.zeros(())
+    kept: list[int] = []
     blocks = [*zip(spec.coef_blocks, prior.coef, strict=True), ((last,), prior.intercept)]
     for i, (block, family) in enumerate(blocks):
         at, family = np.array(block, int), _unexpanded(family)
@@ -313,8 +314,8 @@ def _sample_other_coefs(spec, units, prior) -> CoefPrior:
     shift = jnp.zeros(last + 1)
     if not spec.intercept_at_mean:
         shift = shift.at[:last].set(units.x_mean / units.x_scale)
-    kept = np.array(sorted(kept), int)
-    return _coef_prior(kept, offset, mean, root, shift)._replace(log_scale=log_scale)
+    order = np.array(sorted(kept), int)
+    return _coef_prior(order, offset, mean, root, shift)._replace(log_scale=log_scale)
 
 
 def _unexpanded(family):

@@ -63,8 +63,8 @@ class Marginal(NamedTuple):
 
     def log_density(self, data: tuple, position: Any) -> Any:
         """Log density of the unconstrained parameters."""
-        *data, centre, root = data
-        return _log_density(tuple(data), self.spec, centre + root @ position)
+        *model, centre, root = data
+        return _log_density(tuple(model), self.spec, centre + root @ position)
 
     def record(self, data: tuple, position: Any) -> Any:
         """``theta``."""
