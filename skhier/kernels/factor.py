@@ -26,7 +26,7 @@ def inverse_cholesky(m):
     """
     q = len(m)
     if q <= LEAF:
-        return _by_columns(m)
+        return _by_columns(m) if q else m
     h = q // 2
     first = inverse_cholesky(m[:h, :h])
     below = times(m[h:, :h], jnp.swapaxes(first, 0, 1))

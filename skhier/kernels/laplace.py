@@ -94,15 +94,14 @@ def laplace(
             f"no valid starting point: the log density or its gradient is not finite at "
             f"{START_TRIES} random points. Check that the priors' supports allow the data."
         )
-    options: Any = {"maxiter": MAX_ITERATIONS}
-    found = minimize(
+    found = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
         lambda x: float(at(x).value),
         start,
         jac=lambda x: at(x).gradient,
         hess=lambda x: at(x).hessian,
         method="trust-exact",
         tol=TOLERANCE,  # of the gradient
-        options=options,
+        options={"maxiter": MAX_ITERATIONS},
     )
     return Laplace(found.x, _root(at(found.x).hessian))
 

@@ -150,6 +150,7 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
     values: list[Any] = [None] * len(works)
     errors: list[BaseException] = []
     stopped = threading.Event()
+    ended = [threading.Event() for _ in works]
 
     def check() -> None:
         if stopped.is_set() or not threading.main_thread().is_alive():  # Python is exiting
@@ -161,6 +162,8 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
         except BaseException as error:  # handed to the caller, whatever it is
             errors.append(error)
             stopped.set()
+        finally:
+            ended[i].set()
 
     # no daemons: Python waits for them at its exit, where compiled code would take it down
     threads = [
@@ -170,10 +173,10 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
     try:
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            threads[-1].join(0.05)
-            for thread in threads:
-                thread.join(0.01)
+        # not by Thread.join: interrupted there, Python 3.11 takes the thread for dead at its exit
+        for end in ended:
+            while not end.wait(0.05):
+                pass
     except BaseException:
         stopped.set()
         raise

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skhier.kernels.conditional import PopulationDraws, condition, group_moments, take_groups
+from skhier.kernels.conditional import (
+    Components,
+    PopulationDraws,
+    coef_moments,
+    condition,
+    group_moments,
+    take_groups,
+)
 from skhier.kernels.linalg import inverse_cholesky
 from skhier.kernels.types import GroupStats
 
@@ -62,30 +69,99 @@ def test_condition_accepts_a_singular_factor():
     assert_allclose(given.root[1], 0, atol=1e-15)
 
 
-def test_moments_are_those_of_exact_draws():
+def components(draws, uncertain, seed=2):
+    """Unequal weights; the coefficients known, or normal with a covariance of their own."""
+    rng = np.random.default_rng(seed)
+    p = draws.beta.shape[1]
+    root = rng.normal(size=(N_DRAWS, p, p))
+    cov = root @ np.swapaxes(root, 1, 2) if uncertain else None
+    weights = rng.dirichlet(np.ones(N_DRAWS))
+    return Components(weights, draws.beta, cov, draws.sigma, draws.chol)
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_moments_are_those_of_exact_draws(uncertain):
     *_, stats, draws = problem(2)
-    found = group_moments(stats, draws)
-    given = condition(stats, draws)
+    mixture = components(draws, uncertain)
+    found = group_moments(stats, mixture)
     rng = np.random.default_rng(1)
-    n = 200_000
-    which = rng.integers(N_DRAWS, size=n)
+    n = 100_000
+    which = rng.choice(N_DRAWS, n, p=mixture.weights)
+    beta = draws.beta[which]
+    if uncertain:
+        root = np.linalg.cholesky(mixture.beta_cov)[which]
+        beta = beta + np.einsum("sij,sj->si", root, rng.normal(size=beta.shape))
+    given = condition(stats, PopulationDraws(beta, draws.sigma[which], draws.chol[which]))
     noise = rng.normal(size=(2, n, N_GROUPS))
-    b = given.mean[:, which] + np.einsum("ijsk,jsk->isk", given.root[:, :, which], noise)
+    b = given.mean + np.einsum("ijsk,jsk->isk", given.root, noise)
     for g in range(N_GROUPS):
-        sd = b[..., g].std(1)
-        assert np.all(np.abs(b[..., g].mean(1) - found.mean[g]) < 5 * sd / np.sqrt(n))
-        assert_allclose(np.cov(b[..., g]), found.cov[g], atol=5 * 2 * sd.max() ** 2 / np.sqrt(n))
-        cross = np.cov(draws.beta[which].T, b[..., g])[:P, P:]
-        spread = draws.beta.std(0)[:, None] * sd
-        assert np.all(np.abs(cross - found.cross[g]) < 5 * 2 * spread / np.sqrt(n))
+        both = np.concatenate([b[..., g].T, beta], axis=1)
+        off = both - both.mean(0)
+        mean_error = off.std(0) / np.sqrt(n)
+        assert np.all(np.abs(both.mean(0) - means_of(found, mixture, g)) < 5 * mean_error)
+        products = off[:, :2, None] * off[:, None, :]
+        expected = np.concatenate([found.cov[g], found.cross[g].T], axis=1)
+        error = products.std(0) / np.sqrt(n)
+        assert np.all(np.abs(products.mean(0) - expected) < 5 * error)
 
 
-def test_moments_do_not_depend_on_the_slicing():
+def means_of(found, mixture, g):
+    """Means of the group's effects and of the coefficients."""
+    return np.append(found.mean[g], coef_moments(mixture)[0])
+
+
+@pytest.mark.parametrize("q", [1, 2, 4])
+def test_moments_with_covariances_are_those_of_sigma_points(q):
+    """Of beta's distribution two moments matter: b's mean is linear in it, b's variance free of it.
+
+    So the normal may be replaced by 2 p points, mean +- sqrt(p) times the columns of a root.
+    """
+    *_, stats, draws = problem(q)
+    mixture = components(draws, uncertain=True)
+    p = draws.beta.shape[1]
+    roots = np.sqrt(p) * np.moveaxis(np.linalg.cholesky(mixture.beta_cov), 2, 1)
+    beta = np.concatenate([draws.beta[:, None] + roots, draws.beta[:, None] - roots], axis=1)
+
+    def repeated(a):
+        return np.repeat(a, 2 * p, axis=0)
+
+    points = Components(
+        repeated(mixture.weights) / (2 * p),
+        beta.reshape(-1, p),
+        None,
+        repeated(draws.sigma),
+        repeated(draws.chol),
+    )
+    for found, expected in zip(coef_moments(mixture), coef_moments(points), strict=True):
+        assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    for found, expected in zip(
+        group_moments(stats, mixture), group_moments(stats, points), strict=True
+    ):
+        assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_moments_do_not_depend_on_the_slicing(uncertain):
     *_, stats, draws = problem(3)
+    mixture = components(draws, uncertain)
     for one, other in zip(
-        group_moments(stats, draws), group_moments(stats, draws, budget=1), strict=True
+        group_moments(stats, mixture), group_moments(stats, mixture, budget=1), strict=True
     ):
         assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_first_components_are_weighted_anew(uncertain):
+    *_, draws = problem(2)
+    mixture = components(draws, uncertain)
+    first = mixture.first(4)
+    assert_allclose(first.weights, mixture.weights[:4] / mixture.weights[:4].sum())
+    assert (first.beta_cov is None) is not uncertain
+    for name in ("beta", "sigma", "chol", *(["beta_cov"] * uncertain)):
+        np.testing.assert_array_equal(getattr(first, name), getattr(mixture, name)[:4])
+    everything = mixture.first(100)
+    assert_allclose(everything.weights, mixture.weights, rtol=1e-15)
+    assert len(everything.sigma) == N_DRAWS
 
 
 def test_take_groups_keeps_the_totals():

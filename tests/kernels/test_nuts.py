@@ -1,5 +1,7 @@
 """The sampler: one program, draws that do not depend on how it is called, honest failures."""
 
+import os
+import signal
 import threading
 
 import jax
@@ -12,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.kernels import nuts, runtime
 from skhier.kernels.stats import group_stats, internal_units, moments
+from skhier.kernels.targets import Joint, Marginal, evaluate
 from skhier.kernels.types import ModelSpec, PriorDists
 
 F = np.float64
@@ -36,6 +39,14 @@ def problem(seed=0, n=80):
     return jax.tree.map(lambda a: np.asarray(a, F), (stats, units, prior))
 
 
+def frame(data):
+    """Where theta = 0 is the centre, and the unit of each entry is 0.5."""
+    return (*data, np.zeros(4), 0.5 * np.eye(4))
+
+
+TARGETS = {"joint": (Joint(SPEC), lambda data: data), "marginal": (Marginal(SPEC), frame)}
+
+
 def keys(n_chains=2, seed=0):
     return np.asarray(jax.random.split(jax.random.PRNGKey(seed), n_chains))
 
@@ -46,16 +57,27 @@ def in_float64():
         yield
 
 
-def sample(**changes):
+def sample(of="joint", **changes):
+    target, framed = TARGETS[of]
     arguments = {"data": problem(), "keys": keys(), "n_draws": 40} | changes
-    return nuts.sample_nuts(SPEC, SETTINGS, **arguments)
+    arguments["data"] = framed(arguments["data"])
+    return nuts.sample_nuts(target, SETTINGS, **arguments)
 
 
-def test_slicing_does_not_change_the_draws(monkeypatch):
-    whole = sample()
+@pytest.mark.parametrize("of", TARGETS)
+def test_slicing_does_not_change_the_draws(of, monkeypatch):
+    whole = sample(of)
     monkeypatch.setattr(nuts, "SLICE_SECONDS", 0.0)  # one transition a slice
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(sample()), strict=True):
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(sample(of)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_draws_of_theta_come_with_their_density():
+    """The record is theta, not the position in the target's frame."""
+    drawn = sample("marginal")
+    assert drawn.values.shape == (2, 40, 4)
+    expected, _ = evaluate(drawn.values.reshape(-1, 4), problem(), SPEC)
+    assert_allclose(drawn.lp.ravel(), expected, rtol=1e-10)
 
 
 def test_bundling_chains_does_not_change_them():
@@ -64,17 +86,19 @@ def test_bundling_chains_does_not_change_them():
     apart = [sample(keys=k[None]) for k in keys()]
     assert together.lp.shape == (2, 40)
     for c in range(2):
-        first = nuts._start(keys(), problem(), SPEC, SETTINGS)[0].z[c]
-        alone = nuts._start(keys()[c][None], problem(), SPEC, SETTINGS)[0].z[0]
+        first = nuts._start(keys(), problem(), Joint(SPEC), SETTINGS)[0].z[c]
+        alone = nuts._start(keys()[c][None], problem(), Joint(SPEC), SETTINGS)[0].z[0]
         assert_allclose(first, alone, rtol=1e-12)
         assert apart[c].lp.shape == (1, 40)
 
 
-def test_new_data_priors_and_seeds_compile_nothing():
-    sample()
+@pytest.mark.parametrize("of", TARGETS)
+def test_new_data_priors_and_seeds_compile_nothing(of):
+    sample(of)
     before = nuts._advance._cache_size(), nuts._start._cache_size()
     stats, units, prior = problem(seed=5, n=96)
     sample(
+        of,
         data=(stats, units, prior._replace(eta=F(7.0), noise_scale=dist.Exponential(F(3.0)))),
         keys=keys(seed=9),
         n_draws=30,
@@ -88,7 +112,7 @@ def test_second_fit_traces_nothing(sleepstudy):
 
     def fit(X, y, **params):
         with pytest.warns(ConvergenceWarning):  # too short to converge
-            HierarchicalSlopesRegressor(**small, **params).fit(X, y)
+            HierarchicalSlopesRegressor(**small, inference="nuts", **params).fit(X, y)
 
     fit(X, y)
     before = nuts._advance._cache_size(), nuts._start._cache_size()
@@ -111,11 +135,12 @@ def test_progress_may_stop_the_run():
         sample(progress=stop)
 
 
-def test_no_valid_start_is_an_error():
+@pytest.mark.parametrize("of", TARGETS)
+def test_no_valid_start_is_an_error(of):
     stats, units, prior = problem()
     nowhere = stats._replace(yy=F(np.nan))
     with pytest.raises(RuntimeError, match="no valid starting point"):
-        sample(data=(nowhere, units, prior))
+        sample(of, data=(nowhere, units, prior))
 
 
 def test_posterior_of_linear_regression_is_exact():
@@ -128,7 +153,7 @@ def test_posterior_of_linear_regression_is_exact():
         coef=dist.Normal(0.0, 1.0),
         noise_scale=dist.LogNormal(np.log(sigma), 1e-4),
     )
-    model = HierarchicalSlopesRegressor(prior=prior, random_state=0).fit(x, y)
+    model = HierarchicalSlopesRegressor(prior=prior, inference="nuts", random_state=0).fit(x, y)
     design = np.column_stack([np.ones(50), x])
     cov = np.linalg.inv(design.T @ design / sigma**2 + np.eye(2))
     mean = cov @ design.T @ y / sigma**2
@@ -157,3 +182,21 @@ def test_failed_work_stops_the_others():
         runtime.run_side_by_side([waits, fails, waits])
     assert stopped.acquire(timeout=10)
     assert stopped.acquire(timeout=10)
+
+
+def test_interrupted_caller_leaves_threads_that_python_waits_for():
+    """A thread that passes for dead would be torn out of compiled code at exit."""
+    release, started = threading.Event(), []
+
+    def works_on(check):
+        started.append(threading.current_thread())
+        release.wait(0.2)  # until the caller waits
+        os.kill(os.getpid(), signal.SIGINT)
+        release.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        runtime.run_side_by_side([works_on])
+    assert started[0].is_alive()
+    release.set()
+    started[0].join(10)
+    assert not started[0].is_alive()
