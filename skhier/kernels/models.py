@@ -323,8 +323,10 @@ def _unexpanded(family):
 
 
 def _is_flat(family):
-    real = type(constraints.real)
-    return type(family) is dist.ImproperUniform and type(family.support) is real
+    if type(family) is not dist.ImproperUniform:
+        return False
+    support = getattr(family.support, "base_constraint", family.support)
+    return type(support) is type(constraints.real)
 
 
 def _coef_prior(kept, offset, mean, root, shift) -> CoefPrior:
