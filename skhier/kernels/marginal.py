@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 ROUNDING = 1e-15
+MIN_VARIANCE = 1e-12  # of noise, where y's variance is 1: below it a perfect fit is all rounding
 UNROLL_UP_TO, UNROLL_COLUMNS = 4, 32  # effects, columns of X
 CHUNK, CHUNK_FACTORISED = 1024, 64  # groups at a time, which keeps them in cache
 ENTRIES_ON_CPU, ENTRIES_ON_GPU = 2**18, 2**26  # of the arrays over points and groups
@@ -69,6 +70,7 @@ def marginal_and_conditional(stats: GroupStats, chol, sigma, prior: CoefPrior):
     root : array of shape (p, k)
         The covariance is ``root root'``; k coefficients are integrated out, the others fixed.
     """
+    sigma = jnp.maximum(sigma, MIN_VARIANCE**0.5)
     collapsed = collapse(stats, chol, sigma)
     k = prior.basis.shape[1]
     system = _system(collapsed.gram / sigma**2, prior)

@@ -28,7 +28,7 @@ def short_run(groups=None):
     )
 
 
-@parametrize_with_checks([short_run(), short_run(groups=0)])
+@parametrize_with_checks([HierarchicalSlopesRegressor(), short_run(groups=0)])
 def test_estimator_passes_sklearn(estimator, check):
     check(estimator)
 
