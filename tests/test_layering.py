@@ -25,6 +25,7 @@ KERNELS = {
     "nuts": {"targets"},
     "laplace": set(),
     "importance": {"laplace"},
+    "loo": {"types", "conditional", "importance"},
     "runtime": set(),
 }
 

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhier.estimators import _tables
+from skhier.estimators._elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
 from skhier.priors import Prior, prior_from
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.frames import as_table
@@ -19,6 +20,8 @@ from skhier.utils.mixture import mixture_log_density, mixture_quantiles
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = ["BaseHierarchical"]
+
+WITH_ROWS = ("_training", "_components")
 
 
 class BaseHierarchical(BaseEstimator):
@@ -42,9 +45,9 @@ class BaseHierarchical(BaseEstimator):
         return super().set_params(**params)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickles hold none of the training rows."""
+        """Pickles hold none of the training rows, nor what serves only together with them."""
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_training"}
+        return {name: value for name, value in state.items() if name not in WITH_ROWS}
 
     def predict(self, X: Any, return_std: bool = False, level: str = "group") -> Any:
         """Posterior mean of the response.
@@ -276,6 +279,82 @@ class BaseHierarchical(BaseEstimator):
         """
         check_is_fitted(self)
         return _tables.variance_components(self.posterior_, self._effects())
+
+    def loo(self, conditional: bool = False) -> Elpd:
+        """Leave-one-out expected log predictive density: how well new rows are predicted.
+
+        Group effects and coefficients are integrated out in closed form; only the few variance
+        parameters are averaged over, with Pareto-smoothed weights.
+
+        Parameters
+        ----------
+        conditional : bool
+            True: from the log likelihood given draws of group effects and coefficients instead, as
+            packages compute it that know no closed form. Its weights are less reliable.
+
+        Returns
+        -------
+        Elpd
+            ``elpd``, ``se``, ``p`` and ``pointwise``, a row of the data each.
+
+        Raises
+        ------
+        ValueError
+            The rows are not there (an estimator out of a pickle), y is constant, or
+            ``sample_weight`` had fractions.
+
+        References
+        ----------
+        Vehtari, Gelman and Gabry (2017), Stat. Comput. 27. Sundararajan and Keerthi (2001),
+        Neural Comput. 13.
+        """
+        training, components = self._left_out("loo")
+        return leave_one_out(
+            self._posterior, None if conditional else components, training, rows_id(training)
+        )
+
+    def logo(self, factor: str | None = None) -> Elpd:
+        """Leave-one-group-out expected log predictive density: how well new groups are predicted.
+
+        Parameters
+        ----------
+        factor : str or None
+            The grouping factor's name; None: the only one.
+
+        Returns
+        -------
+        Elpd
+            ``pointwise`` has a row a level: the joint log density of all its rows given all
+            others'.
+
+        Raises
+        ------
+        ValueError
+            As of :meth:`loo`; an unknown factor; fewer than two levels; or a coefficient that,
+            without the rows of some level, has no proper distribution.
+        """
+        check_is_fitted(self)
+        factor = next(iter(self.group_levels_), "") if factor is None else factor
+        self._check_factor(factor)
+        training, components = self._left_out("logo")
+        labels = self.group_levels_[factor]
+        if len(labels) < 2:
+            raise ValueError("logo leaves one level out at a time and needs two or more.")
+        return leave_one_group_out(
+            self._posterior, components, training, rows_id(training), factor, labels
+        )
+
+    def _left_out(self, method):
+        """The rows of fit and the posterior's components."""
+        check_is_fitted(self)
+        if "_training" not in self.__dict__:
+            raise ValueError(
+                f"{method} needs the rows of fit, which pickles and copies do not hold: call it "
+                "where the model was fitted, or fit again."
+            )
+        if self.diagnostics_["engine"] == "constant":
+            raise ValueError(f"{method} has nothing to score: y is constant.")
+        return self._training, self._components
 
     def prior_summary(self) -> Any:
         """The priors as fit resolved them, in the data's units.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +43,7 @@ class Theta:
         self.targets = targets
         self.size = len(targets.origin(self.data, spec))
         self.n_evaluations = 0
-        self._last: tuple[np.ndarray, list[PopulationConditional]] | None = None
+        self._last: tuple[np.ndarray, list[Any]] | None = None
 
     def derivatives(self, point: np.ndarray) -> Derivatives:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
@@ -66,36 +65,29 @@ class Theta:
         self.n_evaluations += len(points)
         densities, kept = [], []
         for log_density, given in self._batches(points):
-            densities.append(log_density)
+            densities.append(np.asarray(log_density))
             if len(points) * given.coef_mean.shape[1] ** 2 < MAX_COV_ENTRIES:
                 kept.append(given)
         self._last = (points, kept) if kept else None
-        return np.concatenate(densities)
+        return np.concatenate(densities)[: len(points)]
 
     def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
         """Slices of the points, and the parameters that follow from them."""
         if self._last is not None and self._last[0] is points:
-            parts: Iterable[PopulationConditional] = self._last[1]
+            parts: Iterable[Any] = self._last[1]
         else:
             parts = (given for _, given in self._batches(points))
         for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
-            yield slice(start, start + len(given.noise_scale)), given
+            n = min(self.batch, len(points) - start)
+            yield slice(start, start + n), PopulationConditional(*(np.asarray(a)[:n] for a in given))
 
     def _batches(self, points):
-        """Results for each batch, padded to the one size that is compiled."""
-        import jax
-
+        """Results for each batch, on the device, padded to the one size that is compiled."""
         for start in range(0, len(points), self.batch):
             self.check()
             part = points[start : start + self.batch]
-            n = len(part)
-            padding = np.broadcast_to(part[:1], (self.batch - n, self.size))
-            found = self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
-            yield jax.tree.map(partial(_first, n), found)
-
-
-def _first(n, a):
-    return np.asarray(a)[:n]
+            padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
+            yield self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
 
 
 class Population(NamedTuple):

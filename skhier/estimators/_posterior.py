@@ -30,11 +30,12 @@ from skhier.kernels.conditional import (
 from skhier.kernels.types import GroupStats, Hyper, Units
 from skhier.utils.memory import require_memory
 
-__all__ = ["Posterior"]
+__all__ = ["Posterior", "equal_components"]
 
 ROWS_AT_ONCE = 2**22
-GROUP_ENTRIES = 2**22  # of groups x components x q^2, beyond which fewer components do
-MIN_COMPONENTS = 256
+# of the theta that group moments average over; what each knows of a group is exact
+GROUP_ENTRIES = 2**21  # of groups x components x q^2, beyond which fewer components do
+MIN_COMPONENTS, MAX_COMPONENTS = 256, 1024
 
 
 class Posterior:
@@ -69,7 +70,7 @@ class Posterior:
         self.units, self.hyper, self.slopes, self.seed = units, hyper, slopes, seed
         self.n_groups = 0 if slopes is None else stats.zy.shape[-1]
         self.population = self._population_draws()
-        components = components or _equal_components(self.population)
+        components = components or equal_components(self.population)
         self.beta_mean, self.beta_cov = coef_moments(components)
         if slopes is not None:
             # the last group has no rows: it stands for every level that fit never saw
@@ -77,7 +78,7 @@ class Posterior:
                 **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
             )
             entries = (self.n_groups + 1) * len(stats.zy) ** 2
-            n_kept = max(MIN_COMPONENTS, GROUP_ENTRIES // entries)
+            n_kept = int(np.clip(GROUP_ENTRIES // entries, MIN_COMPONENTS, MAX_COMPONENTS))
             moments = group_moments(self.stats, components.first(n_kept))
             self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
 
@@ -214,6 +215,10 @@ class Posterior:
                 lines += effects[j][:, at] * column
         return self.units.y_mean + self.units.y_scale * lines
 
+    def internal(self, x, y) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Designs of coefficients and of group effects, and the response, in internal units."""
+        return *self._internal_rows(x), (y - self.units.y_mean) / self.units.y_scale
+
     def noise_draws(self, which: Any = slice(None)) -> np.ndarray:
         """Draws of the noise's sd, (n_draws,), in units of y."""
         return self.units.y_scale * self.population.sigma[which]
@@ -233,7 +238,7 @@ class Posterior:
         return scale[:, None] * np.linalg.inv(self.units.effects_at_mean)
 
 
-def _equal_components(draws: PopulationDraws) -> Components:
+def equal_components(draws: PopulationDraws) -> Components:
     """Draws as components, in an order that makes any first few a random choice."""
     n = len(draws.sigma)
     order = np.random.default_rng(0).permutation(n)

@@ -22,7 +22,7 @@ from skhier.estimators._engines import (
     run_joint,
     run_marginal,
 )
-from skhier.estimators._posterior import Posterior
+from skhier.estimators._posterior import Posterior, equal_components
 from skhier.estimators._problem import model_spec, problem_warnings, read_training, reduce_rows
 from skhier.priors import prior_from
 from skhier.utils.convergence import convergence_report
@@ -236,6 +236,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         self._posterior = Posterior(
             problem.units, problem.stats, result.hyper, problem.slopes, seed, components
         )
+        self._components = components or equal_components(self._posterior.population)
         self._estimates = result.population.estimates if result.population else {}
         self._max_ess = float(result.max_ess)
         self.log_evidence_ = result.log_evidence

@@ -198,6 +198,41 @@ def to_arviz(model: Any, group_effects: bool) -> Any:
     return az.from_dict(groups, coords=coords, dims=dims)
 
 
+def elpd_to_arviz(found: Any) -> Any:
+    """See ``Elpd.to_arviz``; ArviZ before and after 1.0."""
+    import xarray as xr
+
+    dim = found.factor or "row"
+    copies = np.repeat(np.arange(len(found.pointwise)), _copies(found))
+    parts = {
+        name: xr.DataArray(values[copies], dims=[dim], name=name)
+        for name, values in (
+            ("loo_i", found.pointwise["elpd"].to_numpy()),
+            ("pareto_k", found.pointwise["pareto_k"].to_numpy()),
+        )
+    }
+    numbers = (found.elpd, found.se, found.p, found.n_components, len(copies))
+    try:
+        from arviz_stats.utils import ELPDDataLOO
+    except ImportError:
+        from arviz.stats.stats_utils import ELPDData
+
+        facts = dict(zip(("elpd_loo", "se", "p_loo", *SIZES), numbers, strict=True))
+        facts |= {"warning": found.n_bad > 0, **parts, "scale": "log", "good_k": found.good_k}
+        return ELPDData(data=list(facts.values()), index=list(facts))
+    facts = dict(zip(("elpd", "se", "p", *SIZES), numbers, strict=True))
+    facts |= {"warning": found.n_bad > 0, "scale": "log", "good_k": found.good_k}
+    return ELPDDataLOO(**facts, elpd_i=parts["loo_i"], pareto_k=parts["pareto_k"])
+
+
+SIZES = ("n_samples", "n_data_points")
+
+
+def _copies(found):
+    """ArviZ knows no weights: a row of weight 2 is there twice."""
+    return found.pointwise["weight"].astype(int) if "weight" in found.pointwise else 1
+
+
 def _exchange(model, group_effects):
     source = model.posterior_
     posterior = {name: source[name] for name in ("intercept", "noise_scale")}

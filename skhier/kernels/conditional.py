@@ -98,7 +98,7 @@ def condition(stats: GroupStats, draws: PopulationDraws) -> GroupConditional:
     return GroupConditional(matmul(root, half)[:, 0], draws.sigma[:, None] * root)
 
 
-def group_moments(stats: GroupStats, components: Components, budget: int = 2**18) -> GroupMoments:
+def group_moments(stats: GroupStats, components: Components, budget: int = 2**17) -> GroupMoments:
     """Moments over all components, a slice of groups at a time.
 
     Parameters

@@ -145,7 +145,7 @@ def _weigh(points, log_density, log_proposal):
         points,
         log_density,
         weights,
-        k_hat,
+        float(k_hat),
         1 / (weights**2).sum(),
         total - np.log(len(points)),
     )
@@ -166,51 +166,58 @@ def fitted_normal(found: WeightedPoints) -> Laplace:
     return Laplace(mean, vectors * np.sqrt(np.maximum(values, 1e-12 * values[-1])))
 
 
-def psis(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+def psis(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pareto smoothed log weights, up to a constant kept as it was, and the tail's shape.
 
     Parameters
     ----------
-    log_weights : array of shape (n,)
+    log_weights : array of shape (..., n)
 
     Returns
     -------
-    smoothed : array of shape (n,)
-    k_hat : float
+    smoothed : array of shape (..., n)
+    k_hat : array of shape (...)
         Infinite if there are too few distinct weights to fit a tail.
     """
-    n = len(log_weights)
+    n = log_weights.shape[-1]
     n_tail = int(np.ceil(min(0.2 * n, 3 * np.sqrt(n))))
-    top = log_weights.max()
-    order = np.argsort(log_weights, kind="stable")
-    tail = order[-n_tail:]
-    cutoff = np.exp(log_weights[order[-n_tail - 1]] - top)
-    excess = np.exp(log_weights[tail] - top) - cutoff
-    if n_tail < 5 or excess[-1] <= 0:
-        return log_weights, np.inf
-    shape, scale = _fit_pareto(excess)
-    p = (np.arange(n_tail) + 0.5) / n_tail
-    quantiles = scale * (-np.log1p(-p) if shape == 0 else np.expm1(-shape * np.log1p(-p)) / shape)
+    if n_tail < 5:
+        return log_weights, np.full(log_weights.shape[:-1], np.inf)
+    top = log_weights.max(-1, keepdims=True)
+    order = np.argsort(log_weights, axis=-1, kind="stable")
+    ranked = np.exp(np.take_along_axis(log_weights, order[..., -n_tail - 1 :], -1) - top)
+    cutoff, tail = ranked[..., :1], order[..., -n_tail:]
+    excess = ranked[..., 1:] - cutoff
+    usable = excess[..., -1:] > 0
+    shape, scale = (a[..., None] for a in _fit_pareto(np.where(usable, excess, 1.0)))
+    stretched = np.log1p(-(np.arange(n_tail) + 0.5) / n_tail)
+    flat = np.abs(shape) < np.finfo(float).eps
+    safe = np.where(flat, 1.0, shape)
+    quantiles = scale * np.where(flat, -stretched, np.expm1(-safe * stretched) / safe)
+    with np.errstate(divide="ignore"):
+        fitted = top + np.minimum(np.log(cutoff + quantiles), 0.0)
     smoothed = log_weights.copy()
-    smoothed[tail] = top + np.minimum(np.log(cutoff + quantiles), 0.0)
-    return smoothed, float(shape)
+    kept = np.take_along_axis(log_weights, tail, -1)
+    np.put_along_axis(smoothed, tail, np.where(usable, fitted, kept), -1)
+    return smoothed, np.where(usable, shape, np.inf)[..., 0]
 
 
 def _fit_pareto(excess):
-    """Shape and scale of a generalised Pareto distribution (Zhang and Stephens 2009).
+    """Shape and scale of generalised Pareto distributions (Zhang and Stephens 2009).
 
-    With the weak prior of Vehtari et al. (2024, appendix G) on the shape.
+    With the weak prior of Vehtari et al. (2024, appendix G) on the shape. ``excess`` (..., n),
+    ascending.
     """
-    n = len(excess)
+    n = excess.shape[-1]
     n_grid = 30 + int(np.sqrt(n))
-    quartile = excess[int(n / 4 + 0.5) - 1]
+    quartile = np.maximum(excess[..., int(n / 4 + 0.5) - 1], np.finfo(float).tiny)[..., None]
     grid = 1 - np.sqrt(n_grid / (np.arange(n_grid) + 0.5))
-    grid = grid / (3 * max(quartile, np.finfo(float).tiny)) + 1 / excess[-1]
-    shapes = np.log1p(-grid[:, None] * excess).mean(1)
+    grid = grid / (3 * quartile) + 1 / excess[..., -1:]
+    shapes = np.log1p(-grid[..., None] * excess[..., None, :]).mean(-1)
     log_like = n * (np.log(-grid / shapes) - shapes - 1)
-    share = np.exp(log_like - logsumexp(log_like))
-    rate = (grid * share).sum()
-    shape = np.log1p(-rate * excess).mean()
+    share = np.exp(log_like - logsumexp(log_like, axis=-1, keepdims=True))
+    rate = (grid * share).sum(-1)
+    shape = np.log1p(-rate[..., None] * excess).mean(-1)
     return (n * shape + 5) / (n + 10), -shape / rate
 
 
