@@ -146,7 +146,7 @@ def leave_one_out(
 
         def evaluate(rows):
             levels, at = np.unique(codes[rows], return_inverse=True)
-            stats = take_groups(posterior.stats, levels) if z.shape[1] else None
+            stats = take_groups(posterior.stats, levels) if z.shape[1] else posterior.stats
             return leave_rows_out(stats, components, x[rows], z[rows], y[rows], at)
 
     found = _over(order, evaluate, mass, x.shape[1] + z.shape[1] ** 2 + 1)
@@ -168,34 +168,32 @@ def leave_one_group_out(
     """Every level of the factor on its own, all its rows at once."""
     import pandas as pd
 
-    n_groups = len(labels)
+    n_groups, codes = len(labels), np.asarray(training.codes)
     components = components.first(int(np.clip(PAIRS // n_groups, MIN_COMPONENTS, MAX_COMPONENTS)))
     x, _, y = posterior.internal(training.x, training.y)
     rows = np.column_stack([x, y])
     products = np.stack(
         [
-            [
-                np.bincount(training.codes, training.weights * a * b, minlength=n_groups)
-                for b in rows.T
-            ]
+            [np.bincount(codes, training.weights * a * b, minlength=n_groups) for b in rows.T]
             for a in rows.T
         ]
     )
-    n_rows = np.bincount(training.codes, training.weights, minlength=n_groups)
+    n_rows = np.bincount(codes, training.weights, minlength=n_groups)
 
     def evaluate(which):
         groups = GroupProducts(products[..., which], n_rows[which])
-        return leave_groups_out(take_groups(posterior.stats, which), components, groups)
+        found = leave_groups_out(take_groups(posterior.stats, which), components, groups)
+        if np.isneginf(found.without).any():
+            raise ValueError(
+                "without the rows of some level a coefficient has no proper distribution: that "
+                "level alone determines it, and its prior is flat. Give it a proper prior."
+            )
+        return found
 
     found = _over(np.arange(n_groups), evaluate, components.weights, 4 * rows.shape[1] ** 2)
     columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
-    if not np.isfinite(table["elpd"]).all():
-        raise ValueError(
-            "without the rows of some level a coefficient has no proper distribution: it is "
-            "determined by that level alone, and its prior is flat. Give it a proper prior."
-        )
     return _summed(table, np.ones(n_groups), "logo", factor, len(components.sigma), rows_id)
 
 

@@ -79,7 +79,10 @@ class Theta:
             parts = (given for _, given in self._batches(points))
         for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
             n = min(self.batch, len(points) - start)
-            yield slice(start, start + n), PopulationConditional(*(np.asarray(a)[:n] for a in given))
+            yield (
+                slice(start, start + n),
+                PopulationConditional(*(np.asarray(a)[:n] for a in given)),
+            )
 
     def _batches(self, points):
         """Results for each batch, on the device, padded to the one size that is compiled."""

@@ -68,6 +68,7 @@ class Posterior:
         components: Components | None = None,
     ):
         self.units, self.hyper, self.slopes, self.seed = units, hyper, slopes, seed
+        self.stats = stats
         self.n_groups = 0 if slopes is None else stats.zy.shape[-1]
         self.population = self._population_draws()
         components = components or equal_components(self.population)

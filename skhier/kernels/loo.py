@@ -29,6 +29,7 @@ from skhier.kernels.types import GroupStats
 __all__ = ["GroupProducts", "LeftOut", "leave_groups_out", "leave_rows_out", "smoothed"]
 
 LOG_2PI = np.log(2 * np.pi)
+ALONE = 1e-12  # a group that leaves less of the precision than this decides on its own
 
 
 class LeftOut(NamedTuple):
@@ -126,7 +127,7 @@ def leave_groups_out(stats: GroupStats, components: Components, groups: GroupPro
     h2 = np.einsum("SKrt,SKr->SKt", vectors, h) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         without = alone + 0.5 * (np.log1p(-values) - h2 / (1 - values)).sum(-1)
-    without = np.where((values < 1).all(-1), without, -np.inf)
+    without = np.where((values < 1 - ALONE).all(-1), without, -np.inf)
     within = alone - 0.5 * (np.log1p(values) - h2 / (1 + values)).sum(-1)
     return LeftOut(without, within)
 

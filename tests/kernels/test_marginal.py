@@ -6,10 +6,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skhier.kernels import marginal, runtime
-from skhier.kernels.marginal import log_marginal, marginal_and_conditional
+from skhier.kernels.marginal import MIN_VARIANCE, log_marginal, marginal_and_conditional
 from skhier.kernels.stats import group_stats, internal_units, moments, pad_groups
 from skhier.kernels.types import CoefPrior, GroupStats
 
@@ -310,7 +310,9 @@ def test_perfect_fit_has_a_bounded_density():
     chol = effects_factor(2, "zero")
     values = np.array([compiled(stats, chol, F(s), prior) for s in sigma])
     assert np.all(np.isfinite(values))
-    assert 0 < values.argmax() < 99
+    as_small_as_matters = sigma**2 <= MIN_VARIANCE
+    assert_array_equal(values[as_small_as_matters], values.max())
+    assert np.all(np.diff(values[~as_small_as_matters]) < 0)
 
 
 def user_rows(seed=0):
