@@ -9,22 +9,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skhier import datasets
+    from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
     from skhier.kernels.runtime import enable_compilation_cache
+    from skhier.plotting import (
+        CorrelationDisplay,
+        FittedLinesDisplay,
+        GroupCoefDisplay,
+        PosteriorPredictiveDisplay,
+        PredictiveCalibrationDisplay,
+        ShrinkageDisplay,
+        TraceDisplay,
+    )
     from skhier.priors import DecovPrior, Prior
 
 __version__ = "0.1.0"
 __all__ = [
+    "CorrelationDisplay",
     "DecovPrior",
+    "FittedLinesDisplay",
+    "GroupCoefDisplay",
     "HierarchicalSlopesRegressor",
+    "HierarchicalSlopesRegressorCV",
+    "PosteriorPredictiveDisplay",
+    "PredictiveCalibrationDisplay",
     "Prior",
+    "ShrinkageDisplay",
+    "TraceDisplay",
     "__version__",
     "datasets",
     "enable_compilation_cache",
 ]
 
 _HOMES = {
+    "CorrelationDisplay": "skhier.plotting",
+    "FittedLinesDisplay": "skhier.plotting",
+    "GroupCoefDisplay": "skhier.plotting",
+    "PosteriorPredictiveDisplay": "skhier.plotting",
+    "PredictiveCalibrationDisplay": "skhier.plotting",
+    "ShrinkageDisplay": "skhier.plotting",
+    "TraceDisplay": "skhier.plotting",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
+    "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
     "Prior": "skhier.priors",
     "DecovPrior": "skhier.priors",
     "enable_compilation_cache": "skhier.kernels.runtime",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhier.estimators import _tables
 from skhier.estimators._elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
+from skhier.estimators._prior_draws import draw_responses, prior_without_fit
 from skhier.priors import Prior, prior_from
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.frames import as_table
@@ -152,10 +153,18 @@ class BaseHierarchical(BaseEstimator):
         rows = self._rows_of(X, "group")
         y = check_target(y, rows.x)
         out = np.empty(len(y))
-        for at, mean, sd in self._posterior.line_mixture(rows.x, rows.codes):
-            sd = np.hypot(sd, self._posterior.noise_draws()[:, None])
+        for at, mean, sd in self._with_noise(rows):
             out[at] = mixture_log_density(y[at], mean, sd)
         return out
+
+    def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Rows of X, a slice at a time, and the (n_draws, k) normals that predict them."""
+        return self._with_noise(self._rows_of(X, "group"))
+
+    def _with_noise(self, rows):
+        noise = self._posterior.noise_draws()[:, None]
+        for at, mean, sd in self._posterior.line_mixture(rows.x, rows.codes):
+            yield at, mean, np.hypot(sd, noise)
 
     def sample_y(
         self, X: Any, n_samples: int = 1, random_state: Any = None, level: str = "group"
@@ -181,6 +190,50 @@ class BaseHierarchical(BaseEstimator):
         lines = self._posterior.sample_lines(rows.x, rows.codes, which, rng.integers(2**31))
         noise = self._posterior.noise_draws(which)[:, None] * rng.standard_normal(lines.shape)
         return (lines + noise).T
+
+    def sample_prior(
+        self, X: Any, n_samples: int = 1, random_state: Any = None, *, y: Any = None
+    ) -> np.ndarray:
+        """Draws of the response from the prior predictive distribution, jointly over the rows.
+
+        What the model expects before it sees any y: draws far outside of what is possible say
+        that a prior is too wide, draws that miss what is plausible that it is too narrow.
+
+        Parameters
+        ----------
+        X : table of shape (n_rows, n_features)
+        n_samples : int
+        random_state : int, RandomState or None
+        y : array of shape (n_rows,) or None
+            With y: the prior that ``fit(X, y)`` would use with the parameters as they are now.
+            Without: that of the last fit; before any fit the prior must not depend on y, so all
+            its parts are NumPyro distributions. Default priors depend on it by its mean and sd
+            alone.
+
+        Returns
+        -------
+        array of shape (n_rows, n_samples)
+            In units of y, noise included. Rows of one level share its effects within a draw;
+            under the prior, levels that fit saw and those it never saw are alike.
+
+        Raises
+        ------
+        ValueError
+            A prior is scaled by y and there is neither y nor a fit; or is flat, as brms's of the
+            slopes: nothing can be drawn from it. Also where X does not suit.
+
+        References
+        ----------
+        Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), J. R. Stat. Soc. A 182, sec. 3.
+        """
+        check_number("n_samples", n_samples, low=1, integer=True)
+        if y is not None or "_prior_setting" not in self.__dict__:
+            setting, rows = prior_without_fit(self, X, y)
+        else:
+            table = as_table(X)
+            validate_data(self, table, reset=False, skip_check_array=True)
+            setting, rows = self._prior_setting, read_rows(table, self._design)
+        return draw_responses(setting, rows, int(n_samples), _generator(random_state))
 
     def _choose_draws(self, n_draws, rng):
         """Distinct posterior draws as far as there are enough."""

@@ -12,6 +12,7 @@ import numpy as np
 from skhier.estimators._estimates import block_error, chain_error
 from skhier.estimators._marginal import Population, Theta, population_of
 from skhier.estimators._problem import Problem
+from skhier.kernels.laplace import Laplace
 from skhier.kernels.stats import pad_groups
 from skhier.kernels.types import Hyper, ModelSpec, PriorDists
 from skhier.priors import PriorChoice
@@ -28,7 +29,7 @@ __all__ = [
 
 MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
 MAX_LAPLACE_SIZE = 64  # beyond which a Hessian costs more than it spares NUTS
-MIN_POINTS, MAX_POINTS = 2**11, 2**17
+MIN_POINTS, MAX_POINTS = 2**10, 2**17
 MIN_ESS_PER_CHAIN = 100
 
 
@@ -49,6 +50,8 @@ class EngineResult(NamedTuple):
     log_evidence : float
     max_ess : float
         Effective number of the points that the draws were resampled from.
+    normal : Laplace or None
+        Mean and spread of theta: where a similar problem may begin.
     """
 
     hyper: Hyper
@@ -58,6 +61,7 @@ class EngineResult(NamedTuple):
     facts: Mapping[str, Any] = {}
     log_evidence: float = float("nan")
     max_ess: float = float("inf")
+    normal: Laplace | None = None
 
 
 class EngineOptions(NamedTuple):
@@ -100,9 +104,16 @@ def run_joint(
 
 
 def run_marginal(
-    problem: Problem, choice: PriorChoice, spec: ModelSpec, options: EngineOptions, seed: int
+    problem: Problem,
+    choice: PriorChoice,
+    spec: ModelSpec,
+    options: EngineOptions,
+    seed: int,
+    start: Laplace | None = None,
 ) -> EngineResult:
     """Importance sampling of theta, or NUTS where its weights fail; then exact conditionals.
+
+    ``start``, of a similar problem, may spare the search for the mode.
 
     Raises
     ------
@@ -119,15 +130,21 @@ def run_marginal(
 
     def work(check):
         with runtime.precisely_on(device):
-            return _sample_theta(data, spec, options, device, seed, check)
+            return _sample_theta(data, spec, options, device, seed, start, check)
 
     return runtime.run_side_by_side([work])[0]
 
 
-def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
+def _sample_theta(data, spec, options, device, seed, start, check) -> EngineResult:
     from skhier.kernels import runtime, targets
-    from skhier.kernels.importance import fitted_normal, importance, trustworthy
-    from skhier.kernels.laplace import Laplace, laplace
+    from skhier.kernels.importance import (
+        GOOD_EFFICIENCY,
+        GOOD_K_HAT,
+        fitted_normal,
+        importance,
+        trustworthy,
+    )
+    from skhier.kernels.laplace import laplace
     from skhier.kernels.marginal import points_at_once
 
     rng = np.random.default_rng(seed)
@@ -135,12 +152,16 @@ def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
     q, p, n_groups = stats.zx.shape
     batch = points_at_once(q, p, n_groups, runtime.is_cpu(device))
     theta = Theta(spec, data, batch, check)
+    n_draws = options.n_chains * options.n_draws
+    n_points = 2 ** int(np.ceil(np.log2(np.clip(n_draws, MIN_POINTS, MAX_POINTS))))
+    if start is not None and len(start.mean) == theta.size <= MAX_IMPORTANCE_SIZE:
+        found = importance(theta.log_densities, start, n_points, rng, max_rounds=1)
+        if found.k_hat <= GOOD_K_HAT and found.ess >= GOOD_EFFICIENCY * n_points:
+            return _from_weighted_points(theta, data, options, found, rng)
     normal, k_hat = Laplace(np.zeros(theta.size), np.eye(theta.size)), np.nan
     if theta.size <= MAX_LAPLACE_SIZE:
         normal = laplace(theta.derivatives, theta.size, rng)
     if theta.size <= MAX_IMPORTANCE_SIZE:
-        n_draws = options.n_chains * options.n_draws
-        n_points = 2 ** int(np.ceil(np.log2(np.clip(n_draws, MIN_POINTS, MAX_POINTS))))
         found = importance(theta.log_densities, normal, n_points, rng)
         if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):
             return _from_weighted_points(theta, data, options, found, rng)
@@ -151,7 +172,7 @@ def _sample_theta(data, spec, options, device, seed, check) -> EngineResult:
 
 
 def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
-    from skhier.kernels.importance import N_BLOCKS, resample
+    from skhier.kernels.importance import N_BLOCKS, fitted_normal, resample
 
     stats, units, _ = data
     n_draws = options.n_chains * options.n_draws
@@ -167,7 +188,14 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
     evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
     sample_stats = {"lp": found.log_density[chosen]}
     return EngineResult(
-        population.hyper, "marginal", sample_stats, population, facts, evidence, found.ess
+        population.hyper,
+        "marginal",
+        sample_stats,
+        population,
+        facts,
+        evidence,
+        found.ess,
+        fitted_normal(found),
     )
 
 

@@ -17,6 +17,7 @@ __all__ = ["Population", "Theta", "population_of"]
 
 MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
 MAX_SIZE_BY_VALUES = 16
+FEW_ENTRIES = 2**12
 
 
 class Theta:
@@ -39,7 +40,8 @@ class Theta:
         from skhier.kernels import targets
 
         self.spec, self.batch, self.check = spec, batch, check
-        self.data = jax.device_put(data)
+        # copying a few numbers at each call is faster than moving them there once
+        self.data = jax.device_put(data) if data[0].zz.size > FEW_ENTRIES else data
         self.targets = targets
         self.size = len(targets.origin(self.data, spec))
         self.n_evaluations = 0

@@ -34,7 +34,7 @@ __all__ = ["Posterior", "equal_components"]
 
 ROWS_AT_ONCE = 2**22
 # of the theta that group moments average over; what each knows of a group is exact
-GROUP_ENTRIES = 2**21  # of groups x components x q^2, beyond which fewer components do
+GROUP_ENTRIES = 2**21
 MIN_COMPONENTS, MAX_COMPONENTS = 256, 1024
 
 
@@ -56,6 +56,8 @@ class Posterior:
         Of the group effects' draws.
     components : Components or None
         The same posterior with the coefficients in closed form; None: that of the draws.
+    group_entries : int
+        Of groups x components x q^2 in the group moments, beyond which fewer components do.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Posterior:
         slopes: tuple[int, ...] | None,
         seed: int,
         components: Components | None = None,
+        group_entries: int = GROUP_ENTRIES,
     ):
         self.units, self.hyper, self.slopes, self.seed = units, hyper, slopes, seed
         self.stats = stats
@@ -79,7 +82,7 @@ class Posterior:
                 **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
             )
             entries = (self.n_groups + 1) * len(stats.zy) ** 2
-            n_kept = int(np.clip(GROUP_ENTRIES // entries, MIN_COMPONENTS, MAX_COMPONENTS))
+            n_kept = int(np.clip(group_entries // entries, MIN_COMPONENTS, MAX_COMPONENTS))
             moments = group_moments(self.stats, components.first(n_kept))
             self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
 

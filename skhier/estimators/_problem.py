@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.kernels.stats import group_stats, internal_units, moments
+from skhier.kernels.stats import (
+    change_units,
+    group_stats,
+    internal_units,
+    moments,
+    moments_of,
+)
 from skhier.kernels.types import GroupStats, ModelSpec, Units
 from skhier.priors import DataScales, PriorChoice
 from skhier.utils.design import Design, design_warnings, drop_rows, fit_design
@@ -18,7 +24,15 @@ from skhier.utils.validation import (
     weighted_median,
 )
 
-__all__ = ["Problem", "Training", "model_spec", "problem_warnings", "read_training", "reduce_rows"]
+__all__ = [
+    "Problem",
+    "Training",
+    "model_spec",
+    "problem_warnings",
+    "read_training",
+    "reduce_part",
+    "reduce_rows",
+]
 
 POINT = np.finfo(float).eps  # an sd that stands for 0
 
@@ -79,8 +93,31 @@ def reduce_rows(design: Design, training: Training) -> Problem:
     check_scales(design.feature_names, of_x.sd, of_y.sd[0])
     units = internal_units(of_x, of_y, slopes)
     stats = group_stats(x, y, weights, codes, n_groups, slopes, units)
+    return Problem(stats, units, _scales(of_x, of_y, y, weights), slopes)
+
+
+def reduce_part(problem: Problem, stats: GroupStats, y: np.ndarray, weights: np.ndarray) -> Problem:
+    """The problem of some of its rows, whose statistics are known in its units.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of all rows.
+    stats : GroupStats
+    y, weights : array of shape (n_samples,)
+        The rows' own: medians are not additive.
+    """
+    of_x, of_y = moments_of(stats, problem.units)
+    units = internal_units(of_x, of_y, problem.slopes)
+    stats = change_units(stats, problem.units, units, problem.slopes)
+    if of_y.sd[0] == 0:
+        stats = stats._replace(yy=0.0)
+    return Problem(stats, units, _scales(of_x, of_y, y, weights), problem.slopes)
+
+
+def _scales(of_x, of_y, y, weights):
     median = weighted_median(y, weights)
-    scales = DataScales(
+    return DataScales(
         n=weights.sum(),
         x_mean=of_x.mean,
         x_sd=np.where(of_x.sd > 0, of_x.sd, 1.0),
@@ -89,7 +126,6 @@ def reduce_rows(design: Design, training: Training) -> Problem:
         y_median=median,
         y_mad=1.4826 * weighted_median(np.abs(y - median), weights),
     )
-    return Problem(stats, units, scales, slopes)
 
 
 def problem_warnings(design: Design, problem: Problem) -> list[str]:

@@ -23,8 +23,17 @@ from skhier.estimators._engines import (
     run_marginal,
 )
 from skhier.estimators._posterior import Posterior, equal_components
-from skhier.estimators._problem import model_spec, problem_warnings, read_training, reduce_rows
-from skhier.priors import prior_from
+from skhier.estimators._prior_draws import PriorSetting
+from skhier.estimators._problem import (
+    Problem,
+    model_spec,
+    problem_warnings,
+    read_training,
+    reduce_rows,
+)
+from skhier.kernels.conditional import Components
+from skhier.kernels.types import ModelSpec
+from skhier.priors import PriorChoice, prior_from
 from skhier.utils.convergence import convergence_report
 from skhier.utils.frames import as_table
 from skhier.utils.validation import check_choice, check_flag, check_number
@@ -225,18 +234,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         names = getattr(self, "feature_names_in_", None)
         design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
         problem = reduce_rows(design, training)
-        forbid_forked_process()  # from here on JAX computes
-        choice = prior_from(self.prior).resolve(
-            problem.scales, design.feature_names, problem.slopes
-        )
-        spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
-        result = self._sample(problem, choice, spec, seed)
+        choice, spec, result = self._sample(design, problem, seed)
         self._design, self._training = design, training
-        components = result.population.components if result.population else None
-        self._posterior = Posterior(
-            problem.units, problem.stats, result.hyper, problem.slopes, seed, components
-        )
-        self._components = components or equal_components(self._posterior.population)
+        self._posterior, self._components = posterior_of(problem, result, seed)
+        self._prior_setting = PriorSetting.of(self, problem.scales, design)
         self._estimates = result.population.estimates if result.population else {}
         self._max_ess = float(result.max_ess)
         self.log_evidence_ = result.log_evidence
@@ -255,9 +256,17 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         }
         return data_warnings, convergence_warnings
 
-    def _sample(self, problem, choice, spec, seed) -> EngineResult:
+    def _sample(
+        self, design, problem, seed, start=None
+    ) -> tuple[PriorChoice, ModelSpec, EngineResult]:
+        """The priors and model that the parameters mean for these data, and what was sampled."""
+        forbid_forked_process()  # from here on JAX computes
+        choice = prior_from(self.prior).resolve(
+            problem.scales, design.feature_names, problem.slopes
+        )
+        spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
         if problem.y_is_constant:
-            return constant_posterior(problem, int(self.n_chains), int(self.n_draws))
+            return choice, spec, constant_posterior(problem, int(self.n_chains), int(self.n_draws))
         options = EngineOptions(
             n_chains=int(self.n_chains),
             n_warmup=int(self.n_warmup),
@@ -268,8 +277,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             device=self.device,
             verbose=bool(self.verbose),
         )
-        run = run_joint if self.inference == "nuts" else run_marginal
-        return run(problem, choice, spec, options, seed)
+        if self.inference == "nuts":
+            return choice, spec, run_joint(problem, choice, spec, options, seed)
+        return choice, spec, run_marginal(problem, choice, spec, options, seed, start)
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)
@@ -350,6 +360,17 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             found["max_tree_depth_reached"] = report.n_saturated
             found["e_bfmi"] = report.min_e_bfmi
         return found, list(report.warnings)
+
+
+def posterior_of(
+    problem: Problem, result: EngineResult, seed: int, **settings: Any
+) -> tuple[Posterior, Components]:
+    """What predicts, and the components behind it."""
+    components = result.population.components if result.population else None
+    posterior = Posterior(
+        problem.units, problem.stats, result.hyper, problem.slopes, seed, components, **settings
+    )
+    return posterior, components or equal_components(posterior.population)
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"

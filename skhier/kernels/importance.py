@@ -73,6 +73,7 @@ def importance(
     start: Laplace,
     n_points: int,
     rng: np.random.Generator,
+    max_rounds: int = MAX_ROUNDS,
 ) -> WeightedPoints:
     """Adaptive importance sampling.
 
@@ -84,6 +85,7 @@ def importance(
     n_points : int
         Of each round; a power of two, at least ``N_BLOCKS``.
     rng : Generator
+    max_rounds : int
 
     Returns
     -------
@@ -97,7 +99,7 @@ def importance(
 
     best = found = round_of(Laplace(start.mean, INFLATION * start.root))
     gained = True
-    for _ in range(1, MAX_ROUNDS):
+    for _ in range(1, max_rounds):
         enough = best.ess >= GOOD_EFFICIENCY * n_points or not gained
         if best.k_hat <= GOOD_K_HAT and enough:
             break

@@ -43,7 +43,7 @@ class LeftOut(NamedTuple):
 
 
 class GroupProducts(NamedTuple):
-    """Cross-products of ``[X y]`` of K groups, (p + 1, p + 1, K), and their numbers of rows (K,)."""
+    """Of K groups: cross-products of ``[X y]``, (p + 1, p + 1, K), and numbers of rows (K,)."""
 
     products: np.ndarray
     n: np.ndarray

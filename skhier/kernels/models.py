@@ -13,6 +13,8 @@ and those coefficients whose prior is not normal; group effects and the other co
 integrated out (:mod:`skhier.kernels.marginal`). Both state the same posterior.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,8 @@ from skhier.kernels.types import (
 )
 
 __all__ = [
+    "draw",
+    "draw_corr_chol",
     "effects_chol",
     "joint_model",
     "log_likelihood",
@@ -362,6 +366,27 @@ def _sample_corr_chol(spec, prior):
     if not spec.has_correlations:
         return jnp.eye(spec.n_effects)
     return numpyro.sample("group_corr_chol", dist.LKJCholesky(spec.n_effects, prior.eta))
+
+
+def draw(family, shape, n, seed):
+    """``n`` draws of entries of a given shape from a proper distribution, a NumPy array."""
+    drawn = family.expand(shape).sample(jax.random.PRNGKey(seed), (_rounded(n),))
+    return np.asarray(drawn, dtype=float)[:n]
+
+
+def draw_corr_chol(q, eta, n, seed):
+    """``n`` draws of a correlation matrix's Cholesky factor, LKJ(eta), a NumPy array."""
+    return np.asarray(_draw_lkj(jax.random.PRNGKey(seed), eta, q, _rounded(n)))[:n]
+
+
+@partial(jax.jit, static_argnames=("q", "n"))
+def _draw_lkj(key, eta, q, n):
+    return dist.LKJCholesky(q, eta).sample(key, (n,))
+
+
+def _rounded(n):
+    """Few shapes, so few programs to compile; and the first draws are those of a larger n."""
+    return max(1024, 2 ** int(np.ceil(np.log2(n))))
 
 
 def log_likelihood(stats: GroupStats, beta, b, sigma):

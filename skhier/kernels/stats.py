@@ -12,7 +12,19 @@ import numpy as np
 
 from skhier.kernels.types import GroupStats, Units
 
-__all__ = ["Moments", "group_stats", "internal_units", "moments", "pad_groups", "padded_size"]
+__all__ = [
+    "Moments",
+    "change_units",
+    "group_stats",
+    "internal_units",
+    "merge",
+    "moments",
+    "moments_of",
+    "pad_groups",
+    "padded_size",
+]
+
+ROUNDING = 1e-13  # of a variance, in units of that of more rows: below it the column is constant
 
 
 class Moments(NamedTuple):
@@ -108,6 +120,60 @@ def group_stats(x, y, weights, codes, n_groups, slopes, units: Units) -> GroupSt
         yy=total[p, p],
         n=weights.sum(),
     )
+
+
+def merge(*parts: GroupStats) -> GroupStats:
+    """Statistics of several disjoint sets of rows, in the same units and with the same groups."""
+    return GroupStats(*(sum(field) for field in zip(*parts, strict=True)))
+
+
+def moments_of(stats: GroupStats, units: Units) -> tuple[Moments, Moments]:
+    """Moments of the features and of the target, from their cross-products; the user's units."""
+    total, n = _total_products(stats), float(stats.n)
+    mean = total[:, -2] / n
+    variance = np.maximum(np.diagonal(total) - n * mean**2, 0) / (n - 1)
+    sd = np.sqrt(np.where(variance > ROUNDING, variance, 0))
+    of_x = Moments(units.x_mean + units.x_scale * mean[:-2], units.x_scale * sd[:-2])
+    y_mean = units.y_mean + units.y_scale * mean[-1]
+    return of_x, Moments(np.array([y_mean]), units.y_scale * sd[-1:])
+
+
+def change_units(stats: GroupStats, old: Units, new: Units, slopes) -> GroupStats:
+    """The same statistics in other internal coordinates.
+
+    Parameters
+    ----------
+    stats : GroupStats
+        In ``old`` units.
+    old, new : Units
+    slopes : sequence of int or None
+        Features with a varying slope.
+    """
+    p = len(stats.xy)
+    factor = np.append(old.x_scale / new.x_scale, [1.0, old.y_scale / new.y_scale])
+    matrix = np.diag(factor)  # columns [x 1 y], old to new
+    matrix[p - 1, : p - 1] = (old.x_mean - new.x_mean) / new.x_scale
+    matrix[p - 1, p] = (old.y_mean - new.y_mean) / new.y_scale
+    total = matrix.T @ _total_products(stats) @ matrix
+    z = [] if slopes is None else [*slopes, p - 1]
+    of_z = matrix[np.ix_(z, z)]
+    against = np.concatenate([stats.zx, stats.zy[:, None]], axis=1)
+    grouped = np.einsum("ai,abg,bj->ijg", of_z, against, matrix, optimize=True)
+    return GroupStats(
+        zz=grouped[:, z],
+        zx=grouped[:, :p],
+        zy=grouped[:, p],
+        xx=total[:p, :p],
+        xy=total[:p, p],
+        yy=total[p, p],
+        n=stats.n,
+    )
+
+
+def _total_products(stats):
+    """Cross-products of the columns ``[x 1 y]``."""
+    corner = np.array([[stats.yy]])
+    return np.block([[stats.xx, stats.xy[:, None]], [stats.xy[None], corner]])
 
 
 def _total(values, weights) -> float:

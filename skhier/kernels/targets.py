@@ -72,7 +72,7 @@ class Marginal(NamedTuple):
         return centre + root @ position
 
 
-@partial(jax.jit, static_argnames=("spec",))
+@partial(jax.jit, static_argnames=("spec",), keep_unused=True)  # else it is dispatched slowly
 def origin(data: tuple, spec: ModelSpec) -> Any:
     """The point ``theta = 0``, shape (d,)."""
     return jnp.zeros(flat.size(partial(marginal_parameters, spec), data))

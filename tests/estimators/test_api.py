@@ -37,6 +37,7 @@ METHODS = {
     "predict_interval": {"X": REQUIRED, "coverage": 0.9, "kind": "response"},
     "predict_quantiles": {"X": REQUIRED, "q": REQUIRED},
     "sample_y": {"X": REQUIRED, "n_samples": 1, "random_state": None},
+    "sample_prior": {"X": REQUIRED, "n_samples": 1, "random_state": None, "y": None},
     "score": {"X": REQUIRED, "y": REQUIRED, "sample_weight": None},
     "log_predictive_density": {"X": REQUIRED, "y": REQUIRED},
     "summary": {"group_effects": False},
