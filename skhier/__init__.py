@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skhier import datasets
+    from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
     from skhier.kernels.runtime import enable_compilation_cache
@@ -37,6 +38,7 @@ __all__ = [
     "ShrinkageDisplay",
     "TraceDisplay",
     "__version__",
+    "compare",
     "datasets",
     "enable_compilation_cache",
 ]
@@ -51,6 +53,7 @@ _HOMES = {
     "TraceDisplay": "skhier.plotting",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
+    "compare": "skhier.estimators._compare",
     "Prior": "skhier.priors",
     "DecovPrior": "skhier.priors",
     "enable_compilation_cache": "skhier.kernels.runtime",
