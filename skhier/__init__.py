@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skhier import datasets
+    from skhier import datasets, metrics
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
@@ -41,6 +41,7 @@ __all__ = [
     "compare",
     "datasets",
     "enable_compilation_cache",
+    "metrics",
 ]
 
 _HOMES = {
@@ -63,8 +64,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name == "datasets":
-        return import_module("skhier.datasets")
+    if name in ("datasets", "metrics"):
+        return import_module(f"skhier.{name}")
     raise AttributeError(f"module 'skhier' has no attribute {name!r}")
 
 

@@ -181,6 +181,9 @@ class DecovPrior(Prior):
 
     group_scale = None
 
+    def _resolve_group_scale(self, scales, names, slopes):
+        return ()
+
     def resolve(self, scales, names, slopes):
         """As in :class:`Prior`; ``decov`` takes the place of ``group_scale``."""
         values = (self.concentration, self.shape, self.scale)
@@ -188,7 +191,7 @@ class DecovPrior(Prior):
             _check_positive_number(f"DecovPrior's `{name}`", value)
         choice = super().resolve(scales, names, slopes)
         decov = tuple(map(float, values)) if slopes is not None else None
-        return choice._replace(group_scale=(), decov=decov)
+        return choice._replace(decov=decov)
 
 
 class McElreathPrior(Prior):

@@ -160,7 +160,7 @@ def _sample_theta(data, spec, options, device, seed, start, check) -> EngineResu
             return _from_weighted_points(theta, data, options, found, rng)
     normal, k_hat = Laplace(np.zeros(theta.size), np.eye(theta.size)), np.nan
     if theta.size <= MAX_LAPLACE_SIZE:
-        normal = laplace(theta.derivatives, theta.size, rng)
+        normal = laplace(theta.derivatives, theta.promising(rng), rng)
     if theta.size <= MAX_IMPORTANCE_SIZE:
         found = importance(theta.log_densities, normal, n_points, rng)
         if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):

@@ -47,6 +47,12 @@ class Theta:
         self.n_evaluations = 0
         self._last: tuple[np.ndarray, list[Any]] | None = None
 
+    def promising(self, rng: np.random.Generator) -> np.ndarray:
+        """The best of a batch of random points, which costs no more than one point, and of 0."""
+        points = rng.standard_normal((self.batch, self.size))
+        points[0] = 0
+        return points[np.argmax(np.nan_to_num(self.log_densities(points), nan=-np.inf))]
+
     def derivatives(self, point: np.ndarray) -> Derivatives:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
         if self.size <= MAX_SIZE_BY_VALUES:

@@ -33,9 +33,8 @@ from skhier.utils.memory import require_memory
 __all__ = ["Posterior", "equal_components"]
 
 ROWS_AT_ONCE = 2**22
-# of the theta that group moments average over; what each knows of a group is exact
-GROUP_ENTRIES = 2**21
-MIN_COMPONENTS, MAX_COMPONENTS = 256, 1024
+GROUP_ENTRIES = 2**22
+MIN_COMPONENTS = 256
 
 
 class Posterior:
@@ -82,7 +81,7 @@ class Posterior:
                 **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
             )
             entries = (self.n_groups + 1) * len(stats.zy) ** 2
-            n_kept = int(np.clip(group_entries // entries, MIN_COMPONENTS, MAX_COMPONENTS))
+            n_kept = max(group_entries // entries, MIN_COMPONENTS)
             moments = group_moments(self.stats, components.first(n_kept))
             self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
 

@@ -97,10 +97,10 @@ class _WithoutTarget(DataScales):
             "group_scale=..., noise_scale=...)`."
         )
 
-    y_mean = property(_unknown)  # type: ignore[assignment]
-    y_sd = property(_unknown)  # type: ignore[assignment]
-    y_median = property(_unknown)  # type: ignore[assignment]
-    y_mad = property(_unknown)  # type: ignore[assignment]
+    y_mean = property(_unknown)
+    y_sd = property(_unknown)
+    y_median = property(_unknown)
+    y_mad = property(_unknown)
 
 
 def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
@@ -228,7 +228,7 @@ def draw_responses(
 def _check_proper(choice, setting):
     """Raise ValueError where there is nothing to draw from; the message names the parameter."""
     effects = ["intercept", *(setting.names[j] for j in setting.slopes or ())]
-    blocks = {
+    blocks: dict[str, list[tuple[Any, Any]]] = {
         "intercept": [((), choice.intercept)],
         "noise_scale": [((), choice.noise_scale)],
         "coef": [([setting.names[j] for j in at], family) for at, family in choice.coef],

@@ -7,6 +7,7 @@ import time
 import warnings
 from typing import Any
 
+import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -343,7 +344,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             noncentered=result.engine == "marginal"
             or bool(self.noncentered)
             or self._design.factor is None,
-            max_ess=result.max_ess,
+            max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
         )
         found = {
             "engine": result.engine,

@@ -25,6 +25,7 @@ __all__ = [
     "coef_moments",
     "condition",
     "group_moments",
+    "log_marginal",
     "take_groups",
 ]
 
@@ -123,6 +124,43 @@ def coef_moments(components: Components) -> tuple[np.ndarray, np.ndarray]:
     off = beta - mean
     cov = (weights[:, None] * off).T @ off
     return mean, cov if beta_cov is None else cov + np.tensordot(weights, beta_cov, 1)
+
+
+def log_marginal(stats: GroupStats, draws: PopulationDraws, budget: int = 2**20) -> np.ndarray:
+    """Log density of the rows given each draw, the group effects integrated out; internal units.
+
+    ``sum_g log|M_g| + (n - G q) log sigma^2`` is the log determinant of the rows' covariance.
+
+    Parameters
+    ----------
+    stats : GroupStats
+        Empty groups change nothing.
+    draws : PopulationDraws
+    budget : int
+        Entries of the largest temporary array.
+
+    Returns
+    -------
+    array of shape (S,)
+    """
+    beta, sigma, chol = draws
+    quadratic = stats.yy - 2 * beta @ stats.xy + ((beta @ stats.xx) * beta).sum(1)
+    q, n_groups = stats.zy.shape
+    log_det = (stats.n - n_groups * q) * np.log(sigma**2)
+    chol = np.ascontiguousarray(np.moveaxis(chol, 0, -1))[..., None]
+    transposed = np.swapaxes(chol, 0, 1)
+    at_once = max(1, budget // max(len(sigma) * q * q, 1))
+    for start in range(0, n_groups if q else 0, at_once):
+        some = take_groups(stats, slice(start, start + at_once))
+        m = matmul(transposed, matmul(some.zz[:, :, None], chol))
+        for j in range(q):
+            m[j, j] += (sigma**2)[:, None]
+        inverse = inverse_cholesky(m)
+        rest = some.zy[:, None] - beta @ some.zx
+        half = matmul(inverse, matmul(transposed, rest[:, None]))
+        quadratic = quadratic - (half**2).sum((0, 1, 3))
+        log_det = log_det - 2 * sum(np.log(inverse[j, j]).sum(1) for j in range(q))
+    return -0.5 * (stats.n * np.log(2 * np.pi) + log_det + quadratic / sigma**2)
 
 
 def take_groups(stats: GroupStats, which) -> GroupStats:

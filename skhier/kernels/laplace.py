@@ -58,17 +58,17 @@ def from_gradients(
 
 
 def laplace(
-    derivatives: Callable[[np.ndarray], Derivatives], size: int, rng: np.random.Generator
+    derivatives: Callable[[np.ndarray], Derivatives], start: np.ndarray, rng: np.random.Generator
 ) -> Laplace:
     """Mode by Newton steps within a trust region, curvature there.
 
     Parameters
     ----------
     derivatives : callable
-        Of the log density, at a point (size,).
-    size : int
+        Of the log density, at a point (d,).
+    start : array of shape (d,)
     rng : Generator
-        Used if the density is not finite at 0, where the search starts.
+        Of other starts, where the density is not finite at the first.
 
     Raises
     ------
@@ -84,11 +84,10 @@ def laplace(
             last[key] = _negative(derivatives(point))
         return last[key]
 
-    start = np.zeros(size)
     for _ in range(START_TRIES):
         if at(start).value < IMPOSSIBLE:
             break
-        start = rng.uniform(-2, 2, size)
+        start = rng.uniform(-2, 2, len(start))
     else:
         raise RuntimeError(
             f"no valid starting point: the log density or its gradient is not finite at "

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from skhier.kernels.factor import inverse_cholesky, log_det_and_schur, times
-from skhier.kernels.types import CoefPrior, GroupStats
+from skhier.kernels.types import MIN_VARIANCE, CoefPrior, GroupStats
 
 __all__ = [
     "ROUNDING",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 ROUNDING = 1e-15
-MIN_VARIANCE = 1e-12  # of noise, where y's variance is 1: below it a perfect fit is all rounding
+ABSURD = 1e-50  # a noise_scale that no prior means
 UNROLL_UP_TO, UNROLL_COLUMNS = 4, 32  # effects, columns of X
 CHUNK, CHUNK_FACTORISED = 1024, 64  # groups at a time, which keeps them in cache
 ENTRIES_ON_CPU, ENTRIES_ON_GPU = 2**18, 2**26  # of the arrays over points and groups
@@ -70,6 +70,7 @@ def marginal_and_conditional(stats: GroupStats, chol, sigma, prior: CoefPrior):
     root : array of shape (p, k)
         The covariance is ``root root'``; k coefficients are integrated out, the others fixed.
     """
+    possible = sigma > ABSURD
     sigma = jnp.maximum(sigma, MIN_VARIANCE**0.5)
     collapsed = collapse(stats, chol, sigma)
     k = prior.basis.shape[1]
@@ -80,6 +81,7 @@ def marginal_and_conditional(stats: GroupStats, chol, sigma, prior: CoefPrior):
     log_det = collapsed.log_det + of_coefs + 2 * prior.log_scale
     root = prior.basis @ inverse.T
     log_density = -0.5 * (stats.n * jnp.log(2 * jnp.pi) + log_det + quadratic)
+    log_density = jnp.where(possible, log_density, -jnp.inf)
     return log_density, prior.offset + root @ (inverse @ system[:k, k]), root
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from skhier.kernels import flat
 from skhier.kernels.marginal import marginal_and_conditional
 from skhier.kernels.models import effects_chol, joint_model, marginal_parameters, parameters
-from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.types import MIN_VARIANCE, Hyper, ModelSpec, PopulationConditional
 
 __all__ = [
     "Joint",
@@ -86,6 +86,8 @@ def _at(theta, data, spec):
     found = marginal_and_conditional(stats, effects_chol(units, v), v.noise_scale, coefs)
     log_likelihood, *conditional = found
     log_density = flat.log_density(program, data, theta) + log_likelihood
+    # a smaller noise_scale acts like this one, and leaves exact conditionals without digits
+    v = v._replace(noise_scale=jnp.maximum(v.noise_scale, MIN_VARIANCE**0.5))
     return log_density, PopulationConditional(*v, *conditional)
 
 

@@ -9,6 +9,7 @@ of ``x`` lower triangular.
 from typing import Any, NamedTuple
 
 __all__ = [
+    "MIN_VARIANCE",
     "CoefPrior",
     "GroupStats",
     "Hyper",
@@ -18,6 +19,9 @@ __all__ = [
     "Units",
     "VarianceParameters",
 ]
+
+# of noise, where y's variance is near 1: smaller ones act like this, for a perfect fit is rounding
+MIN_VARIANCE = 1e-12
 
 
 class GroupStats(NamedTuple):

@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, is_constant, rank_rhat
+from skhier.utils.diagnostics import (
+    e_bfmi,
+    ess_bulk,
+    ess_tail,
+    is_constant,
+    rank_rhat,
+    split_rhat,
+)
 
 __all__ = ["ConvergenceReport", "convergence_report"]
 
@@ -64,7 +71,7 @@ def convergence_report(
     n_steps: ArrayLike = 0,
     max_tree_depth: int = 10,
     noncentered: bool = True,
-    max_ess: float = np.inf,
+    max_ess: float | None = None,
 ) -> ConvergenceReport:
     """Judge draws; those of NUTS with the facts of its transitions.
 
@@ -83,8 +90,9 @@ def convergence_report(
         Greatest depth allowed. A tree that would have ended there anyway counts as saturated.
     noncentered : bool
         Whether the model is non-centered, or has no centered form: then the advice is another.
-    max_ess : float
-        Effective size of what the draws were resampled from, which no statistic of theirs shows.
+    max_ess : float or None
+        Of draws that are independent, resampled from weighted points: the effective size of those.
+        It takes the place of autocorrelations, and R-hat, which is noise here, warns of nothing.
 
     Returns
     -------
@@ -114,9 +122,14 @@ def convergence_report(
     """
     names = list(draws)
     x = np.moveaxis(np.stack([np.asarray(draws[name], dtype=float) for name in names]), 0, -1)
-    max_rhat, max_rhat_name = _worst(rank_rhat(x), names, np.nanargmax)
-    min_ess_bulk, min_ess_bulk_name = _worst(np.minimum(ess_bulk(x), max_ess), names, np.nanargmin)
-    min_ess_tail, min_ess_tail_name = _worst(np.minimum(ess_tail(x), max_ess), names, np.nanargmin)
+    if max_ess is None:
+        r_hat, ess = rank_rhat(x), (ess_bulk(x), ess_tail(x))
+    else:
+        of_weights = np.full(x.shape[2], min(max_ess, x.shape[0] * x.shape[1]))
+        r_hat, ess = split_rhat(x), (of_weights, of_weights)
+    max_rhat, max_rhat_name = _worst(r_hat, names, np.nanargmax)
+    min_ess_bulk, min_ess_bulk_name = _worst(ess[0], names, np.nanargmin)
+    min_ess_tail, min_ess_tail_name = _worst(ess[1], names, np.nanargmin)
     energies = np.zeros(x.shape[:2]) if energy is None else np.asarray(energy, dtype=float)
     report = ConvergenceReport(
         max_rhat=max_rhat,
@@ -133,7 +146,7 @@ def convergence_report(
     )
     advice = [
         *_advice_on_values(x, energies, names),
-        *_advice_on_length(report, x.shape[0], x.shape[1]),
+        *_advice_on_length(report, x.shape[0], x.shape[1], max_ess is not None),
         *_advice_on_sampler(report, max_tree_depth, noncentered),
     ]
     return replace(report, warnings=advice)
@@ -159,11 +172,13 @@ def _advice_on_values(x: FloatArray, energy: FloatArray, names: Sequence[str]) -
         yield f"No chain moved: the draws of all {len(names)} scalars are constant. Raise n_warmup."
 
 
-def _advice_on_length(report: ConvergenceReport, n_chains: int, n_draws: int) -> Iterator[str]:
+def _advice_on_length(
+    report: ConvergenceReport, n_chains: int, n_draws: int, independent: bool
+) -> Iterator[str]:
     """Too few chains, draws or effective draws. Numbers are rounded away from the limit."""
-    if n_chains == 1:
+    if n_chains == 1 and not independent:
         yield "n_chains=1: R-hat needs two chains or more to see that they agree. Raise n_chains."
-    if report.max_rhat > RHAT_LIMIT:
+    if report.max_rhat > RHAT_LIMIT and not independent:
         yield (
             f"R-hat is {np.ceil(report.max_rhat * 1000) / 1000:.4g} for "
             f"{report.max_rhat_name!r} (> {RHAT_LIMIT}): the chains disagree. "

@@ -32,6 +32,8 @@ CONSTRUCTOR = {
 }
 
 METHODS = {
+    "loo": {},
+    "logo": {"factor": None},
     "fit": {"X": REQUIRED, "y": REQUIRED, "sample_weight": None},
     "predict": {"X": REQUIRED, "return_std": False, "level": "group"},
     "predict_interval": {"X": REQUIRED, "coverage": 0.9, "kind": "response"},
@@ -48,6 +50,7 @@ METHODS = {
         "n_draws": None,
         "random_state": None,
     },
+    "prior_sensitivity": {},
     "prior_summary": {},
     "variance_components": {},
 }
@@ -71,7 +74,7 @@ FITTED = {
     "feature_names_in_": np.ndarray,
 }
 
-NOT_YET = {"loo", "logo", "save", "load"}
+NOT_YET = {"save", "load"}
 
 
 def defaults(function):

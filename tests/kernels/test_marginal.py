@@ -9,9 +9,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skhier.kernels import marginal, runtime
-from skhier.kernels.marginal import MIN_VARIANCE, log_marginal, marginal_and_conditional
+from skhier.kernels.marginal import log_marginal, marginal_and_conditional
 from skhier.kernels.stats import group_stats, internal_units, moments, pad_groups
-from skhier.kernels.types import CoefPrior, GroupStats
+from skhier.kernels.types import MIN_VARIANCE, CoefPrior, GroupStats
 
 F = np.float64
 SIZES = (12, 7, 3, 2, 1, 1, 0, 4)  # rows of 8 groups: fewer than effects, one, none

@@ -261,7 +261,7 @@ def test_shown_numbers_are_beyond_the_limit():
     report = replace(
         judge(), max_rhat=1.0100001, min_ess_bulk=399.99, min_ess_tail=399.6, min_e_bfmi=0.29999
     )
-    rhat, bulk, tail = _advice_on_length(report, 4, 1000)
+    rhat, bulk, tail = _advice_on_length(report, 4, 1000, independent=False)
     (energy,) = _advice_on_sampler(report, 10, True)
     assert rhat.startswith("R-hat is 1.011 ")
     assert "is 399 for" in bulk

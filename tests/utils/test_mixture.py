@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from skhier.utils.mixture import mixture_log_density, mixture_quantiles
+from skhier.utils.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
 
 Q = np.array([1e-6, 0.05, 0.5, 0.9, 1 - 1e-6])
 
@@ -76,3 +76,15 @@ def test_log_density_far_away_is_finite():
     assert_allclose(
         mixture_log_density(np.array([1e6]), np.zeros((1, 1)), np.ones((1, 1))), norm.logpdf(1e6)
     )
+
+
+def test_cdf_is_the_average_of_the_components():
+    rng = np.random.default_rng(3)
+    y, mean, sd = rng.normal(size=3), rng.normal(size=(50, 3)), rng.gamma(2, size=(50, 3))
+    assert_allclose(mixture_cdf(y, mean, sd), norm.cdf(y, mean, sd).mean(0), rtol=1e-12)
+
+
+def test_cdf_of_points_counts_them():
+    mean = np.array([[1.0], [2.0], [2.0], [3.0]])
+    assert_allclose(mixture_cdf(np.array([2.0]), mean, np.zeros((4, 1))), 0.5)
+    assert_allclose(mixture_cdf(np.array([2.5]), mean, np.zeros((4, 1))), 0.75)
