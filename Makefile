@@ -1,10 +1,10 @@
-# make demo | test | test-slow | lint | bench | clean;  PYTHON=python3.12 VENV=.venv312 for another Python
+# make demo | test | test-slow | calibration | lint | bench | clean;  PYTHON=python3.12 VENV=.venv312 for another Python
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow calibration lint bench clean
 
 demo: $(VENV)/.plot
 	$(BIN)/python examples/plot_sleepstudy.py
@@ -14,6 +14,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+
+calibration: $(VENV)/.dev
+	$(BIN)/python tests/statistical/calibration_report.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

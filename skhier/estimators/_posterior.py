@@ -33,8 +33,8 @@ from skhier.utils.memory import require_memory
 __all__ = ["Posterior", "equal_components"]
 
 ROWS_AT_ONCE = 2**22
-GROUP_ENTRIES = 2**22
-MIN_COMPONENTS = 256
+GROUP_ENTRIES = 2**22  # of groups x components x q^2
+MIN_COMPONENTS, MAX_COMPONENTS = 256, 1024
 
 
 class Posterior:
@@ -81,8 +81,11 @@ class Posterior:
                 **{k: _with_empty_group(getattr(stats, k)) for k in ("zz", "zx", "zy")}
             )
             entries = (self.n_groups + 1) * len(stats.zy) ** 2
-            n_kept = max(group_entries // entries, MIN_COMPONENTS)
-            moments = group_moments(self.stats, components.first(n_kept))
+            n_kept = int(np.clip(group_entries // entries, MIN_COMPONENTS, MAX_COMPONENTS))
+            kept = components.first(n_kept)
+            # in a group's line coefficients and effects cancel: moments of the same components
+            self.beta_mean_in_group, self.beta_cov_in_group = coef_moments(kept)
+            moments = group_moments(self.stats, kept)
             self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
 
     def _population_draws(self) -> PopulationDraws:
@@ -115,9 +118,9 @@ class Posterior:
         of_beta, of_b = coef_to_user(self.units)[self._varying()], self._to_user()
         effects = m.mean @ of_b.T
         cross = np.einsum("ip,gpa,ja->gij", of_beta, m.cross, of_b, optimize=True)
-        cov = of_beta @ self.beta_cov @ of_beta.T + of_b @ m.cov @ of_b.T
+        cov = of_beta @ self.beta_cov_in_group @ of_beta.T + of_b @ m.cov @ of_b.T
         cov = cov + cross + np.swapaxes(cross, 1, 2)
-        population = of_beta @ self.beta_mean
+        population = of_beta @ self.beta_mean_in_group
         population[-1] += self.units.y_mean
         sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
         return effects[:-1, order], (effects + population)[:-1, order], sd[:-1, order]
@@ -170,9 +173,11 @@ class Posterior:
         ``codes`` None: the population line.
         """
         x, z = self._internal_rows(x)
-        mean = x @ self.beta_mean
-        variance = np.einsum("np,pr,nr->n", x, self.beta_cov, x, optimize=True)
+        mean, variance = _line_moments(x, self.beta_mean, self.beta_cov)
         if codes is not None:
+            known = codes < self.n_groups
+            in_group = (self.beta_mean_in_group, self.beta_cov_in_group)
+            mean[known], variance[known] = _line_moments(x[known], *in_group)
             g = np.minimum(codes, self.n_groups)
             m = self.moments
             mean += np.einsum("nq,nq->n", z, m.mean[g])
@@ -239,6 +244,10 @@ class Posterior:
         """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
         scale = effect_scale(self.units, self.slopes)
         return scale[:, None] * np.linalg.inv(self.units.effects_at_mean)
+
+
+def _line_moments(x, mean, cov):
+    return x @ mean, np.einsum("np,pr,nr->n", x, cov, x, optimize=True)
 
 
 def equal_components(draws: PopulationDraws) -> Components:
