@@ -1,7 +1,5 @@
 """Mode and curvature of densities whose mode and curvature are known."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
