@@ -84,9 +84,10 @@ class Posterior:
             n_kept = int(np.clip(group_entries // entries, MIN_COMPONENTS, MAX_COMPONENTS))
             kept = components.first(n_kept)
             # in a group's line coefficients and effects cancel: moments of the same components
-            self.beta_mean_in_group, self.beta_cov_in_group = coef_moments(kept)
-            moments = group_moments(self.stats, kept)
-            self.moments = GroupMoments(*map(np.ascontiguousarray, moments))
+            beta_mean, self.beta_cov_in_group = coef_moments(kept)
+            moments = GroupMoments(*map(np.ascontiguousarray, group_moments(self.stats, kept)))
+            moments.mean[:-1] += (beta_mean - self.beta_mean)[self._varying()]
+            self.moments = moments
 
     def _population_draws(self) -> PopulationDraws:
         n_chains, n_draws = self.hyper.noise_scale.shape
@@ -120,7 +121,7 @@ class Posterior:
         cross = np.einsum("ip,gpa,ja->gij", of_beta, m.cross, of_b, optimize=True)
         cov = of_beta @ self.beta_cov_in_group @ of_beta.T + of_b @ m.cov @ of_b.T
         cov = cov + cross + np.swapaxes(cross, 1, 2)
-        population = of_beta @ self.beta_mean_in_group
+        population = of_beta @ self.beta_mean
         population[-1] += self.units.y_mean
         sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
         return effects[:-1, order], (effects + population)[:-1, order], sd[:-1, order]
@@ -173,11 +174,10 @@ class Posterior:
         ``codes`` None: the population line.
         """
         x, z = self._internal_rows(x)
-        mean, variance = _line_moments(x, self.beta_mean, self.beta_cov)
+        mean, variance = x @ self.beta_mean, _spread(x, self.beta_cov)
         if codes is not None:
             known = codes < self.n_groups
-            in_group = (self.beta_mean_in_group, self.beta_cov_in_group)
-            mean[known], variance[known] = _line_moments(x[known], *in_group)
+            variance[known] = _spread(x[known], self.beta_cov_in_group)
             g = np.minimum(codes, self.n_groups)
             m = self.moments
             mean += np.einsum("nq,nq->n", z, m.mean[g])
@@ -246,8 +246,8 @@ class Posterior:
         return scale[:, None] * np.linalg.inv(self.units.effects_at_mean)
 
 
-def _line_moments(x, mean, cov):
-    return x @ mean, np.einsum("np,pr,nr->n", x, cov, x, optimize=True)
+def _spread(x, cov):
+    return np.einsum("np,pr,nr->n", x, cov, x, optimize=True)
 
 
 def equal_components(draws: PopulationDraws) -> Components:

@@ -231,7 +231,8 @@ def bridge(
 ) -> float:
     """Log of a density's integral from draws of it, by bridge sampling.
 
-    A multivariate t is fitted to half of the draws and bridged to the other half.
+    A multivariate t is fitted to half of the draws and bridged to the other half. NaN if the draws
+    do not vary, or if the t has no point where the density is positive.
 
     Parameters
     ----------
@@ -248,11 +249,15 @@ def bridge(
     half = len(draws) // 2
     mean = draws[:half].mean(0)
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(draws[:half].T)))
+    if not values[-1] > 0:
+        return np.nan
     proposal = Laplace(mean, vectors * np.sqrt(np.maximum(values, 1e-12 * values[-1])))
     n_points = N_BLOCKS * 2 ** int(np.ceil(np.log2(max(half / N_BLOCKS, 1))))
     points, log_proposal = _draw(proposal, n_points, rng)
     of_points = log_densities(points) - log_proposal
     of_points = np.where(np.isfinite(of_points), of_points, -np.inf)
+    if np.isneginf(of_points).all():
+        return np.nan
     of_draws = log_density[half:] - _log_t(proposal, draws[half:])
     share = np.log(len(of_draws)) - np.log(len(of_draws) + n_points)
     other = np.log1p(-np.exp(share))

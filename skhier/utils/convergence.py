@@ -176,7 +176,7 @@ def _advice_on_length(
     report: ConvergenceReport, n_chains: int, n_draws: int, independent: bool
 ) -> Iterator[str]:
     """Too few chains, draws or effective draws. Numbers are rounded away from the limit."""
-    if n_chains == 1 and not independent:
+    if n_chains == 1:
         yield "n_chains=1: R-hat needs two chains or more to see that they agree. Raise n_chains."
     if report.max_rhat > RHAT_LIMIT and not independent:
         yield (

@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
 from skhier.datasets import load_sleepstudy
+from skhier.kernels import targets
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -185,3 +186,12 @@ def test_what_cannot_be_done_says_why(sleepstudy, params, message):
 @parametrize_with_checks([HierarchicalSlopesRegressorCV(n_chains=1, n_draws=20, cv=3)])
 def test_estimator_passes_sklearn(estimator, check):
     check(estimator)
+
+
+def test_every_fold_and_prior_is_the_same_program(sleepstudy):
+    grid = {"eta": [1.0, 2.0], "prior__group_scale": [0.5, 1.0]}
+    cv = KFold(3, shuffle=True, random_state=0)
+    search(cv, {"eta": [2.0]}).fit(*sleepstudy)
+    before = targets.evaluate._cache_size()
+    search(cv, grid).fit(*sleepstudy)
+    assert targets.evaluate._cache_size() == before

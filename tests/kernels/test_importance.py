@@ -355,3 +355,12 @@ def test_bridge_bears_points_without_a_density():
     error = np.std(found, ddof=1) / np.sqrt(30)
     assert abs(np.mean(found)) < 5 * error
     assert np.abs(found).max() < 0.1
+
+
+def test_bridge_without_a_shore_is_unknown():
+    rng = np.random.default_rng(0)
+    still = np.ones((20, 2))
+    assert np.isnan(bridge(lambda points: -(points**2).sum(1), still, np.zeros(20), rng))
+    nowhere = rng.normal(size=(20, 2))
+    density = np.zeros(20)
+    assert np.isnan(bridge(lambda points: np.full(len(points), -np.inf), nowhere, density, rng))

@@ -271,7 +271,7 @@ def test_shown_numbers_are_beyond_the_limit():
 
 def test_values_at_the_limit_do_not_warn():
     report = replace(judge(), max_rhat=1.01, min_ess_bulk=400, min_ess_tail=400, min_e_bfmi=0.3)
-    assert [*_advice_on_length(report, 4, 100), *_advice_on_sampler(report, 10, True)] == []
+    assert [*_advice_on_length(report, 4, 100, independent=False), *_advice_on_sampler(report, 10, True)] == []
 
 
 def test_report_is_the_same_for_lists_and_leaves_draws_alone():
