@@ -30,8 +30,8 @@ TUNABLE = ("eta", "prior", "slopes", "correlated")
 FROM_ONE_FIT = ("loo", "logo", "evidence")
 OWN_SCORES = (None, "log_predictive_density")
 DEFAULT_GRID = {"eta": [1.0, 2.0, 4.0]}
-GROUP_ENTRIES = 2**18  # see Posterior
-# of a candidate's posterior; R^2 needs none, since means are averages of closed forms
+GROUP_ENTRIES = 2**17  # see Posterior
+# of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
 DRAWS, FEW_DRAWS = 1024, 64
 
 

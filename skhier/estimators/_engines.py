@@ -29,7 +29,7 @@ __all__ = [
 
 MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
 MAX_LAPLACE_SIZE = 64  # beyond which a Hessian costs more than it spares NUTS
-MIN_POINTS, MAX_POINTS = 2**10, 2**17
+MIN_POINTS, MAX_POINTS = 2**9, 2**17
 MIN_ESS_PER_CHAIN = 100
 
 

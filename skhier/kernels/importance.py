@@ -10,6 +10,7 @@ Cappe, Douc, Guillin, Marin and Robert (2008), Stat. Comput. 18.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -129,10 +130,18 @@ def _log_t(proposal, points):
 
 def _uniform(n_points, d, rng):
     """A scrambled Sobol sequence under N_BLOCKS independent digital shifts, (n_points, d)."""
-    net = qmc.Sobol(d, scramble=True, bits=BITS, seed=rng).random(n_points // N_BLOCKS)
     shifts = rng.integers(2**BITS, size=(N_BLOCKS, d))
-    shifted = np.rint(net * 2**BITS).astype(np.int64)[:, None] ^ shifts
+    shifted = _net(n_points // N_BLOCKS, d)[:, None] ^ shifts
     return (shifted.reshape(n_points, d) + 0.5) / 2**BITS
+
+
+@lru_cache(maxsize=32)
+def _net(n_points, d):
+    """One scrambled Sobol sequence; the shifts make it random."""
+    net = qmc.Sobol(d, scramble=True, bits=BITS, seed=0).random(n_points)
+    net = np.rint(net * 2**BITS).astype(np.int64)
+    net.flags.writeable = False
+    return net
 
 
 def _weigh(points, log_density, log_proposal):
