@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from skhier.utils.convergence import _advice_on_length, _advice_on_sampler, convergence_report
+from skhier.utils.convergence import (
+    RHAT_LIMIT,
+    _advice_on_length,
+    _advice_on_sampler,
+    convergence_report,
+)
 from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
 
@@ -271,7 +276,10 @@ def test_shown_numbers_are_beyond_the_limit():
 
 def test_values_at_the_limit_do_not_warn():
     report = replace(judge(), max_rhat=1.01, min_ess_bulk=400, min_ess_tail=400, min_e_bfmi=0.3)
-    assert [*_advice_on_length(report, 4, 100, independent=False), *_advice_on_sampler(report, 10, True)] == []
+    assert [
+        *_advice_on_length(report, 4, 100, independent=False),
+        *_advice_on_sampler(report, 10, True),
+    ] == []
 
 
 def test_report_is_the_same_for_lists_and_leaves_draws_alone():
@@ -285,3 +293,15 @@ def test_report_is_the_same_for_lists_and_leaves_draws_alone():
 def test_draws_of_different_shape_raise():
     with pytest.raises(ValueError, match="same shape"):
         judge({"a": normal(4, 100), "b": normal(4, 101)})
+
+
+def test_independent_draws_are_judged_by_their_weights():
+    rng = np.random.default_rng(0)
+    apart = {"a": rng.normal(size=(4, 500)) + np.arange(4)[:, None] / 4}  # no chain: only noise
+    report = convergence_report(apart, max_ess=700.0)
+    assert report.min_ess_bulk == report.min_ess_tail == 700
+    assert report.max_rhat > RHAT_LIMIT
+    assert report.warnings == []
+    bulk, tail = convergence_report(apart, max_ess=90.0).warnings
+    assert bulk.startswith("The bulk effective sample size is 90 ")
+    assert tail.startswith("The tail effective sample size is 90 ")
