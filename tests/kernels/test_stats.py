@@ -5,9 +5,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skhier.kernels.stats import (
+    change_units,
     group_stats,
     internal_units,
+    merge,
     moments,
+    moments_of,
     pad_groups,
     padded_size,
 )
@@ -110,3 +113,33 @@ def test_padding_appends_zero_groups(rows):
         assert getattr(padded, name).shape[-1] == 20
         assert_array_equal(getattr(padded, name)[..., :19], getattr(stats, name))
         assert_array_equal(getattr(padded, name)[..., 19:], 0)
+
+
+@pytest.mark.parametrize("slopes", [None, (), (1,), (0, 2)])
+def test_merged_parts_are_the_whole_in_any_units(slopes):
+    rng = np.random.default_rng(0)
+    n, n_groups = 60, 0 if slopes is None else 5
+    x, y = 1e3 + rng.normal(size=(n, 3)) * [1, 10, 0.1], 1e4 + rng.normal(size=n)
+    weights = rng.integers(1, 4, n).astype(float)
+    codes = None if slopes is None else rng.integers(n_groups, size=n)
+
+    def of(rows, units):
+        some = None if codes is None else codes[rows]
+        return group_stats(x[rows], y[rows], weights[rows], some, n_groups, slopes, units)
+
+    everything = np.arange(n)
+    of_x, of_y = moments(x, weights), moments(y[:, None], weights)
+    units = internal_units(of_x, of_y, slopes)
+    parts = [of(everything[k::3], units) for k in range(3)]
+    for found, expected in zip(merge(*parts), of(everything, units), strict=True):
+        assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    kept = np.setdiff1d(everything, everything[::3])
+    some_x, some_y = moments(x[kept], weights[kept]), moments(y[kept, None], weights[kept])
+    fold = internal_units(some_x, some_y, slopes)
+    training = merge(*parts[1:])
+    for found, expected in zip(moments_of(training, units), (some_x, some_y), strict=True):
+        assert_allclose(found.mean, expected.mean, rtol=1e-14)
+        assert_allclose(found.sd, expected.sd, rtol=1e-12)
+    moved = change_units(training, units, fold, slopes)
+    for found, expected in zip(moved, of(kept, fold), strict=True):
+        assert_allclose(found, expected, rtol=1e-10, atol=1e-11)
