@@ -26,6 +26,7 @@ from skhier.estimators._prior_draws import PriorSetting, draw_parameters, prior_
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.priors import DataScales
 from skhier.utils.design import Rows
+from skhier.utils.figures import axes_of
 from skhier.utils.uniformity import counts_below, pointwise_tails, rank_band, rank_p_value
 from skhier.utils.validation import check_number
 
@@ -112,23 +113,15 @@ class Calibration:
         matplotlib.figure.Figure
             Curves that leave their band are red.
         """
-        import matplotlib.pyplot as plt
-
         check_number("coverage", coverage, low=0, high=1, open_ends=True)
         n, size = len(self.ranks), self.n_draws + 1
         low, high = rank_band(n, size, coverage)
         share = np.arange(1, size) / size
-        n_rows = -(-self.ranks.shape[1] // N_COLUMNS)
-        fig, axes = plt.subplots(
-            n_rows,
-            N_COLUMNS,
-            figsize=(2.4 * N_COLUMNS, 1.8 * n_rows + 0.8),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
-        for axis, name in zip(axes.flat, self.ranks, strict=False):
+        used = self.ranks.shape[1]
+        size_of_figure = (2.4 * N_COLUMNS, 1.8 * -(-used // N_COLUMNS) + 0.8)
+        shared = {"sharex": True, "sharey": True}
+        fig, axes = axes_of(None, used, N_COLUMNS, figsize=size_of_figure, **shared)
+        for axis, name in zip(axes, self.ranks, strict=True):
             counts = counts_below(self.ranks[name].to_numpy(), size)
             inside = np.all((counts >= low) & (counts <= high))
             axis.fill_between(share, low / n - share, high / n - share, color="0.88", lw=0)
@@ -136,12 +129,7 @@ class Calibration:
             axis.plot(share, counts / n - share, color="C0" if inside else "C3", lw=1.3)
             axis.set_title(f"{name}\np = {self._p_value(name):.2g}", loc="left", size=9, pad=3)
             axis.spines[["top", "right"]].set_visible(False)
-        used = self.ranks.shape[1]
-        for axis in axes.flat[max(0, used - N_COLUMNS) : used]:
-            axis.tick_params(labelbottom=True)
-        for axis in axes.flat[used:]:
-            axis.set_visible(False)
-        axes[0, 0].set(xlim=(0, 1), xticks=[0, 0.5, 1])
+        axes[0].set(xlim=(0, 1), xticks=[0, 0.5, 1])
         fig.supxlabel(f"Relative rank of the true value among {self.n_draws} draws", size=10)
         fig.supylabel("ECDF less uniform", size=10)
         fig.suptitle(f"{n} simulations, simultaneous {100 * coverage:g}% bands", size=11)

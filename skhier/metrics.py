@@ -18,6 +18,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _check_sample_weight
 
 from skhier.utils.crps import crps_mixture, crps_normal
+from skhier.utils.pipelines import unwrap
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = [
@@ -150,7 +151,14 @@ class PredictiveScorer:
         TypeError
             The estimator has no predictive distribution of y.
         """
-        model, X = _predictor(estimator, X, self)
+        model, X = unwrap(estimator, X)
+        if not hasattr(model, "_predictive_mixture"):
+            raise TypeError(
+                f"{self!r} needs the predictive distribution of y, which {type(model).__name__} "
+                "does not offer. Score a HierarchicalSlopesRegressor, or a Pipeline or search that "
+                "ends in one; of a TransformedTargetRegressor score `regressor_` on the "
+                "transformed y."
+            )
         return SCORES[self.name](model, X, y, sample_weight, self.coverage)
 
     def set_score_request(self, **requests: Any) -> PredictiveScorer:
@@ -253,24 +261,6 @@ def _lists_of_names():
                 options = getattr(allowed, "options", None)
                 if isinstance(options, set) and "r2" in options:
                     yield options
-
-
-def _predictor(estimator, X, scorer):
-    """The estimator at the end of pipelines and searches, and the X that it sees."""
-    from sklearn.pipeline import Pipeline
-
-    if isinstance(estimator, Pipeline):
-        before, last = estimator.steps[:-1], estimator.steps[-1][1]
-        return _predictor(last, estimator[:-1].transform(X) if before else X, scorer)
-    if hasattr(estimator, "best_estimator_"):
-        return _predictor(estimator.best_estimator_, X, scorer)
-    if not hasattr(estimator, "_predictive_mixture"):
-        raise TypeError(
-            f"{scorer!r} needs the predictive distribution of y, which {type(estimator).__name__} "
-            "does not offer. Score a HierarchicalSlopesRegressor, or a Pipeline or search that "
-            "ends in one; of a TransformedTargetRegressor score `regressor_` on the transformed y."
-        )
-    return estimator, X
 
 
 def _log_predictive_density(model, X, y, weights, coverage):

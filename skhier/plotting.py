@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import gaussian_kde
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
 from skhier.utils.design import Rows
 from skhier.utils.diagnostics import is_constant
+from skhier.utils.figures import axes_of, pyplot
 from skhier.utils.frames import as_float64
 from skhier.utils.mixture import mixture_cdf
+from skhier.utils.pipelines import unwrap
 from skhier.utils.uniformity import rank_band
 from skhier.utils.validation import check_choice, check_number, check_target
 
@@ -172,7 +173,7 @@ class GroupCoefDisplay:
         n = len(self.coef)
         named = n <= MOST_LABELS
         height = max(2.4, 1.4 + 0.2 * n) if named else 6.0
-        figure, axes = _axes(ax, len(effects), figsize=(1.2 + 3.6 * len(effects), height))
+        figure, axes = axes_of(ax, len(effects), figsize=(1.2 + 3.6 * len(effects), height))
         for axis, effect in zip(axes, effects, strict=True):
             order = np.argsort(self.coef[sort_by or effect].to_numpy(), kind="stable")
             self._draw(axis, effect, order, named, kwargs)
@@ -337,7 +338,7 @@ class ShrinkageDisplay:
         ShrinkageDisplay
             The display itself.
         """
-        figure, (axis,) = _axes(ax, 1, figsize=(6.4, 5.6))
+        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 5.6))
         levels = sorted(np.atleast_1d(coverage).tolist())
         for level in levels:
             check_number("coverage", level, low=0, high=1, open_ends=True)
@@ -568,7 +569,7 @@ class FittedLinesDisplay:
         n_columns = min(6, int(np.ceil(np.sqrt(1.5 * n)))) if n > 1 else 1
         n_rows = -(-n // n_columns)
         size = (1.0 + 1.75 * n_columns, 1.2 + 1.75 * n_rows) if n > 1 else (6.4, 4.8)
-        figure, axes = _axes(ax, n, n_columns, figsize=size, sharex=True, sharey=True)
+        figure, axes = axes_of(ax, n, n_columns, figsize=size, sharex=True, sharey=True)
         for k, axis in enumerate(axes):
             self._draw(axis, k, kwargs)
             axis.set_title(self.labels[k], loc="left", size="small", pad=3)
@@ -734,7 +735,7 @@ class PosteriorPredictiveDisplay:
         constant = np.ptp(self.y) == 0 or np.any(np.ptp(self.y_replicated, axis=0) == 0)
         if kind == "kde" and constant:
             raise ValueError("A density needs rows that differ. Use kind='ecdf'.")
-        figure, (axis,) = _axes(ax, 1, figsize=(6.4, 4.4))
+        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 4.4))
         draw = _draw_density if kind == "kde" else _draw_ecdf
         every = np.concatenate([self.y, self.y_replicated.ravel()])
         ends = every.min(), every.max()
@@ -866,7 +867,7 @@ class CorrelationDisplay:
             check_choice("spread", spread, ("interval", "sd"))
         q = len(self.corr)
         side = max(1.1 if spread == "interval" else 0.9, 3.0 / q) * q
-        figure, (axis,) = _axes(ax, 1, figsize=(side + 2.2, side + 1.0))
+        figure, (axis,) = axes_of(ax, 1, figsize=(side + 2.2, side + 1.0))
         style = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "aspect": "auto"}
         shown = np.ma.masked_array(self.corr, np.eye(q, dtype=bool))
         image = axis.imshow(shown, **style | kwargs)
@@ -979,7 +980,7 @@ class PredictiveCalibrationDisplay:
         rows = model._rows_of(X, "group")
         y = check_target(y, rows.x)
         pit = np.empty(len(y))
-        for at, mean, sd in model._with_noise(rows):
+        for at, mean, sd in model._posterior.response_mixture(rows.x, rows.codes):
             pit[at] = mixture_cdf(y[at], mean, sd)
         return cls(pit=pit).plot(ax, kind=kind, coverage=coverage, **kwargs)
 
@@ -1038,7 +1039,7 @@ class PredictiveCalibrationDisplay:
         """
         check_choice("kind", kind, ("pit", "coverage"))
         check_number("coverage", coverage, low=0, high=1, open_ends=True)
-        figure, (axis,) = _axes(ax, 1, figsize=(6.4, 4.4) if kind == "pit" else (5.0, 5.0))
+        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 4.4) if kind == "pit" else (5.0, 5.0))
         values = np.sort(self.pit if kind == "pit" else np.abs(2 * self.pit - 1))
         n = len(values)
         points = np.arange(N_CELLS + 1) / N_CELLS
@@ -1157,7 +1158,7 @@ class TraceDisplay:
             The display itself.
         """
         check_choice("kind", kind, ("trace", "rank"))
-        _pyplot()  # or an error that says what to install
+        pyplot()  # or an error that says what to install
         import arviz as az
 
         draws = {
@@ -1183,36 +1184,6 @@ class TraceDisplay:
         return self
 
 
-def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "Displays are drawn by matplotlib, which is not installed: pip install matplotlib, or "
-            "skhier with its extra, skhier[plot]."
-        ) from error
-    return plt
-
-
-def _axes(ax, n, n_columns=None, **layout) -> tuple[Any, np.ndarray]:
-    """Figure and ``n`` axes: the user's, or new ones."""
-    plt = _pyplot()
-    if ax is None:
-        columns = n_columns or n
-        figure, axes = plt.subplots(
-            -(-n // columns), columns, squeeze=False, layout="constrained", **layout
-        )
-        for unused in axes.flat[n:]:
-            unused.remove()
-        for last in axes.flat[max(0, n - columns) : n]:
-            last.tick_params(labelbottom=True)
-        return figure, axes.ravel()[:n]
-    axes = np.ravel(np.asarray(ax, dtype=object))
-    if len(axes) != n:
-        raise ValueError(f"`ax` must hold {n} axes, one a panel. Got {len(axes)}.")
-    return axes[0].figure, axes
-
-
 def _legend(figure, axis, own_figure, ncols, title=None):
     """Above a figure of one's own, inside the axes of somebody else's; faint artists in full."""
     handles, labels = axis.get_legend_handles_labels()
@@ -1230,12 +1201,7 @@ def _legend(figure, axis, own_figure, ncols, title=None):
 
 def _fitted(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """The estimator, out of its search and its pipeline, and X as it sees it."""
-    if hasattr(estimator, "best_estimator_"):
-        estimator = estimator.best_estimator_
-    if isinstance(estimator, Pipeline):
-        if X is not None and len(estimator) > 1:
-            X = estimator[:-1].transform(X)
-        estimator = estimator[-1]
+    estimator, X = unwrap(estimator, X)
     if not isinstance(estimator, BaseHierarchical):
         raise TypeError(
             "`estimator` must be a HierarchicalSlopesRegressor, or a Pipeline or search that ends "

@@ -12,18 +12,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhier.estimators import _tables
-from skhier.estimators._elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
+from skhier.estimators._elpd import Elpd, leave_one_group_out, leave_one_out
 from skhier.estimators._prior_draws import draw_responses, prior_without_fit
 from skhier.estimators._sensitivity import log_likelihood, log_prior, sensitivity_table
+from skhier.kernels.importance import MAX_K_HAT
 from skhier.priors import Prior, prior_from
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.frames import as_table
-from skhier.utils.mixture import mixture_log_density, mixture_quantiles
+from skhier.utils.mixture import mixture_quantiles
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = ["BaseHierarchical"]
 
-MAX_K_HAT = 0.7  # of weights that can be relied on
 WITH_ROWS = ("_training", "_components")
 
 
@@ -133,9 +133,9 @@ class BaseHierarchical(BaseEstimator):
     def _quantiles(self, rows, q, kind):
         check_choice("kind", kind, ("response", "mean"))
         out = np.empty((len(rows.x), len(q)))
-        for at, mean, sd in self._posterior.line_mixture(rows.x, rows.codes):
-            if kind == "response":
-                sd = np.hypot(sd, self._posterior.noise_draws()[:, None])
+        posterior = self._posterior
+        mixture = posterior.line_mixture if kind == "mean" else posterior.response_mixture
+        for at, mean, sd in mixture(rows.x, rows.codes):
             out[at] = mixture_quantiles(mean, sd, q)
         return out
 
@@ -153,20 +153,12 @@ class BaseHierarchical(BaseEstimator):
             In units of log(1 / units of y).
         """
         rows = self._rows_of(X, "group")
-        y = check_target(y, rows.x)
-        out = np.empty(len(y))
-        for at, mean, sd in self._with_noise(rows):
-            out[at] = mixture_log_density(y[at], mean, sd)
-        return out
+        return self._posterior.log_density(rows.x, rows.codes, check_target(y, rows.x))
 
     def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Rows of X, a slice at a time, and the (n_draws, k) normals that predict them."""
-        return self._with_noise(self._rows_of(X, "group"))
-
-    def _with_noise(self, rows):
-        noise = self._posterior.noise_draws()[:, None]
-        for at, mean, sd in self._posterior.line_mixture(rows.x, rows.codes):
-            yield at, mean, np.hypot(sd, noise)
+        rows = self._rows_of(X, "group")
+        return self._posterior.response_mixture(rows.x, rows.codes)
 
     def sample_y(
         self, X: Any, n_samples: int = 1, random_state: Any = None, level: str = "group"
@@ -364,9 +356,7 @@ class BaseHierarchical(BaseEstimator):
         Neural Comput. 13.
         """
         training, components = self._left_out("loo")
-        return leave_one_out(
-            self._posterior, None if conditional else components, training, rows_id(training)
-        )
+        return leave_one_out(self._posterior, None if conditional else components, training)
 
     def logo(self, factor: str | None = None) -> Elpd:
         """Leave-one-group-out expected log predictive density: how well new groups are predicted.
@@ -395,9 +385,7 @@ class BaseHierarchical(BaseEstimator):
         labels = self.group_levels_[factor]
         if len(labels) < 2:
             raise ValueError("logo leaves one level out at a time and needs two or more.")
-        return leave_one_group_out(
-            self._posterior, components, training, rows_id(training), factor, labels
-        )
+        return leave_one_group_out(self._posterior, components, training, factor, labels)
 
     def _left_out(self, method):
         """The rows of fit and the posterior's components."""

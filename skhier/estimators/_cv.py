@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import validate_data
 
-from skhier.estimators._elpd import leave_one_group_out, leave_one_out, rows_id
+from skhier.estimators._elpd import leave_one_group_out, leave_one_out
 from skhier.estimators._problem import Problem, Training, read_training, reduce_part, reduce_rows
 from skhier.estimators._regressor import HierarchicalSlopesRegressor, posterior_of
 from skhier.kernels.laplace import Laplace
@@ -22,13 +22,11 @@ from skhier.kernels.stats import group_stats, merge
 from skhier.kernels.types import GroupStats
 from skhier.utils.design import Design
 from skhier.utils.frames import as_table
-from skhier.utils.mixture import mixture_log_density
 
 __all__ = ["HierarchicalSlopesRegressorCV"]
 
 TUNABLE = ("eta", "prior", "slopes", "correlated")
 FROM_ONE_FIT = ("loo", "logo", "evidence")
-OWN_SCORES = (None, "log_predictive_density")
 DEFAULT_GRID = {"eta": [1.0, 2.0, 4.0]}
 GROUP_ENTRIES = 2**17  # see Posterior
 # of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
@@ -153,8 +151,7 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         validate_data(self, table, y, skip_check_array=True)
         race = _Race(self, table, y, sample_weight)
         judge = race.by_one_fit if by_name else race.by_folds
-        scores = np.array(judge(models))
-        self._record(candidates, scores)
+        self._record(candidates, judge(models))
         best = models[self.best_index_]
         found = best._fit(X, y, sample_weight)
         own = set(self.get_params(deep=False))
@@ -221,7 +218,7 @@ class _Race:
     """Scores of candidates on the same rows."""
 
     def __init__(self, estimator, table, y, sample_weight):
-        self.estimator, self.table = estimator, table
+        self.estimator = estimator
         self.given = (table, y, sample_weight)
         self.names = getattr(estimator, "feature_names_in_", None)
         self.read: dict[Any, _Data] = {}
@@ -234,9 +231,9 @@ class _Race:
             self.read[key] = _Data(design, training, reduce_rows(design, training))
         return self.read[key]
 
-    def by_one_fit(self, models) -> list[list[float]]:
-        """Scores that follow from a fit to all rows."""
-        return [[self._one_fit(model)] for model in models]
+    def by_one_fit(self, models) -> np.ndarray:
+        """Scores that follow from a fit to all rows, (n_candidates, 1)."""
+        return np.array([[self._one_fit(model)] for model in models])
 
     def _one_fit(self, model) -> float:
         design, training, problem = self.data(model)
@@ -249,15 +246,14 @@ class _Race:
             return result.log_evidence
         posterior, components = posterior_of(problem, result, seed)
         if self.estimator.cv == "loo":
-            return leave_one_out(posterior, components, training, rows_id(training)).elpd
+            return leave_one_out(posterior, components, training).elpd
         if design.factor is None:
             raise ValueError("cv='logo' leaves groups out, and groups is None.")
         factor, labels = design.factor.name, design.factor.levels.labels
-        of = rows_id(training)
-        return leave_one_group_out(posterior, components, training, of, factor, labels).elpd
+        return leave_one_group_out(posterior, components, training, factor, labels).elpd
 
-    def by_folds(self, models) -> list[list[float]]:
-        """Scores on the rows of each fold, of fits to the others."""
+    def by_folds(self, models) -> np.ndarray:
+        """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
         splits = list(self._splits(self.data(models[0])))
         scoring = self.estimator.scoring
         scores = np.empty((len(models), len(splits)))
@@ -286,21 +282,19 @@ class _Race:
                 scores[i, k], starts[shape] = self._score(
                     model, problems[key], test, scoring, starts.get(shape)
                 )
-        return scores.tolist()
+        return scores
 
     def _splits(self, data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Indices of the rows with a weight, of each fold."""
-        table, y, sample_weight = self.given
-        n = table.shape[0]
-        place = np.arange(n)
-        if sample_weight is not None:
-            kept = np.asarray(sample_weight, dtype=float) > 0
-            place = np.where(kept, np.cumsum(kept) - 1, -1)
+        table, y, _ = self.given
+        n, kept = table.shape[0], self._rows_with_weight()
+        place = np.full(n, -1)
+        place[kept] = np.arange(len(kept))
         splitter = check_cv(self.estimator.cv)
         codes = None
         if data.training.codes is not None and _wants_groups(splitter):
             codes = np.full(n, -1)
-            codes[place >= 0] = data.training.codes
+            codes[kept] = data.training.codes
         every = np.zeros(n)
         for train, test in splitter.split(every[:, None], np.asarray(y, dtype=float), codes):
             parts = (place[np.arange(n)[part]] for part in (train, test))
@@ -321,7 +315,7 @@ class _Race:
             mean, _ = posterior.mean_and_variance(training.x[test], codes)
             score = _r2(training.y[test], mean, weights)
         elif scoring == "log_predictive_density":
-            density = _log_density(posterior, training.x[test], codes, training.y[test])
+            density = posterior.log_density(training.x[test], codes, training.y[test])
             score = np.average(density, weights=weights)
         else:
             score = self._by_scorer(model, design, posterior, scoring, test)
@@ -372,14 +366,6 @@ def _r2(y, mean, weights) -> float:
     if len(y) < 2:
         return float("nan")
     return 1 - residual / total if total > 0 else float(residual == 0)
-
-
-def _log_density(posterior, x, codes, y) -> np.ndarray:
-    out = np.empty(len(y))
-    for at, mean, sd in posterior.line_mixture(x, codes):
-        sd = np.hypot(sd, posterior.noise_draws()[:, None])
-        out[at] = mixture_log_density(y[at], mean, sd)
-    return out
 
 
 def _wants_groups(splitter) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhier.kernels.conditional import Components, take_groups
+from skhier.kernels.importance import reliable_k
 from skhier.kernels.loo import (
     GroupProducts,
     LeftOut,
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from skhier.estimators._posterior import Posterior
     from skhier.estimators._problem import Training
 
-__all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id"]
+__all__ = ["Elpd", "leave_one_group_out", "leave_one_out"]
 
 AT_ONCE = 2**21  # entries of the arrays over components and rows
 PAIRS = 2**28  # of components and rows, beyond which fewer components do
 MIN_COMPONENTS, MAX_COMPONENTS = 1000, 4096
-MAX_K_HAT = 0.7
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +71,7 @@ class Elpd:
     @property
     def good_k(self) -> float:
         """Largest Pareto k that can be relied on with so many components."""
-        return min(1 - 1 / np.log10(self.n_components), MAX_K_HAT)
+        return reliable_k(self.n_components)
 
     @property
     def n_bad(self) -> int:
@@ -109,12 +109,7 @@ class Elpd:
         return elpd_to_arviz(self)
 
 
-def leave_one_out(
-    posterior: Posterior,
-    components: Components | None,
-    training: Training,
-    rows_id: str,
-) -> Elpd:
+def leave_one_out(posterior: Posterior, components: Components | None, training: Training) -> Elpd:
     """Every row on its own; without components, from draws that include the group effects."""
     import pandas as pd
 
@@ -128,17 +123,15 @@ def leave_one_out(
     x, z, y = posterior.internal(training.x, training.y)
     codes = np.zeros(n, int) if training.codes is None else training.codes
     order = np.argsort(codes, kind="stable")
-    scale = posterior.units.y_scale
+    log_scale = np.log(posterior.units.y_scale)
     if components is None:
-        noise = posterior.noise_draws() / scale
-        mass = np.full(len(noise), 1 / len(noise))
+        n_draws = len(posterior.population.sigma)
+        mass = np.full(n_draws, 1 / n_draws)
 
         def evaluate(rows):
             of_rows = None if training.codes is None else codes[rows]
-            line = posterior.sample_lines(training.x[rows], of_rows, slice(None), None)
-            z = (training.y[rows] - line) / (scale * noise[:, None])
-            density = -0.5 * z**2 - np.log(noise[:, None] * np.sqrt(2 * np.pi))
-            return LeftOut(density, density)
+            density = posterior.row_log_densities(training.x[rows], of_rows, training.y[rows])
+            return LeftOut(density + log_scale, density + log_scale)
 
     else:
         components = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
@@ -150,18 +143,17 @@ def leave_one_out(
             return leave_rows_out(stats, components, x[rows], z[rows], y[rows], at)
 
     found = _over(order, evaluate, mass, x.shape[1] + z.shape[1] ** 2 + 1)
-    table = pd.DataFrame(_columns(found, np.log(scale)))
+    table = pd.DataFrame(_columns(found, log_scale))
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
-    return _summed(table, weights, kind, None, len(mass), rows_id)
+    return _summed(table, weights, kind, None, len(mass), training)
 
 
 def leave_one_group_out(
     posterior: Posterior,
     components: Components,
     training: Training,
-    rows_id: str,
     factor: str,
     labels: np.ndarray,
 ) -> Elpd:
@@ -194,10 +186,10 @@ def leave_one_group_out(
     columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
-    return _summed(table, np.ones(n_groups), "logo", factor, len(components.sigma), rows_id)
+    return _summed(table, np.ones(n_groups), "logo", factor, len(components.sigma), training)
 
 
-def rows_id(training: Training) -> str:
+def _rows_id(training: Training) -> str:
     """A fingerprint of y and the weights, to refuse a comparison of models of different rows."""
     rows = np.stack([training.y, training.weights])
     return hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
@@ -225,7 +217,7 @@ def _columns(found, log_scale) -> dict[str, np.ndarray]:
     return {"elpd": elpd - log_scale, "p": lpd - elpd, "pareto_k": k_hat, "mcse": mcse}
 
 
-def _summed(table, weights, kind, factor, n_components, rows_id) -> Elpd:
+def _summed(table, weights, kind, factor, n_components, training) -> Elpd:
     n, elpd = weights.sum(), table["elpd"].to_numpy()
     total = float(weights @ elpd)
     variance = weights @ (elpd - total / n) ** 2 / n
@@ -237,5 +229,5 @@ def _summed(table, weights, kind, factor, n_components, rows_id) -> Elpd:
         kind=kind,
         factor=factor,
         n_components=n_components,
-        rows_id=rows_id,
+        rows_id=_rows_id(training),
     )

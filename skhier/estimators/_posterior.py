@@ -29,6 +29,7 @@ from skhier.kernels.conditional import (
 )
 from skhier.kernels.types import GroupStats, Hyper, Units
 from skhier.utils.memory import require_memory
+from skhier.utils.mixture import mixture_log_density
 
 __all__ = ["Posterior", "equal_components"]
 
@@ -211,6 +212,25 @@ class Posterior:
                 spread = np.einsum("ijsk,ki->jsk", given.root[..., at], z[rows])
                 sd = np.sqrt((spread**2).sum(0))
             yield rows, u.y_mean + u.y_scale * mean, u.y_scale * sd
+
+    def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As :meth:`line_mixture`, of new responses: noise included."""
+        noise = self.noise_draws()[:, None]
+        for rows, mean, sd in self.line_mixture(x, codes):
+            yield rows, mean, np.hypot(sd, noise)
+
+    def log_density(self, x, codes, y) -> np.ndarray:
+        """Log posterior predictive density of each row on its own, (n_samples,)."""
+        out = np.empty(len(y))
+        for rows, mean, sd in self.response_mixture(x, codes):
+            out[rows] = mixture_log_density(y[rows], mean, sd)
+        return out
+
+    def row_log_densities(self, x, codes, y) -> np.ndarray:
+        """Log density of each row given each joint draw, group effects too, (n_draws, n_rows)."""
+        sigma = self.noise_draws()[:, None]
+        z = (y - self.sample_lines(x, codes, slice(None), None)) / sigma
+        return -0.5 * z**2 - np.log(sigma * np.sqrt(2 * np.pi))
 
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
         """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""

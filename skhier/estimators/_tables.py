@@ -269,8 +269,5 @@ def _log_likelihood(posterior, training):
     """Log density of each training row given each joint draw, (n_chains, n_draws, n_samples)."""
     n_chains, n_draws = posterior.shape
     require_memory(3 * 8.0 * n_chains * n_draws * len(training.y), "the log likelihood")
-    every = slice(None)
-    lines = posterior.sample_lines(training.x, training.codes, every, None)
-    sigma = posterior.noise_draws()[:, None]
-    log_density = -0.5 * ((training.y - lines) / sigma) ** 2 - np.log(sigma * np.sqrt(2 * np.pi))
+    log_density = posterior.row_log_densities(training.x, training.codes, training.y)
     return (training.weights * log_density).reshape(n_chains, n_draws, -1)

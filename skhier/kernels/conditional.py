@@ -87,6 +87,13 @@ class GroupMoments(NamedTuple):
 
 def condition(stats: GroupStats, draws: PopulationDraws) -> GroupConditional:
     """Conditional distribution of every group in ``stats`` given every draw."""
+    chol, inverse, half = _solved(stats, draws)
+    root = matmul(chol, np.swapaxes(inverse, 0, 1))  # L R^-T
+    return GroupConditional(matmul(root, half)[:, 0], draws.sigma[:, None] * root)
+
+
+def _solved(stats, draws):
+    """``L``, ``R_g^-1`` and ``R_g^-1 L' (c_g - B_g beta)`` of every group and draw."""
     chol = np.ascontiguousarray(np.moveaxis(draws.chol, 0, -1))[..., None]
     transposed = np.swapaxes(chol, 0, 1)
     m = matmul(transposed, matmul(stats.zz[:, :, None], chol))
@@ -94,9 +101,7 @@ def condition(stats: GroupStats, draws: PopulationDraws) -> GroupConditional:
         m[j, j] += (draws.sigma**2)[:, None]
     inverse = inverse_cholesky(m)
     rest = stats.zy[:, None] - draws.beta @ stats.zx
-    half = matmul(inverse, matmul(transposed, rest[:, None]))
-    root = matmul(chol, np.swapaxes(inverse, 0, 1))  # L R^-T
-    return GroupConditional(matmul(root, half)[:, 0], draws.sigma[:, None] * root)
+    return chol, inverse, matmul(inverse, matmul(transposed, rest[:, None]))
 
 
 def group_moments(stats: GroupStats, components: Components, budget: int = 2**17) -> GroupMoments:
@@ -143,21 +148,13 @@ def log_marginal(stats: GroupStats, draws: PopulationDraws, budget: int = 2**20)
     -------
     array of shape (S,)
     """
-    beta, sigma, chol = draws
+    beta, sigma, _ = draws
     quadratic = stats.yy - 2 * beta @ stats.xy + ((beta @ stats.xx) * beta).sum(1)
     q, n_groups = stats.zy.shape
     log_det = (stats.n - n_groups * q) * np.log(sigma**2)
-    chol = np.ascontiguousarray(np.moveaxis(chol, 0, -1))[..., None]
-    transposed = np.swapaxes(chol, 0, 1)
     at_once = max(1, budget // max(len(sigma) * q * q, 1))
     for start in range(0, n_groups if q else 0, at_once):
-        some = take_groups(stats, slice(start, start + at_once))
-        m = matmul(transposed, matmul(some.zz[:, :, None], chol))
-        for j in range(q):
-            m[j, j] += (sigma**2)[:, None]
-        inverse = inverse_cholesky(m)
-        rest = some.zy[:, None] - beta @ some.zx
-        half = matmul(inverse, matmul(transposed, rest[:, None]))
+        _, inverse, half = _solved(take_groups(stats, slice(start, start + at_once)), draws)
         quadratic = quadratic - (half**2).sum((0, 1, 3))
         log_det = log_det - 2 * sum(np.log(inverse[j, j]).sum(1) for j in range(q))
     return -0.5 * (stats.n * np.log(2 * np.pi) + log_det + quadratic / sigma**2)

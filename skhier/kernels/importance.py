@@ -20,12 +20,14 @@ from scipy.stats import qmc
 from skhier.kernels.laplace import Laplace
 
 __all__ = [
+    "MAX_K_HAT",
     "N_BLOCKS",
     "WeightedPoints",
     "bridge",
     "fitted_normal",
     "importance",
     "psis",
+    "reliable_k",
     "resample",
     "trustworthy",
 ]
@@ -34,6 +36,7 @@ N_BLOCKS = 16
 DF = 5.0
 INFLATION = 1.1  # of the sds of a Laplace approximation
 MAX_ROUNDS = 6
+MAX_K_HAT = 0.7
 GOOD_K_HAT, GOOD_EFFICIENCY, MIN_GAIN = 0.5, 0.35, 1.1
 BITS = 30
 
@@ -66,7 +69,12 @@ class WeightedPoints(NamedTuple):
 
 def trustworthy(found: WeightedPoints, min_ess: float) -> bool:
     """Whether means over the points can be relied on (Vehtari et al. 2024, sec. 3.2.4)."""
-    return found.k_hat <= min(1 - 1 / np.log10(len(found.points)), 0.7) and found.ess >= min_ess
+    return found.k_hat <= reliable_k(len(found.points)) and found.ess >= min_ess
+
+
+def reliable_k(n_points: int) -> float:
+    """Largest ``k_hat`` of weights that can be relied on (Vehtari et al. 2024, sec. 3.2.4)."""
+    return min(1 - 1 / np.log10(n_points), MAX_K_HAT)
 
 
 def importance(
@@ -173,8 +181,13 @@ def fitted_normal(found: WeightedPoints) -> Laplace:
         weights = weights / weights.sum()
     mean = weights @ found.points
     off = found.points - mean
-    values, vectors = np.linalg.eigh((weights[:, None] * off).T @ off)
-    return Laplace(mean, vectors * np.sqrt(np.maximum(values, 1e-12 * values[-1])))
+    return _normal(mean, (weights[:, None] * off).T @ off)
+
+
+def _normal(mean, cov):
+    """A normal distribution; directions without spread have a little."""
+    values, vectors = np.linalg.eigh(cov)
+    return Laplace(mean, vectors * np.sqrt(np.maximum(values, max(1e-12 * values[-1], 0.0))))
 
 
 def psis(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -256,11 +269,9 @@ def bridge(
     Meng and Wong (1996), Statistica Sinica 6; Gronau et al. (2017), J. Math. Psychol. 81.
     """
     half = len(draws) // 2
-    mean = draws[:half].mean(0)
-    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(draws[:half].T)))
-    if not values[-1] > 0:
+    proposal = _normal(draws[:half].mean(0), np.atleast_2d(np.cov(draws[:half].T)))
+    if not proposal.root.any():
         return np.nan
-    proposal = Laplace(mean, vectors * np.sqrt(np.maximum(values, 1e-12 * values[-1])))
     n_points = N_BLOCKS * 2 ** int(np.ceil(np.log2(max(half / N_BLOCKS, 1))))
     points, log_proposal = _draw(proposal, n_points, rng)
     of_points = log_densities(points) - log_proposal

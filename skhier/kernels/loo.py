@@ -49,13 +49,6 @@ class GroupProducts(NamedTuple):
     n: np.ndarray
 
 
-class _Groups(NamedTuple):
-    """Per component and group: ``K_g`` (q, q, S, K) and the effects' mean (q, S, K)."""
-
-    k: np.ndarray
-    mean: np.ndarray
-
-
 def leave_rows_out(stats: GroupStats, components: Components, x, z, y, at) -> LeftOut:
     """Densities of rows, each left out on its own.
 
@@ -74,9 +67,9 @@ def leave_rows_out(stats: GroupStats, components: Components, x, z, y, at) -> Le
     variance = (sigma**2)[:, None]
     rest, gone, u = y - beta @ x.T, np.ones_like(y), np.moveaxis(x[None], 2, 0)
     if z.shape[1]:
-        groups = _groups(stats, components)
-        kz = np.einsum("abSK,Kb->aSK", groups.k[..., at], z)
-        rest = rest - np.einsum("aSK,Ka->SK", groups.mean[..., at], z)
+        k, mean = _effects(stats, components)
+        kz = np.einsum("abSK,Kb->aSK", k[..., at], z)
+        rest = rest - np.einsum("aSK,Ka->SK", mean[..., at], z)
         gone = 1 - np.einsum("aSK,Ka->SK", kz, z)
         u = u - np.einsum("apK,aSK->pSK", stats.zx[..., at], kz)
     u = u / variance
@@ -107,7 +100,7 @@ def leave_groups_out(stats: GroupStats, components: Components, groups: GroupPro
     q = len(stats.zy)
     n_components, p = beta.shape
     d = np.concatenate([stats.zx, stats.zy[:, None]], axis=1)
-    k = _groups(stats, components).k
+    k, _ = _effects(stats, components)
     left = np.einsum("acK,abSK,bdK->SKcd", d, k, d, optimize=True)
     gram = (np.moveaxis(groups.products, 2, 0) - left) / (sigma**2)[:, None, None, None]
     # [X y] to [X y - X m]
@@ -159,10 +152,11 @@ def smoothed(left_out: LeftOut, weights):
     return elpd, logsumexp(log_weights + within, axis=0), k_hat, mcse
 
 
-def _groups(stats, components):
+def _effects(stats, components):
+    """Per component and group: ``K_g`` (q, q, S, K) and the effects' mean (q, S, K)."""
     given = condition(stats, PopulationDraws(components.beta, components.sigma, components.chol))
     k = np.einsum("ijSK,kjSK->ikSK", given.root, given.root)
-    return _Groups(k / (components.sigma**2)[:, None], given.mean)
+    return k / (components.sigma**2)[:, None], given.mean
 
 
 def _root(cov):
