@@ -15,9 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Fit", "Priors", "Sampling", "Task", "Unavailable", "named"]
-
-GROUP = "group"  # the grouping column's name in every table
+__all__ = ["Factor", "Fit", "Priors", "Sampling", "Task", "Unavailable", "named"]
 
 
 class Unavailable(Exception):
@@ -30,16 +28,34 @@ class Priors:
 
     intercept, at x = 0   ~ Normal(*intercept)
     coef_j                ~ Normal(0, coef)
-    tau_j                 ~ Exponential with mean group_scale[j], the intercept's first
+    tau_kj                ~ Exponential with mean group_scale[k][j], the intercept's first
     sigma                 ~ Exponential with mean noise_scale
-    correlations          ~ LKJ(eta)
+    correlations          ~ LKJ(eta), of each factor k
     """
 
     intercept: tuple[float, float]
     coef: float
-    group_scale: tuple[float, ...]
+    group_scale: dict[str, tuple[float, ...]]
     noise_scale: float
     eta: float = 2.0
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A grouping factor: a column of the table, and the features whose slopes vary with it.
+
+    Levels are numbered 0 to ``n_levels - 1`` over the whole table; ``within`` names the factor that
+    each of them lies in, if any.
+    """
+
+    name: str
+    n_levels: int
+    slopes: tuple[str, ...] = ()
+    within: str = ""
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        return ("intercept", *self.slopes)
 
 
 @dataclass(frozen=True)
@@ -54,42 +70,53 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Task:
-    """y_i ~ Normal(z_i'(beta + b_g(i)), sigma^2), z_i = (1, x_i), b_g ~ Normal(0, Sigma).
+    """y_i ~ Normal((1, x_i)'beta + sum_k z_ki'b_k,g(i), sigma^2), b_kg ~ Normal(0, Sigma_k).
 
-    ``x`` is (n_rows, q - 1), ``codes`` holds each row's group, 0 to ``n_groups - 1``.
+    ``x`` is (n_rows, n_features), ``codes`` holds each row's level of every factor, and ``z_k`` are
+    a one and the features among the factor's slopes.
     """
 
     name: str
     x: np.ndarray
     y: np.ndarray
-    codes: np.ndarray
+    codes: dict[str, np.ndarray]
     features: tuple[str, ...]
-    n_groups: int
+    factors: tuple[Factor, ...]
     priors: Priors
     sampling: Sampling
 
-    @property
-    def q(self) -> int:
-        return len(self.features) + 1
-
     @cached_property
-    def z(self) -> np.ndarray:
-        """The design with its column of ones, (n_rows, q)."""
+    def design(self) -> np.ndarray:
+        """Of the coefficients, its column of ones first: (n_rows, 1 + n_features)."""
         return np.column_stack([np.ones(len(self.y)), self.x])
+
+    def z(self, factor: Factor) -> np.ndarray:
+        """The design of a factor's effects, (n_rows, q)."""
+        if factor.slopes == self.features:
+            return self.design
+        return self.design[:, [0, *(1 + self.features.index(name) for name in factor.slopes)]]
+
+    @property
+    def only_factor(self) -> Factor:
+        """For rivals that know one."""
+        if len(self.factors) > 1:
+            raise Unavailable("one grouping factor only")
+        return self.factors[0]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Features, the grouping column and y."""
+        """Features, the grouping columns and y."""
         import pandas as pd
 
         columns = dict(zip(self.features, self.x.T, strict=True))
-        return pd.DataFrame(columns | {GROUP: self.codes, "y": self.y})
+        return pd.DataFrame(columns | self.codes | {"y": self.y})
 
     @property
     def formula(self) -> str:
         """For lme4 and whoever speaks its language."""
-        terms = " + ".join(["1", *self.features])
-        return f"y ~ {terms} + ({terms} | {GROUP})"
+        terms = [" + ".join(["1", *self.features])]
+        terms += [f"({' + '.join(['1', *f.slopes])} | {f.name})" for f in self.factors]
+        return "y ~ " + " + ".join(terms)
 
 
 @dataclass
@@ -122,17 +149,16 @@ def named(
 ) -> dict[str, np.ndarray]:
     """Name the population parameters; draws' axes come first, the parameters' last.
 
-    ``coef`` is (..., q - 1), ``group_scale`` (..., q), ``group_corr`` (..., q, q) or None for a
-    model without correlations. The varying intercept is effect 0.
+    ``coef`` is (..., n_features). ``group_scale`` has an array (..., q) for every factor's name,
+    ``group_corr`` one (..., q, q), or is None for a model without correlations. The varying
+    intercept is effect 0; where a factor has no other, its correlations are not looked at.
     """
-    effects = ["intercept", *task.features]
     values = {"intercept": intercept, "noise_scale": noise_scale}
     values |= {f"coef[{name}]": coef[..., j] for j, name in enumerate(task.features)}
-    values |= {f"group_scale[{name}]": group_scale[..., j] for j, name in enumerate(effects)}
-    if group_corr is not None:
-        values |= {
-            f"group_corr[{effects[i]},{effects[j]}]": group_corr[..., i, j]
-            for j in range(task.q)
-            for i in range(j)
-        }
+    for factor in task.factors:
+        scale, corr = group_scale[factor.name], (group_corr or {}).get(factor.name)
+        for j, effect in enumerate(factor.effects):
+            values[f"group_scale[{factor.name}, {effect}]"] = scale[..., j]
+            for i, other in enumerate(factor.effects[:j] if corr is not None else ()):
+                values[f"group_corr[{factor.name}, {other}, {effect}]"] = corr[..., i, j]
     return {name: np.asarray(value, dtype=float) for name, value in values.items()}

@@ -5,12 +5,17 @@ Each is a table, a set of priors and a list of who runs. Adding one is adding a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from contract import GROUP, Priors
+import tables
+from contract import Factor, Priors
 from rivals import BAYESIAN, POINT
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PROBLEMS", "Problem", "make"]
 
@@ -21,72 +26,135 @@ ALONE = ("skhier",)
 
 @dataclass(frozen=True)
 class Problem:
-    """A table of ``n_rows`` rows in ``n_groups`` groups with ``q`` effects each.
+    """``n_rows`` rows in the levels of ``factors``; ``table`` makes them.
 
-    Simulated ones have independent standard normal features, slopes of +-0.5, noise of sd 1 and
-    group effects of sd ``tau`` and correlation 0.3.
+    The prior of a standard deviation is exponential with mean ``group_scale``, the same for all of
+    a factor's effects unless it holds one number for each. The others are as in `Priors`.
     """
 
     name: str
     n_rows: int
-    n_groups: int
-    q: int = 2
+    factors: tuple[Factor, ...]
+    table: Callable[[Problem], tuple[pd.DataFrame, pd.Series]] = tables.standard
     tau: float = 0.5
     seed: int = 1
-    generator: str = "simulate"
     rivals: tuple[str, ...] = EVERYONE
+    intercept: tuple[float, float] = (0.0, 5.0)
+    coef: float = 2.5
+    group_scale: float | tuple[float, ...] = 1.0
+    noise_scale: float = 1.0
+
+    @property
+    def n_groups(self) -> int:
+        """Levels of all factors."""
+        return sum(factor.n_levels for factor in self.factors)
+
+    @property
+    def q(self) -> int:
+        """Effects of the factor that has most."""
+        return max(len(factor.effects) for factor in self.factors)
+
+    @property
+    def shape(self) -> str:
+        """In words."""
+        parts = [f"{self.n_rows:,} rows"]
+        for factor in self.factors:
+            home = f" in {factor.within}" if factor.within else ""
+            parts.append(f"{factor.n_levels:,} {factor.name}{home} (q = {len(factor.effects)})")
+        return ", ".join(parts)
 
     @property
     def priors(self) -> Priors:
-        if self.generator == "sleepstudy":  # ms, and ms per day
-            return Priors((250.0, 125.0), 25.0, (50.0, 10.0), 50.0)
-        return Priors((0.0, 5.0), 2.5, (1.0,) * self.q, 1.0)
+        each = self.group_scale
+        scales = {
+            f.name: each if isinstance(each, tuple) else (each,) * len(f.effects)
+            for f in self.factors
+        }
+        return Priors(self.intercept, self.coef, scales, self.noise_scale)
+
+
+def one(n_groups: int, q: int = 2) -> tuple[Factor]:
+    """One factor; the slopes of all ``q - 1`` features vary."""
+    return (Factor("group", n_groups, tuple(f"x{j}" for j in range(q - 1))),)
 
 
 PROBLEMS = {
     problem.name: problem
     for problem in [
-        Problem("sleepstudy", 180, 18, generator="sleepstudy"),
-        Problem("10k_x_500", 10_000, 500),
-        Problem("100k_x_1k", 100_000, 1_000),
-        Problem("1m_x_10k", 1_000_000, 10_000, rivals=QUICK),
-        Problem("q1", 5_000, 100, q=1),
-        Problem("q2", 5_000, 100, q=2),
-        Problem("q4", 5_000, 100, q=4),
-        Problem("q8", 5_000, 100, q=8),
-        Problem("tau_near_0", 5_000, 100, tau=0.01),
+        Problem(
+            "sleepstudy",
+            180,
+            (Factor("group", 18, ("Days",)),),
+            tables.sleepstudy,
+            intercept=(250.0, 125.0),  # ms, and ms per day
+            coef=25.0,
+            group_scale=(50.0, 10.0),
+            noise_scale=50.0,
+        ),
+        Problem("10k_x_500", 10_000, one(500)),
+        Problem("100k_x_1k", 100_000, one(1_000)),
+        Problem("1m_x_10k", 1_000_000, one(10_000), rivals=QUICK),
+        Problem("q1", 5_000, one(100, q=1)),
+        Problem("q2", 5_000, one(100, q=2)),
+        Problem("q4", 5_000, one(100, q=4)),
+        Problem("q8", 5_000, one(100, q=8)),
+        Problem("tau_near_0", 5_000, one(100), tau=0.01),
         # ten rows a group: what does a group cost?
-        Problem("groups_1k", 10_000, 1_000, rivals=ALONE),
-        Problem("groups_10k", 100_000, 10_000, rivals=ALONE),
-        Problem("groups_100k", 1_000_000, 100_000, rivals=ALONE),
+        Problem("groups_1k", 10_000, one(1_000), rivals=ALONE),
+        Problem("groups_10k", 100_000, one(10_000), rivals=ALONE),
+        Problem("groups_100k", 1_000_000, one(100_000), rivals=ALONE),
         # a thousand groups: what does a row cost?
-        Problem("rows_100k", 100_000, 1_000, seed=2, rivals=ALONE),
-        Problem("rows_1m", 1_000_000, 1_000, seed=2, rivals=ALONE),
-        Problem("rows_10m", 10_000_000, 1_000, seed=2, rivals=ALONE),
+        Problem("rows_100k", 100_000, one(1_000), seed=2, rivals=ALONE),
+        Problem("rows_1m", 1_000_000, one(1_000), seed=2, rivals=ALONE),
+        Problem("rows_10m", 10_000_000, one(1_000), seed=2, rivals=ALONE),
+        # several factors
+        Problem(
+            "cafes_in_states",
+            10_000,
+            (Factor("state", 20, ("x0",)), Factor("cafe", 500, ("x0",), within="state")),
+            tables.cafes,
+            intercept=(5.0, 5.0),  # minutes, and minutes per standard unit of x0
+        ),
+        Problem(
+            "chem97_like",
+            31_022,
+            (Factor("area", 131), Factor("school", 2_410, within="area")),
+            tables.schools,
+            seed=0,
+            intercept=(5.0, 5.0),  # A-level points, 0 to 10, and those per GCSE point
+        ),
+        Problem(
+            "insteval_like",
+            73_000,
+            (Factor("student", 3_000), Factor("lecturer", 1_100), Factor("dept", 14)),
+            tables.ratings,
+            seed=0,
+            intercept=(3.0, 2.0),  # a rating's points, 1 to 5
+            coef=1.0,
+        ),
+        Problem(
+            "nested_100k",
+            1_000_000,
+            (Factor("parent", 1_000, ("x0",)), Factor("leaf", 100_000, ("x0",), within="parent")),
+            rivals=QUICK,
+        ),
     ]
 }
 
 
 def make(problem: Problem) -> dict[str, Any]:
-    """Make the table: ``x`` (n_rows, q - 1), ``y``, ``codes`` and the names of ``features``."""
-    from skhier.datasets import load_sleepstudy, make_hierarchical
-
-    if problem.generator == "sleepstudy":
-        table, y = load_sleepstudy(return_X_y=True, as_frame=True)
-        table = table.rename(columns={"Subject": GROUP})
-    else:
-        table, y = make_hierarchical(
-            problem.n_rows,
-            problem.q - 1,
-            groups={GROUP: problem.n_groups},
-            intercept=1.0,
-            coef=0.5 * (-1.0) ** np.arange(problem.q - 1),
-            group_scale=problem.tau,
-            group_corr=0.3,
-            return_X_y=True,
-            random_state=problem.seed,
-        )
-    features = [name for name in table.columns if name != GROUP]
-    codes = table[GROUP].astype("category").cat.codes.to_numpy(dtype=np.int64)
+    """Make the table: ``x`` (n_rows, n_features), ``y``, names of ``features``, codes."""
+    table, y = problem.table(problem)
+    names = [factor.name for factor in problem.factors]
+    features = [name for name in table.columns if name not in names]
+    codes = {f"codes_{f.name}": tables.codes(table, f, problem.factors) for f in problem.factors}
+    for factor in problem.factors:
+        n_levels = len(np.unique(codes[f"codes_{factor.name}"]))
+        assert n_levels == factor.n_levels, (problem.name, factor.name, n_levels)
     x = np.ascontiguousarray(table[features].to_numpy(dtype=float))
-    return {"x": x, "y": y.to_numpy(dtype=float), "codes": codes, "features": np.array(features)}
+    return {
+        "x": x,
+        "y": y.to_numpy(dtype=float),
+        "features": np.array(features, dtype=str),
+        **codes,
+    }

@@ -222,9 +222,7 @@ def number(value: Any, form: str = "{:.3g}") -> str:
 def markdown(raced: dict[str, dict[str, Record]]) -> str:
     lines = ["# Results", "", *settings([r for peers in raced.values() for r in peers.values()])]
     for name, peers in raced.items():
-        problem = PROBLEMS[name]
-        shape = f"{problem.n_rows:,} rows, {problem.n_groups:,} groups, q = {problem.q}"
-        lines += ["", f"## {name}: {shape}", "", "| " + " | ".join(COLUMNS) + " |"]
+        lines += ["", f"## {name}: {PROBLEMS[name].shape}", "", "| " + " | ".join(COLUMNS) + " |"]
         lines += ["|---|" + "---:|" * (len(COLUMNS) - 2) + "---|"]
         rows = [row(record, peers) for record in peers.values()]
         lines += ["| " + " | ".join(cells).replace("\n", " ") + " |" for cells in rows]

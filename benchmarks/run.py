@@ -104,6 +104,7 @@ class Job:
             "problem": self.problem.name,
             "rival": self.rival,
             "packages": RIVALS[self.rival].packages,
+            "factors": [asdict(factor) for factor in self.problem.factors],
             "priors": asdict(self.problem.priors),
             "sampling": asdict(self.sampling),
             "seed": self.options.seed,
@@ -195,8 +196,7 @@ def read_options() -> argparse.Namespace:
 
 def print_list() -> None:
     for problem in PROBLEMS.values():
-        shape = f"{problem.n_rows:>10,} rows {problem.n_groups:>7,} groups  q={problem.q}"
-        print(f"{problem.name:12} {shape}  tau={problem.tau:g}  {' '.join(problem.rivals)}")
+        print(f"{problem.name:15} {problem.shape}; {' '.join(problem.rivals)}")
     print()
     for name, rival in RIVALS.items():
         print(f"{name:20} {rival.title}{': ' + rival.model if rival.model else ''}")

@@ -62,18 +62,18 @@ def race(job: dict, folder: Path, events: "Events") -> None:
 
 def read_task(job, folder):
     import numpy as np
-    from contract import Priors, Sampling, Task
+    from contract import Factor, Priors, Sampling, Task
 
-    priors = {k: tuple(v) if isinstance(v, list) else v for k, v in job["priors"].items()}
+    factors = [Factor(**f | {"slopes": tuple(f["slopes"])}) for f in job["factors"]]
     with np.load(folder / "data.npz") as data:
         return Task(
             name=job["problem"],
             x=data["x"],
             y=data["y"],
-            codes=data["codes"],
+            codes={f.name: data[f"codes_{f.name}"] for f in factors},
             features=tuple(map(str, data["features"])),
-            n_groups=int(data["codes"].max()) + 1,
-            priors=Priors(**priors),
+            factors=tuple(factors),
+            priors=Priors(**job["priors"]),
             sampling=Sampling(**job["sampling"]),
         )
 

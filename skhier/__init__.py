@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         PredictiveCalibrationDisplay,
         ShrinkageDisplay,
         TraceDisplay,
+        VarianceSharesDisplay,
     )
     from skhier.priors import DecovPrior, Prior
 
@@ -37,6 +38,7 @@ __all__ = [
     "Prior",
     "ShrinkageDisplay",
     "TraceDisplay",
+    "VarianceSharesDisplay",
     "__version__",
     "compare",
     "datasets",
@@ -52,6 +54,7 @@ _HOMES = {
     "PredictiveCalibrationDisplay": "skhier.plotting",
     "ShrinkageDisplay": "skhier.plotting",
     "TraceDisplay": "skhier.plotting",
+    "VarianceSharesDisplay": "skhier.plotting",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
     "compare": "skhier.estimators._compare",

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Calibration", "simulation_based_calibration"]
 
 Parameters = Mapping[str, Any]
+PARAMETERS = ("intercept", "coef", "noise_scale")
+OF_GROUPS = ("group_scale", "group_corr")
 N_COLUMNS = 5
 
 
@@ -175,7 +177,7 @@ def simulation_based_calibration(
         Not changed. Its priors must be distributions (in the user's units), not scales that depend
         on y: the prior has to be known before the data are.
     X : table of shape (n_samples, n_columns)
-        The design of every simulation, the grouping column included.
+        The design of every simulation, the grouping columns included.
     n_simulations : int, default=1000
     n_draws : int, default=99
         Posterior draws that a true value is ranked among, evenly spaced in those of the fit. Of
@@ -183,8 +185,9 @@ def simulation_based_calibration(
     draw_prior : callable or None
         Takes a NumPy Generator, returns a draw from the prior in the user's units, a dict:
         ``intercept``, ``coef`` (n_features,), ``noise_scale`` and, with groups, ``group_scale``
-        (q,) and ``group_corr`` (q, q), the intercept first. None: from the model's own prior. A
-        program of one's own also notices a prior that is not what it says.
+        (q,) and ``group_corr`` (q, q), the intercept first; with several factors, these two are
+        dicts from factor to array. None: from the model's own prior. A program of one's own also
+        notices a prior that is not what it says.
     random_state : int, RandomState or None, default=None
         Of parameters, data, fits and ties; the model's own is not used.
 
@@ -252,39 +255,62 @@ def simulation_based_calibration(
     return Calibration(pd.DataFrame(ranks, index), int(n_draws), pd.DataFrame(fits, index))
 
 
+class _Factor(NamedTuple):
+    """A grouping factor at the rows: levels, and the design (n, q) of its effects."""
+
+    name: str
+    codes: np.ndarray
+    z: np.ndarray
+
+    @property
+    def n_levels(self) -> int:
+        return int(self.codes.max()) + 1
+
+
 class _Plan(NamedTuple):
     """The rows of every simulation, in the user's units; effects have the intercept first."""
 
     x: np.ndarray
-    z: np.ndarray
-    codes: np.ndarray | None
-    n_groups: int
-    has_correlations: bool
+    factors: tuple[_Factor, ...]
+    correlated: bool
 
     @classmethod
     def of(cls, setting: PriorSetting, rows: Rows) -> _Plan:
-        """The rows with the design of the group effects."""
-        x, codes = rows.x, rows.codes
-        columns = [np.ones(len(x)), *x.T[list(setting.slopes or ())]]
-        z = np.column_stack(columns)[:, : setting.n_effects]
-        n_groups = 0 if codes is None else int(codes.max()) + 1
-        return cls(x, z, codes, n_groups, setting.has_correlations)
+        """The rows with the designs of the group effects."""
+        x = rows.x
+        factors = [
+            _Factor(name, codes, np.column_stack([np.ones(len(x)), *x.T[list(slopes)]]))
+            for (name, slopes), codes in zip(setting.factors, rows.codes.T, strict=True)
+        ]
+        return cls(x, tuple(factors), setting.correlated)
 
     def with_effects(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, Any]:
-        """The parameters as arrays and, with groups, ``group_effects`` (n_groups, q)."""
-        truth = {name: np.asarray(value, float) for name, value in parameters.items()}
-        if self.codes is not None:
-            root = truth["group_scale"][:, None] * _square_root(truth["group_corr"])
-            noise = rng.standard_normal((self.n_groups, len(root)))
-            truth["group_effects"] = noise @ root.T
+        """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q)."""
+        truth: dict[str, Any] = {
+            name: np.asarray(parameters[name], float) for name in PARAMETERS if name in parameters
+        }
+        for name in OF_GROUPS:
+            truth[name] = self._by_factor(parameters.get(name, {}))
+        truth["group_effects"] = {}
+        for name, codes, z in self.factors:
+            root = truth["group_scale"][name][:, None] * _square_root(truth["group_corr"][name])
+            noise = rng.standard_normal((int(codes.max()) + 1, z.shape[1]))
+            truth["group_effects"][name] = noise @ root.T
         return truth
+
+    def _by_factor(self, value) -> dict[str, np.ndarray]:
+        """Of one factor the array may stand alone."""
+        names = [factor.name for factor in self.factors]
+        if len(names) == 1 and not isinstance(value, Mapping):
+            value = {names[0]: value}
+        return {name: np.asarray(value[name], float) for name in names}
 
     def line(self, parameters: Parameters) -> np.ndarray:
         """The regression at the rows, (..., n_samples), whatever the leading axes."""
         line = parameters["intercept"][..., None] + parameters["coef"] @ self.x.T
-        if self.codes is not None:
-            effects = parameters["group_effects"][..., self.codes, :]
-            line = line + (effects * self.z).sum(-1)
+        for name, codes, z in self.factors:
+            effects = parameters["group_effects"][name][..., codes, :]
+            line = line + (effects * z).sum(-1)
         return line
 
 
@@ -300,10 +326,17 @@ def _prior_draws(setting: PriorSetting, n: int, rng) -> list[Parameters]:
             "scaled by y. Give every parameter a distribution: `prior=Prior(intercept=..., "
             "coef=..., group_scale=..., noise_scale=...)`."
         ) from error
-    drawn = draw_parameters(setting, n, rng)._asdict()
-    chol = drawn.pop("corr_chol")
-    drawn["group_corr"] = chol @ np.swapaxes(chol, 1, 2)
-    return [{name: values[i] for name, values in drawn.items()} for i in range(n)]
+    drawn = draw_parameters(setting, n, rng)
+    corr = [chol @ np.swapaxes(chol, 1, 2) for chol in drawn.corr_chol]
+    names = [name for name, _ in setting.factors]
+    return [
+        {
+            **{name: getattr(drawn, name)[i] for name in PARAMETERS},
+            "group_scale": {f: v[i] for f, v in zip(names, drawn.group_scale, strict=True)},
+            "group_corr": {f: v[i] for f, v in zip(names, corr, strict=True)},
+        }
+        for i in range(n)
+    ]
 
 
 def _fit(model, X, y, seed, i) -> HierarchicalSlopesRegressor:
@@ -322,28 +355,27 @@ def _quantities(plan: _Plan, fitted, truth, n_draws) -> Iterator[tuple[str, np.n
     total = fitted.n_chains * fitted.n_draws
     which = (2 * np.arange(n_draws) + 1) * total // (2 * n_draws)
     posterior, effects = fitted.posterior_, fitted._effects()
-    both = {
-        name: np.concatenate(
-            [truth[name][None], posterior[name].reshape(total, *truth[name].shape)[which]]
-        )
-        for name in ("intercept", "coef", "noise_scale")
-    }
-    named: dict[str, Any] = {"group_scale": {}, "group_corr": {}} | both
-    for factor in effects:
-        for name in ("group_scale", "group_corr"):
-            draws = posterior[name][factor].reshape(total, *truth[name].shape)[which]
-            both[name] = named[name][factor] = np.concatenate([truth[name][None], draws])
-        draws = fitted._posterior.group_draws(np.arange(plan.n_groups), which=which)
-        both["group_effects"] = np.concatenate([truth["group_effects"][None], draws])
-    for name, values in _tables.named_draws(named, fitted.coef_names_, effects).items():
-        if plan.has_correlations or not name.startswith("group_corr["):
+
+    def both_of(true, draws):
+        return np.concatenate([true[None], draws.reshape(total, *true.shape)[which]])
+
+    both: dict[str, Any] = {name: both_of(truth[name], posterior[name]) for name in PARAMETERS}
+    for name in OF_GROUPS:
+        both[name] = {f: both_of(truth[name][f], posterior[name][f]) for f in effects}
+    both["group_effects"] = {}
+    for k, factor in enumerate(plan.factors):
+        draws = fitted._posterior.group_draws(k, np.arange(factor.n_levels), which=which)
+        true = truth["group_effects"][factor.name]
+        both["group_effects"][factor.name] = np.concatenate([true[None], draws])
+    for name, values in _tables.named_draws(both, fitted.coef_names_, effects).items():
+        if plan.correlated or not name.startswith("group_corr["):
             yield name, values
-    for factor, names in effects.items():
-        labels = fitted.group_levels_[factor]
-        for g in sorted({0, plan.n_groups - 1}):
-            for j, effect in enumerate(names):
-                name = _tables.full_name("group_effects", factor, labels[g], effect)
-                yield name, both["group_effects"][:, g, j]
+    for factor in plan.factors:
+        labels = fitted.group_levels_[factor.name]
+        for g in sorted({0, factor.n_levels - 1}):
+            for j, effect in enumerate(effects[factor.name]):
+                name = _tables.full_name("group_effects", factor.name, labels[g], effect)
+                yield name, both["group_effects"][factor.name][:, g, j]
     y = fitted._training.y
     yield "log_likelihood", _log_likelihood(y - plan.line(both), both["noise_scale"])
     if effects:
@@ -356,25 +388,46 @@ def _log_likelihood(residuals, sigma):
 
 
 def _log_marginal_likelihood(plan: _Plan, parameters, y):
-    """Of the rows given population parameters, group by group: ``V_g = Z Sigma Z' + sigma^2 I``.
+    """Of the rows given population parameters: ``V = sum over factors of Z Sigma Z' + sigma^2 I``.
 
-    By ``M_g = sigma^2 I + L' Z'Z L``: ``|V_g| = sigma^(2 (n_g - q)) |M_g|`` and
+    Of one factor ``V`` is made of blocks, one a group; else it is factorised as it is.
+    """
+    sigma = parameters["noise_scale"]
+    residuals = y - parameters["intercept"][:, None] - parameters["coef"] @ plan.x.T
+    scales, corrs = parameters["group_scale"], parameters["group_corr"]
+    roots = [scales[f.name][..., None] * _square_root(corrs[f.name]) for f in plan.factors]
+    evaluate = _by_groups if len(plan.factors) == 1 else _by_rows
+    log_det, quadratic = evaluate(plan, roots, sigma, residuals)
+    return -0.5 * (len(y) * np.log(2 * np.pi) + log_det + quadratic)
+
+
+def _by_groups(plan, roots, sigma, residuals):
+    """By ``M_g = sigma^2 I + L' Z'Z L``: ``|V_g| = sigma^(2 (n_g - q)) |M_g|`` and
     ``r' V_g^-1 r = (r'r - r'Z L M_g^-1 L'Z'r) / sigma^2`` (Woodbury).
     """
-    n, q = plan.z.shape
-    sigma = parameters["noise_scale"]
-    root = parameters["group_scale"][..., None] * _square_root(parameters["group_corr"])
-    residuals = y - parameters["intercept"][:, None] - parameters["coef"] @ plan.x.T
-    member = np.eye(plan.n_groups)[plan.codes]  # (n, G)
-    zz = np.einsum("ng,na,nb->gab", member, plan.z, plan.z, optimize=True)
-    zr = np.einsum("ng,na,sn->sga", member, plan.z, residuals, optimize=True)
+    (factor,), (root,) = plan.factors, roots
+    n, q = factor.z.shape
+    member = np.eye(factor.n_levels)[factor.codes]  # (n, G)
+    zz = np.einsum("ng,na,nb->gab", member, factor.z, factor.z, optimize=True)
+    zr = np.einsum("ng,na,sn->sga", member, factor.z, residuals, optimize=True)
     half = zr @ root
     m = np.einsum("sai,gab,sbj->sgij", root, zz, root, optimize=True)
     m = m + sigma[:, None, None, None] ** 2 * np.eye(q)
     explained = (half * np.linalg.solve(m, half[..., None])[..., 0]).sum((1, 2))
-    log_det = (n - plan.n_groups * q) * np.log(sigma**2) + np.linalg.slogdet(m)[1].sum(1)
-    quadratic = ((residuals**2).sum(1) - explained) / sigma**2
-    return -0.5 * (n * np.log(2 * np.pi) + log_det + quadratic)
+    log_det = (n - factor.n_levels * q) * np.log(sigma**2) + np.linalg.slogdet(m)[1].sum(1)
+    return log_det, ((residuals**2).sum(1) - explained) / sigma**2
+
+
+def _by_rows(plan, roots, sigma, residuals):
+    log_det, quadratic = np.empty(len(sigma)), np.empty(len(sigma))
+    for s in range(len(sigma)):
+        v = sigma[s] ** 2 * np.eye(residuals.shape[1])
+        for (_, codes, z), root in zip(plan.factors, roots, strict=True):
+            half = z @ root[s]
+            v += (codes[:, None] == codes) * (half @ half.T)
+        log_det[s] = np.linalg.slogdet(v)[1]
+        quadratic[s] = residuals[s] @ np.linalg.solve(v, residuals[s])
+    return log_det, quadratic
 
 
 def _square_root(corr):

@@ -15,8 +15,10 @@ from scipy.stats import gaussian_kde
 from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
+from skhier.estimators._posterior import OUT
+from skhier.estimators._shares import variance_shares
 from skhier.utils.design import Rows
-from skhier.utils.diagnostics import is_constant
+from skhier.utils.diagnostics import hdi, is_constant
 from skhier.utils.figures import axes_of, pyplot
 from skhier.utils.frames import as_float64
 from skhier.utils.mixture import mixture_cdf
@@ -35,9 +37,11 @@ __all__ = [
     "PredictiveCalibrationDisplay",
     "ShrinkageDisplay",
     "TraceDisplay",
+    "VarianceSharesDisplay",
 ]
 
 MOST_LABELS = 40  # levels beyond which their names are not readable
+LABEL_LENGTH = 24
 LEVELS_AT_ONCE = 500
 CURVE_POINTS = 1000
 N_CELLS = 100  # of the interval from 0 to 1, at whose ends a band is exact
@@ -53,7 +57,7 @@ class GroupCoefDisplay:
     Parameters
     ----------
     coef : DataFrame of shape (n_levels, n_effects)
-        Population plus group effect, posterior means, in units of y per unit of x.
+        Population plus this factor's group effect, posterior means, in units of y per unit of x.
     lower, upper : DataFrame of shape (n_levels, n_effects)
         Ends of the intervals.
     population : Series of shape (n_effects,)
@@ -259,7 +263,8 @@ class ShrinkageDisplay:
         """Fit every group on its own and draw.
 
         A group's own fit is least squares on the intercept and the varying slopes; what features
-        without a varying slope contribute, at the posterior mean, is subtracted from y first.
+        without a varying slope and other grouping factors contribute, at the posterior mean, is
+        subtracted from y first.
 
         Parameters
         ----------
@@ -406,6 +411,8 @@ class FittedLinesDisplay:
     """Data and fitted lines against one feature, a panel per group.
 
     Answers: does each group's line fit its rows, and what does it share with the population?
+    With several grouping factors a group's line is the population's plus the effects of this factor
+    alone, and the points are the responses less the other factors' effects.
 
     Parameters
     ----------
@@ -416,7 +423,8 @@ class FittedLinesDisplay:
     bands : dict of str to array of shape (n_panels, n_points, 2)
         Ends of intervals: ``"mean"`` of the line, ``"response"`` of new observations.
     points : list of arrays of shape (n_rows, 2)
-        Feature and response of each panel's rows.
+        Feature and response of each panel's rows, the latter less the effects, at the posterior
+        mean, of the factors in `others`.
     labels : list of str
         The panels' titles.
     coverage : float
@@ -424,6 +432,8 @@ class FittedLinesDisplay:
     n_groups : int
         How many groups there were to choose from.
     feature_name, target_name : str
+    others : sequence of str
+        Names of the other grouping factors.
 
     Attributes
     ----------
@@ -444,10 +454,11 @@ class FittedLinesDisplay:
         n_groups: int,
         feature_name: str,
         target_name: str = "y",
+        others: Sequence[str] = (),
     ):
         self.grid, self.mean, self.population, self.bands = grid, mean, population, bands
         self.points, self.labels, self.coverage, self.n_groups = points, labels, coverage, n_groups
-        self.feature_name, self.target_name = feature_name, target_name
+        self.feature_name, self.target_name, self.others = feature_name, target_name, others
 
     @classmethod
     def from_estimator(
@@ -469,7 +480,8 @@ class FittedLinesDisplay:
         """Compute the lines and draw them over the data.
 
         Lines span the feature's range in X. Other features are held at the mean of the panel's
-        rows. Without a grouping factor there is one panel.
+        rows, the effects of other grouping factors at 0; what the latter contribute, at the
+        posterior mean, is subtracted from y. Without a grouping factor there is one panel.
 
         Parameters
         ----------
@@ -482,9 +494,10 @@ class FittedLinesDisplay:
         factor : str or None
             The grouping factor; None: the only one.
         levels : sequence or None
-            Labels of the panels, in this order. None: groups of X by their posterior mean slope
-            (intercept, if the slope does not vary), and if there are more than `max_groups`,
-            that many at equal steps of rank, the lowest and the highest included.
+            Labels of the panels, in this order; of a nesting tuples of labels. None: groups of X by
+            their posterior mean slope (intercept, if the slope does not vary), and if there are
+            more than `max_groups`, that many at equal steps of rank, the lowest and the highest
+            included.
         max_groups : int
         kind : {"mean", "response", "both"}
             The band: of the line, of new observations, or both.
@@ -519,11 +532,13 @@ class FittedLinesDisplay:
         feature = _feature_of(model, factor, feature)
         column = model.coef_names_.index(feature)
         if factor is None:
-            codes, labels, n_groups = np.zeros(1, dtype=int), [""], 1
+            codes, titles, n_groups = np.zeros(1, dtype=int), [""], 1
             row_codes = np.zeros(len(y), dtype=int)
         else:
             codes, labels, n_groups = _panel_codes(model, factor, feature, rows, levels, max_groups)
-            row_codes = rows.codes
+            titles = _panel_titles(factor, labels)
+            row_codes = rows.codes[:, model._index_of(factor)]
+            y = _without_others(model, factor, rows, y)
         points, held = [], []
         for code in codes:
             mine = row_codes == code
@@ -532,21 +547,26 @@ class FittedLinesDisplay:
         grid = np.linspace(rows.x[:, column].min(), rows.x[:, column].max(), n_points)
         x = np.repeat(held, n_points, axis=0)
         x[:, column] = np.tile(grid, len(codes))
-        lines = Rows(x, None if factor is None else np.repeat(codes, n_points))
+        population = np.full((len(x), rows.codes.shape[1]), OUT)
+        of_groups = population.copy()
+        if factor is not None:
+            of_groups[:, model._index_of(factor)] = np.repeat(codes, n_points)
+        lines = Rows(x, of_groups, rows.unseen)
         shape = (len(codes), n_points)
         tails = np.array([(1 - coverage) / 2, (1 + coverage) / 2])
         kinds = ("response", "mean") if kind == "both" else (kind,)
         display = cls(
             grid=grid,
-            mean=model._posterior.mean_and_variance(lines.x, lines.codes)[0].reshape(shape),
-            population=model._posterior.mean_and_variance(lines.x, None)[0].reshape(shape),
+            mean=model._posterior.mean(x, of_groups).reshape(shape),
+            population=model._posterior.mean(x, population).reshape(shape),
             bands={k: model._quantiles(lines, tails, k).reshape(*shape, 2) for k in kinds},
             points=points,
-            labels=_panel_titles(factor, labels),
+            labels=titles,
             coverage=coverage,
             n_groups=n_groups,
             feature_name=feature,
             target_name=target_name,
+            others=[name for name in model.group_levels_ if name != factor],
         )
         return display.plot(ax, **kwargs)
 
@@ -587,9 +607,10 @@ class FittedLinesDisplay:
     def _draw(self, axis, k, kwargs):
         x, y = self.points[k].T
         dense = len(x) > 200
+        less = f", less effects of {', '.join(self.others)}" if self.others else ""
         axis.plot(
             x, y, "o", color="0.25", ms=1.5 if dense else 3, mew=0, alpha=0.4 if dense else 0.9,
-            label="observed", rasterized=dense,
+            label=f"observed{less}", rasterized=dense,
         )  # fmt: skip
         words = {"mean": "of the line", "response": "of new observations"}
         for kind, band in self.bands.items():
@@ -911,6 +932,103 @@ class CorrelationDisplay:
         axis.text(j, i + 0.06, small, va="top", size="x-small", **style)
 
 
+class VarianceSharesDisplay:
+    """Shares of the variance: of each grouping factor and of the noise, with intervals.
+
+    Answers: at which level do the rows differ? Shares (intraclass correlations) are those of
+    ``variance_components()``: of the variance that the features leave, and they add up to 1.
+
+    Parameters
+    ----------
+    shares : DataFrame of shape (n_factors + 1, 3)
+        Columns ``mean``, ``lower`` and ``upper``: posterior mean and ends of the highest-density
+        interval; a row per factor, and ``"residual"`` last.
+    coverage : float
+        Of each interval.
+
+    Attributes
+    ----------
+    ax_ : Axes
+    figure_ : Figure
+    """
+
+    def __init__(self, *, shares: pd.DataFrame, coverage: float):
+        self.shares, self.coverage = shares, coverage
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, coverage: float = 0.9, ax: Any = None, **kwargs: Any
+    ) -> VarianceSharesDisplay:
+        """Compute the shares and draw them.
+
+        Parameters
+        ----------
+        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+            Fitted.
+        coverage : float in (0, 1)
+        ax, **kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        VarianceSharesDisplay
+
+        Raises
+        ------
+        ValueError
+            No grouping factor, or y was constant.
+        sklearn.exceptions.NotFittedError
+        """
+        import pandas as pd
+
+        model, _ = _fitted(estimator)
+        check_number("coverage", coverage, low=0, high=1, open_ends=True)
+        names = list(model.group_levels_)
+        if not names:
+            raise ValueError("This model has no grouping factor: all of the variance is residual.")
+        if model.diagnostics_["engine"] == "constant":
+            raise ValueError("y was constant: there is no variance to share.")
+        of_factors = np.stack(variance_shares(model._posterior).icc, axis=-1)
+        draws = np.concatenate([of_factors, 1 - of_factors.sum(-1, keepdims=True)], axis=-1)
+        ends = hdi(draws, float(coverage))
+        columns = {"mean": draws.mean((0, 1)), "lower": ends[:, 0], "upper": ends[:, 1]}
+        shares = pd.DataFrame(columns, index=[*names, "residual"])
+        return cls(shares=shares, coverage=coverage).plot(ax, **kwargs)
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> VarianceSharesDisplay:
+        """Draw a line per share, in percent.
+
+        Parameters
+        ----------
+        ax : Axes or None
+            None: a new figure.
+        **kwargs
+            Of the interval lines (``Axes.hlines``).
+
+        Returns
+        -------
+        VarianceSharesDisplay
+            The display itself.
+        """
+        at, percent = np.arange(len(self.shares)), 100 * self.shares
+        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 1.5 + 0.4 * len(at)))
+        label = f"{self.coverage:.0%} interval"
+        style = {"color": BOLD, "lw": 2.0, "label": label}
+        axis.hlines(at, percent["lower"], percent["upper"], **style | kwargs)
+        axis.plot(percent["mean"], at, "o", color=BOLD, ms=6, mew=0, label="posterior mean")
+        for y, (mean, low, high) in zip(at, percent.to_numpy(), strict=True):
+            words = {"va": "center", "ha": "left", "size": "small", "color": REFERENCE}
+            place = {"xytext": (8, 0), "textcoords": "offset points"}
+            axis.annotate(f"{mean:.1f} ({low:.1f} to {high:.1f})", (high, y), **place, **words)
+        axis.set_yticks(at, _words(self.shares.index))
+        axis.set(xlim=(0, 100), ylim=(len(at) - 0.5, -0.5))
+        axis.set_xlabel("Share of the variance that the features leave, %")
+        axis.spines[["top", "right"]].set_visible(False)
+        _legend(figure, axis, ax is None, ncols=2)
+        self.ax_, self.figure_ = axis, figure
+        return self
+
+
 class PredictiveCalibrationDisplay:
     """Are the predictive distributions as wide as they should be?
 
@@ -1219,7 +1337,7 @@ def _factor_of(model, factor) -> str:
         raise ValueError("This model has no grouping factor (groups=None): no groups to draw.")
     if factor is None:
         raise ValueError(f"`factor` must name one of {', '.join(map(repr, known))}.")
-    model._check_factor(factor)
+    model._index_of(factor)
     return factor
 
 
@@ -1281,12 +1399,13 @@ def _no_pooling(model, factor, rows, y) -> np.ndarray:
     names = list(model.group_coef_[factor].columns[1:])
     varying = [model.coef_names_.index(name) for name in names]
     fixed = [j for j in range(rows.x.shape[1]) if j not in varying]
-    y = y - rows.x[:, fixed] @ model.coef_[fixed]
+    y = _without_others(model, factor, rows, y) - rows.x[:, fixed] @ model.coef_[fixed]
     z = rows.x[:, varying]
     scale = np.where((spread := z.std(axis=0)) > 0, spread, 1.0)
     found = np.full((len(model.group_levels_[factor]), 1 + len(names)), np.nan)
-    order = np.argsort(rows.codes, kind="stable")
-    codes, starts = np.unique(rows.codes[order], return_index=True)
+    of_rows = rows.codes[:, model._index_of(factor)]
+    order = np.argsort(of_rows, kind="stable")
+    codes, starts = np.unique(of_rows[order], return_index=True)
     for code, mine in zip(codes, np.split(order, starts[1:]), strict=True):
         if code >= len(found) or len(mine) < found.shape[1]:
             continue
@@ -1299,10 +1418,18 @@ def _no_pooling(model, factor, rows, y) -> np.ndarray:
     return found
 
 
+def _without_others(model, factor, rows, y) -> np.ndarray:
+    """Responses less the effects, at the posterior mean, of all other grouping factors."""
+    others, population = rows.codes.copy(), np.full_like(rows.codes, OUT)
+    others[:, model._index_of(factor)] = OUT
+    return y - (model._posterior.mean(rows.x, others) - model._posterior.mean(rows.x, population))
+
+
 def _panel_codes(model, factor, feature, rows, levels, max_groups):
     """Codes and labels of the panels, and of how many groups they are a choice."""
-    known = [*model.group_levels_[factor], *rows.unseen]
-    present = np.unique(rows.codes)
+    k = model._index_of(factor)
+    known = [*model.group_levels_[factor], *rows.unseen[k]]
+    present = np.unique(rows.codes[:, k])
     if levels is not None:
         code_of = {known[code]: code for code in present}
         missing = [label for label in levels if label not in code_of]
@@ -1313,7 +1440,7 @@ def _panel_codes(model, factor, feature, rows, levels, max_groups):
     else:
         table = model.group_coef_[factor]
         effect = feature if feature in table.columns[1:] else "intercept"
-        newcomers = np.full(len(rows.unseen), _population(model, [effect])[effect])
+        newcomers = np.full(len(rows.unseen[k]), _population(model, [effect])[effect])
         size = np.concatenate([table[effect].to_numpy(), newcomers])[present]
         ranks = np.linspace(0, len(present) - 1, min(max_groups, len(present)))
         chosen = present[np.argsort(size, kind="stable")[ranks.round().astype(int)]]
@@ -1321,10 +1448,10 @@ def _panel_codes(model, factor, feature, rows, levels, max_groups):
 
 
 def _panel_titles(factor, labels) -> list[str]:
-    if factor is None:
-        return [""]
     words = _words(labels)
-    return words if words[0].startswith(factor) else [f"{factor} {word}" for word in words]
+    named = [f"{factor} {word}" for word in words]
+    too_long = isinstance(labels[0], tuple) and max(map(len, named)) > LABEL_LENGTH
+    return words if too_long or words[0].startswith(factor) else named
 
 
 def _ellipse(centre, covariance, level) -> np.ndarray:
@@ -1366,13 +1493,15 @@ def _name_of(y) -> str:
 
 
 def _words(labels) -> list[str]:
-    """Labels to print; days without a time."""
+    """Labels to print; days without a time, of a nesting ``state:cafe``."""
     import pandas as pd
 
-    return [_short(text) for text in pd.Index(labels).astype(str)]
+    index = labels if isinstance(labels, pd.Index) else pd.Index(labels)
+    columns = [index.get_level_values(k).astype(str) for k in range(index.nlevels)]
+    return [_short(":".join(parts)) for parts in zip(*columns, strict=True)]
 
 
-def _short(text: str, length: int = 24) -> str:
+def _short(text: str, length: int = LABEL_LENGTH) -> str:
     """Both ends of a long text: either may tell it from others."""
     head, tail = length - length // 2 - 1, length // 2
     return text if len(text) <= length else f"{text[:head]}…{text[-tail:]}"

@@ -34,16 +34,16 @@ class DataScales(NamedTuple):
 class PriorChoice(NamedTuple):
     """A resolved prior: NumPyro distributions in the data's units, and which columns each covers.
 
-    ``coef`` and ``group_scale`` are tuples of ``(positions, distribution)``, with positions in
-    column order; the varying intercept comes last. ``decov`` is ``(concentration, shape, scale)``
-    or None.
+    ``coef`` is a tuple of ``(positions, distribution)``, with positions in column order;
+    ``group_scale`` has such a tuple for each grouping factor, of its effects, the varying intercept
+    last, and an empty one under ``decov``, which is ``(concentration, shape, scale)`` or None.
     """
 
     intercept: Any
     intercept_at_mean: bool
     noise_scale: Any
     coef: tuple[tuple[tuple[int, ...], Any], ...]
-    group_scale: tuple[tuple[tuple[int, ...], Any], ...]
+    group_scale: tuple[tuple[tuple[tuple[int, ...], Any], ...], ...]
     decov: tuple[float, ...] | None
 
 
@@ -64,7 +64,10 @@ class Prior(BaseEstimator):
     group_scale : None, number, Distribution or dict
         Standard deviations of the group effects; the varying intercept is called ``"intercept"``
         and, in a distribution with one entry per effect, comes first. Default: ``Exponential`` with
-        mean ``sd(y) / sd(x_j)``, for the intercept ``sd(y)``; a number multiplies that mean.
+        mean ``sd(y) / sd(x_j)``, for the intercept ``sd(y)``; a number multiplies that mean. It
+        holds for every grouping factor; a dict from effects, for the factors that have them. A dict
+        whose keys are all factors (a nesting is ``"state:cafe"``) gives each its own: None, a
+        number, a distribution, or a dict from effects.
     noise_scale : None, number or Distribution
         Residual standard deviation. Default: ``Exponential`` with mean ``sd(y)``; a number
         multiplies that mean.
@@ -74,6 +77,10 @@ class Prior(BaseEstimator):
     >>> from skhier import Prior
     >>> Prior(group_scale={"intercept": 0.5}).get_params()["group_scale"]
     {'intercept': 0.5}
+
+    Two factors, the second with the default prior except for its varying intercept:
+
+    >>> prior = Prior(group_scale={"state": 0.5, "state:cafe": {"intercept": 2.0}})
     """
 
     def __init__(self, intercept=None, coef=None, group_scale=None, noise_scale=None):
@@ -88,7 +95,10 @@ class Prior(BaseEstimator):
         return {name: _without_jax(value) for name, value in state.items()}
 
     def resolve(
-        self, scales: DataScales, names: Sequence[str], slopes: Sequence[int] | None
+        self,
+        scales: DataScales,
+        names: Sequence[str],
+        factors: Sequence[tuple[str, Sequence[int]]],
     ) -> PriorChoice:
         """Distributions for this data set.
 
@@ -97,36 +107,39 @@ class Prior(BaseEstimator):
         scales : DataScales
         names : sequence of str
             Features, in column order.
-        slopes : sequence of int or None
-            Features with a varying slope; None: no grouping factor.
+        factors : sequence of (str, sequence of int)
+            Of each grouping factor, the name and the features with a varying slope.
 
         Raises
         ------
         TypeError, ValueError
-            A prior is not of a form above, has the wrong shape or support, or names no column.
+            A prior is not of a form above, has the wrong shape or support, or names no column,
+            effect or factor.
         """
         intercept, at_mean = self._resolve_intercept(scales)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
         coef = _columns("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
-        return PriorChoice(
-            intercept, at_mean, noise, coef, self._resolve_group_scale(scales, names, slopes), None
-        )
+        group_scale = self._resolve_group_scale(scales, names, factors)
+        return PriorChoice(intercept, at_mean, noise, coef, group_scale, None)
 
     def _resolve_intercept(self, scales):
         explicit = not (self.intercept is None or isinstance(self.intercept, numbers.Real))
         return _scalar("intercept", self.intercept, self._intercept, scales), not explicit
 
-    def _resolve_group_scale(self, scales, names, slopes):
-        if slopes is None:
-            return ()
-        effects = ["intercept", *(names[j] for j in slopes)]
+    def _resolve_group_scale(self, scales, names, factors):
+        effects = {factor: ["intercept", *(names[j] for j in slopes)] for factor, slopes in factors}
+        given = _given_to_factors(self.group_scale, effects)
+        found = []
+        for factor, slopes in factors:
+            name = f"group_scale[{factor!r}]" if len(factors) > 1 else "group_scale"
+            columns = np.array([-1, *slopes])
 
-        def rule(c, at):
-            return self._group_scale(c, scales, np.array([-1, *slopes])[at])
+            def rule(c, at, columns=columns):
+                return self._group_scale(c, scales, columns[at])
 
-        blocks = _columns("group_scale", self.group_scale, effects, rule, positive=True)
-        # the user's order has the intercept first, the kernels' has it last
-        return tuple((tuple((i - 1) % len(effects) for i in at), prior) for at, prior in blocks)
+            blocks = _columns(name, given[factor], effects[factor], rule, positive=True)
+            found.append(_intercept_last(blocks, len(columns)))
+        return tuple(found)
 
     # The rules: distributions whose usual scale is multiplied by c, or the rule's own for None.
     # `at` are the columns asked for; -1 is the varying intercept.
@@ -181,16 +194,16 @@ class DecovPrior(Prior):
 
     group_scale = None
 
-    def _resolve_group_scale(self, scales, names, slopes):
-        return ()
+    def _resolve_group_scale(self, scales, names, factors):
+        return ((),) * len(factors)
 
-    def resolve(self, scales, names, slopes):
+    def resolve(self, scales, names, factors):
         """As in :class:`Prior`; ``decov`` takes the place of ``group_scale``."""
         values = (self.concentration, self.shape, self.scale)
         for name, value in zip(("concentration", "shape", "scale"), values, strict=True):
             _check_positive_number(f"DecovPrior's `{name}`", value)
-        choice = super().resolve(scales, names, slopes)
-        decov = tuple(map(float, values)) if slopes is not None else None
+        choice = super().resolve(scales, names, factors)
+        decov = tuple(map(float, values)) if len(factors) else None
         return choice._replace(decov=decov)
 
 
@@ -298,6 +311,49 @@ def _scalar(name, value, rule, scales, positive=False):
     return _one(name, value, (), lambda c: rule(c, scales), positive)
 
 
+def _given_to_factors(value, effects):
+    """Factor -> its part of the user's ``group_scale``.
+
+    ``effects`` are each factor's. Keys are all factors or all effects.
+    """
+    if not isinstance(value, Mapping) or not effects:
+        return dict.fromkeys(effects, value)
+    known = list(dict.fromkeys(effect for of_factor in effects.values() for effect in of_factor))
+    whole = f"The factors are {_listed(effects)}; their effects: {_listed(known)}."
+    for key in value:
+        if key not in effects and key not in known:
+            raise ValueError(
+                f"The prior of `group_scale` names {key!r}, which is neither a factor nor an "
+                f"effect. {whole}"
+            )
+        if key in effects and key in known and not isinstance(value[key], Mapping):
+            raise ValueError(
+                f"The prior of `group_scale` names {key!r}, which is both a factor and an effect. "
+                f"Give the factor a dict of its effects. {whole}"
+            )
+    if all(key in effects for key in value):
+        return {factor: value.get(factor) for factor in effects}
+    if any(key not in known for key in value):
+        raise ValueError(
+            f"The prior of `group_scale` has keys of both kinds, factors and effects: "
+            f"{_listed(value)}. Use one kind; a factor's value may be a dict of its effects. "
+            f"{whole}"
+        )
+    return {
+        factor: {effect: value[effect] for effect in of_factor if effect in value}
+        for factor, of_factor in effects.items()
+    }
+
+
+def _listed(names):
+    return ", ".join(map(repr, list(names)[:10]))
+
+
+def _intercept_last(blocks, n_effects):
+    """The user's order has the intercept first, the kernels' has it last."""
+    return tuple((tuple((i - 1) % n_effects for i in at), prior) for at, prior in blocks)
+
+
 def _columns(name, value, columns, rule, positive=False):
     """Blocks of ``(positions, distribution)`` that cover the columns."""
     positions = tuple(range(len(columns)))
@@ -310,8 +366,9 @@ def _columns(name, value, columns, rule, positive=False):
         )
     for key in value:
         if key not in columns:
-            known = ", ".join(map(repr, columns[:10]))
-            raise ValueError(f"The prior of `{name}` names {key!r}, which is none of: {known}.")
+            raise ValueError(
+                f"The prior of `{name}` names {key!r}, which is none of: {_listed(columns)}."
+            )
     blocks = []
     for i in positions:
         if columns[i] in value:

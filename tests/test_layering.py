@@ -15,17 +15,20 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 KERNELS = {
     "types": set(),
     "linalg": {"types"},
-    "stats": {"types", "linalg"},
-    "conditional": {"types", "linalg"},
+    "stats": {"types"},
+    "layout": {"types", "stats"},
+    "effects": {"types", "layout", "linalg"},
+    "conditional": {"effects", "linalg"},
+    "moments": {"conditional", "effects", "linalg"},
     "factor": set(),
-    "marginal": {"types", "factor"},
-    "models": {"types", "marginal"},
+    "marginal": {"types", "factor", "layout"},
+    "models": {"types", "marginal", "layout"},
     "flat": set(),
     "targets": {"types", "marginal", "models", "flat"},
     "nuts": {"targets"},
     "laplace": set(),
     "importance": {"laplace"},
-    "loo": {"types", "conditional", "importance"},
+    "loo": {"types", "conditional", "importance", "effects", "moments"},
     "runtime": set(),
 }
 
@@ -92,6 +95,11 @@ def test_numpyro_appears_in_four_files():
 def test_samplers_of_few_parameters_know_no_jax():
     assert offenders("skhier.kernels.laplace", {"jax"}) == []
     assert offenders("skhier.kernels.importance", {"jax"}) == []
+
+
+@pytest.mark.parametrize("name", ["layout", "effects", "conditional", "moments"])
+def test_kernels_in_numpy_know_no_jax(name):
+    assert offenders(f"skhier.kernels.{name}", {"jax", "numpyro"}) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("[!_]*.py")), ids=lambda p: p.stem)

@@ -33,6 +33,7 @@ from skhier.plotting import (
     PredictiveCalibrationDisplay,
     ShrinkageDisplay,
     TraceDisplay,
+    VarianceSharesDisplay,
 )
 
 # ArviZ 0.23 calls Matplotlib 3.11 in a deprecated way
@@ -45,7 +46,8 @@ WITH_DATA = (
     PosteriorPredictiveDisplay,
     PredictiveCalibrationDisplay,
 )
-WITHOUT_DATA = (GroupCoefDisplay, CorrelationDisplay, TraceDisplay)
+WITHOUT_DATA = (GroupCoefDisplay, CorrelationDisplay, TraceDisplay, VarianceSharesDisplay)
+OF_A_FACTOR = (GroupCoefDisplay, ShrinkageDisplay, FittedLinesDisplay, CorrelationDisplay)
 
 
 def short_fit(X, y, groups=None, **params):
@@ -75,6 +77,36 @@ def thousand():
     model = short_fit(X[seen], y[seen], "group", slopes=["x0", "x1"], n_draws=500)
     new = ~seen & X["group"].isin(model.group_levels_["group"])
     return model, X[seen], y[seen], X[new], y[new]
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    """A model of two crossed factors with different slopes, its X and y."""
+    sim = make_hierarchical(
+        300,
+        2,
+        groups={"person": 8, "item": 12},
+        slopes={"person": ["x0", "x1"], "item": ["x1"]},
+        group_scale={"person": [1.0, 0.5, 0.5], "item": [2.0, 0.5]},
+        random_state=0,
+    )
+    return short_fit(sim.data, sim.target, sim.groups), sim.data, sim.target
+
+
+@pytest.fixture(scope="module")
+def nested():
+    """A model of cafes 0 to 3 in each of five states, its X and y."""
+    sim = make_hierarchical(
+        300, 1, groups={"state": 5, ("state", "cafe"): 4}, group_scale=[2.0, 0.5], random_state=0
+    )
+    X = sim.data.assign(cafe=sim.data["cafe"].str.removeprefix("cafe_").astype(int))
+    return short_fit(X, sim.target, sim.groups), X, sim.target
+
+
+@pytest.fixture(params=["crossed", "nested"])
+def several(request):
+    """Each model of several factors, its X and y, in turn."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +163,9 @@ def test_plot_draws_again(display, sleepstudy_fit, sleepstudy):
     assert len(made.figure_.axes) == len(first.axes)
 
 
-@pytest.mark.parametrize("display", [*WITH_DATA, GroupCoefDisplay, CorrelationDisplay])
+@pytest.mark.parametrize(
+    "display", [*WITH_DATA, GroupCoefDisplay, CorrelationDisplay, VarianceSharesDisplay]
+)
 def test_given_axes_are_drawn_on(display, sleepstudy_fit, sleepstudy):
     n = {FittedLinesDisplay: 3, GroupCoefDisplay: 2}.get(display, 1)
     figure, axes = plt.subplots(1, n)
@@ -159,7 +193,7 @@ def test_thousand_groups_draw(display, thousand):
 
 @pytest.mark.parametrize("display", WITH_DATA + WITHOUT_DATA)
 def test_model_without_groups(display, population_only):
-    if display in (GroupCoefDisplay, ShrinkageDisplay, CorrelationDisplay):
+    if display in (GroupCoefDisplay, ShrinkageDisplay, CorrelationDisplay, VarianceSharesDisplay):
         with pytest.raises(ValueError, match="no grouping factor"):
             from_estimator(display, *population_only)
     else:
@@ -204,6 +238,39 @@ def test_pipelines_and_searches_are_unwrapped(sleepstudy):
     assert_array_equal(GroupCoefDisplay.from_estimator(search).coef, model.group_coef_["Subject"])
 
 
+@pytest.mark.parametrize("display", WITH_DATA + WITHOUT_DATA)
+def test_several_factors_draw(display, several):
+    model, X, y = several
+    factors = list(model.group_levels_) if display in OF_A_FACTOR else [None]
+    for factor in factors:
+        made = from_estimator(display, model, X, y, **({"factor": factor} if factor else {}))
+        made.figure_.savefig(Path("/dev/null"), format="png")
+
+
+@pytest.mark.parametrize("display", OF_A_FACTOR)
+def test_several_factors_ask_for_one(display, several):
+    model, X, y = several
+    names = ", ".join(map(repr, model.group_levels_))
+    with pytest.raises(ValueError, match=f"`factor` must name one of {names}"):
+        from_estimator(display, model, X, y)
+    with pytest.raises(ValueError, match=f"'cafe' is not a grouping factor.* Factors: {names}"):
+        from_estimator(display, model, X, y, factor="cafe")
+
+
+def test_labels_of_a_nesting_are_joined(nested):
+    model, X, y = nested
+    coef = GroupCoefDisplay.from_estimator(model, factor="state:cafe", effects="x0")
+    order = coef.coef["x0"].sort_values().index
+    joined = [f"{state}:{cafe}" for state, cafe in order]
+    assert [t.get_text() for t in coef.axes_[0].get_yticklabels()] == joined
+    lines = FittedLinesDisplay.from_estimator(model, X, y, factor="state:cafe", max_groups=2)
+    assert lines.labels == [f"state:cafe {label}" for label in (joined[0], joined[-1])]
+    long = X.assign(cafe=X["cafe"].map("a very long label {}".format))
+    other = short_fit(long, y, [("state", "cafe")])
+    (label,) = FittedLinesDisplay.from_estimator(other, long, y, max_groups=1).labels
+    assert re.fullmatch(r"state_\d:a v…long label \d", label)
+
+
 def test_group_coef_intervals_are_normal(sleepstudy_fit):
     made = GroupCoefDisplay.from_estimator(sleepstudy_fit, coverage=0.8)
     mean, sd = sleepstudy_fit.group_coef_["Subject"], sleepstudy_fit.group_coef_std_["Subject"]
@@ -222,6 +289,21 @@ def test_group_coef_quantiles_are_those_of_the_draws(sleepstudy_fit):
     draws = draws + sleepstudy_fit.sample_group_effects("Subject")[..., 1]
     assert_allclose(made.lower["Days"], np.quantile(draws, 0.25, axis=0))
     assert_allclose(made.upper["Days"], np.quantile(draws, 0.75, axis=0))
+
+
+def test_group_coef_of_several_factors_are_population_and_one_effect(several):
+    model, *_ = several
+    for factor, levels in model.group_levels_.items():
+        made = GroupCoefDisplay.from_estimator(model, factor=factor, interval="quantile")
+        names = list(made.coef.columns)
+        draws = model.sample_group_effects(factor, levels)
+        draws[..., 0] += model.posterior_["intercept"].reshape(-1, 1)
+        for j, name in enumerate(names[1:], start=1):
+            of_slope = model.posterior_["coef"][..., model.coef_names_.index(name)]
+            draws[..., j] += of_slope.reshape(-1, 1)
+        assert_allclose(made.lower, np.quantile(draws, 0.05, axis=0))
+        assert_allclose(made.upper, np.quantile(draws, 0.95, axis=0))
+        assert_array_equal(made.coef, model.group_coef_[factor])
 
 
 def test_group_coef_draws_sorted_means_and_intervals(sleepstudy_fit):
@@ -297,6 +379,19 @@ def test_no_pooling_leaves_out_other_features_at_the_population(thousand):
     assert f"{(rows < 3).sum():,} not drawn" in made.ax_.get_title(loc="left")
 
 
+def test_no_pooling_leaves_out_other_factors(crossed):
+    model, X, y = crossed
+    made = ShrinkageDisplay.from_estimator(model, X, y, factor="item")
+    of_person = model.group_effects_["person"].loc[X["person"]].to_numpy()
+    rest = y - of_person[:, 0] - (of_person[:, 1:] * X[["x0", "x1"]]).sum(axis=1)
+    rest = rest - model.coef_[0] * X["x0"]
+    for level in model.group_levels_["item"]:
+        mine = X["item"] == level
+        design = np.column_stack([np.ones(mine.sum()), X["x1"][mine]])
+        expected = np.linalg.lstsq(design, rest[mine])[0]
+        assert_allclose(made.no_pooling.loc[level], expected, rtol=1e-8)
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.1, 1e9])
 def test_groups_with_constant_x_are_left_out(sleepstudy_fit, sleepstudy, offset):
     X, y = sleepstudy
@@ -364,6 +459,48 @@ def test_lines_are_the_predictions(sleepstudy_fit, sleepstudy):
         assert_array_equal(made.points[k], np.column_stack([X["Days"][mine], y[mine]]))
     assert made.target_name == y.name
     assert made.feature_name == "Days"
+
+
+def test_lines_of_a_factor_leave_out_the_others(several):
+    model, X, y = several
+    for factor, known in model.group_levels_.items():
+        levels = list(known[[3, 0]])
+        made = FittedLinesDisplay.from_estimator(
+            model, X, y, factor=factor, feature="x0", levels=levels, kind="both", n_points=4
+        )
+        (other,) = (name for name in model.group_levels_ if name != factor)
+        of_other = model.predict(X, level=[other]) - model.predict(X, level="population")
+        for k, level in enumerate(levels):
+            mine = (X[factor.split(":")] == np.array(level, dtype=object)).all(axis=1)
+            assert_allclose(made.points[k], np.column_stack([X["x0"], y - of_other])[mine])
+            rows = X[mine].iloc[[0] * 4].assign(**X.loc[mine, model.coef_names_].mean())
+            rows["x0"] = made.grid
+            assert_allclose(made.mean[k], model.predict(rows, level=[factor]))
+            assert_allclose(made.population[k], model.predict(rows, level="population"))
+            for kind, band in made.bands.items():
+                expected = model.predict_interval(rows, kind=kind, level=[factor])
+                assert_allclose(band[k], expected)
+        label = made.axes_[0].get_legend_handles_labels()[1][0]
+        assert label == f"observed, less effects of {other}"
+
+
+def test_lines_of_a_nesting_take_tuples(nested):
+    model, X, y = nested
+    settings = {"factor": "state:cafe", "max_groups": 1}
+    levels = [("state_3", 2), ("state_0", 1)]
+    made = FittedLinesDisplay.from_estimator(model, X, y, levels=levels, **settings)
+    assert made.labels == ["state:cafe state_3:2", "state:cafe state_0:1"]
+    for level, points in zip(levels, made.points, strict=True):
+        mine = (X["state"] == level[0]) & (X["cafe"] == level[1])
+        assert_array_equal(points[:, 0], X["x0"][mine])
+    with pytest.raises(ValueError, match=r"of 'state:cafe' in X: \('state_3', 9\), 'state_0'"):
+        FittedLinesDisplay.from_estimator(
+            model, X, y, levels=[("state_3", 9), "state_0"], **settings
+        )
+    X = X.assign(cafe=X["cafe"].replace({1: 7}))
+    with pytest.warns(UserWarning, match="unseen group"):
+        made = FittedLinesDisplay.from_estimator(model, X, y, levels=[("state_0", 7)], **settings)
+    assert_allclose(made.mean, made.population)
 
 
 def test_lines_hold_other_features_at_the_groups_mean(thousand):
@@ -523,6 +660,14 @@ def test_pit_is_the_predictive_distribution_function(sleepstudy_fit, sleepstudy)
     assert np.abs(share - made.pit).max() < 5 * 0.5 / np.sqrt(4000)
 
 
+def test_pit_of_several_factors_counts_all(several):
+    model, X, y = several
+    made = PredictiveCalibrationDisplay.from_estimator(model, X, y)
+    for i in (0, 77):
+        found = model.predict_quantiles(X.iloc[[i]], made.pit[i])
+        assert_allclose(found, y.iloc[i], rtol=1e-6)
+
+
 def test_pit_of_simulated_rows_is_uniform(thousand):
     model, _, _, X, y = thousand
     made = PredictiveCalibrationDisplay.from_estimator(model, X, y)
@@ -573,6 +718,44 @@ def test_coverage_is_the_share_inside_central_intervals(sleepstudy_fit, sleepstu
 def test_calibration_errors(pit):
     with pytest.raises(ValueError, match="`pit` must be one-dimensional"):
         PredictiveCalibrationDisplay.from_predictions(pit)
+
+
+def test_shares_are_the_intraclass_correlations(several):
+    model, *_ = several
+    made = VarianceSharesDisplay.from_estimator(model)
+    components = model.variance_components()
+    expected = components[components["parameter"] == "icc"].set_index("factor")
+    assert list(made.shares.index) == [*model.group_levels_, "residual"]
+    assert_allclose(made.shares, expected[["mean", "hdi_5%", "hdi_95%"]])
+    assert made.shares["mean"].sum() == pytest.approx(1)
+
+
+def test_shares_of_an_intercept_are_ratios_of_variances(intercepts_only):
+    model, *_ = intercepts_only
+    made = VarianceSharesDisplay.from_estimator(model, coverage=0.5, color="C1")
+    tau, sigma = model.posterior_["group_scale"]["Subject"][..., 0], model.posterior_["noise_scale"]
+    share = (tau**2 / (tau**2 + sigma**2)).ravel()
+    assert_allclose(made.shares.loc["Subject", "mean"], share.mean())
+    low, high = made.shares.loc["Subject", ["lower", "upper"]]
+    assert np.mean((share >= low) & (share <= high)) == pytest.approx(0.5, abs=2 / len(share))
+    dots, lines = made.ax_.lines[0], made.ax_.collections[0]
+    assert_allclose(dots.get_xdata(), 100 * made.shares["mean"])
+    ends = np.array(lines.get_segments())[:, :, 0]
+    assert_allclose(ends, 100 * made.shares[["lower", "upper"]])
+    assert (
+        made.ax_.texts[0].get_text()
+        == f"{100 * share.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    )
+
+
+def test_shares_errors(intercepts_only):
+    model, X, y = intercepts_only
+    with pytest.raises(ValueError, match="coverage"):
+        VarianceSharesDisplay.from_estimator(model, coverage=1.0)
+    with pytest.warns(UserWarning, match="y is constant"):
+        constant = short_fit(X, 0 * y, "Subject")
+    with pytest.raises(ValueError, match="no variance to share"):
+        VarianceSharesDisplay.from_estimator(constant)
 
 
 def test_trace_shows_what_varies(sleepstudy_fit):

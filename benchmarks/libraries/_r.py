@@ -49,11 +49,13 @@ class RScript:
         if program is None:
             raise Unavailable("Rscript is not installed")
         folder = Path(self.folder.name)
-        for name, values in {"x": task.x.T, "y": task.y, "codes": task.codes}.items():
+        codes = [task.codes[factor.name] for factor in task.factors]
+        for name, values in {"x": task.x.T, "y": task.y, "codes": codes}.items():
             np.ascontiguousarray(values, dtype="<f8").tofile(folder / f"{name}.bin")
         facts = {
             "formula": task.formula,
             "features": task.features,
+            "factors": [{"name": f.name, "slopes": f.slopes} for f in task.factors],
             "n_rows": len(task.y),
             "priors": asdict(task.priors),
             "sampling": asdict(task.sampling),

@@ -13,26 +13,34 @@ need <- function(packages) {
 }
 
 read_task <- function() {
-  task <- jsonlite::fromJSON(file.path(folder, "task.json"))
+  task <- jsonlite::fromJSON(file.path(folder, "task.json"), simplifyDataFrame = FALSE)
   task$features <- as.character(task$features) # none: a list of length 0
   doubles <- function(name, n) readBin(file.path(folder, name), "double", n, endian = "little")
   n <- task$n_rows
   x <- matrix(doubles("x.bin", n * length(task$features)), nrow = n)
-  task$data <- data.frame(y = doubles("y.bin", n), group = factor(doubles("codes.bin", n)))
+  codes <- matrix(doubles("codes.bin", n * length(task$factors)), nrow = n)
+  task$data <- data.frame(y = doubles("y.bin", n))
+  for (k in seq_along(task$factors)) task$data[[task$factors[[k]]$name]] <- factor(codes[, k])
   for (j in seq_along(task$features)) task$data[[task$features[j]]] <- x[, j]
   task$formula <- as.formula(task$formula)
   task
 }
 
-# Name one draw's, or the estimate's, standard deviations and correlations as the Python side does.
-# `sd` and `corr` are functions of the effects' positions, so that they may return draws.
+# Name draws, or estimates, of all factors' standard deviations and correlations as the Python side
+# does. `sd` and `corr` are functions of the factor's name and of the effects in R's names.
 name_covariance <- function(task, sd, corr) {
-  effects <- c("intercept", task$features)
   values <- list()
-  for (j in seq_along(effects)) {
-    values[[sprintf("group_scale[%s]", effects[j])]] <- sd(j)
-    for (i in seq_len(j - 1)) {
-      values[[sprintf("group_corr[%s,%s]", effects[i], effects[j])]] <- corr(i, j)
+  for (factor in task$factors) {
+    slopes <- as.character(factor$slopes)
+    theirs <- c("(Intercept)", slopes)
+    ours <- c("intercept", slopes)
+    of <- factor$name
+    for (j in seq_along(ours)) {
+      values[[sprintf("group_scale[%s, %s]", of, ours[j])]] <- sd(of, theirs[j])
+      for (i in seq_len(j - 1)) {
+        name <- sprintf("group_corr[%s, %s, %s]", of, ours[i], ours[j])
+        values[[name]] <- corr(of, theirs[i], theirs[j])
+      }
     }
   }
   values

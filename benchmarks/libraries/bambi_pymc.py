@@ -1,14 +1,22 @@
 """PyMC through Bambi, with PyMC's own sampler."""
 
 import bambi as bmb
-from contract import GROUP, Fit, named
+from contract import Fit, named
 from numpy import stack
 
 
 def fit(task, seed, inference_method="pymc"):
     priors, draws = task.priors, task.sampling
-    effects = ("1", *task.features)
-    scales = zip(effects, priors.group_scale, strict=True)
+    # its name of each effect and the mean of the prior of its standard deviation
+    effects = {
+        factor.name: [f"{effect}|{factor.name}" for effect in ("1", *factor.slopes)]
+        for factor in task.factors
+    }
+    scales = {
+        effect: mean
+        for name, of_factor in effects.items()
+        for effect, mean in zip(of_factor, priors.group_scale[name], strict=True)
+    }
     model = bmb.Model(
         task.formula,
         task.frame,
@@ -16,10 +24,8 @@ def fit(task, seed, inference_method="pymc"):
             "Intercept": bmb.Prior("Normal", mu=priors.intercept[0], sigma=priors.intercept[1]),
             **{name: bmb.Prior("Normal", mu=0, sigma=priors.coef) for name in task.features},
             **{
-                f"{effect}|{GROUP}": bmb.Prior(
-                    "Normal", mu=0, sigma=bmb.Prior("Exponential", lam=1 / mean)
-                )
-                for effect, mean in scales
+                effect: bmb.Prior("Normal", mu=0, sigma=bmb.Prior("Exponential", lam=1 / mean))
+                for effect, mean in scales.items()
             },
             "sigma": bmb.Prior("Exponential", lam=1 / priors.noise_scale),
         },
@@ -35,13 +41,15 @@ def fit(task, seed, inference_method="pymc"):
         progressbar=False,
     )
     posterior = {name: value.values for name, value in found.posterior.items()}
-    scale = stack([posterior[f"{effect}|{GROUP}_sigma"] for effect in effects], axis=-1)
     coef = [posterior[name] for name in task.features]
     values = named(
         task,
         posterior["Intercept"],
         stack(coef, axis=-1) if coef else None,
         posterior["sigma"],
-        scale,
+        {
+            name: stack([posterior[f"{effect}_sigma"] for effect in of_factor], axis=-1)
+            for name, of_factor in effects.items()
+        },
     )
     return Fit(values, divergences=int(found.sample_stats["diverging"].sum()))

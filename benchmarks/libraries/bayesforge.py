@@ -2,18 +2,22 @@
 
 import jax.numpy as jnp
 from BayesForge import bf
-from contract import GROUP, Fit, named
+from contract import Fit, named
 
 forge: bf | None = None
 
 
 def fit(task, seed):
     global forge
-    draws, priors, q = task.sampling, task.priors, task.q
+    draws, priors, factor = task.sampling, task.priors, task.only_factor
+    name, q = factor.name, len(factor.effects)
     forge = forge or bf(platform="cpu", cores=draws.n_chains, print_devices_found=False)
-    data = {"x": jnp.asarray(task.x), "codes": jnp.asarray(task.codes), "y": jnp.asarray(task.y)}
-    m, n_groups = forge, task.n_groups
-    coef_shape, rates = (q - 1,), 1 / jnp.array(priors.group_scale)
+    data = {
+        "x": jnp.asarray(task.x),
+        "codes": jnp.asarray(task.codes[name]),
+        "y": jnp.asarray(task.y),
+    }
+    m, coef_shape, rates = forge, (q - 1,), 1 / jnp.array(priors.group_scale[name])
 
     def model(x, codes, y):
         intercept = m.dist.normal(*priors.intercept, shape=(1,), name="intercept")
@@ -23,9 +27,9 @@ def fit(task, seed):
         chol = m.dist.lkj_cholesky(q, priors.eta, name="chol") if q > 1 else jnp.eye(1)
         intercepts, slopes = m.effects.varying_effects(
             N_vars=q - 1,
-            N_group=n_groups,
+            N_group=factor.n_levels,
             group_id=codes,
-            group_name=GROUP,
+            group_name=name,
             alpha_bar=intercept,
             beta_bar=coef,
             sd_intercept=tau[:1],
@@ -45,8 +49,7 @@ def fit(task, seed):
         seed=seed,
     )
     sample = m.posteriors_by_chain
-    corr = sample["chol"] @ jnp.swapaxes(sample["chol"], -1, -2) if q > 1 else None
-    values = named(
-        task, sample["intercept"][..., 0], sample["coef"], sample["sigma"], sample["tau"], corr
-    )
+    corr = {name: sample["chol"] @ jnp.swapaxes(sample["chol"], -1, -2)} if q > 1 else None
+    intercept, scale = sample["intercept"][..., 0], {name: sample["tau"]}
+    values = named(task, intercept, sample["coef"], sample["sigma"], scale, corr)
     return Fit(values, divergences=int(m.extra_fields["diverging"].sum()))

@@ -6,16 +6,25 @@ from contract import Fit, named
 
 
 def fit(task, seed):
-    n_slopes = task.q - 1
-    slopes = {"group_rand_coef_data": task.x, "ind_effect_group_rand_coef": [1] * n_slopes}
+    slopes = [(k, name) for k, factor in enumerate(task.factors) for name in factor.slopes]
+    options = {}
+    if slopes:
+        options["group_rand_coef_data"] = task.x[:, [task.features.index(s) for _, s in slopes]]
+        options["ind_effect_group_rand_coef"] = [k + 1 for k, _ in slopes]
     model = gpb.GPModel(
-        group_data=task.codes,
+        group_data=np.column_stack([task.codes[factor.name] for factor in task.factors]),
         likelihood="gaussian",
         num_parallel_threads=task.sampling.n_cores,
-        **(slopes if n_slopes else {}),
+        **options,
     )
-    model.fit(y=task.y, X=task.z)
+    model.fit(y=task.y, X=task.design)
     beta = np.asarray(model.get_coef(std_err=False), dtype=float).ravel()
+    # the noise, the factors' intercepts, the slopes in the order they were handed over
     variances = np.asarray(model.get_cov_pars(std_err=False), dtype=float).ravel()
-    sigma, scale = np.sqrt(variances[0]), np.sqrt(variances[1:])
-    return Fit(named(task, beta[0], beta[1:], sigma, scale))
+    sds = np.sqrt(variances[1:])
+    of_slopes = sds[len(task.factors) :]
+    scale = {
+        factor.name: np.array([sds[k], *of_slopes[[k == at for at, _ in slopes]]])
+        for k, factor in enumerate(task.factors)
+    }
+    return Fit(named(task, beta[0], beta[1:], np.sqrt(variances[0]), scale))

@@ -7,12 +7,12 @@ serve("lme4", function(task, seed) {
     invokeRestart("muffleWarning")
   })
   beta <- fixef(found)
-  cov <- VarCorr(found)$group
-  sd <- attr(cov, "stddev")
-  corr <- attr(cov, "correlation")
+  cov <- VarCorr(found)
+  sd <- function(of, i) attr(cov[[of]], "stddev")[[i]]
+  corr <- function(of, i, j) attr(cov[[of]], "correlation")[i, j]
   values <- list(intercept = beta[[1]], noise_scale = sigma(found))
   for (name in task$features) values[[sprintf("coef[%s]", name)]] <- beta[[name]]
-  values <- c(values, name_covariance(task, function(j) sd[[j]], function(i, j) corr[i, j]))
+  values <- c(values, name_covariance(task, sd, corr))
   if (isSingular(found)) doubts <- c(doubts, "singular fit")
   list(values = values, remark = paste(unique(doubts), collapse = "; "))
 })

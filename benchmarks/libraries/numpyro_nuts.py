@@ -12,21 +12,27 @@ from contract import Fit, named
 from numpyro.infer import MCMC, NUTS
 
 
-def model(z, codes, y, n_groups, priors):
-    q = z.shape[1]
+def model(x, z, codes, y, factors, priors):
     intercept = numpyro.sample("intercept", dist.Normal(*priors.intercept))
-    coef = numpyro.sample("coef", dist.Normal(0.0, priors.coef).expand([q - 1]).to_event(1))
-    rate = 1 / jnp.array(priors.group_scale)
-    tau = numpyro.sample("tau", dist.Exponential(rate).to_event(1))
+    coef = numpyro.sample("coef", dist.Normal(0.0, priors.coef).expand([x.shape[1]]).to_event(1))
     sigma = numpyro.sample("sigma", dist.Exponential(1 / priors.noise_scale))
-    root = tau[:, None]
-    if q > 1:
-        root = root * numpyro.sample("chol", dist.LKJCholesky(q, priors.eta))
-    with numpyro.plate("groups", n_groups):
-        raw = numpyro.sample("raw", dist.Normal(0.0, 1.0).expand([q]).to_event(1))
-    beta = jnp.concatenate([intercept[None], coef]) + raw @ root.T
+    mean = intercept + x @ coef
+    for factor in factors:
+        b = effects(factor, priors)
+        mean = mean + jnp.sum(z[factor.name] * b[codes[factor.name]], axis=1)
     with numpyro.plate("rows", len(y)):
-        numpyro.sample("y", dist.Normal(jnp.sum(z * beta[codes], axis=1), sigma), obs=y)
+        numpyro.sample("y", dist.Normal(mean, sigma), obs=y)
+
+
+def effects(factor, priors):
+    name, q = factor.name, len(factor.effects)
+    rate = 1 / jnp.array(priors.group_scale[name])
+    root = numpyro.sample(f"tau_{name}", dist.Exponential(rate).to_event(1))[:, None]
+    if q > 1:
+        root = root * numpyro.sample(f"chol_{name}", dist.LKJCholesky(q, priors.eta))
+    with numpyro.plate(name, factor.n_levels):
+        raw = numpyro.sample(f"raw_{name}", dist.Normal(0.0, 1.0).expand([q]).to_event(1))
+    return raw @ root.T
 
 
 def fit(task, seed):
@@ -40,9 +46,13 @@ def fit(task, seed):
         num_chains=draws.n_chains,
         progress_bar=False,
     )
-    data = (jnp.asarray(task.z), jnp.asarray(task.codes), jnp.asarray(task.y))
-    mcmc.run(jax.random.key(seed), *data, task.n_groups, task.priors)
+    z = {factor.name: jnp.asarray(task.z(factor)) for factor in task.factors}
+    codes = {name: jnp.asarray(values) for name, values in task.codes.items()}
+    data = (jnp.asarray(task.x), z, codes, jnp.asarray(task.y))
+    mcmc.run(jax.random.key(seed), *data, task.factors, task.priors)
     sample = mcmc.get_samples(group_by_chain=True)
-    corr = sample["chol"] @ jnp.swapaxes(sample["chol"], -1, -2) if task.q > 1 else None
-    values = named(task, sample["intercept"], sample["coef"], sample["sigma"], sample["tau"], corr)
+    scale = {f.name: sample[f"tau_{f.name}"] for f in task.factors}
+    chol = {f.name: sample[f"chol_{f.name}"] for f in task.factors if f.slopes}
+    corr = {name: root @ jnp.swapaxes(root, -1, -2) for name, root in chol.items()}
+    values = named(task, sample["intercept"], sample["coef"], sample["sigma"], scale, corr)
     return Fit(values, divergences=int(mcmc.get_extra_fields()["diverging"].sum()))

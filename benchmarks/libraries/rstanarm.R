@@ -12,14 +12,13 @@ serve(c("rstanarm", "rstan"), function(task, seed) {
     chains = draws$n_chains, iter = draws$n_warmup + draws$n_draws, warmup = draws$n_warmup,
     cores = draws$n_cores, seed = seed, refresh = 0
   ))
-  effects <- c("(Intercept)", task$features)
-  sites <- function(i, j) sprintf("Sigma[group:%s,%s]", effects[j], effects[i])
+  sites <- function(of, i, j) sprintf("Sigma[%s:%s,%s]", of, j, i)
   # draws x chains, turned to one row a chain
   sample <- as.array(found, pars = c("(Intercept)", task$features, "sigma"),
                      regex_pars = "^Sigma")
   draws_of <- function(name) t(sample[, , name])
-  sd <- function(j) sqrt(draws_of(sites(j, j)))
-  corr <- function(i, j) draws_of(sites(i, j)) / (sd(i) * sd(j))
+  sd <- function(of, i) sqrt(draws_of(sites(of, i, i)))
+  corr <- function(of, i, j) draws_of(sites(of, i, j)) / (sd(of, i) * sd(of, j))
   values <- list(intercept = draws_of("(Intercept)"), noise_scale = draws_of("sigma"))
   for (name in task$features) values[[sprintf("coef[%s]", name)]] <- draws_of(name)
   list(values = c(values, name_covariance(task, sd, corr)),

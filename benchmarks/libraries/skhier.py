@@ -1,27 +1,16 @@
 """skhier as it comes."""
 
-from contract import GROUP, Fit, named
+from contract import Fit, named
 
 from skhier import HierarchicalSlopesRegressor, Prior
 
 
 def fit(task, seed, **options):
-    import numpyro.distributions as dist  # as a user who sets priors would: skhier loads it too
-
-    priors, draws = task.priors, task.sampling
-    prior = Prior(
-        intercept=dist.Normal(*priors.intercept),
-        coef=dist.Normal(0.0, priors.coef),
-        group_scale={
-            effect: dist.Exponential(1 / mean)
-            for effect, mean in zip(("intercept", *task.features), priors.group_scale, strict=True)
-        },
-        noise_scale=dist.Exponential(1 / priors.noise_scale),
-    )
+    draws = task.sampling
     model = HierarchicalSlopesRegressor(
-        groups=GROUP,
-        eta=priors.eta,
-        prior=prior,
+        **grouping(task),
+        eta=task.priors.eta,
+        prior=prior(task),
         n_chains=draws.n_chains,
         n_warmup=draws.n_warmup,
         n_draws=draws.n_draws,
@@ -30,14 +19,15 @@ def fit(task, seed, **options):
     )
     model.fit(task.frame.drop(columns="y"), task.frame["y"])
     posterior, found = model.posterior_, model.diagnostics_
-    correlated = task.q > 1 and model.correlated
+    names = {factor.name: ":".join(path(task, factor)) for factor in task.factors}
+    scale = {name: posterior["group_scale"][theirs] for name, theirs in names.items()}
+    corr = {
+        factor.name: posterior["group_corr"][names[factor.name]]
+        for factor in task.factors
+        if factor.slopes and model.correlated
+    }
     values = named(
-        task,
-        posterior["intercept"],
-        posterior["coef"],
-        posterior["noise_scale"],
-        posterior["group_scale"][GROUP],
-        posterior["group_corr"][GROUP] if correlated else None,
+        task, posterior["intercept"], posterior["coef"], posterior["noise_scale"], scale, corr
     )
     ran = dict.fromkeys([found["engine"], found.get("sampler", found["engine"])])
     return Fit(
@@ -45,4 +35,43 @@ def fit(task, seed, **options):
         divergences=found["divergences"],
         ess_limit=found.get("ess_importance"),
         remark=f"engine: {', '.join(ran)}",
+    )
+
+
+def grouping(task):
+    """Columns of the factors, nested ones as tuples, and whose slopes vary."""
+    slopes = {key(task, factor): list(factor.slopes) or None for factor in task.factors}
+    keys, varying = list(slopes), list(slopes.values())
+    if any(of_factor != varying[0] for of_factor in varying):
+        return {"groups": slopes}
+    return {"groups": keys if len(keys) > 1 else keys[0], "slopes": varying[0]}
+
+
+def key(task, factor):
+    columns = path(task, factor)
+    return columns if len(columns) > 1 else columns[0]
+
+
+def path(task, factor):
+    """Columns from the outermost factor to this one."""
+    parents = [f for f in task.factors if f.name == factor.within]
+    return (*(column for parent in parents for column in path(task, parent)), factor.name)
+
+
+def prior(task):
+    import numpyro.distributions as dist  # as a user who sets priors would: skhier loads it too
+
+    priors = task.priors
+    scales = {
+        ":".join(path(task, factor)): {
+            effect: dist.Exponential(1 / mean)
+            for effect, mean in zip(factor.effects, priors.group_scale[factor.name], strict=True)
+        }
+        for factor in task.factors
+    }
+    return Prior(
+        intercept=dist.Normal(*priors.intercept),
+        coef=dist.Normal(0.0, priors.coef),
+        group_scale=scales if len(scales) > 1 else next(iter(scales.values())),
+        noise_scale=dist.Exponential(1 / priors.noise_scale),
     )

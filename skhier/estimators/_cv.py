@@ -18,7 +18,7 @@ from skhier.estimators._elpd import leave_one_group_out, leave_one_out
 from skhier.estimators._problem import Problem, Training, read_training, reduce_part, reduce_rows
 from skhier.estimators._regressor import HierarchicalSlopesRegressor, posterior_of
 from skhier.kernels.laplace import Laplace
-from skhier.kernels.stats import group_stats, merge
+from skhier.kernels.stats import group_stats, level_pairs, merge
 from skhier.kernels.types import GroupStats
 from skhier.utils.design import Design
 from skhier.utils.frames import as_table
@@ -47,8 +47,8 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         As of ``GridSearchCV``, over ``eta``, ``prior``, ``prior__*``, ``slopes`` and
         ``correlated``. None: ``{"eta": [1, 2, 4]}``.
     cv : int, splitter, iterable, {"loo", "logo", "evidence"} or None, default=None
-        As of ``GridSearchCV``; splitters that split by group (``GroupKFold``) get the column named
-        in ``groups``. ``"loo"``, ``"logo"``: the expected log predictive density of a row, or of a
+        As of ``GridSearchCV``; splitters that split by group (``GroupKFold``) get the first factor
+        of ``groups``. ``"loo"``, ``"logo"``: the expected log predictive density of a row, or of a
         group, left out, from one fit to all rows; ``"evidence"``: its log evidence.
     scoring : str, callable or None, default=None
         None: R^2. ``"log_predictive_density"``: mean over the rows of a fold, which also judges
@@ -247,10 +247,14 @@ class _Race:
         posterior, components = posterior_of(problem, result, seed)
         if self.estimator.cv == "loo":
             return leave_one_out(posterior, components, training).elpd
-        if design.factor is None:
-            raise ValueError("cv='logo' leaves groups out, and groups is None.")
-        factor, labels = design.factor.name, design.factor.levels.labels
-        return leave_one_group_out(posterior, components, training, factor, labels).elpd
+        if len(design.factors) != 1:
+            raise ValueError(
+                "cv='logo' leaves the groups of one factor out, and this model has "
+                f"{len(design.factors)} grouping factors."
+            )
+        (factor,) = design.factors
+        labels = factor.levels.labels
+        return leave_one_group_out(posterior, components, training, factor.name, labels).elpd
 
     def by_folds(self, models) -> np.ndarray:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
@@ -292,9 +296,9 @@ class _Race:
         place[kept] = np.arange(len(kept))
         splitter = check_cv(self.estimator.cv)
         codes = None
-        if data.training.codes is not None and _wants_groups(splitter):
+        if data.design.factors and _wants_groups(splitter):
             codes = np.full(n, -1)
-            codes[kept] = data.training.codes
+            codes[kept] = data.training.codes[:, 0]
         every = np.zeros(n)
         for train, test in splitter.split(every[:, None], np.asarray(y, dtype=float), codes):
             parts = (place[np.arange(n)[part]] for part in (train, test))
@@ -310,9 +314,9 @@ class _Race:
         posterior, _ = posterior_of(part, result, seed, group_entries=GROUP_ENTRIES)
         self._check_known(model, part, training, test)
         weights = training.weights[test]
-        codes = None if training.codes is None else training.codes[test]
+        codes = training.codes[test]
         if scoring is None:
-            mean, _ = posterior.mean_and_variance(training.x[test], codes)
+            mean = posterior.mean(training.x[test], codes)
             score = _r2(training.y[test], mean, weights)
         elif scoring == "log_predictive_density":
             density = posterior.log_density(training.x[test], codes, training.y[test])
@@ -322,9 +326,10 @@ class _Race:
         return score, start if result.normal is None else result.normal
 
     def _check_known(self, model, part, training, test):
-        if model.handle_unknown == "error" and training.codes is not None:
-            unseen = part.stats.zz[-1, -1, training.codes[test]] == 0
-            if unseen.any():
+        if model.handle_unknown != "error":
+            return
+        for found, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
+            if np.any(found.zz[-1, -1, codes] == 0):
                 raise ValueError(
                     "a fold of cv has rows of groups that the others lack, and "
                     "handle_unknown='error'. Set handle_unknown='population'."
@@ -378,12 +383,14 @@ def _wants_groups(splitter) -> bool:
 def _training_statistics(data: _Data, splits) -> Iterator[GroupStats]:
     """Of each fold's training rows, in the units of all rows."""
     _, training, problem = data
+    n_levels = [found.zy.shape[-1] for found in problem.stats.factors]
+    pairs = level_pairs(training.codes)
 
     def of(rows) -> GroupStats:
-        codes = None if training.codes is None else training.codes[rows]
         x, y, weights = training.x[rows], training.y[rows], training.weights[rows]
-        n_groups = problem.stats.zy.shape[-1]
-        return group_stats(x, y, weights, codes, n_groups, problem.slopes, problem.units)
+        codes, slopes, units = training.codes[rows], problem.slopes, problem.units
+        some = tuple(pair._replace(of_row=pair.of_row[rows]) for pair in pairs)
+        return group_stats(x, y, weights, codes, n_levels, slopes, units, some)
 
     n = len(training.y)
     tests = np.concatenate([test for _, test in splits])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.kernels.conditional import Components, take_groups
+from skhier.kernels.conditional import Components
+from skhier.kernels.effects import Layout, is_wide, layout_of
 from skhier.kernels.importance import reliable_k
 from skhier.kernels.loo import (
     GroupProducts,
@@ -18,6 +19,8 @@ from skhier.kernels.loo import (
     leave_rows_out,
     smoothed,
 )
+from skhier.kernels.types import FactorStats
+from skhier.utils.memory import require_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Elpd", "leave_one_group_out", "leave_one_out"]
 
 AT_ONCE = 2**21  # entries of the arrays over components and rows
+MAX_CROSSED = 1e9  # rows x squared number of crossed effects
 PAIRS = 2**28  # of components and rows, beyond which fewer components do
 MIN_COMPONENTS, MAX_COMPONENTS = 1000, 4096
 
@@ -120,29 +124,34 @@ def leave_one_out(posterior: Posterior, components: Components | None, training:
             "fractionally: sample_weight must be whole numbers of rows."
         )
     n = len(training.y)
-    x, z, y = posterior.internal(training.x, training.y)
-    codes = np.zeros(n, int) if training.codes is None else training.codes
-    order = np.argsort(codes, kind="stable")
+    x, zs, y = posterior.internal(training.x, training.y)
+    codes = training.codes
     log_scale = np.log(posterior.units.y_scale)
     if components is None:
         n_draws = len(posterior.population.sigma)
         mass = np.full(n_draws, 1 / n_draws)
 
         def evaluate(rows):
-            of_rows = None if training.codes is None else codes[rows]
-            density = posterior.row_log_densities(training.x[rows], of_rows, training.y[rows])
+            density = posterior.row_log_densities(training.x[rows], codes[rows], training.y[rows])
             return LeftOut(density + log_scale, density + log_scale)
 
     else:
+        if len(zs) > 1:
+            _check_size(posterior, n)
         components = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
         mass = components.weights
 
         def evaluate(rows):
-            levels, at = np.unique(codes[rows], return_inverse=True)
-            stats = take_groups(posterior.stats, levels) if z.shape[1] else posterior.stats
-            return leave_rows_out(stats, components, x[rows], z[rows], y[rows], at)
+            layout, of_rows = _layout_of_rows(posterior, codes[rows])
+            return leave_rows_out(
+                layout, components, x[rows], [z[rows] for z in zs], y[rows], of_rows
+            )
 
-    found = _over(order, evaluate, mass, x.shape[1] + z.shape[1] ** 2 + 1)
+    order = np.argsort(codes[:, 0], kind="stable") if len(zs) else np.arange(n)
+    entries = x.shape[1] + sum(z.shape[1] for z in zs) ** 2 + 1
+    if len(zs) > 1:  # their elimination needs all levels: all rows at once
+        entries = 0
+    found = _over(order, evaluate, mass, entries)
     table = pd.DataFrame(_columns(found, log_scale))
     table["weight"] = weights
     table.index.name = "row"
@@ -160,7 +169,7 @@ def leave_one_group_out(
     """Every level of the factor on its own, all its rows at once."""
     import pandas as pd
 
-    n_groups, codes = len(labels), np.asarray(training.codes)
+    n_groups, codes = len(labels), training.codes[:, 0]
     components = components.first(int(np.clip(PAIRS // n_groups, MIN_COMPONENTS, MAX_COMPONENTS)))
     x, _, y = posterior.internal(training.x, training.y)
     rows = np.column_stack([x, y])
@@ -174,7 +183,8 @@ def leave_one_group_out(
 
     def evaluate(which):
         groups = GroupProducts(products[..., which], n_rows[which])
-        found = leave_groups_out(take_groups(posterior.stats, which), components, groups)
+        layout, _ = _layout_of_rows(posterior, which[:, None])
+        found = leave_groups_out(layout, components, groups)
         if np.isneginf(found.without).any():
             raise ValueError(
                 "without the rows of some level a coefficient has no proper distribution: that "
@@ -187,6 +197,29 @@ def leave_one_group_out(
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return _summed(table, np.ones(n_groups), "logo", factor, len(components.sigma), training)
+
+
+def _layout_of_rows(posterior: Posterior, codes: np.ndarray) -> tuple[Layout, np.ndarray]:
+    """What the rows' conditionals need: of one factor, their levels alone."""
+    if codes.shape[1] != 1:
+        return posterior.layout, codes
+    levels, at = np.unique(codes, return_inverse=True)
+    factor = posterior.stats.factors[0]
+    some = FactorStats(*(a[..., levels] for a in factor))
+    layout = layout_of(posterior.stats._replace(factors=(some,)), posterior.plan)
+    return layout, at.reshape(codes.shape)
+
+
+def _check_size(posterior: Posterior, n: int) -> None:
+    """Refuse what would take hours: rows times the square of the dense effects, or levels."""
+    dense = len(posterior.layout.gram)
+    wide = all(is_wide(posterior.layout, i) for i in range(len(posterior.plan.chain)))
+    if (dense and not wide) or n * max(dense, 1) ** 2 > MAX_CROSSED:
+        raise ValueError(
+            f"loo with {n} rows and {dense} crossed group effects is too much work. Compare models "
+            "by cross-validation, or by log_evidence_."
+        )
+    require_memory(4 * 8.0 * MIN_COMPONENTS * n, "the densities of rows left out")
 
 
 def _rows_id(training: Training) -> str:
@@ -203,7 +236,8 @@ def _over(
 ) -> tuple[np.ndarray, ...]:
     """``smoothed`` of all, a slice at a time; in the original order."""
     out = np.empty((4, len(order)))
-    for part in _parts(order, max(1, AT_ONCE // (len(mass) * entries))):
+    size = max(1, AT_ONCE // (len(mass) * entries)) if entries else len(order)
+    for part in _parts(order, size):
         out[:, part] = smoothed(evaluate(part), mass)
     return tuple(out)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from skhier.estimators._estimates import block_error, chain_error
 from skhier.estimators._marginal import Population, Theta, population_of
 from skhier.estimators._problem import Problem
 from skhier.kernels.laplace import Laplace
+from skhier.kernels.layout import arrange, dense_size
 from skhier.kernels.stats import pad_groups
 from skhier.kernels.types import Hyper, ModelSpec, PriorDists
 from skhier.priors import PriorChoice
@@ -22,6 +25,7 @@ __all__ = [
     "EngineOptions",
     "EngineResult",
     "constant_posterior",
+    "engine_for",
     "forbid_forked_process",
     "run_joint",
     "run_marginal",
@@ -30,7 +34,10 @@ __all__ = [
 MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
 MAX_LAPLACE_SIZE = 64  # beyond which a Hessian costs more than it spares NUTS
 MIN_POINTS, MAX_POINTS = 2**9, 2**17
+FEW_POINTS, PATIENCE = 2**10, 1e10  # points, multiplications
+MAX_DENSE = 3000  # crossed effects beyond which their matrix is too large to factorise often
 MIN_ESS_PER_CHAIN = 100
+NUTS_SECONDS, NUTS_STEPS = 2e-8, (31, 255)  # of a step per cross-product; steps of a transition
 
 
 class EngineResult(NamedTuple):
@@ -84,6 +91,39 @@ def forbid_forked_process() -> None:
     runtime.forbid_forked_process()
 
 
+def engine_for(problem: Problem, options: EngineOptions, inference: str) -> str:
+    """``"nuts"`` or ``"marginal"``; warns, before it begins, of what will take long.
+
+    Raises
+    ------
+    ValueError
+        ``inference="marginal"`` with too many crossed effects.
+    MemoryError
+        So many that not even their moments could be formed.
+    """
+    dense = dense_size(problem.stats, problem.plan)
+    if inference == "nuts" or dense <= MAX_DENSE:
+        return "nuts" if inference == "nuts" else "marginal"
+    size = (
+        f"{dense} group effects are crossed with the largest factor's, more than the {MAX_DENSE} "
+        "that can be integrated out at once"
+    )
+    if inference == "marginal":
+        raise ValueError(f"{size}. Use inference='auto' or 'nuts', which samples them all.")
+    require_memory(8 * 8.0 * dense**2, f"the joint distribution of {dense} crossed group effects")
+    entries = sum(found.zz.size for found in problem.stats.factors)
+    entries += sum(pair.zz.size for pair in problem.stats.pairs)
+    transitions = options.n_warmup + options.n_draws
+    low, high = (entries * NUTS_SECONDS * transitions * steps / 60 for steps in NUTS_STEPS)
+    warnings.warn(
+        f"{size}: inference='auto' samples every effect by NUTS instead. {options.n_chains} chains "
+        f"side by side may take some {low:.0f} to {high:.0f} minutes; verbose=1 shows progress.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return "nuts"
+
+
 def run_joint(
     problem: Problem, choice: PriorChoice, spec: ModelSpec, options: EngineOptions, seed: int
 ) -> EngineResult:
@@ -97,7 +137,7 @@ def run_joint(
     from skhier.kernels import runtime, targets
 
     device = runtime.find_device(options.device)
-    data = _data(problem, choice, options)
+    data = _data(pad_groups(problem.stats), problem, choice, options)
     draws = _run_nuts(targets.Joint(spec), data, options, device, seed)
     facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
     return EngineResult(draws.values, "nuts", _sample_stats(draws), facts=facts)
@@ -121,21 +161,26 @@ def run_marginal(
         No such device, or no valid starting point.
     """
     from skhier.kernels import runtime
+    from skhier.kernels.factor import LARGE
 
     n_draws = options.n_chains * options.n_draws
-    q, p, _ = problem.stats.zx.shape
-    require_memory(3 * 8.0 * n_draws * (p + q * q + 2), f"{n_draws} posterior draws")
+    numbers = len(problem.stats.xy) + sum((len(z) + 1) ** 2 for z in problem.slopes) + 2
+    require_memory(3 * 8.0 * n_draws * numbers, f"{n_draws} posterior draws")
     device = runtime.find_device(options.device)
-    data = _data(problem, choice, options)
+    data = _data(arrange(problem.stats, problem.plan), problem, choice, options)
 
     def work(check):
-        with runtime.precisely_on(device):
-            return _sample_theta(data, spec, options, device, seed, start, check)
+        with ExitStack() as stack:
+            stack.enter_context(runtime.precisely_on(device))
+            workers = 1
+            if len(data[0].gram) > LARGE:
+                workers = stack.enter_context(runtime.side_by_side_calls(device))
+            return _sample_theta(data, spec, options, device, workers, seed, start, check)
 
     return runtime.run_side_by_side([work])[0]
 
 
-def _sample_theta(data, spec, options, device, seed, start, check) -> EngineResult:
+def _sample_theta(data, spec, options, device, workers, seed, start, check) -> EngineResult:
     from skhier.kernels import runtime, targets
     from skhier.kernels.importance import (
         GOOD_EFFICIENCY,
@@ -145,15 +190,16 @@ def _sample_theta(data, spec, options, device, seed, start, check) -> EngineResu
         trustworthy,
     )
     from skhier.kernels.laplace import laplace
-    from skhier.kernels.marginal import points_at_once
+    from skhier.kernels.marginal import points_at_once, work_of_a_point
 
     rng = np.random.default_rng(seed)
-    stats, *_ = data
-    q, p, n_groups = stats.zx.shape
-    batch = points_at_once(q, p, n_groups, runtime.is_cpu(device))
-    theta = Theta(spec, data, batch, check)
+    batch = points_at_once(data[0], runtime.is_cpu(device))
+    theta = Theta(spec, data, batch, check, workers, device)
     n_draws = options.n_chains * options.n_draws
     n_points = 2 ** int(np.ceil(np.log2(np.clip(n_draws, MIN_POINTS, MAX_POINTS))))
+    if n_points > FEW_POINTS:  # where a point is much work theta varies little
+        affordable = PATIENCE / max(work_of_a_point(data[0]), 1.0)
+        n_points = int(np.clip(2 ** np.floor(np.log2(affordable)), FEW_POINTS, n_points))
     if start is not None and len(start.mean) == theta.size <= MAX_IMPORTANCE_SIZE:
         found = importance(theta.log_densities, start, n_points, rng, max_rounds=1)
         if found.k_hat <= GOOD_K_HAT and found.ess >= GOOD_EFFICIENCY * n_points:
@@ -220,12 +266,15 @@ def _from_chains(theta, data, draws, k_hat, rng) -> EngineResult:
     return EngineResult(population.hyper, "marginal", sample_stats, population, facts, evidence)
 
 
-def _data(problem, choice, options):
+def _data(stats, problem, choice, options):
     """Arguments of the NumPyro programs, each number of one type: one program."""
     import jax
 
-    data = (pad_groups(problem.stats), problem.units, _prior_dists(choice, options.eta))
-    return jax.tree.map(lambda a: np.asarray(a, np.float64), data)
+    def typed(a):
+        is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
+        return np.asarray(a, np.int32 if is_index else np.float64)
+
+    return jax.tree.map(typed, (stats, problem.units, _prior_dists(choice, options.eta)))
 
 
 def _run_nuts(target, data, options, device, seed, check_caller=lambda: None):
@@ -259,7 +308,7 @@ def _prior_dists(choice: PriorChoice, eta: float) -> PriorDists:
         choice.intercept,
         choice.noise_scale,
         tuple(prior for _, prior in choice.coef),
-        tuple(prior for _, prior in choice.group_scale),
+        tuple(tuple(prior for _, prior in blocks) for blocks in choice.group_scale),
         choice.decov,
         eta,
     )
@@ -280,14 +329,14 @@ def _sample_stats(draws: Any) -> dict[str, np.ndarray]:
 def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineResult:
     """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
     size = problem.scales.y_sd
-    q = 0 if problem.slopes is None else len(problem.slopes) + 1
+    sizes = [len(varying) + 1 for varying in problem.slopes]
     shape = (n_chains, n_draws)
     hyper = Hyper(
         coef=np.zeros((*shape, len(problem.units.x_mean))),
         intercept=np.zeros(shape),
         noise_scale=np.full(shape, size),
-        group_scale=np.full((*shape, q), size),
-        corr_chol=np.broadcast_to(np.eye(q), (*shape, q, q)),
+        group_scale=tuple(np.full((*shape, q), size) for q in sizes),
+        corr_chol=tuple(np.broadcast_to(np.eye(q), (*shape, q, q)) for q in sizes),
     )
     return EngineResult(hyper, "constant", {})
 

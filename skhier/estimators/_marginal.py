@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from skhier.estimators._estimates import Estimate, estimates
-from skhier.estimators._units import coef_to_user, in_user_units
+from skhier.estimators._units import chols_at_mean, coef_to_user, in_user_units
 from skhier.kernels.conditional import Components
 from skhier.kernels.laplace import Derivatives, from_gradients, from_values
 from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional, Units
@@ -32,16 +34,30 @@ class Theta:
         Points at once.
     check : callable
         Called between batches; may raise to stop.
+    workers : int
+        Batches side by side, each in a thread of its own.
+    device : Device or None
+        Of those threads.
     """
 
-    def __init__(self, spec: ModelSpec, data: tuple, batch: int, check: Callable[[], None]):
+    def __init__(
+        self,
+        spec: ModelSpec,
+        data: tuple,
+        batch: int,
+        check: Callable[[], None],
+        workers: int = 1,
+        device: Any = None,
+    ):
         import jax
 
         from skhier.kernels import targets
 
         self.spec, self.batch, self.check = spec, batch, check
+        self.workers, self.device = workers, device
         # copying a few numbers at each call is faster than moving them there once
-        self.data = jax.device_put(data) if data[0].zz.size > FEW_ENTRIES else data
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
+        self.data = jax.device_put(data) if size > FEW_ENTRIES else data
         self.targets = targets
         self.size = len(targets.origin(self.data, spec))
         self.n_evaluations = 0
@@ -81,24 +97,38 @@ class Theta:
 
     def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
         """Slices of the points, and the parameters that follow from them."""
+        import jax
+
         if self._last is not None and self._last[0] is points:
             parts: Iterable[Any] = self._last[1]
         else:
             parts = (given for _, given in self._batches(points))
         for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
             n = min(self.batch, len(points) - start)
-            yield (
-                slice(start, start + n),
-                PopulationConditional(*(np.asarray(a)[:n] for a in given)),
-            )
+            yield slice(start, start + n), jax.tree.map(lambda a, n=n: np.asarray(a)[:n], given)
 
     def _batches(self, points):
         """Results for each batch, on the device, padded to the one size that is compiled."""
-        for start in range(0, len(points), self.batch):
-            self.check()
-            part = points[start : start + self.batch]
-            padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
-            yield self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
+        starts = range(0, len(points), self.batch)
+        if self.workers == 1:
+            yield from (self._evaluate(points, start) for start in starts)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from pool.map(partial(self._evaluate_in_thread, points), starts)
+
+    def _evaluate(self, points, start):
+        self.check()
+        part = points[start : start + self.batch]
+        padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
+        return self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
+
+    def _evaluate_in_thread(self, points, start):
+        import jax
+
+        from skhier.kernels import runtime
+
+        with runtime.precisely_on(self.device):
+            return jax.block_until_ready(self._evaluate(points, start))
 
 
 class Population(NamedTuple):
@@ -138,7 +168,10 @@ def population_of(
         See :func:`~skhier.estimators._estimates.estimates`.
     rng : Generator
     """
-    to_user, slopes = coef_to_user(units), theta.spec.slopes
+    import jax
+
+    to_user = coef_to_user(units)
+    slopes = tuple(factor.slopes for factor in theta.spec.factors)
     draws = np.argsort(chosen, axis=None, kind="stable")
     at = chosen.ravel()[draws]
     parts, variances, covs = [], [], []
@@ -155,7 +188,7 @@ def population_of(
         parts.append(given._replace(coef_root=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's
     place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
-    given = PopulationConditional(*(_joined(a, place) for a in zip(*parts, strict=True)))
+    given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
     variance, cov = np.concatenate(variances)[place], np.concatenate(covs)
     cov = cov[np.minimum(place[: len(cov)], len(cov) - 1)]
     means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:3])
@@ -166,13 +199,8 @@ def population_of(
         error,
     )
     beta = beta.reshape(*chosen.shape, -1)
-    hyper = Hyper(beta[..., :-1], beta[..., -1], *(a[chosen] for a in given[:3]))
-    chol = given.group_scale[:, :, None] * given.corr_chol
-    if slopes is not None:
-        chol = units.effects_at_mean @ chol
-    kept = Components(weights, given.coef_mean, None, given.noise_scale, chol).first(len(cov))
+    drawn = jax.tree.map(lambda a: a[chosen], given)
+    hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:3])
+    chols = chols_at_mean(units, given.group_scale, given.corr_chol)
+    kept = Components(weights, given.coef_mean, None, given.noise_scale, chols).first(len(cov))
     return Population(hyper, kept._replace(beta_cov=cov), found)
-
-
-def _joined(arrays: tuple[Any, ...], place: np.ndarray) -> Any:
-    return None if arrays[0] is None else np.concatenate(arrays)[place]

@@ -35,7 +35,7 @@ class PriorSetting(NamedTuple):
     prior: Prior
     scales: DataScales
     names: tuple[str, ...]
-    slopes: tuple[int, ...] | None
+    factors: tuple[tuple[str, tuple[int, ...]], ...]
     eta: float
     correlated: bool
 
@@ -46,24 +46,14 @@ class PriorSetting(NamedTuple):
             copy.deepcopy(prior_from(model.prior)),
             scales,
             tuple(design.feature_names),
-            design.factor.slopes if design.factor else None,
+            tuple((factor.name, factor.slopes) for factor in design.factors),
             float(model.eta),
             bool(model.correlated),
         )
 
-    @property
-    def n_effects(self) -> int:
-        """Effects per group; 0 without a grouping factor."""
-        return 0 if self.slopes is None else len(self.slopes) + 1
-
-    @property
-    def has_correlations(self) -> bool:
-        """Whether there is a correlation matrix."""
-        return self.correlated and self.n_effects > 1
-
     def resolve(self) -> PriorChoice:
         """The distributions."""
-        return self.prior.resolve(self.scales, self.names, self.slopes)
+        return self.prior.resolve(self.scales, self.names, self.factors)
 
 
 class PriorDraws(NamedTuple):
@@ -74,17 +64,17 @@ class PriorDraws(NamedTuple):
     intercept, noise_scale : array of shape (n,)
         The intercept at X = 0.
     coef : array of shape (n, n_features)
-    group_scale : array of shape (n, q)
-        The intercept first; q is 0 without a grouping factor.
-    corr_chol : array of shape (n, q, q)
-        Cholesky factors of the correlation matrices.
+    group_scale : list of array of shape (n, q)
+        Per factor, the intercept first.
+    corr_chol : list of array of shape (n, q, q)
+        Per factor, Cholesky factors of the correlation matrices.
     """
 
     intercept: np.ndarray
     noise_scale: np.ndarray
     coef: np.ndarray
-    group_scale: np.ndarray
-    corr_chol: np.ndarray
+    group_scale: list[np.ndarray]
+    corr_chol: list[np.ndarray]
 
 
 class _WithoutTarget(DataScales):
@@ -126,7 +116,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     if y is not None:
         design, training = read_training(table, y, None, names, model.groups, model.slopes)
         scales = reduce_rows(design, training).scales
-        return PriorSetting.of(model, scales, design), Rows(training.x, training.codes)
+        return PriorSetting.of(model, scales, design), Rows(training.x, training.codes, ())
     design, rows = fit_design(table, names, model.groups, model.slopes)
     of_x = moments(rows.x, np.ones(len(rows.x)))
     x_sd = np.where(of_x.sd > 0, of_x.sd, 1.0)
@@ -157,8 +147,7 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
     _check_proper(choice, setting)
     from skhier.kernels import models, runtime
 
-    p, q = len(setting.names), setting.n_effects
-    corr_chol = np.broadcast_to(np.eye(q), (n, q, q))
+    group_scale, corr_chol = [], []
     with runtime.precisely_on(runtime.find_device(None)):
 
         def sample(family, shape):
@@ -171,19 +160,26 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
             return values
 
         intercept, sigma = sample(choice.intercept, ()), sample(choice.noise_scale, ())
-        coef = columns(choice.coef, p)
-        tau = np.empty((n, q))
-        if choice.decov is None:
-            tau = columns(choice.group_scale, q)[:, intercept_first(q)] if q else tau
-        if setting.has_correlations:
-            corr_chol = models.draw_corr_chol(q, setting.eta, n, int(rng.integers(2**31)))
-    if choice.decov is not None:
-        concentration, shape, scale = choice.decov
-        share = rng.dirichlet(np.full(q, concentration), n)
-        tau = (sigma * scale * rng.gamma(shape, size=n))[:, None] * np.sqrt(q * share)
+        coef = columns(choice.coef, len(setting.names))
+        for (_, slopes), blocks in zip(setting.factors, choice.group_scale, strict=True):
+            q = len(slopes) + 1
+            if choice.decov is None:
+                group_scale.append(columns(blocks, q)[:, intercept_first(q)])
+            else:
+                group_scale.append(_draw_decov(choice.decov, sigma, q, rng))
+            chol = np.broadcast_to(np.eye(q), (n, q, q))
+            if setting.correlated and q > 1:
+                chol = models.draw_corr_chol(q, setting.eta, n, int(rng.integers(2**31)))
+            corr_chol.append(chol)
     if choice.intercept_at_mean:
         intercept = intercept - coef @ setting.scales.x_mean
-    return PriorDraws(intercept, sigma, coef, tau, corr_chol)
+    return PriorDraws(intercept, sigma, coef, group_scale, corr_chol)
+
+
+def _draw_decov(decov, sigma, q, rng):
+    concentration, shape, scale = decov
+    share = rng.dirichlet(np.full(q, concentration), len(sigma))
+    return (sigma * scale * rng.gamma(shape, size=len(sigma)))[:, None] * np.sqrt(q * share)
 
 
 def draw_responses(
@@ -214,27 +210,32 @@ def draw_responses(
     require_memory(4 * 8.0 * len(rows.x) * n, "draws from the prior")
     drawn = draw_parameters(setting, n, rng)
     y = drawn.intercept + rows.x @ drawn.coef.T
-    if rows.codes is not None:
-        levels, at = np.unique(rows.codes, return_inverse=True)
-        root = drawn.group_scale[:, :, None] * drawn.corr_chol
-        noise = rng.standard_normal((len(levels), setting.n_effects, n))
-        effects = np.einsum("sij,gjs->gis", root, noise)
+    factors = zip(setting.factors, rows.codes.T, drawn.group_scale, drawn.corr_chol, strict=True)
+    for (_, slopes), codes, scale, corr_chol in factors:
+        levels, at = np.unique(codes, return_inverse=True)
+        noise = rng.standard_normal((len(levels), len(slopes) + 1, n))
+        effects = np.einsum("sij,gjs->gis", scale[:, :, None] * corr_chol, noise)
         y += effects[at, 0]
-        for k, j in enumerate(setting.slopes or (), start=1):
-            y += effects[at, k] * rows.x[:, [j]]
+        for i, j in enumerate(slopes, start=1):
+            y += effects[at, i] * rows.x[:, [j]]
     return y + drawn.noise_scale * rng.standard_normal(y.shape)
+
+
+def _effect(setting, slopes, i):
+    """Name of an effect in the kernels' order, the varying intercept last."""
+    return setting.names[slopes[i]] if i < len(slopes) else "intercept"
 
 
 def _check_proper(choice, setting):
     """Raise ValueError where there is nothing to draw from; the message names the parameter."""
-    effects = ["intercept", *(setting.names[j] for j in setting.slopes or ())]
     blocks: dict[str, list[tuple[Any, Any]]] = {
         "intercept": [((), choice.intercept)],
         "noise_scale": [((), choice.noise_scale)],
         "coef": [([setting.names[j] for j in at], family) for at, family in choice.coef],
         "group_scale": [
-            ([effects[(i + 1) % len(effects)] for i in at], family)
-            for at, family in choice.group_scale
+            ([_effect(setting, slopes, i) for i in at], family)
+            for (_, slopes), of_factor in zip(setting.factors, choice.group_scale, strict=True)
+            for at, family in of_factor
         ],
     }
     for name, parts in blocks.items():

@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.kernels.layout import elimination_plan
 from skhier.kernels.stats import (
     change_units,
     group_stats,
     internal_units,
+    level_pairs,
     moments,
     moments_of,
 )
-from skhier.kernels.types import GroupStats, ModelSpec, Units
+from skhier.kernels.types import FactorSpec, GroupStats, ModelSpec, Plan, Units
 from skhier.priors import DataScales, PriorChoice
 from skhier.utils.design import Design, design_warnings, drop_rows, fit_design
 from skhier.utils.validation import (
@@ -41,7 +43,7 @@ class Training(NamedTuple):
     """The rows of fit with a positive weight, in the user's units."""
 
     x: np.ndarray
-    codes: np.ndarray | None
+    codes: np.ndarray
     y: np.ndarray
     weights: np.ndarray
 
@@ -52,7 +54,8 @@ class Problem(NamedTuple):
     stats: GroupStats
     units: Units
     scales: DataScales
-    slopes: tuple[int, ...] | None
+    slopes: tuple[tuple[int, ...], ...]
+    plan: Plan
 
     @property
     def y_is_constant(self) -> bool:
@@ -87,13 +90,14 @@ def read_training(
 def reduce_rows(design: Design, training: Training) -> Problem:
     """Rows become statistics in internal coordinates."""
     x, codes, y, weights = training
-    slopes = design.factor.slopes if design.factor else None
-    n_groups = len(design.factor.levels.labels) if design.factor else 0
+    slopes = tuple(factor.slopes for factor in design.factors)
+    n_levels = [len(factor.levels.labels) for factor in design.factors]
     of_x, of_y = moments(x, weights), moments(y[:, None], weights)
     check_scales(design.feature_names, of_x.sd, of_y.sd[0])
     units = internal_units(of_x, of_y, slopes)
-    stats = group_stats(x, y, weights, codes, n_groups, slopes, units)
-    return Problem(stats, units, _scales(of_x, of_y, y, weights), slopes)
+    stats = group_stats(x, y, weights, codes, n_levels, slopes, units, level_pairs(codes))
+    scales = _scales(of_x, of_y, y, weights)
+    return Problem(stats, units, scales, slopes, elimination_plan(stats))
 
 
 def reduce_part(problem: Problem, stats: GroupStats, y: np.ndarray, weights: np.ndarray) -> Problem:
@@ -112,7 +116,7 @@ def reduce_part(problem: Problem, stats: GroupStats, y: np.ndarray, weights: np.
     stats = change_units(stats, problem.units, units, problem.slopes)
     if of_y.sd[0] == 0:
         stats = stats._replace(yy=0.0)
-    return Problem(stats, units, _scales(of_x, of_y, y, weights), problem.slopes)
+    return problem._replace(stats=stats, units=units, scales=_scales(of_x, of_y, y, weights))
 
 
 def _scales(of_x, of_y, y, weights):
@@ -128,12 +132,12 @@ def _scales(of_x, of_y, y, weights):
     )
 
 
-def problem_warnings(design: Design, problem: Problem) -> list[str]:
-    """What the data cannot tell."""
-    stats, units, scales, _ = problem
+def problem_warnings(design: Design, problem: Problem, codes: np.ndarray) -> list[str]:
+    """What the data cannot tell; ``codes`` (n_samples, n_factors) are the rows' levels."""
+    stats, units, scales, *_ = problem
     x_mean = units.x_mean / units.x_scale
-    group_rows = stats.zz[-1, -1] if design.factor else None
-    found = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows)
+    group_rows = [found.zz[-1, -1] for found in stats.factors]
+    found = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, codes)
     if problem.y_is_constant:
         found.append(
             f"y is constant ({scales.y_mean:g}): the posterior is a point; slopes and standard "
@@ -148,10 +152,13 @@ def model_spec(
     """The static part of the model."""
     return ModelSpec(
         n_features=len(problem.units.x_mean),
-        slopes=problem.slopes,
+        factors=tuple(
+            FactorSpec(varying, tuple(at for at, _ in blocks))
+            for varying, blocks in zip(problem.slopes, choice.group_scale, strict=True)
+        ),
+        plan=problem.plan,
         correlated=correlated,
         noncentered=noncentered,
         intercept_at_mean=choice.intercept_at_mean,
         coef_blocks=tuple(at for at, _ in choice.coef),
-        scale_blocks=tuple(at for at, _ in choice.group_scale),
     )

@@ -19,6 +19,7 @@ from skhier.estimators._engines import (
     EngineOptions,
     EngineResult,
     constant_posterior,
+    engine_for,
     forbid_forked_process,
     run_joint,
     run_marginal,
@@ -33,10 +34,12 @@ from skhier.estimators._problem import (
     reduce_rows,
 )
 from skhier.kernels.conditional import Components
+from skhier.kernels.layout import dense_size
 from skhier.kernels.types import ModelSpec
 from skhier.priors import PriorChoice, prior_from
 from skhier.utils.convergence import convergence_report
 from skhier.utils.frames import as_table
+from skhier.utils.nesting import NestedLevels
 from skhier.utils.validation import check_choice, check_flag, check_number
 
 __all__ = ["HierarchicalSlopesRegressor"]
@@ -48,15 +51,19 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         y_i ~ Normal(x_i' beta + z_i' b_g(i), sigma^2),   b_g ~ Normal(0, Sigma),
         Sigma = diag(tau) Omega diag(tau),   Omega ~ LKJ(eta)
 
+    With several grouping factors each adds its own ``z_i' b_g(i)`` with its own ``Sigma``.
+
     Parameters
     ----------
     groups : str, int, list, dict, callable or None, default=None
-        The column of X that holds the grouping factor: a name or an integer position, a list of
-        one, a dict from column to its ``slopes``, or a callable that picks it from X
+        The columns of X that hold the grouping factors: a name or an integer position; a list of
+        several, crossed or nested by their labels; in a list a tuple, which is one factor whose
+        levels are combinations (``["state", ("state", "cafe")]``: cafes within states); a dict from
+        factor to its ``slopes``; or a callable that picks columns from X
         (``make_column_selector``). Labels are strings, numbers, booleans or dates, never missing.
-        The column is no feature. None: ordinary Bayesian linear regression.
+        The columns are no features. None: ordinary Bayesian linear regression.
     slopes : "all", list of columns or None, default="all"
-        Features whose slopes vary by group. The intercept always does.
+        Features whose slopes vary by group, for every factor. The intercept always does.
     correlated : bool, default=True
         Correlations between a group's effects have an LKJ prior; False: they are 0.
     eta : float, default=2.0
@@ -72,7 +79,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         ``"marginal"``: group effects and coefficients are integrated out in closed form and the
         few variance parameters sampled, by importance sampling or, where its weights fail, by the
         No-U-Turn sampler. ``"nuts"``: that sampler on every parameter of the joint model.
-        ``"auto"``: ``"marginal"``, which is exact for a normal response.
+        ``"auto"``: ``"marginal"``, which is exact for a normal response, unless more than 3000
+        effects of factors are crossed with the largest one.
     n_chains, n_warmup, n_draws : int, default=4, 1000, 1000
         ``n_chains`` times ``n_draws`` draws are kept; a Markov chain has ``n_warmup`` transitions
         before them.
@@ -101,12 +109,13 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         Posterior mean of sigma.
     group_coef_, group_coef_std_, group_effects_ : dict of str to DataFrame (level x effect)
         Per factor: posterior means and sds of population + group effect, and posterior means of
-        the group effects alone.
+        the group effects alone. A nesting is called ``"state:cafe"`` and has a MultiIndex.
     group_scale_ : dict of str to Series
         Posterior means of tau.
     group_corr_ : dict of str to DataFrame (effect x effect)
         Posterior mean of Omega.
     group_levels_ : dict of str to array
+        Labels; of a nesting tuples of them.
     posterior_ : dict
         Equally weighted draws (n_chains, n_draws, ...): ``intercept``, ``coef``, ``noise_scale``,
         and per factor ``group_scale[factor]``, ``group_corr[factor]``.
@@ -119,7 +128,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         ``ess_importance`` (of the importance weights), worst ``r_hat``, ``ess_bulk``, ``ess_tail``
         and the parameters they belong to, ``divergences``, ``e_bfmi``, ``evaluations`` (of the
         density or, after warm-up, its gradient), ``seconds``, ``warnings``, ``n_rows``,
-        ``n_groups``.
+        ``n_groups`` (per factor), ``n_dense`` (group effects that are integrated out as one block:
+        of crossed factors all but the largest).
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.
@@ -247,12 +257,13 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             choice, design, float(self.eta) if spec.has_correlations else None
         )
         self._set_attributes()
-        data_warnings = problem_warnings(design, problem)
+        data_warnings = problem_warnings(design, problem, training.codes)
         self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
             "warnings": data_warnings + convergence_warnings,
             "n_rows": len(training.y),
-            "n_groups": self._posterior.n_groups,
+            "n_groups": self._n_groups(),
+            "n_dense": dense_size(problem.stats, problem.plan),
             "seconds": time.perf_counter() - began,
         }
         return data_warnings, convergence_warnings
@@ -262,9 +273,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
     ) -> tuple[PriorChoice, ModelSpec, EngineResult]:
         """The priors and model that the parameters mean for these data, and what was sampled."""
         forbid_forked_process()  # from here on JAX computes
-        choice = prior_from(self.prior).resolve(
-            problem.scales, design.feature_names, problem.slopes
-        )
+        factors = [(factor.name, factor.slopes) for factor in design.factors]
+        choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
         spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
         if problem.y_is_constant:
             return choice, spec, constant_posterior(problem, int(self.n_chains), int(self.n_draws))
@@ -278,7 +288,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             device=self.device,
             verbose=bool(self.verbose),
         )
-        if self.inference == "nuts":
+        if engine_for(problem, options, self.inference) == "nuts":
             return choice, spec, run_joint(problem, choice, spec, options, seed)
         return choice, spec, run_marginal(problem, choice, spec, options, seed, start)
 
@@ -314,20 +324,28 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         self.coef_ = means["coef"]
         self.noise_scale_ = float(means["noise_scale"])
         per_factor: dict[str, Any] = {name: {} for name in PER_FACTOR}
-        if design.factor is not None:
-            factor, effects = design.factor.name, design.effects
-            levels = pd.Index(design.factor.levels.labels, name=factor)
-            for name, table in zip(TABLES, posterior.group_table(), strict=True):
-                per_factor[name][factor] = pd.DataFrame(table, index=levels, columns=effects)
-            scale, corr = means["group_scale"], means["group_corr"]
-            per_factor["group_scale_"][factor] = pd.Series(scale, index=effects, name=factor)
-            per_factor["group_corr_"][factor] = pd.DataFrame(corr, index=effects, columns=effects)
-            per_factor["group_levels_"][factor] = design.factor.levels.labels
-            draws["group_scale"] = {factor: draws["group_scale"]}
-            draws["group_corr"] = {factor: draws["group_corr"]}
-        self.posterior_: dict[str, Any] = {"group_scale": {}, "group_corr": {}} | draws
+        of_factors: dict[str, Any] = {"group_scale": {}, "group_corr": {}}
+        for k, factor in enumerate(design.factors):
+            name, effects, labels = factor.name, design.effects(k), factor.levels.labels
+            levels = pd.Index(labels, name=name)
+            if isinstance(factor.levels, NestedLevels):
+                levels = pd.MultiIndex.from_tuples(labels, names=factor.levels.columns)
+            for table, values in zip(TABLES, posterior.group_table(k), strict=True):
+                per_factor[table][name] = pd.DataFrame(values, index=levels, columns=effects)
+            scale, corr = means[f"group_scale_{k}"], means[f"group_corr_{k}"]
+            per_factor["group_scale_"][name] = pd.Series(scale, index=effects, name=name)
+            per_factor["group_corr_"][name] = pd.DataFrame(corr, index=effects, columns=effects)
+            per_factor["group_levels_"][name] = labels
+            for part, by_factor in of_factors.items():
+                by_factor[name] = draws.pop(f"{part}_{k}")
+        self.posterior_: dict[str, Any] = of_factors | draws
         for name, value in per_factor.items():
             setattr(self, name, value)
+
+    def _n_groups(self):
+        """A number for one factor, else one per factor."""
+        sizes = {factor.name: len(factor.levels.labels) for factor in self._design.factors}
+        return sum(sizes.values()) if len(sizes) < 2 else sizes
 
     def _diagnose(self, result: EngineResult) -> tuple[dict[str, Any], list[str]]:
         """``diagnostics_`` as far as the engine knows them, and advice."""
@@ -343,7 +361,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             max_tree_depth=int(self.max_tree_depth),
             noncentered=result.engine == "marginal"
             or bool(self.noncentered)
-            or self._design.factor is None,
+            or not self._design.factors,
             max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
         )
         found = {
@@ -369,7 +387,14 @@ def posterior_of(
     """What predicts, and the components behind it."""
     components = result.population.components if result.population else None
     posterior = Posterior(
-        problem.units, problem.stats, result.hyper, problem.slopes, seed, components, **settings
+        problem.units,
+        problem.stats,
+        problem.plan,
+        result.hyper,
+        problem.slopes,
+        seed,
+        components,
+        **settings,
     )
     return posterior, components or equal_components(posterior.population)
 

@@ -85,16 +85,17 @@ def log_prior(setting: PriorSetting, posterior: Posterior) -> np.ndarray:
     parts = [(choice.intercept, intercept[:, None]), (choice.noise_scale, sigma[:, None])]
     parts += [(family, coef[:, list(at)]) for at, family in choice.coef]
     total = np.zeros(n)
-    if setting.n_effects:
-        tau = drawn["group_scale"].reshape(n, -1)
+    for k, blocks in enumerate(choice.group_scale):
+        tau = drawn[f"group_scale_{k}"].reshape(n, -1)
         if choice.decov is None:  # its blocks have the intercept last
             tau = np.roll(tau, -1, axis=1)
-            parts += [(family, tau[:, list(at)]) for at, family in choice.group_scale]
+            parts += [(family, tau[:, list(at)]) for at, family in blocks]
         else:
             total += _log_decov(tau, sigma, choice.decov)
-    if setting.has_correlations:
-        diagonal = np.diagonal(posterior.hyper.corr_chol, axis1=-2, axis2=-1).reshape(n, -1)
-        total += 2 * (setting.eta - 1) * np.log(diagonal).sum(1)
+        if setting.correlated:  # of one effect it is 1
+            chol = posterior.hyper.corr_chol[k]
+            diagonal = np.diagonal(chol, axis1=-2, axis2=-1).reshape(n, -1)
+            total += 2 * (setting.eta - 1) * np.log(diagonal).sum(1)
     return total + _log_densities(parts)
 
 
@@ -107,7 +108,7 @@ def log_likelihood(posterior: Posterior) -> np.ndarray:
     -------
     array of shape (n_chains * n_draws,)
     """
-    return log_marginal(posterior.stats, posterior.population)
+    return log_marginal(posterior.layout, posterior.population)
 
 
 def _log_decov(tau, sigma, decov):

@@ -16,6 +16,8 @@ from skhier.utils.memory import require_memory
 
 __all__ = [
     "full_name",
+    "intervals",
+    "joined_label",
     "named_draws",
     "named_estimates",
     "prior_table",
@@ -71,7 +73,7 @@ def named_estimates(
     fields = {name: np.stack(e, axis=-1) for name, e in estimates.items()}
     scalars: dict[str, Any] = {name: np.moveaxis(a, -1, 0)[:, None] for name, a in fields.items()}
     for name in ("group_scale", "group_corr"):
-        scalars[name] = {factor: scalars[name] for factor in effects}
+        scalars[name] = {f: scalars[f"{name}_{k}"] for k, f in enumerate(effects)}
     named = named_draws(scalars, coef_names, effects)
     return {name: tuple(values[:, 0]) for name, values in named.items()}
 
@@ -113,8 +115,21 @@ def summary(
     return table[~diagnostics.is_constant(draws)]
 
 
-def variance_components(posterior: Mapping[str, Any], effects: Mapping[str, Sequence[str]]) -> Any:
-    """lme4's VarCorr as a posterior: a row for each sd and correlation."""
+def variance_components(
+    posterior: Mapping[str, Any],
+    effects: Mapping[str, Sequence[str]],
+    shares: Sequence[np.ndarray],
+) -> Any:
+    """lme4's VarCorr as a posterior: a row for each sd, correlation and share of the variance.
+
+    Parameters
+    ----------
+    posterior : mapping
+        ``posterior_``.
+    effects : mapping of factor to its effects' names
+    shares : sequence of array of shape (n_chains, n_draws)
+        Of each factor.
+    """
     import pandas as pd
 
     rows = []
@@ -125,17 +140,27 @@ def variance_components(posterior: Mapping[str, Any], effects: Mapping[str, Sequ
         for i, j in combinations(range(len(names)), 2):
             rows.append((factor, names[i], names[j], "corr", corr[..., i, j]))
     rows.append(("residual", "", "", "sd", posterior["noise_scale"]))
+    rows += [(factor, "", "", "icc", share) for factor, share in zip(effects, shares, strict=True)]
+    rows.append(("residual", "", "", "icc", 1 - sum(shares, np.zeros(()))))
     keys = pd.DataFrame([r[:4] for r in rows], columns=["factor", "effect", "with", "parameter"])
-    draws = np.stack([r[4] for r in rows], axis=-1)
+    shape = posterior["noise_scale"].shape
+    named = {i: np.broadcast_to(r[4], shape) for i, r in enumerate(rows)}
+    return keys.join(intervals(named))
+
+
+def intervals(named: Mapping[Any, np.ndarray]) -> Any:
+    """Mean, sd and interval of scalars, each (n_chains, n_draws); a row each."""
+    import pandas as pd
+
+    draws = np.stack(list(named.values()), axis=-1)
     interval = diagnostics.hdi(draws, HDI_PROB)
-    return keys.assign(
-        mean=draws.mean((0, 1)),
-        sd=draws.std((0, 1), ddof=1),
-        **{
-            f"hdi_{50 - 50 * HDI_PROB:g}%": interval[..., 0],
-            f"hdi_{50 + 50 * HDI_PROB:g}%": interval[..., 1],
-        },
-    )
+    columns = {
+        "mean": draws.mean((0, 1)),
+        "sd": draws.std((0, 1), ddof=1),
+        f"hdi_{50 - 50 * HDI_PROB:g}%": interval[..., 0],
+        f"hdi_{50 + 50 * HDI_PROB:g}%": interval[..., 1],
+    }
+    return pd.DataFrame(columns, index=list(named))
 
 
 def prior_table(choice: Any, design: Design, eta: float | None) -> Any:
@@ -155,8 +180,8 @@ def prior_table(choice: Any, design: Design, eta: float | None) -> Any:
     coef = _described(choice.coef)
     rows += [(f"coef[{n}]", coef[j], "slope") for j, n in enumerate(design.feature_names)]
     rows.append(("noise_scale", describe(choice.noise_scale), "residual sd"))
-    if design.factor is not None:
-        rows += _group_prior_rows(choice, design.factor.name, design.effects, eta)
+    for k, factor in enumerate(design.factors):
+        rows += _group_prior_rows(choice, k, factor.name, design.effects(k), eta)
     return pd.DataFrame(rows, columns=["parameter", "prior", "on"]).set_index("parameter")
 
 
@@ -165,10 +190,10 @@ def _described(blocks) -> dict[int, str]:
     return {j: describe(prior, i) for at, prior in blocks for i, j in enumerate(at)}
 
 
-def _group_prior_rows(choice, factor, effects, eta):
+def _group_prior_rows(choice, k, factor, effects, eta):
     rows = []
     if choice.decov is None:
-        described = _described(choice.group_scale)
+        described = _described(choice.group_scale[k])
         for i, effect in enumerate(effects):
             words = described[(i - 1) % len(effects)]  # the kernels' order: intercept last
             rows.append(
@@ -180,7 +205,7 @@ def _group_prior_rows(choice, factor, effects, eta):
         rows.append(
             (full_name("group_scale", factor), words, "sds of the group effects over noise_scale")
         )
-    if eta is not None:
+    if eta is not None and len(effects) > 1:
         words = f"LKJ(concentration={eta:g})"
         rows.append((full_name("group_corr", factor), words, "correlation of the group effects"))
     return rows
@@ -241,7 +266,7 @@ def _exchange(model, group_effects):
     if len(model.coef_names_):
         posterior["coef"] = source["coef"]
         coords["feature"], dims["coef"] = list(model.coef_names_), ["feature"]
-    for factor, effects in model._effects().items():
+    for k, (factor, effects) in enumerate(model._effects().items()):
         name = factor.replace("/", "_")  # which in a tree of groups is a path
         level = f"{name}_level" if name in RESERVED_DIMS else name
         one, other = f"{name}_effect", f"{name}_effect_bis"
@@ -251,8 +276,9 @@ def _exchange(model, group_effects):
         posterior[f"group_corr_{name}"] = source["group_corr"][factor]
         dims[f"group_corr_{name}"] = [one, other]
         if group_effects:
-            coords[level] = list(model.group_levels_[factor])
-            draws = model._posterior.group_draws(np.arange(len(coords[level])))
+            labels = model.group_levels_[factor]
+            coords[level] = [joined_label(label) for label in labels]
+            draws = model._posterior.group_draws(k, np.arange(len(labels)))
             shape = (*model._posterior.shape, *draws.shape[1:])
             posterior[f"group_effects_{name}"] = draws.reshape(shape)
             dims[f"group_effects_{name}"] = [level, one]
@@ -263,6 +289,11 @@ def _exchange(model, group_effects):
         groups["log_likelihood"] = {"y": _log_likelihood(model._posterior, training)}
         coords["row"], dims["y"] = np.arange(len(training.y)), ["row"]
     return {k: v for k, v in groups.items() if v}, coords, dims
+
+
+def joined_label(label):
+    """One label of a nesting's several: ArviZ's coordinates are no tuples."""
+    return ":".join(map(str, label)) if isinstance(label, tuple) else label
 
 
 def _log_likelihood(posterior, training):

@@ -1,45 +1,65 @@
 """Group effects given everything else, in closed form (normal response).
 
-With ``Sigma = L L'`` and ``M_g = L' A_g L + sigma^2 I = R_g R_g'``:
+Of the *leaf*, the first factor of the chain (:mod:`skhier.kernels.layout`), given the effects of
+all other factors too. With ``Sigma = L L'``, ``M_g = L' A_g L + sigma^2 I = R_g R_g'``:
 
-    b_g | beta, sigma, Sigma, y ~ Normal(L a_g, sigma^2 L M_g^-1 L')
-    a_g = M_g^-1 L'(c_g - B_g beta)
+    b_g | beta, sigma, Sigma, others, y ~ Normal(L a_g, sigma^2 L M_g^-1 L')
+    a_g = M_g^-1 L'(c_g - B_g beta - sum over others of C_g b)
 
-``A_g, B_g, c_g`` are the group's cross-products ``zz, zx, zy``. Valid for singular L, for groups
-with fewer rows than effects, and for empty ones, where it is the population's ``Normal(0, Sigma)``.
+``A_g, B_g, c_g, C_g`` are the level's cross-products. Valid for singular L, for groups with fewer
+rows than effects, and for empty ones, where it is the population's ``Normal(0, Sigma)``. The others
+follow from the elimination of all effects (:mod:`skhier.kernels.effects`).
 Lai, Sheldon and Domke (2024); Lindley and Smith (1972), J. R. Stat. Soc. B 34.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.kernels.effects import (
+    Layout,
+    back_substitute,
+    batch_size,
+    eliminate,
+    sparse_crossing,
+)
 from skhier.kernels.linalg import inverse_cholesky, matmul
-from skhier.kernels.types import GroupStats
 
 __all__ = [
     "Components",
     "GroupConditional",
-    "GroupMoments",
     "PopulationDraws",
     "coef_moments",
     "condition",
-    "group_moments",
+    "draw_others",
     "log_marginal",
-    "take_groups",
 ]
+
+ENTRIES = 2**19  # of the largest temporary array
+MANY = 16  # points at once, below which their arrays are large enough for one point at a time
 
 
 class PopulationDraws(NamedTuple):
     """Equally weighted draws of all parameters but the group effects, internal coordinates.
 
-    ``beta`` (S, p), intercept last; ``sigma`` (S,); ``chol`` (S, q, q), the effects' Cholesky
-    factor with the intercept at the mean of x.
+    ``beta`` (S, p), intercept last; ``sigma`` (S,); ``chols``: per factor (S, q, q), the effects'
+    Cholesky factor with the intercept at the mean of x.
     """
 
     beta: np.ndarray
     sigma: np.ndarray
-    chol: np.ndarray
+    chols: tuple[np.ndarray, ...]
+
+    def take(self, which) -> "PopulationDraws":
+        """Some of the draws."""
+        beta, sigma, chols = self
+        return PopulationDraws(beta[which], sigma[which], tuple(c[which] for c in chols))
+
+    def columns(self) -> np.ndarray:
+        """``y - X beta`` as combinations of ``[X y]``, (S, p + 1, 1)."""
+        ones = np.ones((len(self.beta), 1))
+        return np.concatenate([-self.beta, ones], axis=1)[:, :, None]
 
 
 class Components(NamedTuple):
@@ -48,24 +68,30 @@ class Components(NamedTuple):
     Any first few components stand for the posterior too.
 
     ``weights`` (S,), sum 1; ``beta`` (S, p), mean of the coefficients; ``beta_cov`` (S, p, p) or
-    None, if they are draws; ``sigma`` (S,) and ``chol`` (S, q, q) as in :class:`PopulationDraws`.
+    None, if they are draws; ``sigma`` (S,) and ``chols`` as in :class:`PopulationDraws`.
     """
 
     weights: np.ndarray
     beta: np.ndarray
     beta_cov: np.ndarray | None
     sigma: np.ndarray
-    chol: np.ndarray
+    chols: tuple[np.ndarray, ...]
 
     def first(self, n: int) -> "Components":
         """The first n components, weights renormalised."""
-        weights, beta, beta_cov, sigma, chol = self
-        cov = None if beta_cov is None else beta_cov[:n]
-        return Components(weights[:n] / weights[:n].sum(), beta[:n], cov, sigma[:n], chol[:n])
+        some = self.take(slice(n))
+        return some._replace(weights=some.weights / some.weights.sum())
+
+    def take(self, which) -> "Components":
+        """Some of the components, weights as they are."""
+        weights, beta, beta_cov, sigma, chols = self
+        cov = None if beta_cov is None else beta_cov[which]
+        some = tuple(chol[which] for chol in chols)
+        return Components(weights[which], beta[which], cov, sigma[which], some)
 
 
 class GroupConditional(NamedTuple):
-    """Normal distributions of K groups' effects, one per draw.
+    """Normal distributions of K levels' effects, one per draw.
 
     ``mean`` (q, S, K) and ``root`` (q, q, S, K), with covariance ``root root'``.
     """
@@ -74,52 +100,134 @@ class GroupConditional(NamedTuple):
     root: np.ndarray
 
 
-class GroupMoments(NamedTuple):
-    """Posterior moments of group effects, Monte Carlo error of the conditionals averaged out.
-
-    ``mean`` (G, q), ``cov`` (G, q, q), ``cross`` (G, p, q), the covariance with ``beta``.
-    """
-
-    mean: np.ndarray
-    cov: np.ndarray
-    cross: np.ndarray
-
-
-def condition(stats: GroupStats, draws: PopulationDraws) -> GroupConditional:
-    """Conditional distribution of every group in ``stats`` given every draw."""
-    chol, inverse, half = _solved(stats, draws)
-    root = matmul(chol, np.swapaxes(inverse, 0, 1))  # L R^-T
-    return GroupConditional(matmul(root, half)[:, 0], draws.sigma[:, None] * root)
-
-
-def _solved(stats, draws):
-    """``L``, ``R_g^-1`` and ``R_g^-1 L' (c_g - B_g beta)`` of every group and draw."""
-    chol = np.ascontiguousarray(np.moveaxis(draws.chol, 0, -1))[..., None]
-    transposed = np.swapaxes(chol, 0, 1)
-    m = matmul(transposed, matmul(stats.zz[:, :, None], chol))
-    for j in range(len(m)):
-        m[j, j] += (draws.sigma**2)[:, None]
-    inverse = inverse_cholesky(m)
-    rest = stats.zy[:, None] - draws.beta @ stats.zx
-    return chol, inverse, matmul(inverse, matmul(transposed, rest[:, None]))
-
-
-def group_moments(stats: GroupStats, components: Components, budget: int = 2**17) -> GroupMoments:
-    """Moments over all components, a slice of groups at a time.
+def condition(
+    layout: Layout, draws: PopulationDraws, levels, others: Mapping[int, np.ndarray]
+) -> GroupConditional:
+    """Conditional distributions of some levels of the leaf given every draw.
 
     Parameters
     ----------
-    stats : GroupStats
-    components : Components
-    budget : int
-        Entries of the largest temporary array.
+    layout : Layout
+    draws : PopulationDraws
+    levels : int array of shape (K,) or slice
+    others : mapping of int to array of shape (q, S, n_levels)
+        Draws of the other factors' effects.
     """
-    q, n_groups = stats.zy.shape
-    p = stats.zx.shape[1]
-    at_once = max(1, budget // (len(components.sigma) * q * max(p, q)))
-    slices = [slice(i, i + at_once) for i in range(0, n_groups, at_once)]
-    parts = [_moments(take_groups(stats, s), components) for s in slices]
-    return GroupMoments(*(np.concatenate(a) for a in zip(*parts, strict=True)))
+    leaf = layout.plan.chain[0]
+    zz, zx, zy = (a[..., levels] for a in layout.stats.factors[leaf])
+    chol = np.ascontiguousarray(np.moveaxis(draws.chols[leaf], 0, -1))[..., None]
+    transposed = np.swapaxes(chol, 0, 1)
+    m = matmul(transposed, matmul(zz[:, :, None], chol))
+    for j in range(len(m)):
+        m[j, j] += (draws.sigma**2)[:, None]
+    root = matmul(chol, np.swapaxes(inverse_cholesky(m), 0, 1))  # L R^-T
+    rest = zy[:, None] - draws.beta @ zx - _explained(layout, levels, others)
+    mean = matmul(root, matmul(np.swapaxes(root, 0, 1), rest[:, None]))[:, 0]
+    return GroupConditional(mean, draws.sigma[:, None] * root)
+
+
+def _explained(layout, levels, others):
+    """What the other factors' effects explain of the leaf's products with y, (q, S, K) or 0."""
+    found: Any = 0.0
+    later = layout.plan.chain[1:]
+    for k, ancestor, up in zip(later, layout.above[0], layout.up[0], strict=True):
+        theirs = others[k][..., ancestor[levels]]
+        found = found + matmul(up[..., levels][:, :, None], theirs[:, None])[:, 0]
+    if layout.plan.dense:
+        cross = layout.crossings[0]
+        n_levels = layout.stats.factors[layout.plan.chain[0]].zy.shape[-1]
+        dense = np.concatenate([_stacked(others[k]) for k in layout.plan.dense])
+        met = [sparse_crossing(cross, z, n_levels, len(dense))[levels] @ dense for z in cross.z]
+        found = found + np.swapaxes(np.stack(met), 1, 2)
+    return found
+
+
+def _stacked(a):
+    """(q, S, n_levels) to (q n_levels, S)."""
+    return np.swapaxes(a, 1, 2).reshape(-1, a.shape[1])
+
+
+def draw_others(
+    layout: Layout, draws: PopulationDraws, noise: Mapping[int, np.ndarray], entries: int = ENTRIES
+) -> dict[int, np.ndarray]:
+    """Joint draws of the effects of all factors but the leaf.
+
+    Parameters
+    ----------
+    layout : Layout
+    draws : PopulationDraws
+    noise : mapping of int to array of shape (q, S, n_levels)
+        Standard normal numbers, for each of those factors.
+    entries : int
+        Of the largest temporary array.
+
+    Returns
+    -------
+    dict of int to array of shape (q, S, n_levels)
+    """
+    out = {k: np.empty_like(of_factor) for k, of_factor in noise.items()}
+    for rows, points, columns in _batches(layout, draws, entries):
+        shape = (columns.shape[-1], len(points.sigma))  # one of the two is 1
+        found = eliminate(layout, points.sigma, points.chols, columns)
+        white = {
+            k: points.sigma[:, None] * a[:, rows].reshape(len(a), *shape, a.shape[-1])
+            for k, a in noise.items()
+        }
+        effects = back_substitute(layout, found, white, leaf=False)
+        for k, of_factor in out.items():
+            of_factor[:, rows] = effects[k].reshape(len(of_factor), len(rows), -1)
+    return out
+
+
+def _batches(
+    layout: Layout, draws: PopulationDraws, entries: int
+) -> Iterator[tuple[np.ndarray, PopulationDraws, np.ndarray]]:
+    """Rows of the draws, their variance parameters and ``y - X beta``: many points with a column
+    each or, where few fit into memory, one point with the columns of all its draws.
+    """
+    n = len(draws.sigma)
+    size = batch_size(layout, 1, entries)
+    if size >= MANY or not layout.plan.dense:
+        for begin in range(0, n, size):
+            rows = np.arange(begin, min(begin + size, n))
+            some = draws.take(rows)
+            yield rows, some, some.columns()
+        return
+    _, place = np.unique(draws.sigma, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(place[order])) + 1):
+        some = draws.take(rows)
+        yield rows, some.take(slice(1)), some.columns()[:, :, 0].T
+
+
+def log_marginal(layout: Layout, draws: PopulationDraws, entries: int = ENTRIES) -> np.ndarray:
+    """Log density of the rows given each draw, the group effects integrated out; internal units.
+
+    Parameters
+    ----------
+    layout : Layout
+        Levels without rows change nothing.
+    draws : PopulationDraws
+    entries : int
+        Of the largest temporary array.
+
+    Returns
+    -------
+    array of shape (S,)
+    """
+    beta, sigma, _ = draws
+    stats = layout.stats
+    quadratic = stats.yy - 2 * beta @ stats.xy + ((beta @ stats.xx) * beta).sum(1)
+    n_effects = sum(found.zy.size for found in stats.factors)
+    log_det = (stats.n - n_effects) * np.log(sigma**2)
+    for rows, points, columns in _batches(layout, draws, entries):
+        found = eliminate(layout, points.sigma, points.chols, columns)
+        explained = (found.d**2).sum(1).ravel()
+        for level in found.levels:
+            explained = explained + (level.d**2).sum((0, 3)).ravel()
+        quadratic[rows] -= explained
+        log_det[rows] += found.log_det
+    return -0.5 * (stats.n * np.log(2 * np.pi) + log_det + quadratic / sigma**2)
 
 
 def coef_moments(components: Components) -> tuple[np.ndarray, np.ndarray]:
@@ -129,54 +237,3 @@ def coef_moments(components: Components) -> tuple[np.ndarray, np.ndarray]:
     off = beta - mean
     cov = (weights[:, None] * off).T @ off
     return mean, cov if beta_cov is None else cov + np.tensordot(weights, beta_cov, 1)
-
-
-def log_marginal(stats: GroupStats, draws: PopulationDraws, budget: int = 2**20) -> np.ndarray:
-    """Log density of the rows given each draw, the group effects integrated out; internal units.
-
-    ``sum_g log|M_g| + (n - G q) log sigma^2`` is the log determinant of the rows' covariance.
-
-    Parameters
-    ----------
-    stats : GroupStats
-        Empty groups change nothing.
-    draws : PopulationDraws
-    budget : int
-        Entries of the largest temporary array.
-
-    Returns
-    -------
-    array of shape (S,)
-    """
-    beta, sigma, _ = draws
-    quadratic = stats.yy - 2 * beta @ stats.xy + ((beta @ stats.xx) * beta).sum(1)
-    q, n_groups = stats.zy.shape
-    log_det = (stats.n - n_groups * q) * np.log(sigma**2)
-    at_once = max(1, budget // max(len(sigma) * q * q, 1))
-    for start in range(0, n_groups if q else 0, at_once):
-        _, inverse, half = _solved(take_groups(stats, slice(start, start + at_once)), draws)
-        quadratic = quadratic - (half**2).sum((0, 1, 3))
-        log_det = log_det - 2 * sum(np.log(inverse[j, j]).sum(1) for j in range(q))
-    return -0.5 * (stats.n * np.log(2 * np.pi) + log_det + quadratic / sigma**2)
-
-
-def take_groups(stats: GroupStats, which) -> GroupStats:
-    """The statistics of some groups; the totals stay."""
-    return stats._replace(zz=stats.zz[..., which], zx=stats.zx[..., which], zy=stats.zy[..., which])
-
-
-def _moments(stats, components):
-    weights, beta, beta_cov, sigma, chol = components
-    given = condition(stats, PopulationDraws(beta, sigma, chol))
-    mean = weights @ given.mean
-    off = given.mean - mean[:, None]
-    weighted = weights[:, None] * off
-    k = matmul(given.root, np.swapaxes(given.root, 0, 1))  # sigma^2 L M_g^-1 L'
-    cov = np.einsum("isk,jsk->kij", off, weighted) + (weights @ k).transpose(2, 0, 1)
-    cross = ((beta - weights @ beta).T @ weighted).transpose(2, 1, 0)
-    if beta_cov is not None:  # b_g moves with beta by -L M_g^-1 L' B_g
-        slope = matmul(k / (sigma**2)[:, None], stats.zx[:, :, None])
-        moved = matmul(slope, np.moveaxis(weights[:, None, None] * beta_cov, 0, -1)[..., None])
-        cov += np.einsum("irsk,jrsk->kij", moved, slope)
-        cross = cross - moved.sum(2).transpose(2, 1, 0)
-    return mean.T, cov, cross

@@ -2,14 +2,19 @@
 
 Not LAPACK: jaxlib 0.10 runs its batched calls on a pool of as many threads as there are cores and
 waits for them on the same threads, so that two such calls at once can wait for each other for ever.
+Large matrices go to LAPACK one at a time.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
 __all__ = ["inverse_cholesky", "log_det_and_schur", "times"]
 
 LEAF = 16  # rows above which a matrix is split in two
+LARGE = 64  # rows above which LAPACK is faster and the program it spares takes seconds to compile
 
 
 def inverse_cholesky(m):
@@ -62,30 +67,47 @@ def times(a, b):
     return (a[:, :, None] * b[None]).sum(1)
 
 
-@jax.custom_vjp
-def log_det_and_schur(system):
-    """``log|P|`` and the Schur complement ``c - k' P^-1 k`` of ``[P k; k' c]``; and ``R^-1``.
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def log_det_and_schur(system, k):
+    """``log|P|`` and the Schur complement ``C - D' P^-1 D`` of ``[P D; D' C]``, P (k, k); and R^-1.
 
     ``P = R R'``. The last has no gradient.
     """
-    return _solved(system)[0]
+    return _solved(system, k)[0]
 
 
-def _solved(system):
-    k = len(system) - 1
-    inverse = inverse_cholesky(system[:k, :k])
-    half = inverse @ system[:k, k]
-    log_det = -2 * jnp.log(jnp.diagonal(inverse)).sum()
-    return (log_det, system[k, k] - half @ half, inverse), (inverse, half)
+def _solved(system, k):
+    if k > LARGE:
+        root, half = _cholesky_and_half(system[:k])
+        log_det = 2 * jnp.log(jnp.diagonal(root)).sum()
+        inverse = _inverse_of_lower(root)  # where nobody asks for it the compiler leaves it out
+    else:
+        inverse = inverse_cholesky(system[:k, :k])
+        half = inverse @ system[:k, k:]
+        log_det = -2 * jnp.log(jnp.diagonal(inverse)).sum()
+    return (log_det, system[k:, k:] - half.T @ half, inverse), (inverse, half)
 
 
-def _solved_backward(kept, cotangents):
-    """Of log|P|: P^-1; with v = (-P^-1 k, 1) of the complement: v v'."""
+@jax.custom_batching.sequential_vmap
+def _cholesky_and_half(rows):
+    """R and ``R^-1 D`` of ``[P D]``, by LAPACK: never more than one at a time."""
+    k = len(rows)
+    root = jnp.linalg.cholesky(rows[:, :k])
+    return root, solve_triangular(root, rows[:, k:], lower=True)
+
+
+@jax.custom_batching.sequential_vmap
+def _inverse_of_lower(root):
+    return solve_triangular(root, jnp.eye(len(root)), lower=True)
+
+
+def _solved_backward(k, kept, cotangents):
+    """Of log|P|: P^-1; with V = (-P^-1 D, I) of the complement: V c V'."""
     inverse, half = kept
     of_log_det, of_schur, _ = cotangents
-    v = jnp.append(-(half @ inverse), 1.0)
-    gradient = of_schur * jnp.outer(v, v)
-    return (gradient + of_log_det * jnp.pad(inverse.T @ inverse, (0, 1)),)
+    v = jnp.concatenate([-(inverse.T @ half), jnp.eye(half.shape[1])])
+    gradient = v @ of_schur @ v.T
+    return (gradient.at[:k, :k].add(of_log_det * inverse.T @ inverse),)
 
 
 log_det_and_schur.defvjp(_solved, _solved_backward)

@@ -1,14 +1,13 @@
 """What the rows say of a row, or of a group, that is left out: closed forms (normal response).
 
-One normal distribution of the coefficients per component, ``beta = m + Q u`` with ``u ~ N(0, I)``;
-the group effects integrated out. With ``K_g = L M_g^-1 L'`` and ``r = y - X m``, row i has
+Per component all is normal. With m_i and h_i the mean and the variance of row i's line given all
+rows, group effects and coefficients integrated out,
 
-    g_i = [V^-1 r]_i = (r_i - z_i' K_g (c_g - B_g m)) / sigma^2
-    c_i = (1 - z_i' K_g z_i) / sigma^2 - |Q' u_i|^2,    u_i = (x_i - B_g' K_g z_i) / sigma^2
-
+    g_i = (y_i - m_i) / sigma^2,   c_i = (1 - h_i / sigma^2) / sigma^2
     y_i | y_-i, theta ~ Normal(y_i - g_i / c_i, 1 / c_i)
 
-and with ``H = Q' X_g' V_g^-1 X_g Q``, ``h = Q' X_g' V_g^-1 r_g`` a group that is left out has
+and of one factor, with ``beta = m + Q u``, ``u ~ N(0, I)``, ``r = y - X m``,
+``H = Q' X_g' V_g^-1 X_g Q`` and ``h = Q' X_g' V_g^-1 r_g``, a group that is left out has
 
     log p(y_g | y_-g, theta) = log N(r_g; 0, V_g) + log|I - H| / 2 - h'(I - H)^-1 h / 2.
 
@@ -23,8 +22,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from skhier.kernels.conditional import Components, PopulationDraws, condition
+from skhier.kernels.effects import Layout
 from skhier.kernels.importance import psis
-from skhier.kernels.types import GroupStats
+from skhier.kernels.moments import line_moments
 
 __all__ = ["GroupProducts", "LeftOut", "leave_groups_out", "leave_rows_out", "smoothed"]
 
@@ -49,65 +49,51 @@ class GroupProducts(NamedTuple):
     n: np.ndarray
 
 
-def leave_rows_out(stats: GroupStats, components: Components, x, z, y, at) -> LeftOut:
+def leave_rows_out(layout: Layout, components: Components, x, zs, y, codes) -> LeftOut:
     """Densities of rows, each left out on its own.
 
     Parameters
     ----------
-    stats : GroupStats
-        Of the groups that the rows belong to, all rows included.
-    components : Components
-    x, z : array of shape (K, p), (K, q)
-        Designs in internal coordinates; q is 0 without groups.
+    layout, components, x, zs, codes
+        As of :func:`~skhier.kernels.moments.line_moments`.
     y : array of shape (K,)
-    at : int array of shape (K,)
-        The rows' groups in ``stats``.
     """
-    _, beta, beta_cov, sigma, _ = components
-    variance = (sigma**2)[:, None]
-    rest, gone, u = y - beta @ x.T, np.ones_like(y), np.moveaxis(x[None], 2, 0)
-    if z.shape[1]:
-        k, mean = _effects(stats, components)
-        kz = np.einsum("abSK,Kb->aSK", k[..., at], z)
-        rest = rest - np.einsum("aSK,Ka->SK", mean[..., at], z)
-        gone = 1 - np.einsum("aSK,Ka->SK", kz, z)
-        u = u - np.einsum("apK,aSK->pSK", stats.zx[..., at], kz)
-    u = u / variance
-    g, c = rest / variance, gone / variance
-    if beta_cov is not None:
-        c = c - np.einsum("pSK,pSK->SK", u, np.einsum("Spr,rSK->pSK", beta_cov, u))
+    mean, line = line_moments(layout, components, x, zs, codes)
+    variance = (components.sigma**2)[:, None]
+    g, c = (y - mean) / variance, (1 - line / variance) / variance
     c = np.maximum(c, np.finfo(float).tiny)  # a row that alone decides a coefficient
     without = 0.5 * (np.log(c) - g**2 / c - LOG_2PI)
-    again = variance * (2 - variance * c)  # variance of the line and of the noise
+    again = variance + line
     within = -0.5 * (np.log(again) + (variance * g) ** 2 / again + LOG_2PI)
     return LeftOut(without, within)
 
 
-def leave_groups_out(stats: GroupStats, components: Components, groups: GroupProducts) -> LeftOut:
-    """Joint densities of all rows of a group, each group left out on its own.
+def leave_groups_out(layout: Layout, components: Components, groups: GroupProducts) -> LeftOut:
+    """Joint densities of all rows of a group of the only factor, each group left out on its own.
 
     A group without which a coefficient has no distribution (flat priors) has density 0.
 
     Parameters
     ----------
-    stats : GroupStats
+    layout : Layout
         Of the K groups.
     components : Components
     groups : GroupProducts
         Of the same groups.
     """
-    _, beta, beta_cov, sigma, chol = components
-    q = len(stats.zy)
+    _, beta, beta_cov, sigma, (chol,) = components
+    zz, zx, zy = layout.stats.factors[0]
+    q = len(zy)
     n_components, p = beta.shape
-    d = np.concatenate([stats.zx, stats.zy[:, None]], axis=1)
-    k, _ = _effects(stats, components)
+    d = np.concatenate([zx, zy[:, None]], axis=1)
+    k = _shrinkage(layout, components)
     left = np.einsum("acK,abSK,bdK->SKcd", d, k, d, optimize=True)
     gram = (np.moveaxis(groups.products, 2, 0) - left) / (sigma**2)[:, None, None, None]
     # [X y] to [X y - X m]
     shift = np.concatenate([-beta, np.ones((n_components, 1))], axis=1)
     h = np.einsum("SKpd,Sd->SKp", gram[..., :p, :], shift)
     quadratic = np.einsum("Sc,SKcd,Sd->SK", shift, gram, shift, optimize=True)
-    m = np.einsum("Sai,abK,Sbj->SKij", chol, stats.zz, chol, optimize=True)
+    m = np.einsum("Sai,abK,Sbj->SKij", chol, zz, chol, optimize=True)
     m = m + (sigma**2)[:, None, None, None] * np.eye(q)
     log_det = (groups.n - q) * np.log(sigma**2)[:, None] + np.linalg.slogdet(m)[1]  # of V_g
     alone = -0.5 * (groups.n * LOG_2PI + log_det + quadratic)
@@ -152,11 +138,11 @@ def smoothed(left_out: LeftOut, weights):
     return elpd, logsumexp(log_weights + within, axis=0), k_hat, mcse
 
 
-def _effects(stats, components):
-    """Per component and group: ``K_g`` (q, q, S, K) and the effects' mean (q, S, K)."""
-    given = condition(stats, PopulationDraws(components.beta, components.sigma, components.chol))
-    k = np.einsum("ijSK,kjSK->ikSK", given.root, given.root)
-    return k / (components.sigma**2)[:, None], given.mean
+def _shrinkage(layout, components):
+    """``K_g = L M_g^-1 L'`` per component and group, (q, q, S, K)."""
+    _, beta, _, sigma, chols = components
+    root = condition(layout, PopulationDraws(beta, sigma, chols), slice(None), {}).root
+    return np.einsum("ijSK,kjSK->ikSK", root, root) / (sigma**2)[:, None]
 
 
 def _root(cov):

@@ -1,7 +1,9 @@
 """The model as NumPyro programs: joint, and with all that is normal integrated out.
 
-    y_i | b ~ Normal(x_i' beta + z_i' b_g(i), sigma^2)
+    y_i | b ~ Normal(x_i' beta + sum over factors of z_i' b_g(i), sigma^2)
     b_g ~ Normal(0, Sigma),  Sigma = diag(tau) Omega diag(tau),  Omega ~ LKJ(eta)
+
+Every factor has its own Sigma; beta is one, the mean of all.
 
 The sites live in internal coordinates (:mod:`skhier.kernels.types`), where the geometry is benign
 whatever the units; the priors are those of the user's units, carried over by an affine map.
@@ -14,6 +16,7 @@ integrated out (:mod:`skhier.kernels.marginal`). Both state the same posterior.
 """
 
 from functools import partial
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +26,7 @@ import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import constraints
 
+from skhier.kernels.layout import Elimination
 from skhier.kernels.marginal import ROUNDING, log_marginal
 from skhier.kernels.types import (
     CoefPrior,
@@ -37,7 +41,7 @@ from skhier.kernels.types import (
 __all__ = [
     "draw",
     "draw_corr_chol",
-    "effects_chol",
+    "effects_chols",
     "joint_model",
     "log_likelihood",
     "marginal_model",
@@ -101,9 +105,9 @@ def joint_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDi
     prior : PriorDists
         In the user's units.
     """
-    hyper, b = parameters(spec, stats, units, prior)
+    hyper, effects = parameters(spec, stats, units, prior)
     beta = jnp.append(hyper.coef, hyper.intercept)
-    numpyro.factor("log_likelihood", log_likelihood(stats, beta, b, hyper.noise_scale))
+    numpyro.factor("log_likelihood", log_likelihood(stats, beta, effects, hyper.noise_scale))
 
 
 def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
@@ -112,48 +116,72 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
     Returns
     -------
     hyper : Hyper
-    b : array of shape (q, n_groups) or None
-        Group effects (deviations), the intercept's at the mean of x.
+    effects : tuple of array of shape (q, n_levels)
+        Per factor: group effects (deviations), the intercept's at the mean of x.
 
     Notes
     -----
-    Centered: the sites are the groups' coefficients ``beta + b_g ~ Normal(beta, L L')``.
+    Centered: the sites are, of the first factor, the groups' coefficients
+    ``beta + b_g ~ Normal(beta, L L')``, and of the others ``b_g ~ Normal(0, L L')``.
     Non-centered: ``b_g = L z_g``, ``z_g ~ Normal(0, I)``. The data know the average coefficients
-    ``beta + mean_g b_g`` well and how they split hardly at all; so the non-centered sites are
-    those averages and, in place of ``z``, its reflection that has the average as one coordinate.
+    ``beta + sum over factors of mean_g b_g`` well and how they split hardly at all; so the
+    non-centered sites are those averages and, in place of ``z``, its reflection that has the
+    average as one coordinate.
     """
     v = _sample_variances(spec, units, prior)
-    if spec.slopes is None:
-        coef, intercept = _sample_beta(spec, units, prior)
-        return Hyper(coef, intercept, *v), None
-    chol = effects_chol(units, v)
-    if spec.noncentered:
-        z = numpyro.sample("group_z", dist.Normal().expand(stats.zy.shape).to_event(2))
-        present = (stats.zz[-1, -1] > 0).astype(float)
+    chols = effects_chols(units, v)
+    sample = _sample_noncentered if spec.noncentered else _sample_centered
+    coef, intercept, effects = sample(spec, stats, units, prior, chols)
+    return Hyper(coef, intercept, *v), effects
+
+
+def _sample_noncentered(spec, stats, units, prior, chols):
+    moved, effects = jnp.zeros(spec.n_features + 1), []
+    for k, (factor, found, chol) in enumerate(zip(spec.factors, stats.factors, chols, strict=True)):
+        z = numpyro.sample(_site("group_z", k), dist.Normal().expand(found.zy.shape).to_event(2))
+        present = (found.zz[-1, -1] > 0).astype(float)
         b = _times(chol, _reflect(z, present))
-        coef, intercept = _sample_beta(spec, units, prior, (b * present).sum(1) / present.sum())
-    else:
-        coef, intercept = _sample_beta(spec, units, prior)
-        beta_z = jnp.append(coef[np.array(spec.slopes, int)], intercept)
-        total = numpyro.sample("group_coef", _SameNormals(beta_z, chol, stats.zy.shape[1]))
-        b = total - beta_z[:, None]
-    return Hyper(coef, intercept, *v), b
+        moved = moved.at[_varying(spec, factor)].add((b * present).sum(1) / present.sum())
+        effects.append(b)
+    return *_sample_beta(spec, units, prior, moved), tuple(effects)
 
 
-def marginal_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
+def _sample_centered(spec, stats, units, prior, chols):
+    coef, intercept = _sample_beta(spec, units, prior, jnp.zeros(spec.n_features + 1))
+    effects = []
+    for k, (factor, found, chol) in enumerate(zip(spec.factors, stats.factors, chols, strict=True)):
+        mean = jnp.zeros(factor.n_effects)
+        if k == 0:
+            mean = jnp.append(coef, intercept)[_varying(spec, factor)]
+        normals = _SameNormals(mean, chol, found.zy.shape[1])
+        effects.append(numpyro.sample(_site("group_coef", k), normals) - mean[:, None])
+    return coef, intercept, tuple(effects)
+
+
+def _site(name, k):
+    return f"{name}_{k}"
+
+
+def _varying(spec, factor):
+    """Columns of x that vary with the factor."""
+    return np.array([*factor.slopes, spec.n_features], int)
+
+
+def marginal_model(spec: ModelSpec, stats: Elimination, units: Units, prior: PriorDists):
     """The likelihood of the rows with the group effects and normal coefficients integrated out.
 
     Parameters
     ----------
-    spec, stats, units, prior
+    spec, units, prior
         As in :func:`joint_model`.
+    stats : Elimination
     """
     v, coefs = marginal_parameters(spec, stats, units, prior)
-    chol = effects_chol(units, v)
-    numpyro.factor("log_marginal", log_marginal(stats, chol, v.noise_scale, coefs))
+    chols = effects_chols(units, v)
+    numpyro.factor("log_marginal", log_marginal(stats, spec.plan, chols, v.noise_scale, coefs))
 
 
-def marginal_parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
+def marginal_parameters(spec: ModelSpec, stats: Elimination, units: Units, prior: PriorDists):
     """The prior of :func:`marginal_model`: a program that samples what it does not integrate out.
 
     Returns
@@ -167,17 +195,21 @@ def marginal_parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior:
 
 def _sample_variances(spec, units, prior) -> VarianceParameters:
     sigma = numpyro.sample("noise_scale", _affine(prior.noise_scale, 1 / units.y_scale))
-    if spec.slopes is None:
-        return VarianceParameters(sigma, jnp.zeros(0), jnp.zeros((0, 0)))
-    tau = _sample_group_scale(spec, prior, units, sigma)
-    return VarianceParameters(sigma, tau, _sample_corr_chol(spec, prior))
+    scales, corrs = [], []
+    for k, factor in enumerate(spec.factors):
+        scales.append(_sample_group_scale(k, factor, prior, units, sigma))
+        corrs.append(_sample_corr_chol(k, factor, spec.correlated, prior))
+    return VarianceParameters(sigma, tuple(scales), tuple(corrs))
 
 
-def effects_chol(units: Units, v: VarianceParameters):
-    """Square root of the group effects' covariance, the intercept at the mean of x."""
-    if not len(v.group_scale):
-        return v.corr_chol
-    return units.effects_at_mean @ (v.group_scale[:, None] * v.corr_chol)
+def effects_chols(units: Units, v: VarianceParameters):
+    """Per factor: square root of the effects' covariance, the intercept at the mean of x."""
+    return tuple(
+        at_mean @ (scale[:, None] * corr)
+        for at_mean, scale, corr in zip(
+            units.effects_at_mean, v.group_scale, v.corr_chol, strict=True
+        )
+    )
 
 
 def _reflect(z, present):
@@ -275,19 +307,16 @@ def _sample_blocks(name, dists, blocks, scale, loc=None):
     return jnp.concatenate(parts)[order]
 
 
-def _sample_beta(spec, units, prior, average_effects=None):
-    """Population slopes and intercept; the sites are these plus the groups' average effects."""
-    moved, moved_intercept = jnp.zeros(spec.n_features), 0.0
-    if average_effects is not None:
-        moved = moved.at[np.array(spec.slopes, int)].set(average_effects[:-1])
-        moved_intercept = average_effects[-1]
+def _sample_beta(spec, units, prior, moved):
+    """Population slopes and intercept; the sites are these plus ``moved`` (p,)."""
+    of_coef, of_intercept = moved[:-1], moved[-1]
     scale = units.x_scale / units.y_scale
-    coef = _sample_blocks("coef", prior.coef, spec.coef_blocks, scale, moved) - moved
+    coef = _sample_blocks("coef", prior.coef, spec.coef_blocks, scale, of_coef) - of_coef
     # the intercept at x = 0 is the one at the mean less mean'beta
     loc = 0.0 if spec.intercept_at_mean else (units.x_mean / units.x_scale) @ coef
-    loc = loc - units.y_mean / units.y_scale + moved_intercept
+    loc = loc - units.y_mean / units.y_scale + of_intercept
     site = numpyro.sample("intercept", _affine(prior.intercept, 1 / units.y_scale, loc))
-    return coef, site - moved_intercept
+    return coef, site - of_intercept
 
 
 def _sample_other_coefs(spec, units, prior) -> CoefPrior:
@@ -347,25 +376,28 @@ def _coef_prior(kept, offset, mean, root, shift) -> CoefPrior:
     return CoefPrior(basis, offset, root[kept, None] * rows, 0.0)
 
 
-def _sample_group_scale(spec, prior, units, sigma):
+def _sample_group_scale(k, factor, prior, units, sigma):
     """Standard deviations of the effects at x = 0, internal units, (q,)."""
-    q = spec.n_effects
-    scale = jnp.append(units.x_scale[np.array(spec.slopes, int)], 1.0) / units.y_scale
+    q = factor.n_effects
+    scale = jnp.append(units.x_scale[np.array(factor.slopes, int)], 1.0) / units.y_scale
     if prior.decov is None:
-        return _sample_blocks("group_scale", prior.group_scale, spec.scale_blocks, scale)
+        name = _site("group_scale", k)
+        return _sample_blocks(name, prior.group_scale[k], factor.scale_blocks, scale)
     # rstanarm, common_functions.stan: the simplex shares out the variance, hence the root
     concentration, shape, decov_scale = prior.decov
-    size = numpyro.sample("decov_size", dist.Gamma(shape, 1.0))
+    size = numpyro.sample(_site("decov_size", k), dist.Gamma(shape, 1.0))
     share = jnp.ones(1)
     if q > 1:
-        share = numpyro.sample("decov_share", dist.Dirichlet(jnp.full(q, concentration)))
+        shares = dist.Dirichlet(jnp.full(q, concentration))
+        share = numpyro.sample(_site("decov_share", k), shares)
     return sigma * units.y_scale * decov_scale * size * jnp.sqrt(q * share) * scale
 
 
-def _sample_corr_chol(spec, prior):
-    if not spec.has_correlations:
-        return jnp.eye(spec.n_effects)
-    return numpyro.sample("group_corr_chol", dist.LKJCholesky(spec.n_effects, prior.eta))
+def _sample_corr_chol(k, factor, correlated, prior):
+    if not correlated or factor.n_effects == 1:
+        return jnp.eye(factor.n_effects)
+    lkj = dist.LKJCholesky(factor.n_effects, prior.eta)
+    return numpyro.sample(_site("group_corr_chol", k), lkj)
 
 
 def draw(family, shape, n, seed):
@@ -389,7 +421,7 @@ def _rounded(n):
     return max(1024, 2 ** int(np.ceil(np.log2(n))))
 
 
-def log_likelihood(stats: GroupStats, beta, b, sigma):
+def log_likelihood(stats: GroupStats, beta, effects, sigma):
     """Log density of the rows given every parameter, in internal coordinates.
 
     Parameters
@@ -397,24 +429,27 @@ def log_likelihood(stats: GroupStats, beta, b, sigma):
     stats : GroupStats
     beta : array of shape (p,)
         Population coefficients, intercept last.
-    b : array of shape (q, n_groups) or None
-        Group effects (deviations).
+    effects : sequence of array of shape (q, n_levels)
+        Per factor: group effects (deviations).
     sigma : scalar
     """
-    sse = squared_error(stats, beta, b)
+    sse = squared_error(stats, beta, effects)
     return -0.5 * (stats.n * jnp.log(2 * jnp.pi * sigma**2) + sse / sigma**2)
 
 
-def squared_error(stats: GroupStats, beta, b):
+def squared_error(stats: GroupStats, beta, effects):
     """Weighted sum of squared residuals, from the cross-products.
 
     Never below their rounding error: a perfect fit would leave the density without a bound.
     """
     sse = stats.yy - 2 * stats.xy @ beta + beta @ stats.xx @ beta
-    if b is not None:
-        rest = stats.zy - _times_each(stats.zx, beta[:, None])
-        fitted = _times_each(stats.zz, b)
-        sse = sse + ((fitted - 2 * rest) * b).sum()
+    for found, b in zip(stats.factors, effects, strict=True):
+        rest = found.zy - _times_each(found.zx, beta[:, None])
+        sse = sse + ((_times_each(found.zz, b) - 2 * rest) * b).sum()
+    both = combinations(effects, 2)
+    for pair, (b, other) in zip(stats.pairs, both, strict=True):
+        fitted = _times_each(pair.zz, other[:, pair.second])
+        sse = sse + 2 * (b[:, pair.first] * fitted).sum()
     return jnp.maximum(sse, ROUNDING * stats.n)
 
 

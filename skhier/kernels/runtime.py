@@ -21,6 +21,7 @@ __all__ = [
     "is_cpu",
     "precisely_on",
     "run_side_by_side",
+    "side_by_side_calls",
 ]
 
 T = TypeVar("T")
@@ -187,3 +188,19 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
 
 class _Stopped(Exception):
     """The caller was interrupted, another work failed, or Python is exiting."""
+
+
+@contextmanager
+def side_by_side_calls(device: Any) -> Iterator[int]:
+    """LAPACK on one thread a call; yields how many calls may run side by side.
+
+    As many as LAPACK had threads, so that limits that a user or joblib has set hold. Its own
+    threads share out a matrix of a thousand columns badly, and wait for each other for seconds
+    where other processes want the same cores.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max((library["num_threads"] for library in blas.info()), default=1)
+    with blas.limit(limits=1):
+        yield threads if is_cpu(device) else 1

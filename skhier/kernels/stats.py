@@ -6,21 +6,26 @@ other draws. The device is the error-free split of Rump, Ogita and Oishi (2008),
 Comput. 31(1), Algorithm 3.1: high parts on a common grid add up without rounding.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
-from skhier.kernels.types import GroupStats, Units
+from skhier.kernels.types import FactorStats, GroupStats, PairStats, Units
 
 __all__ = [
+    "LevelPairs",
     "Moments",
     "change_units",
     "group_stats",
     "internal_units",
+    "level_pairs",
     "merge",
     "moments",
     "moments_of",
     "pad_groups",
+    "padded",
     "padded_size",
 ]
 
@@ -57,21 +62,48 @@ def moments(values, weights) -> Moments:
     return Moments(mean, sd)
 
 
-def internal_units(x: Moments, y: Moments, slopes) -> Units:
+class LevelPairs(NamedTuple):
+    """Pairs of levels of two factors that share rows, sorted; ``of_row`` is each row's pair."""
+
+    first: np.ndarray
+    second: np.ndarray
+    of_row: np.ndarray
+
+
+def level_pairs(codes: np.ndarray) -> tuple[LevelPairs, ...]:
+    """The pairs of levels that occur, for every two factors.
+
+    Parameters
+    ----------
+    codes : int array of shape (n_samples, n_factors)
+    """
+    found = []
+    for one, other in combinations(codes.T, 2):
+        size = int(other.max(initial=0)) + 1
+        pairs, of_row = np.unique(one.astype(np.int64) * size + other, return_inverse=True)
+        found.append(LevelPairs(pairs // size, pairs % size, of_row))
+    return tuple(found)
+
+
+def internal_units(x: Moments, y: Moments, slopes: Sequence[Sequence[int]]) -> Units:
     """The map to internal coordinates: centred, and scaled by powers of two near the sd.
 
     Parameters
     ----------
     x, y : Moments
         Of the features and of the target.
-    slopes : sequence of int or None
-        Features with a varying slope.
+    slopes : sequence of sequence of int
+        Per factor, the features with a varying slope.
     """
     x_scale = np.array([_power_of_two(s) for s in x.sd])
-    shift = (x.mean / x_scale)[list(slopes or ())]
-    effects_at_mean = np.eye(len(shift) + 1)
-    effects_at_mean[-1, :-1] = shift
-    return Units(x.mean, x_scale, y.mean[0], _power_of_two(y.sd[0]), effects_at_mean)
+    at_mean = tuple(_effects_at_mean((x.mean / x_scale)[list(varying)]) for varying in slopes)
+    return Units(x.mean, x_scale, y.mean[0], _power_of_two(y.sd[0]), at_mean)
+
+
+def _effects_at_mean(shift):
+    matrix = np.eye(len(shift) + 1)
+    matrix[-1, :-1] = shift
+    return matrix
 
 
 def _power_of_two(size) -> float:
@@ -79,19 +111,31 @@ def _power_of_two(size) -> float:
     return 2.0 ** np.frexp(size)[1] if size > 0 else 1.0
 
 
-def group_stats(x, y, weights, codes, n_groups, slopes, units: Units) -> GroupStats:
-    """Cross-products of design and target, per group; one pass over the rows.
+def group_stats(
+    x,
+    y,
+    weights,
+    codes,
+    n_levels: Sequence[int],
+    slopes: Sequence[Sequence[int]],
+    units: Units,
+    pairs: Sequence[LevelPairs],
+) -> GroupStats:
+    """Cross-products of design and target, per level and pair of levels; one pass over the rows.
 
     Parameters
     ----------
     x : array of shape (n_samples, n_features)
         The user's units.
     y, weights : array of shape (n_samples,)
-    codes : int array of shape (n_samples,) or None
-        Level of each row, ``0 <= codes < n_groups``. Not checked here.
-    n_groups : int
-    slopes : sequence of int or None
+    codes : int array of shape (n_samples, n_factors)
+        Level of each row, ``0 <= codes[:, k] < n_levels[k]``. Not checked here.
+    n_levels : sequence of int
+    slopes : sequence of sequence of int
+        Per factor, the features with a varying slope.
     units : Units
+    pairs : sequence of LevelPairs
+        Of these rows and perhaps of others.
 
     References
     ----------
@@ -100,21 +144,30 @@ def group_stats(x, y, weights, codes, n_groups, slopes, units: Units) -> GroupSt
     ones = np.ones(len(y))
     columns = [*((x - units.x_mean) / units.x_scale).T, ones, (y - units.y_mean) / units.y_scale]
     p = len(columns) - 1
+    z = [[*varying, p - 1] for varying in slopes]
     total = np.empty((p + 1, p + 1))
-    varying = () if slopes is None else (*slopes, p - 1)
-    grouped = np.zeros((p + 1, p + 1, n_groups))
+    per_level = [np.zeros((p + 1, p + 1, n)) for n in n_levels]
+    per_pair = [np.zeros((p, p, len(found.first))) for found in pairs]
+    both = list(combinations(range(len(z)), 2))
     for i in range(p + 1):
         for j in range(i + 1):
             parts = _exact_parts(columns[i] * columns[j], weights)
             total[i, j] = total[j, i] = sum(part.sum() for part in parts)
-            if i in varying or j in varying:
-                per_group = sum(np.bincount(codes, part, n_groups) for part in parts)
-                grouped[i, j] = grouped[j, i] = per_group
-    z = list(varying)
+            for k, out in enumerate(per_level):
+                if i in z[k] or j in z[k]:
+                    out[i, j] = out[j, i] = _sums(codes[:, k], parts, out.shape[-1])
+            for (k, m), found, out in zip(both, pairs, per_pair, strict=True):
+                if (i in z[k] and j in z[m]) or (j in z[k] and i in z[m]):
+                    out[i, j] = out[j, i] = _sums(found.of_row, parts, out.shape[-1])
     return GroupStats(
-        zz=grouped[z][:, z],
-        zx=grouped[z, :p],
-        zy=grouped[z, p],
+        tuple(
+            FactorStats(out[at][:, at], out[at, :p], out[at, p])
+            for at, out in zip(z, per_level, strict=True)
+        ),
+        tuple(
+            PairStats(found.first, found.second, out[z[k]][:, z[m]])
+            for (k, m), found, out in zip(both, pairs, per_pair, strict=True)
+        ),
         xx=total[:p, :p],
         xy=total[:p, p],
         yy=total[p, p],
@@ -122,9 +175,20 @@ def group_stats(x, y, weights, codes, n_groups, slopes, units: Units) -> GroupSt
     )
 
 
+def _sums(codes, parts, n):
+    return sum(np.bincount(codes, part, n) for part in parts)
+
+
 def merge(*parts: GroupStats) -> GroupStats:
-    """Statistics of several disjoint sets of rows, in the same units and with the same groups."""
-    return GroupStats(*(sum(field) for field in zip(*parts, strict=True)))
+    """Statistics of disjoint sets of rows, in the same units and with the same levels and pairs."""
+    by_factor = zip(*(part.factors for part in parts), strict=True)
+    by_pair = zip(*(part.pairs for part in parts), strict=True)
+    totals = zip(*(part[2:] for part in parts), strict=True)
+    return GroupStats(
+        tuple(FactorStats(*map(sum, zip(*same, strict=True))) for same in by_factor),
+        tuple(same[0]._replace(zz=sum(pair.zz for pair in same)) for same in by_pair),
+        *map(sum, totals),
+    )
 
 
 def moments_of(stats: GroupStats, units: Units) -> tuple[Moments, Moments]:
@@ -138,7 +202,9 @@ def moments_of(stats: GroupStats, units: Units) -> tuple[Moments, Moments]:
     return of_x, Moments(np.array([y_mean]), units.y_scale * sd[-1:])
 
 
-def change_units(stats: GroupStats, old: Units, new: Units, slopes) -> GroupStats:
+def change_units(
+    stats: GroupStats, old: Units, new: Units, slopes: Sequence[Sequence[int]]
+) -> GroupStats:
     """The same statistics in other internal coordinates.
 
     Parameters
@@ -146,8 +212,8 @@ def change_units(stats: GroupStats, old: Units, new: Units, slopes) -> GroupStat
     stats : GroupStats
         In ``old`` units.
     old, new : Units
-    slopes : sequence of int or None
-        Features with a varying slope.
+    slopes : sequence of sequence of int
+        Per factor, the features with a varying slope.
     """
     p = len(stats.xy)
     factor = np.append(old.x_scale / new.x_scale, [1.0, old.y_scale / new.y_scale])
@@ -155,14 +221,23 @@ def change_units(stats: GroupStats, old: Units, new: Units, slopes) -> GroupStat
     matrix[p - 1, : p - 1] = (old.x_mean - new.x_mean) / new.x_scale
     matrix[p - 1, p] = (old.y_mean - new.y_mean) / new.y_scale
     total = matrix.T @ _total_products(stats) @ matrix
-    z = [] if slopes is None else [*slopes, p - 1]
-    of_z = matrix[np.ix_(z, z)]
-    against = np.concatenate([stats.zx, stats.zy[:, None]], axis=1)
-    grouped = np.einsum("ai,abg,bj->ijg", of_z, against, matrix, optimize=True)
+    z = [[*varying, p - 1] for varying in slopes]
+    of_z = [matrix[np.ix_(at, at)] for at in z]
+
+    def moved(left, products, right):
+        return np.einsum("ai,abg,bj->ijg", left, products, right, optimize=True)
+
+    factors = []
+    for at, left, found in zip(z, of_z, stats.factors, strict=True):
+        grouped = moved(left, np.concatenate([found.zx, found.zy[:, None]], axis=1), matrix)
+        factors.append(FactorStats(grouped[:, at], grouped[:, :p], grouped[:, p]))
+    pairs = [
+        pair._replace(zz=moved(of_z[k], pair.zz, of_z[m]))
+        for (k, m), pair in zip(combinations(range(len(z)), 2), stats.pairs, strict=True)
+    ]
     return GroupStats(
-        zz=grouped[:, z],
-        zx=grouped[:, :p],
-        zy=grouped[:, p],
+        tuple(factors),
+        tuple(pairs),
         xx=total[:p, :p],
         xy=total[:p, p],
         yy=total[p, p],
@@ -198,17 +273,21 @@ def _on_grid(values, exponent):
     return (values + anchor) - anchor
 
 
-def padded_size(n_groups: int) -> int:
-    """The number of groups rounded up to three significant bits: few shapes, at most 25% more."""
-    step = 2 ** max(n_groups.bit_length() - 3, 0)
-    return -(-n_groups // step) * step
+def padded_size(n: int, bits: int = 3) -> int:
+    """A number rounded up to so many significant bits: few shapes, with 3 at most 25% more."""
+    step = 2 ** max(n.bit_length() - bits, 0)
+    return -(-n // step) * step
 
 
 def pad_groups(stats: GroupStats) -> GroupStats:
-    """Zero statistics appended up to :func:`padded_size`; empty groups change no density."""
-    extra = padded_size(stats.zy.shape[-1]) - stats.zy.shape[-1]
+    """Zero statistics appended up to :func:`padded_size`; they change no density."""
+    return stats._replace(
+        factors=tuple(FactorStats(*map(padded, found)) for found in stats.factors),
+        pairs=tuple(PairStats(*map(padded, pair)) for pair in stats.pairs),
+    )
 
-    def widen(a):
-        return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, extra)])
 
-    return stats._replace(zz=widen(stats.zz), zx=widen(stats.zx), zy=widen(stats.zy))
+def padded(a: np.ndarray) -> np.ndarray:
+    """Zeros appended on the last axis up to :func:`padded_size`."""
+    extra = padded_size(a.shape[-1]) - a.shape[-1]
+    return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, extra)])

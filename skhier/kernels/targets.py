@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from skhier.kernels import flat
 from skhier.kernels.marginal import marginal_and_conditional
-from skhier.kernels.models import effects_chol, joint_model, marginal_parameters, parameters
+from skhier.kernels.models import effects_chols, joint_model, marginal_parameters, parameters
 from skhier.kernels.types import MIN_VARIANCE, Hyper, ModelSpec, PopulationConditional
 
 __all__ = [
@@ -49,7 +49,9 @@ class Joint(NamedTuple):
 
 
 class Marginal(NamedTuple):
-    """``theta = centre + root position``; ``data`` is ``(stats, units, prior, centre, root)``."""
+    """``theta = centre + root position``; ``data`` is ``(stats, units, prior, centre, root)``,
+    the statistics in the order of elimination.
+    """
 
     spec: ModelSpec
 
@@ -83,7 +85,8 @@ def _at(theta, data, spec):
     program = partial(marginal_parameters, spec)
     v, coefs = flat.values(program, data, theta)
     stats, units, _ = data
-    found = marginal_and_conditional(stats, effects_chol(units, v), v.noise_scale, coefs)
+    chols = effects_chols(units, v)
+    found = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
     log_likelihood, *conditional = found
     log_density = flat.log_density(program, data, theta) + log_likelihood
     # a smaller noise_scale acts like this one, and leaves exact conditionals without digits

@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 __all__ = [
     "MIN_VARIANCE",
     "CoefPrior",
+    "FactorSpec",
+    "FactorStats",
     "GroupStats",
     "Hyper",
     "ModelSpec",
+    "PairStats",
+    "Plan",
     "PopulationConditional",
     "PriorDists",
     "Units",
@@ -24,17 +28,48 @@ __all__ = [
 MIN_VARIANCE = 1e-12
 
 
-class GroupStats(NamedTuple):
-    """Cross-products of design and target, per group and in total.
+class FactorStats(NamedTuple):
+    """Cross-products per level of one grouping factor; its levels are the last axis.
 
-    ``x`` has ``p`` columns (features, then the constant), ``z`` the ``q`` of them that vary by
-    group (slopes, then the constant); groups are the last axis. Additive over disjoint rows.
+    ``z`` are the ``q`` columns of ``x`` that vary by level: slopes, then the constant.
 
     Attributes
     ----------
-    zz : array of shape (q, q, n_groups)
-    zx : array of shape (q, p, n_groups)
-    zy : array of shape (q, n_groups)
+    zz : array of shape (q, q, n_levels)
+    zx : array of shape (q, p, n_levels)
+    zy : array of shape (q, n_levels)
+    """
+
+    zz: Any
+    zx: Any
+    zy: Any
+
+
+class PairStats(NamedTuple):
+    """Cross-products of two factors' columns, for the pairs of levels that share rows.
+
+    Attributes
+    ----------
+    first, second : int array of shape (n_pairs,)
+        Levels of the one factor and of the other; sorted.
+    zz : array of shape (q_first, q_second, n_pairs)
+    """
+
+    first: Any
+    second: Any
+    zz: Any
+
+
+class GroupStats(NamedTuple):
+    """Cross-products of design and target: per level, per pair of levels, and in total.
+
+    ``x`` has ``p`` columns: features, then the constant. Additive over disjoint rows.
+
+    Attributes
+    ----------
+    factors : tuple of FactorStats
+    pairs : tuple of PairStats
+        Of factors (0, 1), (0, 2), ..., (1, 2), ...: ``itertools.combinations``.
     xx : array of shape (p, p)
     xy : array of shape (p,)
     yy : scalar
@@ -42,13 +77,27 @@ class GroupStats(NamedTuple):
         Sum of the sample weights.
     """
 
-    zz: Any
-    zx: Any
-    zy: Any
+    factors: tuple[FactorStats, ...]
+    pairs: tuple[PairStats, ...]
     xx: Any
     xy: Any
     yy: Any
     n: Any
+
+
+class Plan(NamedTuple):
+    """In which order group effects are integrated out, as indices of factors.
+
+    Attributes
+    ----------
+    chain : tuple of int
+        Level by level; each factor is nested in the next.
+    dense : tuple of int
+        The others, all their effects at once.
+    """
+
+    chain: tuple[int, ...]
+    dense: tuple[int, ...]
 
 
 class Units(NamedTuple):
@@ -61,16 +110,16 @@ class Units(NamedTuple):
     ----------
     x_mean, x_scale : array of shape (n_features,)
     y_mean, y_scale : scalar
-    effects_at_mean : array of shape (q, q)
-        Takes internal group effects with the intercept at x = 0 to those with the intercept at the
-        mean of x. Lower triangular.
+    effects_at_mean : tuple of array of shape (q, q)
+        Per factor: takes internal group effects with the intercept at x = 0 to those with the
+        intercept at the mean of x. Lower triangular.
     """
 
     x_mean: Any
     x_scale: Any
     y_mean: Any
     y_scale: Any
-    effects_at_mean: Any
+    effects_at_mean: tuple[Any, ...]
 
 
 class PriorDists(NamedTuple):
@@ -79,8 +128,10 @@ class PriorDists(NamedTuple):
     Attributes
     ----------
     intercept, noise_scale : numpyro Distribution, scalar
-    coef, group_scale : tuple of numpyro Distribution
-        One per block of columns (effects) that share a family; ``ModelSpec`` says which columns.
+    coef : tuple of numpyro Distribution
+        One per block of columns that share a family; ``ModelSpec`` says which columns.
+    group_scale : tuple of tuple of numpyro Distribution
+        The same per factor, of its effects.
     decov : tuple (concentration, shape, scale) or None
         rstanarm's prior, which replaces ``group_scale``.
     eta : scalar
@@ -90,7 +141,7 @@ class PriorDists(NamedTuple):
     intercept: Any
     noise_scale: Any
     coef: tuple[Any, ...]
-    group_scale: tuple[Any, ...]
+    group_scale: tuple[tuple[Any, ...], ...]
     decov: Any
     eta: Any
 
@@ -102,17 +153,18 @@ class Hyper(NamedTuple):
     ----------
     coef : array of shape (n_features,)
     intercept, noise_scale : scalar
-    group_scale : array of shape (q,)
-        Standard deviations of the effects, the intercept's at x = 0 (in internal units of y).
-    corr_chol : array of shape (q, q)
-        Cholesky factor of their correlation matrix.
+    group_scale : tuple of array of shape (q,)
+        Per factor: standard deviations of the effects, the intercept's at x = 0 (in internal units
+        of y).
+    corr_chol : tuple of array of shape (q, q)
+        Per factor: Cholesky factor of their correlation matrix.
     """
 
     coef: Any
     intercept: Any
     noise_scale: Any
-    group_scale: Any
-    corr_chol: Any
+    group_scale: tuple[Any, ...]
+    corr_chol: tuple[Any, ...]
 
 
 class VarianceParameters(NamedTuple):
@@ -121,14 +173,13 @@ class VarianceParameters(NamedTuple):
     Attributes
     ----------
     noise_scale : scalar
-    group_scale : array of shape (q,)
-    corr_chol : array of shape (q, q)
+    group_scale, corr_chol
         As in :class:`Hyper`.
     """
 
     noise_scale: Any
-    group_scale: Any
-    corr_chol: Any
+    group_scale: tuple[Any, ...]
+    corr_chol: tuple[Any, ...]
 
 
 class PopulationConditional(NamedTuple):
@@ -145,8 +196,8 @@ class PopulationConditional(NamedTuple):
     """
 
     noise_scale: Any
-    group_scale: Any
-    corr_chol: Any
+    group_scale: tuple[Any, ...]
+    corr_chol: tuple[Any, ...]
     coef_mean: Any
     coef_root: Any
 
@@ -172,35 +223,50 @@ class CoefPrior(NamedTuple):
     log_scale: Any
 
 
+class FactorSpec(NamedTuple):
+    """What is static about a grouping factor.
+
+    Attributes
+    ----------
+    slopes : tuple of int
+        Features with a varying slope.
+    scale_blocks : tuple of tuple of int
+        Effects of each distribution in ``PriorDists.group_scale``.
+    """
+
+    slopes: tuple[int, ...]
+    scale_blocks: tuple[tuple[int, ...], ...]
+
+    @property
+    def n_effects(self) -> int:
+        """Effects per level, ``q``: the varying slopes and the varying intercept."""
+        return len(self.slopes) + 1
+
+
 class ModelSpec(NamedTuple):
     """What is static about a model: a new value compiles a new program.
 
     Attributes
     ----------
     n_features : int
-    slopes : tuple of int or None
-        Features with a varying slope; None: no grouping factor at all.
+    factors : tuple of FactorSpec
+    plan : Plan
     correlated, noncentered : bool
     intercept_at_mean : bool
         The intercept's prior sits at the mean of X (True) or at X = 0.
-    coef_blocks, scale_blocks : tuple of tuple of int
-        Columns (effects) of each distribution in ``PriorDists.coef`` (``group_scale``).
+    coef_blocks : tuple of tuple of int
+        Columns of each distribution in ``PriorDists.coef``.
     """
 
     n_features: int
-    slopes: tuple[int, ...] | None
+    factors: tuple[FactorSpec, ...]
+    plan: Plan
     correlated: bool
     noncentered: bool
     intercept_at_mean: bool
     coef_blocks: tuple[tuple[int, ...], ...]
-    scale_blocks: tuple[tuple[int, ...], ...]
-
-    @property
-    def n_effects(self) -> int:
-        """Effects per group, ``q``: the varying slopes and the varying intercept."""
-        return 0 if self.slopes is None else len(self.slopes) + 1
 
     @property
     def has_correlations(self) -> bool:
         """Whether there is a correlation matrix to sample."""
-        return self.correlated and self.n_effects > 1
+        return self.correlated and any(f.n_effects > 1 for f in self.factors)

@@ -1,35 +1,41 @@
-"""Columns that the estimator's parameters name: the grouping column and the varying slopes."""
+"""Columns that the estimator's parameters name: the grouping factors and the varying slopes."""
 
 from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["GroupColumn", "column_name", "find_column", "resolve_groups", "resolve_slopes"]
+__all__ = ["GroupColumns", "column_name", "find_column", "resolve_groups", "resolve_slopes"]
 
 
-class GroupColumn(NamedTuple):
-    """Position of the grouping column in X, the factor's name, its slopes as the user gave them."""
+class GroupColumns(NamedTuple):
+    """A grouping factor's columns of X, its name, and its slopes as the user gave them.
 
-    position: int
+    Several ``positions`` are a nesting, whose levels are the combinations of labels.
+    """
+
+    positions: tuple[int, ...]
     name: str
     slopes: Any
 
 
 def resolve_groups(
     groups: Any, slopes: Any, names: Sequence[str] | None, n_columns: int, X: Any
-) -> GroupColumn | None:
-    """The grouping column that the estimator's ``groups`` means.
+) -> tuple[GroupColumns, ...]:
+    """The grouping factors that the estimator's ``groups`` means; none for ``groups=None``.
 
     Parameters
     ----------
-    groups, slopes
-        The estimator's parameters.
+    groups : None, str, int, list, dict or callable
+        A column; a list of factors: columns, tuples of columns (a nesting), dicts; a dict from
+        factor (column or tuple) to its slopes; or a callable that picks any of these from X.
+    slopes
+        The estimator's parameter, of every factor to which no dict gives its own.
     names : sequence of str or None
         Column names of X, if it has any.
     n_columns : int
@@ -39,40 +45,98 @@ def resolve_groups(
     Raises
     ------
     ValueError, TypeError
-        No such column, or not one grouping factor.
+        No such column, a tuple outside a list, or factors that cannot be told apart.
+
+    Examples
+    --------
+    >>> resolve_groups(["state", ("state", "cafe")], None, ["x", "state", "cafe"], 3, None)[1]
+    GroupColumns(positions=(1, 2), name='state:cafe', slopes=None)
     """
     if groups is None:
-        return None
+        return ()
     if callable(groups):
-        picked = groups(X)
-        one = isinstance(picked, str | numbers.Integral)
-        picked = picked if one else list(picked)
-        if picked == []:
-            raise ValueError("`groups` is a callable that picked no column of X.")
-        return resolve_groups(picked, slopes, names, n_columns, X)
-    if isinstance(groups, Mapping):
-        _check_single(list(groups), groups)
-        ((factor, slopes),) = groups.items()
-        return resolve_groups(factor, slopes, names, n_columns, X)
-    if isinstance(groups, list):
-        _check_single(groups, groups)
-        return resolve_groups(groups[0], slopes, names, n_columns, X)
+        groups = _picked(groups(X))
+    factors = tuple(
+        _group_columns(factor, wanted, names, n_columns)
+        for factor, wanted in _factors_and_slopes(groups, slopes)
+    )
+    _check_distinct(factors)
+    return factors
+
+
+def _picked(columns: Any) -> Any:
+    """What a callable ``groups`` returned, its columns in a list."""
+    one = isinstance(columns, str | Mapping) or not isinstance(columns, Iterable)
+    columns = columns if one else list(columns)
+    if columns is None or columns in ([], {}):
+        raise ValueError("`groups` is a callable that picked no column of X.")
+    return columns
+
+
+def _factors_and_slopes(groups: Any, slopes: Any) -> list[tuple[Any, Any]]:
+    if isinstance(groups, list | tuple | Mapping) and not groups:
+        raise ValueError(
+            f"`groups` must name a column, and {groups!r} names none. Set groups=None for a "
+            "regression without groups."
+        )
     if isinstance(groups, tuple):
-        _check_single(groups, groups)
-    position = find_column(groups, names, n_columns, "groups")
-    return GroupColumn(position, column_name(position, names), slopes)
+        raise ValueError(_tuple_message(groups))
+    if isinstance(groups, Mapping):
+        return list(groups.items())
+    if not isinstance(groups, list):
+        return [(groups, slopes)]
+    found: list[tuple[Any, Any]] = []
+    for part in groups:
+        inner = isinstance(part, Mapping)
+        found += _factors_and_slopes(part, slopes) if inner else [(part, slopes)]
+    return found
 
 
-def _check_single(parts: Sequence[Any], groups: Any) -> None:
-    if len(parts) != 1:
+def _tuple_message(groups: tuple[Any, ...]) -> str:
+    """A tuple may mean two models; the user chooses."""
+    if len(groups) == 1:
+        return f"`groups` is {short(groups)}, a tuple. Pass groups={short(groups[0])} instead."
+    crossed = short(list(groups))
+    if not all(isinstance(part, str | numbers.Integral) for part in groups):
+        return f"`groups` is {short(groups)}, a tuple. Pass a list of factors: groups={crossed}."
+    inner, outer = short(groups[-1]), short(groups[0])
+    return (
+        f"`groups` is a tuple, which may mean two things. Pass groups=[{short(groups)}] for one "
+        f"factor ({inner} nested within {outer}), or groups={crossed} for crossed factors."
+    )
+
+
+def _group_columns(
+    factor: Any, slopes: Any, names: Sequence[str] | None, n_columns: int
+) -> GroupColumns:
+    columns = factor if isinstance(factor, tuple) else (factor,)
+    if isinstance(factor, tuple) and len(factor) < 2:
+        fix = f" Write {short(factor[0])} for the column itself." if factor else ""
         raise ValueError(
-            f"`groups` must name one grouping factor. Got {short(groups)} instead, which names "
-            f"{len(parts)}."
+            f"`groups` holds {short(factor)}, and a nesting has two columns or more.{fix}"
         )
-    if isinstance(groups, tuple) or isinstance(parts[0], tuple):
-        raise ValueError(
-            f"`groups` must name one column; nesting is not supported. Got {groups!r}."
-        )
+    positions = tuple(find_column(column, names, n_columns, "groups") for column in columns)
+    called = [column_name(position, names) for position in positions]
+    if len(set(positions)) < len(positions):
+        twice = next(name for name in called if called.count(name) > 1)
+        raise ValueError(f"`groups` names column {twice!r} twice in the nesting {short(factor)}.")
+    return GroupColumns(positions, ":".join(called), slopes)
+
+
+def _check_distinct(factors: Sequence[GroupColumns]) -> None:
+    by_columns: dict[frozenset[int], str] = {}
+    for factor in factors:
+        columns = frozenset(factor.positions)
+        if columns in by_columns:
+            raise ValueError(
+                f"`groups` names one factor twice: {by_columns[columns]!r} and {factor.name!r} "
+                "have the same levels. Leave one out."
+            )
+        if factor.name in by_columns.values():
+            raise ValueError(
+                f"Two factors of `groups` would be called {factor.name!r}. Rename a column of X."
+            )
+        by_columns[columns] = factor.name
 
 
 def column_name(position: int, names: Sequence[str] | None) -> str:
@@ -143,8 +207,9 @@ def resolve_slopes(
     found = [find_column(column, names, n_columns, "slopes") for column in slopes]
     for column, position in zip(slopes, found, strict=True):
         if position not in features:
+            which = "the" if n_columns - len(features) == 1 else "a"
             raise ValueError(
-                f"`slopes` names {column!r}, the grouping column, which is no feature."
+                f"`slopes` names {column!r}, {which} grouping column, which is no feature."
             )
         if found.count(position) > 1:
             raise ValueError(f"`slopes` names column {column!r} more than once.")

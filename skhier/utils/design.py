@@ -1,29 +1,32 @@
-"""From X to the arrays of the model: features, codes of the grouping factor, and their names."""
+"""From X to the arrays of the model: features, codes of the grouping factors, and their names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from skhier.utils.columns import column_name, resolve_groups, resolve_slopes
 from skhier.utils.frames import label_column, numeric_block
 from skhier.utils.groups import Levels, encode, fit_levels
+from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
+from skhier.utils.rank import linear_dependence
 from skhier.utils.validation import TOO_LARGE
 
 __all__ = ["Design", "Factor", "Rows", "design_warnings", "drop_rows", "fit_design", "read_rows"]
 
-SAME_COLUMN = 1e-10  # share of a column's variance that others leave unexplained
-
 
 class Factor(NamedTuple):
-    """A grouping factor: its column, name, levels and the features whose slopes vary."""
+    """A grouping factor: its columns, name, levels and the features whose slopes vary.
 
-    position: int
+    ``positions`` are several columns of X for a nesting, whose ``levels`` are combinations.
+    """
+
+    positions: tuple[int, ...]
     name: str
-    levels: Levels
+    levels: Levels | NestedLevels
     slopes: tuple[int, ...]
 
 
@@ -32,25 +35,24 @@ class Design(NamedTuple):
 
     feature_positions: list[int]
     feature_names: list[str]
-    factor: Factor | None
+    factors: tuple[Factor, ...]
 
-    @property
-    def effects(self) -> list[str]:
-        """Names of the group effects, the varying intercept first."""
-        slopes = self.factor.slopes if self.factor else ()
-        return ["intercept", *(self.feature_names[j] for j in slopes)]
+    def effects(self, k: int) -> list[str]:
+        """Names of the k-th factor's effects, the varying intercept first."""
+        return ["intercept", *(self.feature_names[j] for j in self.factors[k].slopes)]
 
 
 class Rows(NamedTuple):
     """Rows of X as the model sees them.
 
-    ``x`` (n_samples, n_features), float64, the user's units; ``codes`` (n_samples,) or None;
-    ``unseen``: labels that fit never saw, the k-th with code ``n_levels + k``.
+    ``x`` (n_samples, n_features), float64, the user's units; ``codes`` (n_samples, n_factors),
+    int64, a column per factor (Fortran order); ``unseen``: per factor the labels that fit never
+    saw, the k-th with code ``n_levels + k``.
     """
 
     x: np.ndarray
-    codes: np.ndarray | None
-    unseen: Any = ()
+    codes: np.ndarray
+    unseen: tuple[np.ndarray, ...]
 
 
 def fit_design(
@@ -73,31 +75,62 @@ def fit_design(
         No such columns, columns that hold no numbers, or labels that are missing or mixed.
     """
     n_columns = table.shape[1]
-    column = resolve_groups(groups, slopes, names, n_columns, table)
-    features = [j for j in range(n_columns) if column is None or j != column.position]
+    columns = resolve_groups(groups, slopes, names, n_columns, table)
+    grouping = {position for column in columns for position in column.positions}
+    features = [j for j in range(n_columns) if j not in grouping]
     feature_names = [column_name(j, names) for j in features]
     x = _features(table, features, feature_names)
-    if column is None:
+    if not columns:
         resolve_slopes(slopes, features, names, n_columns)
-        return Design(features, feature_names, None), Rows(x, None)
-    varying = resolve_slopes(column.slopes, features, names, n_columns)
-    if "intercept" in [feature_names[j] for j in varying]:
-        raise ValueError(
-            "Column 'intercept' of X has the name of the varying intercept. Rename it, or leave it "
-            "out of `slopes`."
-        )
-    levels, codes = fit_levels(label_column(table, column.position), column.name)
-    factor = Factor(column.position, column.name, levels, varying)
-    return Design(features, feature_names, factor), Rows(x, codes)
+    factors, codes = [], []
+    for positions, name, wanted in columns:
+        varying = resolve_slopes(wanted, features, names, n_columns)
+        _check_effects([feature_names[j] for j in varying])
+        called = [column_name(position, names) for position in positions]
+        levels, of_rows = _fit_levels(_labels(table, positions), called)
+        factors.append(Factor(positions, name, levels, varying))
+        codes.append(of_rows)
+    unseen = tuple(factor.levels.labels[:0] for factor in factors)
+    design = Design(features, feature_names, tuple(factors))
+    return design, Rows(x, _side_by_side(codes, len(x)), unseen)
 
 
 def read_rows(table: Any, design: Design) -> Rows:
     """Rows of a new X with the columns of ``design``."""
     x = _features(table, design.feature_positions, design.feature_names)
-    if design.factor is None:
-        return Rows(x, None)
-    labels = label_column(table, design.factor.position)
-    return Rows(x, *encode(labels, design.factor.levels, design.factor.name))
+    found = [_encode(_labels(table, factor.positions), factor) for factor in design.factors]
+    codes = _side_by_side([of_rows for of_rows, _ in found], len(x))
+    return Rows(x, codes, tuple(unseen for _, unseen in found))
+
+
+def _check_effects(varying: list[str]) -> None:
+    if "intercept" in varying:
+        raise ValueError(
+            "Column 'intercept' of X has the name of the varying intercept. Rename it, or leave it "
+            "out of `slopes`."
+        )
+
+
+def _labels(table: Any, positions: tuple[int, ...]) -> list[np.ndarray]:
+    return [label_column(table, position) for position in positions]
+
+
+def _fit_levels(labels, names):
+    return fit_levels(labels[0], names[0]) if len(labels) == 1 else fit_nested(labels, names)
+
+
+def _encode(labels: list[np.ndarray], factor: Factor) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(factor.levels, NestedLevels):
+        return encode_nested(labels, factor.levels)
+    return encode(labels[0], factor.levels, factor.name)
+
+
+def _side_by_side(codes: list[np.ndarray], n_samples: int) -> np.ndarray:
+    """(n_samples, n_factors), also without factors; contiguous per factor."""
+    found = np.empty((n_samples, len(codes)), dtype=np.int64, order="F")
+    for k, of_rows in enumerate(codes):
+        found[:, k] = of_rows
+    return found
 
 
 def _features(table, positions, names):
@@ -115,18 +148,24 @@ def drop_rows(design: Design, rows: Rows, kept: np.ndarray) -> tuple[Design, Row
     """The design and the rows as if only some rows had been there."""
     if kept.all():
         return design, rows
-    if design.factor is None or rows.codes is None:
-        return design, Rows(rows.x[kept], None)
-    factor = design.factor
-    present, codes = np.unique(rows.codes[kept], return_inverse=True)
-    levels = factor.levels._replace(labels=factor.levels.labels[present])
-    return design._replace(factor=factor._replace(levels=levels)), Rows(rows.x[kept], codes)
+    factors, codes = [], []
+    for factor, of_rows in zip(design.factors, rows.codes.T, strict=True):
+        present, places = np.unique(of_rows[kept], return_inverse=True)
+        factors.append(factor._replace(levels=factor.levels.keep(present)))
+        codes.append(places)
+    x = rows.x[kept]
+    design = design._replace(factors=tuple(factors))
+    return design, rows._replace(x=x, codes=_side_by_side(codes, len(x)))
 
 
 def design_warnings(
-    design: Design, x_mean: np.ndarray, gram: np.ndarray, group_rows: np.ndarray | None
+    design: Design,
+    x_mean: np.ndarray,
+    gram: np.ndarray,
+    group_rows: Sequence[np.ndarray],
+    codes: np.ndarray,
 ) -> list[str]:
-    """What the data cannot tell: constant and redundant columns, groups that hold no information.
+    """What the data cannot tell: redundant columns and factors, groups that hold no information.
 
     Parameters
     ----------
@@ -135,8 +174,10 @@ def design_warnings(
         In internal units.
     gram : array of shape (n_features, n_features)
         Cross-products of the centred features, internal units.
-    group_rows : array of shape (n_groups,) or None
-        Rows per group; None without a factor.
+    group_rows : sequence of arrays of shape (n_groups,)
+        Rows per group, for each factor.
+    codes : int array of shape (n_samples, n_factors)
+        Of the rows of fit; every level occurs.
     """
     names = np.array(design.feature_names, dtype=object)
     found = []
@@ -147,26 +188,47 @@ def design_warnings(
             f"{_listed(names[constant])}."
         )
     found += _rank_warning(names[~constant], gram[~constant][:, ~constant], x_mean[~constant])
-    if group_rows is not None and len(group_rows) == 1:
-        found.append("1 group: between-group sd is set by its prior.")
-    elif group_rows is not None and group_rows.max() <= 1:
-        found.append("Every group has one row: only the priors tell group effects from noise.")
-    return found
+    several = len(design.factors) > 1
+    for factor, n_rows in zip(design.factors, group_rows, strict=True):
+        found += _group_warning(repr(factor.name) if several else "", n_rows)
+    return found + _same_partition_warnings(design.factors, codes)
+
+
+def _group_warning(name: str, n_rows: np.ndarray) -> list[str]:
+    """``name`` is empty for the only factor."""
+    if len(n_rows) == 1:
+        groups = f"{name} has 1 group" if name else "1 group"
+        return [f"{groups}: between-group sd is set by its prior."]
+    if n_rows.max() <= 1:
+        groups = f"Every group of {name}" if name else "Every group"
+        return [f"{groups} has one row: only the priors tell group effects from noise."]
+    return []
+
+
+def _same_partition_warnings(factors: Sequence[Factor], codes: np.ndarray) -> list[str]:
+    return [
+        f"{factors[j].name!r} and {factors[k].name!r} group the rows identically: only the "
+        "priors tell their effects apart."
+        for j, k in combinations(range(len(factors)), 2)
+        if _same_partition(codes[:, j], codes[:, k])
+    ]
+
+
+def _same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+    n_levels = a.max() + 1
+    if b.max() + 1 != n_levels:
+        return False
+    # as many levels on both sides and all occur: a map from a's to b's is one to one
+    partner = np.empty(n_levels, dtype=b.dtype)
+    partner[a] = b
+    return bool((partner[a] == b).all())
 
 
 def _rank_warning(names: np.ndarray, gram: np.ndarray, mean: np.ndarray) -> list[str]:
-    """Columns that are linear combinations of earlier ones and, perhaps, of the constant."""
-    size = np.sqrt(np.diag(gram))
-    corr = gram / np.outer(size, size)
-    kept, redundant = _split_columns(corr)
-    if not len(redundant):
+    kept, redundant, needs_constant = linear_dependence(gram, mean)
+    if not redundant:
         return []
-    # redundant columns = kept columns @ weights, in units of their norms; so must be their means
-    weights = np.linalg.solve(corr[kept][:, kept], corr[kept][:, redundant])
-    scaled = mean / size
-    off = scaled[redundant] - scaled[kept] @ weights
-    needs_constant = np.abs(off).max() > 1e-6 * np.abs(scaled).max()
-    rank, p = len(kept) + int(needs_constant), len(corr)
+    rank, p = len(kept) + int(needs_constant), len(gram)
     what = f"X has rank {rank} of {p}"
     if rank == p:  # one-hot columns that add up to 1, for example
         what = f"X and the intercept have rank {p} of {p + 1}"
@@ -174,24 +236,6 @@ def _rank_warning(names: np.ndarray, gram: np.ndarray, mean: np.ndarray) -> list
         f"{what}: only the priors tell apart the slopes of these columns and of others that "
         f"determine them: {_listed(names[redundant])}."
     ]
-
-
-def _split_columns(corr: np.ndarray) -> tuple[list[int], list[int]]:
-    """Columns that are no linear combination of those before them, and the others.
-
-    Cholesky decomposition of a correlation matrix that leaves out rows with no residual.
-    """
-    p = len(corr)
-    root = np.zeros((p, p))
-    kept: list[int] = []
-    for j in range(p):
-        k = len(kept)
-        row = solve_triangular(root[:k, :k], corr[kept, j], lower=True) if k else np.zeros(0)
-        rest = corr[j, j] - row @ row
-        if rest > SAME_COLUMN * p:
-            root[k, :k], root[k, k] = row, np.sqrt(rest)
-            kept.append(j)
-    return kept, [j for j in range(p) if j not in kept]
 
 
 def _listed(names) -> str:

@@ -1,6 +1,7 @@
 """Grouping factors: their levels, and the code of each row's level.
 
 An unseen level gets an index of its own past the known ones, never -1: ``b[-1]`` is the last group.
+Factors of several columns are in :mod:`skhier.utils.nesting`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ class Levels(NamedTuple):
 
     labels: np.ndarray
     kind: str
+
+    def keep(self, present: np.ndarray) -> Levels:
+        """Only some levels, given by index or mask."""
+        return self._replace(labels=self.labels[present])
 
 
 def fit_levels(labels: np.ndarray, name: str) -> tuple[Levels, np.ndarray]:

@@ -52,6 +52,7 @@ METHODS = {
     },
     "prior_sensitivity": {},
     "prior_summary": {},
+    "r_squared": {"return_draws": False},
     "variance_components": {},
 }
 
@@ -259,7 +260,8 @@ def test_tables_have_the_promised_columns(sleepstudy_fit):
     assert list(m.summary().columns) == columns
     assert len(m.summary()) == 6
     assert len(m.summary(group_effects=True)) == 6 + 36
-    assert len(m.variance_components()) == 4
+    assert list(m.variance_components()["parameter"]) == ["sd", "sd", "corr", "sd", "icc", "icc"]
+    assert list(m.r_squared().index) == ["marginal", "conditional"]
     assert len(m.prior_summary()) == 6
 
 

@@ -169,7 +169,7 @@ def test_it_works_where_estimators_do(sleepstudy):
         ({"cv": "aic"}, "cv must be"),
         ({"cv": "loo", "scoring": "r2"}, "scoring must be None"),
         ({"param_grid": {"n_draws": [10]}}, "param_grid may have"),
-        ({"cv": "logo", "groups": None}, "groups is None"),
+        ({"cv": "logo", "groups": None}, "has 0 grouping factors"),
         ({"cv": "evidence", "inference": "nuts"}, "no evidence"),
         ({"cv": KFold(3), "handle_unknown": "error"}, "groups that the others lack"),
     ],

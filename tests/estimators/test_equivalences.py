@@ -363,8 +363,8 @@ def random_problem(x_offset=0.0, y_offset=0.0):
     rng = np.random.default_rng(5)
     x, y = (np.round(rng.normal(size=(60, 2)) * 2**20) / 2**20).T
     x, y, codes, ones = x[:, None] + x_offset, y + y_offset, np.arange(60) % 6, np.ones(60)
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), (0,))
-    return group_stats(x, y, ones, codes, 6, (0,), units), units
+    units = internal_units(moments(x, ones), moments(y[:, None], ones), ((0,),))
+    return group_stats(x, y, ones, codes[:, None], [6], ((0,),), units, ()), units
 
 
 @pytest.mark.parametrize(("x_offset", "y_offset"), [(0, 2.0**30), (1e8, 0), (1e8, 2.0**30)])
@@ -378,7 +378,7 @@ def test_log_likelihood_is_free_of_offsets(x_offset, y_offset):
     with precisely_on(None):
         for _ in range(20):
             beta, b, sigma = rng.normal(size=2), rng.normal(size=(2, 6)), rng.gamma(2)
-            value = log_likelihood(plain, beta, b, sigma)
+            value = log_likelihood(plain, beta, [b], sigma)
             moved_beta = beta + np.array([0, beta[0] * dx[0] - dy])
             moved_b = b + np.array([np.zeros(6), b[0] * dx[0]])
-            assert_allclose(log_likelihood(moved, moved_beta, moved_b, sigma), value, atol=1e-6)
+            assert_allclose(log_likelihood(moved, moved_beta, [moved_b], sigma), value, atol=1e-6)

@@ -23,8 +23,9 @@ from skhier.estimators import _engines
 from skhier.estimators._estimates import block_error
 from skhier.estimators._marginal import Theta, population_of
 from skhier.kernels import importance, runtime, targets
+from skhier.kernels.layout import arrange
 from skhier.kernels.stats import group_stats, internal_units, moments
-from skhier.kernels.types import ModelSpec, PriorDists
+from skhier.kernels.types import FactorSpec, ModelSpec, Plan, PriorDists
 from skhier.utils.diagnostics import ess_bulk, is_constant, mcse_mean, mcse_sd
 
 F = np.float64
@@ -618,7 +619,8 @@ def test_draws_of_group_effects_that_do_not_fit_are_refused(people, monkeypatch)
 
 # The step from weighted points of theta to a population ------------------------------------------
 
-SPEC = ModelSpec(2, (1,), True, True, False, ((0,), (1,)), ((0, 1),))
+PLAN = Plan((0,), ())
+SPEC = ModelSpec(2, (FactorSpec((1,), ((0, 1),)),), PLAN, True, True, False, ((0,), (1,)))
 
 
 def weighted_points(batch, n_draws=20_000):
@@ -628,8 +630,8 @@ def weighted_points(batch, n_draws=20_000):
     x = rng.normal(size=(21, 2)) * [3.0, 0.1] + [5.0, 2.0]
     y = 200 + x @ [2.0, -30.0] + 8 * rng.normal(size=5)[codes] + 12 * rng.normal(size=21)
     ones = np.ones(21)
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), SPEC.slopes)
-    stats = group_stats(x, y, ones, codes, 5, SPEC.slopes, units)
+    units = internal_units(moments(x, ones), moments(y[:, None], ones), ((1,),))
+    stats = group_stats(x, y, ones, codes[:, None], [5], ((1,),), units, ())
     prior = PriorDists(
         dist.Normal(F(180.0), F(40.0)),
         dist.HalfNormal(F(25.0)),
@@ -637,12 +639,12 @@ def weighted_points(batch, n_draws=20_000):
             dist.Normal(np.array([1.0]), np.array([4.0])),
             dist.StudentT(F(4.0), F(0), np.array([9.0])),
         ),
-        (dist.HalfNormal(np.array([20.0, 15.0])),),
+        ((dist.HalfNormal(np.array([20.0, 15.0])),),),
         None,
         F(2.0),
     )
     with runtime.precisely_on(None):
-        theta = Theta(SPEC, (stats, units, prior), batch, lambda: None)
+        theta = Theta(SPEC, (arrange(stats, PLAN), units, prior), batch, lambda: None)
         points = 0.4 * rng.normal(size=(48, theta.size))
         weights = rng.dirichlet(np.ones(48))
         chosen = rng.choice(48, size=(2, n_draws // 2), p=weights)
@@ -677,7 +679,7 @@ def test_population_follows_from_weighted_points():
     beta = components.beta @ to_user.T + [0, 0, units.y_mean]
     cov = to_user @ components.beta_cov @ to_user.T
     sigma = units.y_scale * components.sigma
-    chol = np.linalg.solve(units.effects_at_mean, components.chol) * size[[1, 2], None]
+    chol = np.linalg.solve(units.effects_at_mean[0], components.chols[0]) * size[[1, 2], None]
     means, covs = np.empty((48, 2)), np.empty((48, 2, 2))
     for s in range(48):
         means[s], covs[s] = coefs_given(rows, sigma[s], chol[s], beta[s, 1])
@@ -695,9 +697,9 @@ def test_population_follows_from_weighted_points():
     assert_allclose(estimates["coef"].sd, [sd[1], slope_sd], rtol=1e-10)
     assert_allclose(estimates["noise_scale"].mean, weights @ sigma, rtol=1e-12)
     tau = np.sqrt((chol**2).sum(2))
-    assert_allclose(estimates["group_scale"].mean, (weights @ tau)[[1, 0]], rtol=1e-10)
+    assert_allclose(estimates["group_scale_0"].mean, (weights @ tau)[[1, 0]], rtol=1e-10)
     corr = (chol[:, 0] * chol[:, 1]).sum(1) / tau.prod(1)
-    assert_allclose(estimates["group_corr"].mean, [[1, weights @ corr], [weights @ corr, 1]])
+    assert_allclose(estimates["group_corr_0"].mean, [[1, weights @ corr], [weights @ corr, 1]])
 
 
 def test_draws_are_those_of_the_chosen_points():
@@ -723,7 +725,8 @@ def test_batches_do_not_matter():
     """Any number of points at once, the last batch padded."""
     (*_, one_facts, one), (*_, facts, other) = weighted_points(7), weighted_points(48)
     assert_allclose(one_facts[3], facts[3], rtol=1e-10)
-    for a, b in zip(one.components, other.components, strict=True):
+    (*fields, (chol,)), (*others, (other_chol,)) = one.components, other.components
+    for a, b in zip([*fields, chol], [*others, other_chol], strict=True):
         assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     for name, estimate in one.estimates.items():
         for a, b in zip(estimate, other.estimates[name], strict=True):

@@ -2,20 +2,21 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skhier.kernels.conditional import (
     Components,
     PopulationDraws,
     coef_moments,
     condition,
-    group_moments,
-    take_groups,
 )
+from skhier.kernels.effects import layout_of
 from skhier.kernels.linalg import inverse_cholesky
-from skhier.kernels.types import GroupStats
+from skhier.kernels.moments import group_moments
+from skhier.kernels.types import FactorStats, GroupStats, Plan
 
 P, N_GROUPS, N_DRAWS = 4, 5, 6
+EVERY = slice(None)
 
 
 def problem(q, seed=0):
@@ -26,10 +27,14 @@ def problem(q, seed=0):
     y = rng.normal(size=len(codes))
     z = x[:, :q]
     per_group = [codes == g for g in range(N_GROUPS)]
-    stats = GroupStats(
+    factor = FactorStats(
         zz=np.stack([z[i].T @ z[i] for i in per_group], -1),
         zx=np.stack([z[i].T @ x[i] for i in per_group], -1),
         zy=np.stack([z[i].T @ y[i] for i in per_group], -1),
+    )
+    stats = GroupStats(
+        factors=(factor,),
+        pairs=(),
         xx=x.T @ x,
         xy=x.T @ y,
         yy=y @ y,
@@ -38,17 +43,18 @@ def problem(q, seed=0):
     draws = PopulationDraws(
         beta=rng.normal(size=(N_DRAWS, x.shape[1])),
         sigma=np.exp(rng.normal(size=N_DRAWS)),
-        chol=np.tril(rng.normal(size=(N_DRAWS, q, q))),
+        chols=(np.tril(rng.normal(size=(N_DRAWS, q, q))),),
     )
-    return x, z, y, per_group, stats, draws
+    return x, z, y, per_group, layout_of(stats, Plan((0,), ())), draws
 
 
 @pytest.mark.parametrize("q", [1, 2, 3, 6, 9])
 def test_condition_matches_bayes_rule_on_rows(q):
-    x, z, y, per_group, stats, draws = problem(q)
-    given = condition(stats, draws)
+    x, z, y, per_group, layout, draws = problem(q)
+    given = condition(layout, draws, EVERY, {})
+    (chol,) = draws.chols
     for s in range(N_DRAWS):
-        prior_cov = draws.chol[s] @ draws.chol[s].T
+        prior_cov = chol[s] @ chol[s].T
         for g, rows in enumerate(per_group):
             # Normal-normal updating with the dense covariance of the group's rows
             dense = z[rows] @ prior_cov @ z[rows].T + draws.sigma[s] ** 2 * np.eye(rows.sum())
@@ -62,9 +68,9 @@ def test_condition_matches_bayes_rule_on_rows(q):
 
 
 def test_condition_accepts_a_singular_factor():
-    *_, stats, draws = problem(2)
-    draws.chol[:, 1] = 0  # the second effect does not vary
-    given = condition(stats, draws)
+    *_, layout, draws = problem(2)
+    draws.chols[0][:, 1] = 0  # the second effect does not vary
+    given = condition(layout, draws, EVERY, {})
     assert_allclose(given.mean[1], 0, atol=1e-15)
     assert_allclose(given.root[1], 0, atol=1e-15)
 
@@ -76,14 +82,14 @@ def components(draws, uncertain, seed=2):
     root = rng.normal(size=(N_DRAWS, p, p))
     cov = root @ np.swapaxes(root, 1, 2) if uncertain else None
     weights = rng.dirichlet(np.ones(N_DRAWS))
-    return Components(weights, draws.beta, cov, draws.sigma, draws.chol)
+    return Components(weights, draws.beta, cov, draws.sigma, draws.chols)
 
 
 @pytest.mark.parametrize("uncertain", [False, True])
 def test_moments_are_those_of_exact_draws(uncertain):
-    *_, stats, draws = problem(2)
+    *_, layout, draws = problem(2)
     mixture = components(draws, uncertain)
-    found = group_moments(stats, mixture)
+    (found,) = group_moments(layout, mixture)
     rng = np.random.default_rng(1)
     n = 100_000
     which = rng.choice(N_DRAWS, n, p=mixture.weights)
@@ -91,7 +97,7 @@ def test_moments_are_those_of_exact_draws(uncertain):
     if uncertain:
         root = np.linalg.cholesky(mixture.beta_cov)[which]
         beta = beta + np.einsum("sij,sj->si", root, rng.normal(size=beta.shape))
-    given = condition(stats, PopulationDraws(beta, draws.sigma[which], draws.chol[which]))
+    given = condition(layout, draws.take(which)._replace(beta=beta), EVERY, {})
     noise = rng.normal(size=(2, n, N_GROUPS))
     b = given.mean + np.einsum("ijsk,jsk->isk", given.root, noise)
     for g in range(N_GROUPS):
@@ -116,7 +122,7 @@ def test_moments_with_covariances_are_those_of_sigma_points(q):
 
     So the normal may be replaced by 2 p points, mean +- sqrt(p) times the columns of a root.
     """
-    *_, stats, draws = problem(q)
+    *_, layout, draws = problem(q)
     mixture = components(draws, uncertain=True)
     p = draws.beta.shape[1]
     roots = np.sqrt(p) * np.moveaxis(np.linalg.cholesky(mixture.beta_cov), 2, 1)
@@ -130,23 +136,21 @@ def test_moments_with_covariances_are_those_of_sigma_points(q):
         beta.reshape(-1, p),
         None,
         repeated(draws.sigma),
-        repeated(draws.chol),
+        (repeated(draws.chols[0]),),
     )
     for found, expected in zip(coef_moments(mixture), coef_moments(points), strict=True):
         assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
-    for found, expected in zip(
-        group_moments(stats, mixture), group_moments(stats, points), strict=True
-    ):
-        assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    (found,), (expected,) = group_moments(layout, mixture), group_moments(layout, points)
+    for one, other in zip(found, expected, strict=True):
+        assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("uncertain", [False, True])
 def test_moments_do_not_depend_on_the_slicing(uncertain):
-    *_, stats, draws = problem(3)
+    *_, layout, draws = problem(3)
     mixture = components(draws, uncertain)
-    for one, other in zip(
-        group_moments(stats, mixture), group_moments(stats, mixture, budget=1), strict=True
-    ):
+    (whole,), (sliced,) = group_moments(layout, mixture), group_moments(layout, mixture, entries=1)
+    for one, other in zip(whole, sliced, strict=True):
         assert_allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
@@ -157,18 +161,20 @@ def test_first_components_are_weighted_anew(uncertain):
     first = mixture.first(4)
     assert_allclose(first.weights, mixture.weights[:4] / mixture.weights[:4].sum())
     assert (first.beta_cov is None) is not uncertain
-    for name in ("beta", "sigma", "chol", *(["beta_cov"] * uncertain)):
-        np.testing.assert_array_equal(getattr(first, name), getattr(mixture, name)[:4])
+    for name in ("beta", "sigma", *(["beta_cov"] * uncertain)):
+        assert_array_equal(getattr(first, name), getattr(mixture, name)[:4])
+    assert_array_equal(first.chols[0], mixture.chols[0][:4])
     everything = mixture.first(100)
     assert_allclose(everything.weights, mixture.weights, rtol=1e-15)
     assert len(everything.sigma) == N_DRAWS
 
 
-def test_take_groups_keeps_the_totals():
-    *_, stats, _ = problem(2)
-    taken = take_groups(stats, [3, 1])
-    assert_allclose(taken.zy, stats.zy[:, [3, 1]])
-    assert taken.yy == stats.yy
+@pytest.mark.parametrize("some", [[3, 1], [4], []])
+def test_some_levels_are_as_among_all(some):
+    *_, layout, draws = problem(2)
+    every = condition(layout, draws, EVERY, {})
+    for found, expected in zip(condition(layout, draws, some, {}), every, strict=True):
+        assert_allclose(found, expected[..., some], rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("q", [1, 2, 5, 8, 9, 12])

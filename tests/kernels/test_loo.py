@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
+from dense import DESIGNS, Prior, n_levels, random_theta
+from dense import leave_rows_out as dense_rows_out
+from dense import posterior as dense_posterior
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from skhier.kernels.conditional import Components
+from skhier.kernels.effects import layout_of
+from skhier.kernels.layout import elimination_plan
 from skhier.kernels.loo import GroupProducts, LeftOut, leave_groups_out, leave_rows_out, smoothed
-from skhier.kernels.types import GroupStats
+from skhier.kernels.stats import group_stats, internal_units, level_pairs, moments
+from skhier.kernels.types import FactorStats, GroupStats, Plan
 
 CODES = np.repeat([0, 1, 2, 3], [9, 6, 2, 1])
 N_GROUPS, P, S = 5, 3, 4
@@ -29,18 +35,20 @@ class Case:
         root = rng.normal(size=(P, P))
         self.prior_cov, self.prior_mean = root @ root.T, rng.normal(size=P)
 
-    def stats(self):
+    def layout(self):
         of = [g == CODES for g in range(N_GROUPS)]
         x, z, y = self.x, self.z, self.y
-        return GroupStats(
+        factor = FactorStats(
             zz=np.stack([z[i].T @ z[i] for i in of], -1),
             zx=np.stack([z[i].T @ x[i] for i in of], -1),
             zy=np.stack([z[i].T @ y[i] for i in of], -1),
-            xx=x.T @ x,
-            xy=x.T @ y,
-            yy=y @ y,
-            n=float(len(y)),
         )
+        stats = GroupStats((factor,), (), x.T @ x, x.T @ y, y @ y, float(len(y)))
+        return layout_of(stats, Plan((0,), ()))
+
+    def rows_out(self, components):
+        z, codes = [self.z], CODES[:, None]
+        return leave_rows_out(self.layout(), components, self.x, z, self.y, codes)
 
     def groups(self):
         rows = np.column_stack([self.x, self.y])
@@ -64,7 +72,7 @@ class Case:
             before = np.linalg.inv(self.prior_cov)
             covs.append(np.linalg.inv(self.x.T @ precise + before))
             means.append(covs[-1] @ (precise.T @ self.y + before @ self.prior_mean))
-        return Components(weights, np.stack(means), np.stack(covs), self.sigma, self.chol)
+        return Components(weights, np.stack(means), np.stack(covs), self.sigma, (self.chol,))
 
 
 def density_of(part, mean, cov, y):
@@ -79,7 +87,7 @@ def density_of(part, mean, cov, y):
 @pytest.mark.parametrize(("q", "singular"), [(1, False), (2, False), (2, True), (3, False)])
 def test_row_left_out_is_the_dense_conditional(q, singular):
     case = Case(q, singular)
-    found = leave_rows_out(case.stats(), case.components(), case.x, case.z, case.y, CODES)
+    found = case.rows_out(case.components())
     for s in range(S):
         mean, cov = case.marginal(s)
         for i in range(len(CODES)):
@@ -87,10 +95,40 @@ def test_row_left_out_is_the_dense_conditional(q, singular):
             assert_allclose(found.without[s, i], expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"weighted"}))
+def test_row_left_out_of_several_factors_is_the_dense_conditional(name):
+    rng = np.random.default_rng(0)
+    design = DESIGNS[name](rng)
+    x, y, weights, codes = design.x, design.y, design.weights, np.column_stack(design.codes)
+    slopes = tuple(map(tuple, design.slopes))
+    p = x.shape[1] + 1
+    units = internal_units(moments(x, weights), moments(y[:, None], weights), slopes)
+    units = units._replace(  # so that internal coordinates are the user's
+        x_mean=0 * units.x_mean, x_scale=0 * units.x_scale + 1, y_mean=0.0, y_scale=1.0
+    )
+    stats = group_stats(x, y, weights, codes, n_levels(design), slopes, units, level_pairs(codes))
+    layout = layout_of(stats, elimination_plan(stats))
+    prior = Prior(np.zeros(p), np.eye(p))
+    thetas = [random_theta(design, rng) for _ in range(2)]
+    found = [dense_posterior(design, theta, prior) for theta in thetas]
+    components = Components(
+        np.full(2, 0.5),
+        np.stack([mean[:p] for mean, _ in found]),
+        np.stack([cov[:p, :p] for _, cov in found]),
+        np.array([theta.sigma for theta in thetas]),
+        tuple(np.stack(chols) for chols in zip(*(t.chols for t in thetas), strict=True)),
+    )
+    design_x = np.column_stack([x, np.ones(len(x))])
+    zs = [design_x[:, [*varying, p - 1]] for varying in slopes]
+    left = leave_rows_out(layout, components, design_x, zs, y, codes)
+    for s, theta in enumerate(thetas):
+        assert_allclose(left.without[s], dense_rows_out(design, theta, prior), rtol=1e-8)
+
+
 @pytest.mark.parametrize(("q", "singular"), [(1, False), (2, False), (2, True), (3, False)])
 def test_group_left_out_is_the_dense_conditional(q, singular):
     case = Case(q, singular)
-    found = leave_groups_out(case.stats(), case.components(), case.groups())
+    found = leave_groups_out(case.layout(), case.components(), case.groups())
     for s in range(S):
         mean, cov = case.marginal(s)
         for g in range(N_GROUPS - 1):
@@ -102,8 +140,8 @@ def test_group_left_out_is_the_dense_conditional(q, singular):
 def test_data_seen_again_have_their_posterior_predictive_density():
     case = Case(2)
     components = case.components()
-    rows = leave_rows_out(case.stats(), components, case.x, case.z, case.y, CODES)
-    groups = leave_groups_out(case.stats(), components, case.groups())
+    rows = case.rows_out(components)
+    groups = leave_groups_out(case.layout(), components, case.groups())
     n = len(CODES)
     for s in range(S):
         mean, cov = case.marginal(s)
@@ -125,8 +163,8 @@ def test_data_seen_again_have_their_posterior_predictive_density():
 def test_without_a_covariance_the_coefficients_are_draws():
     case = Case(2)
     components = case.components()._replace(beta_cov=None)
-    rows = leave_rows_out(case.stats(), components, case.x, case.z, case.y, CODES)
-    groups = leave_groups_out(case.stats(), components, case.groups())
+    rows = case.rows_out(components)
+    groups = leave_groups_out(case.layout(), components, case.groups())
     for s in range(S):
         mean = case.x @ components.beta[s]
         for i in range(len(CODES)):
@@ -143,7 +181,7 @@ def test_a_group_that_alone_decides_a_coefficient_has_no_density():
     case.z = case.x[:, 1:]
     case.prior_cov = 1e14 * np.eye(P)  # flat
     components = case.components()
-    found = leave_groups_out(case.stats(), components, case.groups()).without
+    found = leave_groups_out(case.layout(), components, case.groups()).without
     assert np.all(np.isneginf(found[:, 0]))
     assert np.all(np.isfinite(found[:, 1:]))
 

@@ -13,7 +13,7 @@ from scipy import stats as sp
 
 from skhier.kernels.models import joint_model, log_likelihood, parameters
 from skhier.kernels.stats import group_stats, internal_units, moments, pad_groups
-from skhier.kernels.types import ModelSpec, PriorDists
+from skhier.kernels.types import FactorSpec, ModelSpec, Plan, PriorDists
 
 F = np.float64
 
@@ -33,8 +33,9 @@ def rows(n_groups=3, n_features=2, seed=0):
 
 def reduced(x, y, codes, slopes):
     ones = np.ones(len(y))
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), slopes)
-    return group_stats(x, y, ones, codes, codes.max() + 1, slopes, units), units
+    units = internal_units(moments(x, ones), moments(y[:, None], ones), (slopes,))
+    n_levels = [codes.max() + 1]
+    return group_stats(x, y, ones, codes[:, None], n_levels, (slopes,), units, ()), units
 
 
 def prior_dists(**changes):
@@ -42,14 +43,15 @@ def prior_dists(**changes):
         "intercept": dist.Normal(F(180.0), F(40.0)),
         "noise_scale": dist.HalfNormal(F(25.0)),
         "coef": (dist.Normal(F(0.0), F(4.0)), dist.Laplace(F(1.0), F(30.0))),
-        "group_scale": (dist.HalfNormal(np.array([3.0, 20.0, 15.0])),),
+        "group_scale": ((dist.HalfNormal(np.array([3.0, 20.0, 15.0])),),),
         "decov": None,
         "eta": F(1.7),
     }
     return PriorDists(**(dists | changes))
 
 
-SPEC = ModelSpec(2, (0, 1), True, False, False, ((0,), (1,)), ((0, 1, 2),))
+FACTOR = FactorSpec((0, 1), ((0, 1, 2),))
+SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), True, False, False, ((0,), (1,)))
 
 
 def user_values(seed=1):
@@ -74,22 +76,23 @@ def sites_of(v, units, centered):
     beta = v["beta"] * scale
     beta[-1] += shift @ beta[:-1] - units.y_mean / units.y_scale
     chol = np.linalg.cholesky(v["corr"])
-    b = units.effects_at_mean @ (v["b"] * scale[:, None])
-    full = units.effects_at_mean @ ((v["tau"] * scale)[:, None] * chol)
+    (to_mean,) = units.effects_at_mean
+    b = to_mean @ (v["b"] * scale[:, None])
+    full = to_mean @ ((v["tau"] * scale)[:, None] * chol)
     sites = {
         "noise_scale": v["sigma"] / units.y_scale,
-        "group_scale_0": v["tau"] * scale,
-        "group_corr_chol": chol,
+        "group_scale_0_0": v["tau"] * scale,
+        "group_corr_chol_0": chol,
     }
     if centered:
         moved = beta
-        sites["group_coef"] = beta[:, None] + b
+        sites["group_coef_0"] = beta[:, None] + b
     else:
         moved = beta + b.mean(1)
         # the reflection in e_0 - 1/sqrt(G) is its own inverse
         n = b.shape[1]
         u = np.eye(n)[0] - 1 / np.sqrt(n)
-        sites["group_z"] = np.linalg.solve(full, b) @ (np.eye(n) - 2 * np.outer(u, u) / (u @ u))
+        sites["group_z_0"] = np.linalg.solve(full, b) @ (np.eye(n) - 2 * np.outer(u, u) / (u @ u))
     return sites | {"coef_0": moved[:1], "coef_1": moved[1:2], "intercept": moved[2]}
 
 
@@ -141,17 +144,18 @@ def test_joint_density_integrates_to_dense_normal(noncentered):
     x = np.empty((5, 0))
     stats, units = reduced(x, y, codes, ())
     sigma, tau, m0, s0 = 0.9, 0.7, 0.3, 1.1
-    spec = ModelSpec(0, (), True, noncentered, False, (), ((0,),))
+    factor = FactorSpec((), ((0,),))
+    spec = ModelSpec(0, (factor,), Plan((0,), ()), True, noncentered, False, ())
     prior = prior_dists(
         intercept=dist.Normal(F(m0), F(s0)),
         coef=(),
-        group_scale=(dist.HalfNormal(F(20.0)),),
+        group_scale=((dist.HalfNormal(F(20.0)),),),
     )
     fixed = {
         "noise_scale": sigma / units.y_scale,
-        "group_scale_0": np.array([tau / units.y_scale]),
+        "group_scale_0_0": np.array([tau / units.y_scale]),
     }
-    name = "group_z" if noncentered else "group_coef"
+    name = "group_z_0" if noncentered else "group_coef_0"
 
     def density(point):
         sites = fixed | {"intercept": point[0], name: point[None, 1:]}
@@ -188,32 +192,32 @@ def test_log_likelihood_is_unmoved_by_large_offsets(offset):
         far_beta = beta + np.array([0, 0, x_moved @ beta[:2] - y_moved])
         far_b = b + np.outer([0, 0, 1], x_moved @ b[:2])
         sigma = np.exp(0.3 * rng.normal())
-        near = log_likelihood(base, beta, b, sigma)
-        assert abs(log_likelihood(far, far_beta, far_b, sigma) - near) < 1e-6
+        near = log_likelihood(base, beta, (b,), sigma)
+        assert abs(log_likelihood(far, far_beta, (far_b,), sigma) - near) < 1e-6
 
 
 def test_padded_groups_add_only_their_prior():
     x, y, codes = rows(n_groups=9)
     stats, _ = reduced(x, y, codes, (0, 1))
     padded = pad_groups(stats)
-    assert padded.zy.shape[-1] == 10
+    assert padded.factors[0].zy.shape[-1] == 10
     rng = np.random.default_rng(0)
     beta, b = rng.normal(size=3), rng.normal(size=(3, 10))
-    assert_allclose(
-        log_likelihood(padded, beta, b, 0.7), log_likelihood(stats, beta, b[:, :9], 0.7), rtol=1e-14
-    )
+    found = log_likelihood(padded, beta, (b,), 0.7)
+    assert_allclose(found, log_likelihood(stats, beta, (b[:, :9],), 0.7), rtol=1e-14)
 
 
 def test_decov_scales_follow_the_simplex_and_the_noise():
     """tau_j = sigma scale t sqrt(q pi_j), the shares in the user's units (rstanarm)."""
     x, y, codes = rows()
     stats, units = reduced(x, y, codes, (0, 1))
-    prior = prior_dists(group_scale=(), decov=(F(1.0), F(1.0), F(0.5)))
+    prior = prior_dists(group_scale=((),), decov=(F(1.0), F(1.0), F(0.5)))
     share, size, sigma = np.array([0.2, 0.3, 0.5]), 1.3, 0.4
-    values = {"noise_scale": sigma, "decov_size": size, "decov_share": share}
-    seeded = handlers.seed(partial(parameters, SPEC._replace(scale_blocks=())), 0)
+    values = {"noise_scale": sigma, "decov_size_0": size, "decov_share_0": share}
+    spec = SPEC._replace(factors=(FactorSpec((0, 1), ()),))
+    seeded = handlers.seed(partial(parameters, spec), 0)
     hyper, _ = handlers.substitute(seeded, data=values)(stats, units, prior)
-    tau = hyper.group_scale * units.y_scale / np.append(units.x_scale, 1.0)
+    tau = hyper.group_scale[0] * units.y_scale / np.append(units.x_scale, 1.0)
     assert_allclose(tau, sigma * units.y_scale * 0.5 * size * np.sqrt(3 * share), rtol=1e-12)
 
 
@@ -223,6 +227,6 @@ def test_perfect_fit_has_a_bounded_density():
     beta = np.linalg.lstsq(stats.xx, stats.xy, rcond=None)[0]
     b = np.zeros((3, 3))
     sigma = np.geomspace(1e-12, 1, 100)
-    values = np.array([log_likelihood(stats, beta, b, s) for s in sigma])
+    values = np.array([log_likelihood(stats, beta, (b,), s) for s in sigma])
     assert np.all(np.isfinite(values))
     assert 0 < values.argmax() < 99

@@ -13,12 +13,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.kernels import nuts, runtime
+from skhier.kernels.layout import arrange
 from skhier.kernels.stats import group_stats, internal_units, moments
 from skhier.kernels.targets import Joint, Marginal, evaluate
-from skhier.kernels.types import ModelSpec, PriorDists
+from skhier.kernels.types import FactorSpec, ModelSpec, Plan, PriorDists
 
 F = np.float64
-SPEC = ModelSpec(1, (0,), True, True, True, ((0,),), ((0, 1),))
+FACTOR = FactorSpec((0,), ((0, 1),))
+SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, True, ((0,),))
 SETTINGS = nuts.NutsSettings(60, 0.8, 8)
 
 
@@ -26,22 +28,28 @@ def problem(seed=0, n=80):
     rng = np.random.default_rng(seed)
     codes, x = np.arange(n) % 8, rng.normal(size=(n, 1))
     y = x[:, 0] + rng.normal(size=8)[codes] + rng.normal(size=n)
-    units = internal_units(moments(x, np.ones(n)), moments(y[:, None], np.ones(n)), (0,))
-    stats = group_stats(x, y, np.ones(n), codes, 8, (0,), units)
+    units = internal_units(moments(x, np.ones(n)), moments(y[:, None], np.ones(n)), ((0,),))
+    stats = group_stats(x, y, np.ones(n), codes[:, None], [8], ((0,),), units, ())
     prior = PriorDists(
         intercept=dist.Normal(F(0.0), F(5.0)),
         noise_scale=dist.Exponential(F(1.0)),
         coef=(dist.Normal(F(0.0), F(2.0)),),
-        group_scale=(dist.HalfNormal(np.array([1.0, 2.0])),),
+        group_scale=((dist.HalfNormal(np.array([1.0, 2.0])),),),
         decov=None,
         eta=F(2.0),
     )
     return jax.tree.map(lambda a: np.asarray(a, F), (stats, units, prior))
 
 
+def marginal(data):
+    """The statistics in the order of elimination."""
+    stats, *rest = data
+    return arrange(stats, SPEC.plan), *rest
+
+
 def frame(data):
     """Where theta = 0 is the centre, and the unit of each entry is 0.5."""
-    return (*data, np.zeros(4), 0.5 * np.eye(4))
+    return (*marginal(data), np.zeros(4), 0.5 * np.eye(4))
 
 
 TARGETS = {"joint": (Joint(SPEC), lambda data: data), "marginal": (Marginal(SPEC), frame)}
@@ -76,7 +84,7 @@ def test_draws_of_theta_come_with_their_density():
     """The record is theta, not the position in the target's frame."""
     drawn = sample("marginal")
     assert drawn.values.shape == (2, 40, 4)
-    expected, _ = evaluate(drawn.values.reshape(-1, 4), problem(), SPEC)
+    expected, _ = evaluate(drawn.values.reshape(-1, 4), marginal(problem()), SPEC)
     assert_allclose(drawn.lp.ravel(), expected, rtol=1e-10)
 
 

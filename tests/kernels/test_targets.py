@@ -14,15 +14,16 @@ from scipy.special import gammaln
 
 from skhier.kernels import flat, runtime
 from skhier.kernels.conditional import PopulationDraws, condition
+from skhier.kernels.effects import layout_of
+from skhier.kernels.layout import arrange
 from skhier.kernels.marginal import marginal_and_conditional
-from skhier.kernels.models import effects_chol, joint_model, marginal_model, marginal_parameters
+from skhier.kernels.models import effects_chols, joint_model, marginal_model, marginal_parameters
 from skhier.kernels.stats import group_stats, internal_units, moments
 from skhier.kernels.targets import Marginal, density_and_gradient, evaluate, origin
-from skhier.kernels.types import ModelSpec, PriorDists
+from skhier.kernels.types import FactorSpec, FactorStats, ModelSpec, Plan, PriorDists
 
 F = np.float64
 NATS_PER_ROW = 1e-9
-PER_GROUP = (("zz", 2), ("zx", 2), ("zy", 1))  # arrays with groups on the axis after so many
 
 
 @pytest.fixture(autouse=True)
@@ -110,23 +111,42 @@ QUICK = {
 
 
 def case(name):
-    """Spec, data of the programs, rows."""
-    changes = CASES[name]
-    spec = ModelSpec(2, (1,), True, True, False, ((0, 1),), ())
+    """Spec, data of the marginal program, rows."""
+    spec, (stats, *rest), rows = joint_case(name)
+    return spec, (arrange(stats, spec.plan), *rest), rows
+
+
+def joint_case(name):
+    """Spec, data of the joint program, rows."""
+    changes = {"slopes": (1,)} | CASES[name]
+    slopes = () if changes["slopes"] is None else (changes["slopes"],)
+    factors, scales = tuple(FactorSpec(z, ()) for z in slopes), tuple(() for _ in slopes)
+    if slopes and "decov" not in changes:
+        q = len(slopes[0]) + 1
+        factors = (FactorSpec(slopes[0], (tuple(range(q)),)),)
+        scales = ((dist.HalfNormal(np.array([3.0, 20.0, 15.0])[3 - q :]),),)
+    plan = Plan((0,) if slopes else (), ())
+    spec = ModelSpec(2, factors, plan, True, True, False, ((0, 1),))
     spec = spec._replace(**{k: v for k, v in changes.items() if k in ModelSpec._fields})
-    q, scales = spec.n_effects, ()
-    if q and "decov" not in changes:
-        scales = (dist.HalfNormal(np.array([3.0, 20.0, 15.0])[3 - q :]),)
     intercept, noise = dist.Normal(F(180.0), F(40.0)), dist.HalfNormal(F(25.0))
     prior = PriorDists(intercept, noise, (NORMAL,), scales, None, F(1.7))
     prior = prior._replace(**{k: v for k, v in changes.items() if k in PriorDists._fields})
-    spec = spec._replace(scale_blocks=(tuple(range(q)),) if scales else ())
     x, y, codes = user_rows()
     ones = np.ones(len(y))
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), spec.slopes)
-    n_groups = 0 if spec.slopes is None else 5
-    stats = group_stats(x, y, ones, codes, n_groups, spec.slopes, units)
+    units = internal_units(moments(x, ones), moments(y[:, None], ones), slopes)
+    levels, n_levels = np.repeat(codes[:, None], len(slopes), axis=1), [5] * len(slopes)
+    stats = group_stats(x, y, ones, levels, n_levels, slopes, units, ())
     return spec, (stats, units, prior), (x, y, codes)
+
+
+def n_effects(spec):
+    """Of the only factor, or 0 without one."""
+    return sum(factor.n_effects for factor in spec.factors)
+
+
+def varying(spec):
+    """Columns with group effects, the constant last."""
+    return [j for factor in spec.factors for j in (*factor.slopes, 2)]
 
 
 def is_normal(family):
@@ -150,15 +170,17 @@ def other_coefs(spec, prior):
 
 def user_values(found, units, spec):
     """Parameters at each theta in the user's units; the intercept, last, where its prior sits."""
-    z = [] if spec.slopes is None else [*spec.slopes, 2]
+    z = varying(spec)
     size = units.y_scale / np.append(units.x_scale, 1.0)
     to_user = np.diag(size)
     if not spec.intercept_at_mean:
         to_user[2, :2] = -units.x_mean * size[:2]
-    root = np.asarray(found.corr_chol)
+    root, scales = np.zeros((len(found.noise_scale), 0, 0)), np.zeros((len(found.noise_scale), 0))
+    if spec.factors:
+        (root,), (scales,) = map(np.asarray, found.corr_chol), map(np.asarray, found.group_scale)
     return {
         "sigma": units.y_scale * np.asarray(found.noise_scale),
-        "tau": size[z] * np.asarray(found.group_scale),
+        "tau": size[z] * scales,
         "corr": root @ np.swapaxes(root, 1, 2),
         "beta": np.asarray(found.coef_mean) @ to_user.T + np.array([0, 0, units.y_mean]),
         "beta_root": to_user @ np.asarray(found.coef_root),
@@ -167,7 +189,7 @@ def user_values(found, units, spec):
 
 def free_values(v, spec, prior):
     """What theta stands for, as one vector per theta."""
-    q = spec.n_effects
+    q = n_effects(spec)
     scales = v["tau"]
     if prior.decov:  # t and all shares but the last
         share = scales**2 / (scales**2).sum(1, keepdims=True)
@@ -211,13 +233,13 @@ def log_prior(v, free, spec, prior):
             found += scipy_of(family).logpdf(v["beta"][list(block)]).sum()
     if prior.decov:
         concentration, shape, _ = prior.decov
-        share = np.append(free[2 : 1 + spec.n_effects], 0)
+        share = np.append(free[2 : 1 + n_effects(spec)], 0)
         share[-1] = 1 - share.sum()
         found += sp.gamma.logpdf(free[1], shape)
-        if spec.n_effects > 1:
+        if n_effects(spec) > 1:
             found += sp.dirichlet.logpdf(share, np.full(len(share), concentration))
-    elif spec.n_effects:
-        found += scipy_of(prior.group_scale[0]).logpdf(v["tau"]).sum()
+    elif spec.factors:
+        found += scipy_of(prior.group_scale[0][0]).logpdf(v["tau"]).sum()
     return found
 
 
@@ -232,9 +254,7 @@ def covariance(v, rows, spec):
     """sigma^2 I + Z Sigma Z', rows of one group correlated."""
     x, y, codes = rows
     cov = v["sigma"] ** 2 * np.eye(len(y))
-    if spec.slopes is None:
-        return cov
-    z = np.column_stack([x[:, list(spec.slopes)], np.ones(len(y))])
+    z = np.column_stack([x, np.ones(len(y))])[:, varying(spec)]
     sigma = v["corr"] * np.outer(v["tau"], v["tau"])
     return cov + (codes[:, None] == codes) * (z @ sigma @ z.T)
 
@@ -312,7 +332,7 @@ def jacobian(values):
 def test_density_of_theta_matches_dense_normal_priors_and_jacobian(name):
     spec, data, rows = case(name)
     _, units, prior = data
-    q = spec.n_effects
+    q = n_effects(spec)
     size = 1 + q + q * (q - 1) // 2 * spec.has_correlations + len(other_coefs(spec, prior))
     assert origin(data, spec).shape == (size,)
     starts = points(size, 3)
@@ -368,38 +388,49 @@ def test_marginal_target_is_the_density_in_its_own_frame():
 
 
 def marginal_at(spec, data, sites):
-    """Density of the marginal program, sigma, L, and the coefficients' distribution."""
+    """Density of the marginal program, sigma, roots of Sigma, the coefficients' distribution."""
 
     def at(data, sites):
         stats, units, _ = data
         program = handlers.substitute(partial(marginal_parameters, spec), data=sites)
         v, coefs = program(*data)
-        chol = effects_chol(units, v)
-        _, mean, root = marginal_and_conditional(stats, chol, v.noise_scale, coefs)
+        chols = effects_chols(units, v)
+        _, mean, root = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
         density = log_density(partial(marginal_model, spec), data, {}, sites)[0]
-        return density, v.noise_scale, chol, mean, root
+        return density, v.noise_scale, chols, mean, root
 
-    return map(np.asarray, jax.jit(at)(data, sites))
+    return jax.tree.map(np.asarray, jax.jit(at)(data, sites))
 
 
-def sites_of_joint(spec, data, sites, beta, b, chol):
+def sites_of_joint(spec, data, sites, beta, effects, chols):
     """Values of the joint model's sites, and log |d sites / d (beta, b)|."""
     stats, *_ = data
-    sites, log_det = dict(sites), 0.0
-    coefs, q, n_groups = np.array(beta), *stats.zy.shape
-    if q and spec.noncentered:
-        present = stats.zz[-1, -1] > 0
-        z = [*spec.slopes, 2]
+    sites, log_det, coefs, z = dict(sites), 0.0, np.array(beta), varying(spec)
+    for found, b, chol in zip(stats.factors, effects, chols, strict=True):
+        if not spec.noncentered:
+            sites["group_coef_0"] = beta[z][:, None] + b
+            continue
+        present, n_groups = found.zz[-1, -1] > 0, b.shape[1]
         coefs[z] += b[:, present].mean(1)
         # the reflection that takes the first group to the average of those present
         v = np.eye(n_groups)[0] - present / np.sqrt(present.sum())
         reflection = np.eye(n_groups) - 2 * np.outer(v, v) / (v @ v)
-        sites["group_z"] = np.linalg.solve(chol, b) @ reflection
-        log_det = -n_groups * np.linalg.slogdet(chol)[1]
-    elif q:
-        sites["group_coef"] = beta[[*spec.slopes, 2]][:, None] + b
+        sites["group_z_0"] = np.linalg.solve(chol, b) @ reflection
+        log_det -= n_groups * np.linalg.slogdet(chol)[1]
     sites |= {f"coef_{i}": coefs[list(block)] for i, block in enumerate(spec.coef_blocks)}
     return sites | {"intercept": coefs[2]}, log_det
+
+
+def with_empty_level(found):
+    return FactorStats(*(np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, 1)]) for a in found))
+
+
+def drawn_given(layout, draws, rng):
+    """Effects of the only factor drawn given one draw of the rest, and their log density."""
+    given = condition(layout, draws, slice(None), {})
+    roots, noise = np.moveaxis(given.root[:, :, 0], -1, 0), rng.normal(size=given.mean[:, 0].shape)
+    b = given.mean[:, 0] + np.einsum("gij,jg->ig", roots, noise)
+    return b, sp.norm.logpdf(noise).sum() - np.linalg.slogdet(roots)[1].sum()
 
 
 @pytest.mark.parametrize(
@@ -417,39 +448,36 @@ def sites_of_joint(spec, data, sites, beta, b, chol):
 )
 def test_joint_density_is_marginal_times_conditionals(name, noncentered):
     """p(y | theta) = p(y, beta, b | theta) / (p(beta | theta, y) p(b | beta, theta, y))."""
-    spec, (stats, units, prior), _ = case(name)
+    spec, (stats, units, prior), _ = joint_case(name)
     spec = spec._replace(noncentered=noncentered)
-    if spec.slopes is not None:  # and a group without rows
-        empty = {k: np.pad(getattr(stats, k), [(0, 0)] * d + [(0, 1)]) for k, d in PER_GROUP}
-        stats = stats._replace(**empty)
+    stats = stats._replace(factors=tuple(map(with_empty_level, stats.factors)))
     data, rng = (stats, units, prior), np.random.default_rng(0)
-    q = spec.n_effects
+    q = n_effects(spec)
     sites = {"noise_scale": 0.4}
     if prior.decov:
-        sites |= {"decov_size": 1.3, "decov_share": np.array([0.3, 0.7])}
+        sites |= {"decov_size_0": 1.3, "decov_share_0": np.array([0.3, 0.7])}
     elif q:
-        sites["group_scale_0"] = rng.uniform(0.2, 1, size=q)
+        sites["group_scale_0_0"] = rng.uniform(0.2, 1, size=q)
     if spec.has_correlations:
-        sites["group_corr_chol"] = np.linalg.cholesky(0.6 * np.eye(q) + 0.4)
+        sites["group_corr_chol_0"] = np.linalg.cholesky(0.6 * np.eye(q) + 0.4)
     blocks = families(spec, prior)
     kept = [j for j in range(3) if j not in other_coefs(spec, prior)]
     other = {f"coef_{i}": np.array([0.3, -0.2, 0.1])[list(at)] for i, (at, _) in enumerate(blocks)}
     other = {
         f"coef_{i}": other[f"coef_{i}"] for i, (at, _) in enumerate(blocks) if at[0] not in kept
     }
-    expected, sigma, chol, mean, root = marginal_at(spec, data, sites | other)
+    of_marginal = arrange(stats, spec.plan), units, prior
+    expected, sigma, chols, mean, root = marginal_at(spec, of_marginal, sites | other)
+    layout = layout_of(stats, spec.plan)
     joint = jax.jit(lambda *at: log_density(partial(joint_model, spec), at[0], {}, at[1])[0])
     for _ in range(3):
         noise = rng.normal(size=len(kept))
         beta = mean + root @ noise
         log_conditional = sp.norm.logpdf(noise).sum() - np.linalg.slogdet(root[kept])[1]
-        b = None
+        effects = []
         if q:
-            draws = PopulationDraws(beta[None], sigma[None], chol[None])
-            given = condition(stats, draws)
-            noise = rng.normal(size=(q, stats.zy.shape[1]))
-            roots = np.moveaxis(given.root[:, :, 0], -1, 0)
-            b = given.mean[:, 0] + np.einsum("gij,jg->ig", roots, noise)
-            log_conditional += sp.norm.logpdf(noise).sum() - np.linalg.slogdet(roots)[1].sum()
-        joint_sites, log_det = sites_of_joint(spec, data, sites, beta, b, chol)
+            draws = PopulationDraws(beta[None], sigma[None], (chols[0][None],))
+            b, log_density_of_b = drawn_given(layout, draws, rng)
+            effects, log_conditional = [b], log_conditional + log_density_of_b
+        joint_sites, log_det = sites_of_joint(spec, data, sites, beta, effects, chols)
         assert_allclose(joint(data, joint_sites) + log_det - log_conditional, expected, rtol=1e-10)

@@ -29,6 +29,7 @@ def reference():
     def read(name):
         return json.loads((HERE / "data" / f"{name}.json").read_text(encoding="utf-8"))
 
+    read.folder = HERE / "data"
     return read
 
 

@@ -97,16 +97,16 @@ def calibrate(name, n_simulations, seed=0, **params):
 
 
 def _without_group_determinants(collapse):
-    def planted(stats, chol, sigma):
-        found = collapse(stats, chol, sigma)
+    def planted(stats, plan, chols, sigma):
+        found = collapse(stats, plan, chols, sigma)
         return found._replace(log_det=stats.n * jnp.log(sigma**2))
 
     return planted
 
 
 def _without_coef_determinant(log_det_and_schur):
-    def planted(system):
-        log_det, *rest = log_det_and_schur(system)
+    def planted(system, k):
+        log_det, *rest = log_det_and_schur(system, k)
         return 0 * log_det, *rest
 
     return planted

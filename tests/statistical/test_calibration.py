@@ -174,8 +174,8 @@ def test_log_marginal_likelihood_matches_dense_normal(design):
         "intercept": np.array([0.5]),
         "coef": np.array([[-1.0]]),
         "noise_scale": np.array([0.3]),
-        "group_scale": np.array([[1.5, 0.7]]),
-        "group_corr": (root @ root.T)[None],
+        "group_scale": {"g": np.array([[1.5, 0.7]])},
+        "group_corr": {"g": (root @ root.T)[None]},
     }
     x, same = design["x"].to_numpy(), np.equal.outer(*[design["g"].to_numpy()] * 2)
     z = np.column_stack([np.ones(12), x])

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_selector
 
 from skhier.utils.columns import find_column, resolve_groups, resolve_slopes
 
@@ -11,6 +12,10 @@ NAMES = ["days", "remainder__site", "subject"]
 
 def resolve(groups, slopes="all", names=NAMES):
     return resolve_groups(groups, slopes, names, 3, None)
+
+
+def called(factors):
+    return [factor.name for factor in factors]
 
 
 @pytest.mark.parametrize(
@@ -23,28 +28,85 @@ def resolve(groups, slopes="all", names=NAMES):
         ["subject"],
         [-1],
         {"subject": "all"},
+        [{"subject": "all"}],
         lambda X: ["subject"],
         lambda X: pd.Index(["subject"]),
+        lambda X: np.array(["subject"]),
+        lambda X: ("subject",),
         lambda X: "subject",
         lambda X: 2,
+        lambda X: {"subject": "all"},
     ],
 )
 def test_groups_finds_the_column(groups):
-    assert resolve(groups) == (2, "subject", "all")
+    assert resolve(groups) == (((2,), "subject", "all"),)
 
 
 def test_groups_of_an_unnamed_column_is_called_by_its_position():
-    assert resolve(-1, names=None) == (2, "x2", "all")
+    assert resolve(-1, names=None) == (((2,), "x2", "all"),)
+    assert resolve([(-1, 0)], names=None) == (((2, 0), "x2:x0", "all"),)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ["subject", "days"],
+        [-1, "days"],
+        {"subject": "all", 0: "all"},
+        [{"subject": "all"}, "days"],
+        lambda X: ["subject", "days"],
+        lambda X: pd.Index(["subject", "days"]),
+        lambda X: ("subject", "days"),
+    ],
+)
+def test_several_columns_are_crossed_factors(groups):
+    assert resolve(groups) == (((2,), "subject", "all"), ((0,), "days", "all"))
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [("subject", "days")],
+        [(2, 0)],
+        [("subject", -3)],
+        {("subject", "days"): "all"},
+        [{("subject", "days"): "all"}],
+        lambda X: [("subject", "days")],
+    ],
+)
+def test_tuple_in_a_list_is_one_nested_factor(groups):
+    assert resolve(groups) == (((2, 0), "subject:days", "all"),)
+
+
+def test_nesting_of_three_columns_beside_its_own_parts():
+    groups = ["subject", ("subject", "days"), ("subject", "days", 1)]
+    factors = resolve(groups)
+    assert called(factors) == ["subject", "subject:days", "subject:days:remainder__site"]
+    assert [factor.positions for factor in factors] == [(2,), (2, 0), (2, 0, 1)]
 
 
 def test_groups_dict_carries_the_slopes():
-    assert resolve({"subject": ["days"]}).slopes == ["days"]
-    assert resolve({"subject": None}, slopes="all").slopes is None
+    (factor,) = resolve({"subject": ["days"]})
+    assert factor.slopes == ["days"]
+    (factor,) = resolve({"subject": None}, slopes="all")
+    assert factor.slopes is None
+
+
+def test_slopes_apply_to_the_factors_without_their_own():
+    groups = ["subject", {"days": None, ("subject", "days"): ["remainder__site"]}]
+    factors = resolve(groups, slopes=[1])
+    assert [factor.slopes for factor in factors] == [[1], None, ["remainder__site"]]
+
+
+def test_callable_sees_the_table():
+    table = pd.DataFrame({"x": [1.0], "state": ["a"], "cafe": ["b"]})
+    picks = make_column_selector(dtype_exclude="number")
+    assert called(resolve_groups(picks, None, list(table), 3, table)) == ["state", "cafe"]
 
 
 def test_groups_none_is_no_factor():
     # case 84
-    assert resolve(None) is None
+    assert resolve(None) == ()
 
 
 @pytest.mark.parametrize(
@@ -59,19 +121,66 @@ def test_groups_none_is_no_factor():
         (1.0, TypeError, "must name columns of X by string or integer. Got 1.0"),
         ({"subject"}, TypeError, "must name columns of X by string or integer. Got {'subject'}"),
         (np.arange(240), TypeError, "must name columns of X by string or integer. Got array"),
-        ([], ValueError, "`groups` must name one grouping factor. Got .*, which names 0"),
-        (["days", "subject"], ValueError, "must name one grouping factor. Got .* names 2"),
-        (["a"] * 240, ValueError, "must name one grouping factor. Got .* names 240"),
-        ({}, ValueError, "must name one grouping factor"),
-        (("subject",), ValueError, "nesting is not supported"),
-        ([("days", "subject")], ValueError, "nesting is not supported"),
+        ([], ValueError, r"must name a column, and \[\] names none. Set groups=None"),
+        ({}, ValueError, "must name a column, and {} names none"),
+        ((), ValueError, r"must name a column, and \(\) names none"),
+        (["days", {}], ValueError, "must name a column, and {} names none"),
+        (["a"] * 240, ValueError, "`groups='a'` is not a column of X"),
+        (["days", "zzz"], ValueError, "`groups='zzz'` is not a column of X"),
+        ({"zzz": None}, ValueError, "`groups='zzz'` is not a column of X"),
+        ([("days", "zzz")], ValueError, "`groups='zzz'` is not a column of X"),
+        (["days", 1.0], TypeError, "by string or integer. Got 1.0"),
+        (["days", ["subject"]], TypeError, r"by string or integer. Got \['subject'\]"),
+        ([("days", True)], TypeError, "by string or integer. Got True"),
+        ([("days", ("subject", 1))], TypeError, r"by string or integer. Got \('subject', 1\)"),
+        ({None: "all"}, TypeError, "by string or integer. Got None"),
+        ([()], ValueError, r"`groups` holds \(\), and a nesting has two columns or more"),
+        ([("days",)], ValueError, r"holds \('days',\).* Write 'days' for the column itself"),
+        ({("days",): None}, ValueError, r"holds \('days',\), and a nesting has two columns"),
+        ([("days", "days")], ValueError, "names column 'days' twice in the nesting"),
+        ([("days", 2, 0)], ValueError, "names column 'days' twice in the nesting"),
+        (["days", "days"], ValueError, "one factor twice: 'days' and 'days' have the same levels"),
+        (["subject", -1], ValueError, "one factor twice: 'subject' and 'subject'"),
+        ({"subject": "all", -1: None}, ValueError, "one factor twice: 'subject' and 'subject'"),
+        (["days", {"days": None}], ValueError, "one factor twice: 'days' and 'days'"),
+        (
+            [("days", "subject"), ("subject", "days")],
+            ValueError,
+            "one factor twice: 'days:subject' and 'subject:days' have the same levels. Leave one",
+        ),
         (lambda X: [], ValueError, "`groups` is a callable that picked no column"),
+        (lambda X: {}, ValueError, "`groups` is a callable that picked no column"),
+        (lambda X: None, ValueError, "`groups` is a callable that picked no column"),
+        (lambda X: 1.5, TypeError, "by string or integer. Got 1.5"),
+        (lambda X: np.array([True, False, True]), TypeError, "by string or integer. Got .*True"),
     ],
 )
 def test_groups_that_name_no_column_are_refused(groups, error, message):
     with pytest.raises(error, match=message) as caught:
         resolve(groups)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("groups", "pieces"),
+    [
+        (("days", "subject"), ["groups=[('days', 'subject')]", "groups=['days', 'subject']"]),
+        ((0, "subject"), ["groups=[(0, 'subject')]", "groups=[0, 'subject']"]),
+        (("days", "subject"), ["one factor ('subject' nested within 'days')", "crossed factors"]),
+        (("subject",), ["Pass groups='subject' instead"]),
+        ((("days", 1), "subject"), ["list of factors: groups=[('days', 1), 'subject']"]),
+    ],
+)
+def test_tuple_outside_a_list_is_refused_with_what_it_may_mean(groups, pieces):
+    with pytest.raises(ValueError, match="`groups` is ") as caught:
+        resolve(groups)
+    assert all(piece in str(caught.value) for piece in pieces)
+    assert len(str(caught.value)) < 300
+
+
+def test_factors_with_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"Two factors of `groups` would be called 'a:b'\. Rename"):
+        resolve(["a:b", ("a", "b")], names=["a:b", "a", "b"])
 
 
 def test_name_without_names_says_how_to_keep_them():
@@ -105,3 +214,8 @@ def test_slopes_are_positions_among_the_features(slopes, expected):
 def test_bad_slopes_are_refused(slopes, error, message):
     with pytest.raises(error, match=message):
         resolve_slopes(slopes, [1, 2], ["g", "a", "b"], 3)
+
+
+def test_slopes_know_of_several_grouping_columns():
+    with pytest.raises(ValueError, match="`slopes` names 'h', a grouping column, which is no"):
+        resolve_slopes(["a", "h"], [1], ["g", "a", "h"], 3)

@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from skhier.kernels.stats import group_stats, internal_units, moments
 from skhier.utils.design import design_warnings, drop_rows, fit_design, read_rows
 from skhier.utils.frames import as_table
 
@@ -15,6 +16,8 @@ RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame(
     {"a": [1.0, 2.0, 3.0, 4.0], "g": list("vuvw"), "b": [0.0, 1.0, 0.0, 2.0]},
 )
+CAFES = TABLE.assign(cafe=[1, 1, 2, 1])
+NESTED = ["g", ("g", "cafe")]
 
 
 def fit(table, groups="g", slopes="all"):
@@ -22,32 +25,65 @@ def fit(table, groups="g", slopes="all"):
     return fit_design(as_table(table), names, groups, slopes)
 
 
+def internal(x, weights):
+    """Mean and cross-products in internal units, and exactly 0 for constant columns."""
+    shifted = x - x[0]
+    mean = weights @ shifted / weights.sum()
+    centred = shifted - mean
+    sd = np.sqrt(weights @ centred**2 / weights.sum())
+    scale = np.where(sd > 0, sd, 1.0)
+    return (x[0] + mean) / scale, (centred * weights[:, None]).T @ centred / np.outer(scale, scale)
+
+
 def warnings_of(x, codes=None, weights=None):
-    """Of a plain array of features and codes of groups."""
+    """Of a plain array of features and codes of groups, a column or a dict of columns."""
     x = np.asarray(x, dtype=float)
     table = pd.DataFrame(x, columns=[f"x{j}" for j in range(x.shape[1])])
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, float)
-    if codes is None:
-        design, rows = fit(table, None)
-    else:
-        design, rows = fit(table.assign(g=codes))
-    slopes = design.factor and design.factor.slopes
-    n_groups = len(design.factor.levels.labels) if design.factor else 0
-    y = np.arange(float(len(x)))
-    of_x = moments(rows.x, weights)
-    units = internal_units(of_x, moments(y[:, None], weights), slopes)
-    stats = group_stats(rows.x, y, weights, rows.codes, n_groups, slopes, units)
-    group_rows = stats.zz[-1, -1] if design.factor else None
-    return design_warnings(design, of_x.mean / units.x_scale, stats.xx[:-1, :-1], group_rows)
+    of_groups = codes if isinstance(codes, dict) else {"g": codes}
+    groups = None if codes is None else list(of_groups)
+    design, rows = fit(table if codes is None else table.assign(**of_groups), groups)
+    group_rows = [np.bincount(of_rows, weights) for of_rows in rows.codes.T]
+    return design_warnings(design, *internal(rows.x, weights), group_rows, rows.codes)
 
 
 def test_group_column_is_no_feature():
     design, rows = fit(TABLE)
     assert design.feature_names == ["a", "b"]
     assert design.feature_positions == [0, 2]
-    assert design.effects == ["intercept", "a", "b"]
+    assert design.effects(0) == ["intercept", "a", "b"]
     assert_array_equal(rows.x, TABLE[["a", "b"]])
-    assert_array_equal(rows.codes, [1, 0, 1, 2])
+    assert_array_equal(rows.codes, [[1], [0], [1], [2]])
+    assert rows.codes.dtype == np.int64
+    assert [unseen.tolist() for unseen in rows.unseen] == [[]]
+
+
+def test_without_factors_codes_have_no_column():
+    design, rows = fit(TABLE.drop(columns="g"), None)
+    assert design.factors == ()
+    assert rows.codes.shape == read_rows(TABLE.drop(columns="g"), design).codes.shape == (4, 0)
+    assert rows.unseen == ()
+
+
+def test_no_column_of_a_factor_is_a_feature():
+    design, rows = fit(CAFES, NESTED, slopes=["b"])
+    assert design.feature_names == ["a", "b"]
+    assert [factor.name for factor in design.factors] == ["g", "g:cafe"]
+    assert [factor.positions for factor in design.factors] == [(1,), (1, 3)]
+    assert_array_equal(rows.codes, [[1, 1], [0, 0], [1, 2], [2, 3]])
+    labels = [("u", 1), ("v", 1), ("v", 2), ("w", 1)]
+    assert design.factors[1].levels.labels.tolist() == labels
+    # the nesting alone takes its columns too
+    assert fit(CAFES, [("g", "cafe")])[0].feature_names == ["a", "b"]
+    with pytest.raises(ValueError, match="`slopes` names 'cafe', a grouping column"):
+        fit(CAFES, NESTED, slopes=["cafe"])
+
+
+def test_factors_have_slopes_of_their_own():
+    design, _ = fit(CAFES, {"g": ["b"], ("g", "cafe"): None, "cafe": "all"})
+    assert [factor.slopes for factor in design.factors] == [(1,), (), (0, 1)]
+    effects = [design.effects(k) for k in range(3)]
+    assert effects == [["intercept", "b"], ["intercept"], ["intercept", "a", "b"]]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +93,7 @@ def test_group_column_is_no_feature():
 def test_effects_are_named_by_feature(slopes, effects):
     # case 63
     design, _ = fit(TABLE, slopes=slopes)
-    assert design.effects == effects
+    assert design.effects(0) == effects
     assert design.feature_names == ["a", "b"]
 
 
@@ -73,7 +109,9 @@ def test_column_named_intercept_cannot_vary():
     table = TABLE.rename(columns={"b": "intercept"})
     with pytest.raises(ValueError, match="Column 'intercept' of X has the name of the varying"):
         fit(table)
-    assert fit(table, slopes=["a"])[0].effects == ["intercept", "a"]
+    with pytest.raises(ValueError, match="Column 'intercept' of X has the name of the varying"):
+        fit(table.assign(h=1), {"h": None, "g": "all"})
+    assert fit(table, slopes=["a"])[0].effects(0) == ["intercept", "a"]
     assert fit(table.drop(columns="g"), None)[0].feature_names == ["a", "intercept"]
 
 
@@ -83,8 +121,39 @@ def test_new_rows_are_read_like_those_of_fit():
     assert_array_equal(again.x, rows.x)
     assert_array_equal(again.codes, rows.codes)
     new = read_rows(TABLE.assign(g=list("wzyz")), design)
-    assert_array_equal(new.codes, [2, 3, 4, 3])
-    assert new.unseen.tolist() == ["z", "y"]
+    assert_array_equal(new.codes, [[2], [3], [4], [3]])
+    assert [unseen.tolist() for unseen in new.unseen] == [["z", "y"]]
+
+
+def test_unseen_levels_are_of_their_factor():
+    design, rows = fit(CAFES, NESTED)
+    assert_array_equal(read_rows(CAFES, design).codes, rows.codes)
+    new = read_rows(CAFES.assign(g=list("uvzz"), cafe=[2, 2, 1, 1]), design)
+    assert_array_equal(new.codes, [[0, 4], [1, 2], [3, 5], [3, 5]])
+    assert [unseen.tolist() for unseen in new.unseen] == [["z"], [("u", 2), ("z", 1)]]
+
+
+def test_labels_of_another_kind_name_their_column():
+    # the nesting is no single column, and its name is no help
+    design, _ = fit(CAFES, [("g", "cafe")])
+    with pytest.raises(ValueError, match="labels of 'cafe' are of kind string"):
+        read_rows(CAFES.assign(cafe=list("1121")), design)
+
+
+@pytest.mark.parametrize("to", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas])
+def test_nesting_reads_every_container(to):
+    table = CAFES.assign(g=CAFES["g"].astype("category"))
+    design, rows = fit_design(to(table), list(table), NESTED, "all")
+    assert_array_equal(rows.codes, [[1, 1], [0, 0], [1, 2], [2, 3]])
+    assert design.factors[1].levels.labels.tolist()[0] == ("u", 1)
+    assert_array_equal(read_rows(to(table), design).codes, rows.codes)
+
+
+def test_nesting_of_an_array_without_names():
+    table = np.array([[1.0, 1, 10], [2.0, 1, 20], [3.0, 0, 10]])
+    design, rows = fit(table, [(1, 2)])
+    assert design.factors[0].name == "x1:x2"
+    assert_array_equal(rows.codes[:, 0], [1, 2, 0])
 
 
 @pytest.mark.parametrize("reader", ["fit", "read"])
@@ -99,11 +168,26 @@ def test_too_large_column_is_named(reader):
 def test_dropped_rows_take_their_levels_along():
     # case 92
     design, rows = drop_rows(*fit(TABLE), np.array([True, False, True, True]))
-    assert design.factor.levels.labels.tolist() == ["v", "w"]
-    assert_array_equal(rows.codes, [0, 0, 1])
+    assert design.factors[0].levels.labels.tolist() == ["v", "w"]
+    assert_array_equal(rows.codes, [[0], [0], [1]])
     assert_array_equal(rows.x[:, 0], [1, 3, 4])
     design, rows = drop_rows(*fit(TABLE.drop(columns="g"), None), np.arange(4) < 2)
     assert rows.x.shape == (2, 2)
+    assert rows.codes.shape == (2, 0)
+
+
+def test_dropped_rows_are_as_if_they_had_not_been_there():
+    # case 92
+    kept = np.array([True, False, True, False])
+    design, rows = drop_rows(*fit(CAFES, NESTED), kept)
+    expected, expected_rows = fit(CAFES[kept], NESTED)
+    assert_array_equal(rows.codes, expected_rows.codes)
+    for factor, other in zip(design.factors, expected.factors, strict=True):
+        assert factor.levels.labels.tolist() == other.levels.labels.tolist()
+    new = CAFES.assign(cafe=[2, 1, 1, 1])
+    found, other = read_rows(new, design), read_rows(new, expected)
+    assert_array_equal(found.codes, other.codes)
+    assert [u.tolist() for u in found.unseen] == [u.tolist() for u in other.unseen]
 
 
 X = RNG.normal(size=(40, 3))
@@ -166,3 +250,42 @@ def test_groups_without_information_are_reported():
     assert warnings_of(X, np.r_[0, np.arange(39)]) == []
     # a weight of 2 is the row twice
     assert warnings_of(X, np.arange(40), np.full(40, 2)) == []
+
+
+def test_factors_without_information_are_named():
+    found = warnings_of(X, {"one": np.zeros(40, int), "each": np.arange(40), "g": GROUPS})
+    assert found == [
+        "'one' has 1 group: between-group sd is set by its prior.",
+        "Every group of 'each' has one row: only the priors tell group effects from noise.",
+    ]
+
+
+GROUPS = np.arange(40) // 8
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (GROUPS, True),
+        (np.array(list("cabed"))[GROUPS], True),
+        (GROUPS // 2, False),  # coarser
+        (np.arange(40) // 4, False),  # finer
+        (np.arange(40) % 5, False),  # as many levels, crossed
+        (np.r_[GROUPS[1:], 4], False),  # as many levels, shifted by a row
+        (np.r_[1, GROUPS[1:]], False),
+    ],
+)
+def test_factors_with_one_partition_are_reported(other, same):
+    message = "'g' and 'h' group the rows identically: only the priors tell their effects apart."
+    assert warnings_of(X, {"g": GROUPS, "h": other}) == [message] * same
+    found = warnings_of(X, {"h": other, "k": np.arange(40) % 2, "g": GROUPS})
+    assert found == [message.replace("'g' and 'h'", "'h' and 'g'")] * same
+
+
+def test_nesting_of_one_level_each_is_reported():
+    table = pd.DataFrame(X).assign(state=GROUPS, cafe=GROUPS * 3)
+    table.columns = table.columns.astype(str)
+    design, rows = fit(table, ["state", ("state", "cafe")])
+    group_rows = [np.bincount(of_rows) for of_rows in rows.codes.T]
+    (found,) = design_warnings(design, *internal(rows.x, np.ones(40)), group_rows, rows.codes)
+    assert found.startswith("'state' and 'state:cafe' group the rows identically")

@@ -132,3 +132,12 @@ def test_encoding_of_a_million_labels_is_quick():
     seconds = time.process_time() - began
     assert_array_equal(levels.labels[codes], labels)
     assert seconds < 2
+
+
+@pytest.mark.parametrize("present", [[1, 2], [False, True, True]], ids=["index", "mask"])
+def test_kept_levels_leave_the_others_unseen(present):
+    levels, _ = fit_levels(objects("a", "b", "c"), "g")
+    few = levels.keep(np.array(present))
+    assert (few.labels.tolist(), few.kind) == (["b", "c"], "string")
+    codes, unseen = encode(objects("a", "c"), few, "g")
+    assert (codes.tolist(), unseen.tolist()) == ([2, 1], ["a"])
