@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ MIN_POINTS, MAX_POINTS = 2**9, 2**17
 FEW_POINTS, PATIENCE = 2**10, 1e10  # points, multiplications
 MAX_DENSE = 3000  # crossed effects beyond which their matrix is too large to factorise often
 MIN_ESS_PER_CHAIN = 100
-NUTS_SECONDS, NUTS_STEPS = 2e-8, (31, 255)  # of a step per cross-product; steps of a transition
+NUTS_SECONDS, NUTS_STEPS = 1e-8, (63, 511)  # of a step per cross-product; steps of a transition
 
 
 class EngineResult(NamedTuple):
@@ -114,10 +115,12 @@ def engine_for(problem: Problem, options: EngineOptions, inference: str) -> str:
     entries = sum(found.zz.size for found in problem.stats.factors)
     entries += sum(pair.zz.size for pair in problem.stats.pairs)
     transitions = options.n_warmup + options.n_draws
-    low, high = (entries * NUTS_SECONDS * transitions * steps / 60 for steps in NUTS_STEPS)
+    rounds = -(-options.n_chains // (os.cpu_count() or 1))
+    seconds = rounds * transitions * entries * NUTS_SECONDS
+    low, high = (np.ceil(seconds * steps / 60) for steps in NUTS_STEPS)
     warnings.warn(
-        f"{size}: inference='auto' samples every effect by NUTS instead. {options.n_chains} chains "
-        f"side by side may take some {low:.0f} to {high:.0f} minutes; verbose=1 shows progress.",
+        f"{size}: inference='auto' samples every effect by NUTS instead, which may take some "
+        f"{low:.0f} to {high:.0f} minutes on a CPU; verbose=1 shows progress.",
         UserWarning,
         stacklevel=5,
     )

@@ -34,9 +34,9 @@ __all__ = [
     "pair_products",
 ]
 
-ROW = 8  # what a row of seats costs, in seats
+MAX_SLOTS = 64  # seats in a row
+ROW = 8  # what a row costs, in seats
 DENSE_BITS = 6  # the cost of dense effects grows with the cube of their number
-MAX_SLOTS = 64
 SCATTER = 200.0  # what adding a number where it belongs costs, in multiplications of matrices
 
 
@@ -286,7 +286,7 @@ def _seats(above, n_levels):
     order = np.lexsort(above)
     parent = above[0][order]
     n_children = np.bincount(parent)
-    widths = np.arange(1, MAX_SLOTS + 1)
+    widths = np.unique([padded_size(width) for width in range(1, MAX_SLOTS + 1)])  # few shapes
     n_rows = np.array([(-(-n_children // width)).sum() for width in widths])
     slots = int(widths[np.argmin(n_rows * (widths + ROW))])
     first = np.flatnonzero(np.diff(parent, prepend=-1))
