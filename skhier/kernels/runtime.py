@@ -27,7 +27,7 @@ __all__ = [
 T = TypeVar("T")
 
 _state = {"started": False, "forked": False}
-_blas: dict[str, Any] = {}
+_blas: dict[str, int] = {}
 _blas_lock = threading.Lock()
 
 
@@ -200,20 +200,20 @@ def side_by_side_calls(device: Any) -> Iterator[int]:
     threads share out a matrix of a thousand columns badly, and wait for each other for seconds
     where other processes want the same cores.
     """
-    with _blas_lock:
-        if not _blas:
-            from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController
 
-            controller = ThreadpoolController().select(user_api="blas")
-            found = [library["num_threads"] for library in controller.info()]
-            _blas.update(threads=max(found, default=1), users=0, limit=controller.limit(limits=1))
-        _blas["users"] += 1
-        threads = _blas["threads"]
+    blas = ThreadpoolController().select(user_api="blas")
+    with _blas_lock:
+        mine = "threads" not in _blas
+        if mine:
+            found = [library["num_threads"] for library in blas.info()]
+            _blas["threads"] = max(found, default=1)
+        workers = _blas["threads"] if is_cpu(device) else 1
+    if not mine:  # of fits that overlap only the first limits and gives back
+        yield workers
+        return
     try:
-        yield threads if is_cpu(device) else 1
+        with blas.limit(limits=1):
+            yield workers
     finally:
-        with _blas_lock:  # the last of fits side by side gives the threads back
-            _blas["users"] -= 1
-            if not _blas["users"]:
-                _blas.pop("limit").restore_original_limits()
-                _blas.clear()
+        _blas.clear()

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skhier.kernels.runtime import side_by_side_calls
@@ -26,21 +27,26 @@ def test_a_users_limit_holds():
         assert workers == 1
 
 
-def test_fits_that_overlap_give_the_threads_back():
-    before, inside = blas_threads(), []
-    entered, left = threading.Event(), threading.Event()
+@pytest.mark.parametrize("first_leaves_first", [True, False])
+def test_fits_that_overlap_give_the_threads_back(first_leaves_first):
+    before, found = blas_threads(), []
+    entered, go = threading.Event(), threading.Event()
 
-    def outlasts():
-        with side_by_side_calls(None):
+    def other():
+        with side_by_side_calls(None) as workers:
+            found.append(workers)
             entered.set()
-            left.wait(10)
-            inside.append(blas_threads())
+            assert go.wait(10)
 
-    thread = threading.Thread(target=outlasts)
-    with side_by_side_calls(None):  # the first to come and the first to go
+    thread = threading.Thread(target=other)
+    with side_by_side_calls(None) as workers:
         thread.start()
         assert entered.wait(10)
-    left.set()
+        if not first_leaves_first:
+            go.set()
+            thread.join()
+            assert set(blas_threads()) == {1}
+    go.set()
     thread.join()
-    assert set(inside[0]) == {1}
+    assert found == [workers]
     assert blas_threads() == before
