@@ -292,9 +292,10 @@ class _Plan(NamedTuple):
         for name in OF_GROUPS:
             truth[name] = self._by_factor(parameters.get(name, {}))
         truth["group_effects"] = {}
-        for name, codes, z in self.factors:
+        for factor in self.factors:
+            name = factor.name
             root = truth["group_scale"][name][:, None] * _square_root(truth["group_corr"][name])
-            noise = rng.standard_normal((int(codes.max()) + 1, z.shape[1]))
+            noise = rng.standard_normal((factor.n_levels, len(root)))
             truth["group_effects"][name] = noise @ root.T
         return truth
 

@@ -988,8 +988,7 @@ class VarianceSharesDisplay:
             raise ValueError("This model has no grouping factor: all of the variance is residual.")
         if model.diagnostics_["engine"] == "constant":
             raise ValueError("y was constant: there is no variance to share.")
-        of_factors = np.stack(variance_shares(model._posterior).icc, axis=-1)
-        draws = np.concatenate([of_factors, 1 - of_factors.sum(-1, keepdims=True)], axis=-1)
+        draws = np.stack(variance_shares(model._posterior).icc, axis=-1)
         ends = hdi(draws, float(coverage))
         columns = {"mean": draws.mean((0, 1)), "lower": ends[:, 0], "upper": ends[:, 1]}
         shares = pd.DataFrame(columns, index=[*names, "residual"])

@@ -148,10 +148,10 @@ def leave_one_out(posterior: Posterior, components: Components | None, training:
             )
 
     order = np.argsort(codes[:, 0], kind="stable") if len(zs) else np.arange(n)
-    entries = x.shape[1] + sum(z.shape[1] for z in zs) ** 2 + 1
+    at_once = AT_ONCE // (len(mass) * (x.shape[1] + sum(z.shape[1] for z in zs) ** 2 + 1))
     if len(zs) > 1:  # their elimination needs all levels: all rows at once
-        entries = 0
-    found = _over(order, evaluate, mass, entries)
+        at_once = n
+    found = _over(order, evaluate, mass, at_once)
     table = pd.DataFrame(_columns(found, log_scale))
     table["weight"] = weights
     table.index.name = "row"
@@ -192,7 +192,8 @@ def leave_one_group_out(
             )
         return found
 
-    found = _over(np.arange(n_groups), evaluate, components.weights, 4 * rows.shape[1] ** 2)
+    at_once = AT_ONCE // (4 * rows.shape[1] ** 2 * len(components.weights))
+    found = _over(np.arange(n_groups), evaluate, components.weights, at_once)
     columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
@@ -232,12 +233,11 @@ def _over(
     order: np.ndarray,
     evaluate: Callable[[np.ndarray], LeftOut],
     mass: np.ndarray,
-    entries: int,
+    at_once: int,
 ) -> tuple[np.ndarray, ...]:
-    """``smoothed`` of all, a slice at a time; in the original order."""
+    """``smoothed`` of all, so many at a time; in the original order."""
     out = np.empty((4, len(order)))
-    size = max(1, AT_ONCE // (len(mass) * entries)) if entries else len(order)
-    for part in _parts(order, size):
+    for part in _parts(order, max(1, at_once)):
         out[:, part] = smoothed(evaluate(part), mass)
     return tuple(out)
 

@@ -19,8 +19,8 @@ __all__ = ["VarianceShares", "variance_shares"]
 class VarianceShares(NamedTuple):
     """Posterior draws, each of shape (n_chains, n_draws).
 
-    ``icc``: per factor its share of the variance that the features leave; ``marginal`` and
-    ``conditional``: R^2 of the population line, and of that and the group effects.
+    ``icc``: each factor's share of the variance that the features leave and, last, the noise's;
+    ``marginal`` and ``conditional``: R^2 of the population line, and of that and the group effects.
     """
 
     icc: list[np.ndarray]
@@ -40,10 +40,11 @@ def variance_shares(posterior: Posterior) -> VarianceShares:
         of_rows = mean_square[np.ix_(at, at)]
         of_factors.append(np.einsum("sij,ik,skj->s", chol, of_rows, chol, optimize=True))
     random = sum(of_factors, np.zeros_like(draws.sigma))
-    left = np.where(stats.yy > 0, random + draws.sigma**2, np.nan)
+    noise = draws.sigma**2
+    left = np.where(stats.yy > 0, random + noise, np.nan)
     total = fixed + left
     return VarianceShares(
-        [(variance / left).reshape(posterior.shape) for variance in of_factors],
+        [(part / left).reshape(posterior.shape) for part in (*of_factors, noise)],
         (fixed / total).reshape(posterior.shape),
         ((fixed + random) / total).reshape(posterior.shape),
     )

@@ -128,7 +128,7 @@ def variance_components(
         ``posterior_``.
     effects : mapping of factor to its effects' names
     shares : sequence of array of shape (n_chains, n_draws)
-        Of each factor.
+        Of each factor and, last, of the noise.
     """
     import pandas as pd
 
@@ -140,12 +140,10 @@ def variance_components(
         for i, j in combinations(range(len(names)), 2):
             rows.append((factor, names[i], names[j], "corr", corr[..., i, j]))
     rows.append(("residual", "", "", "sd", posterior["noise_scale"]))
-    rows += [(factor, "", "", "icc", share) for factor, share in zip(effects, shares, strict=True)]
-    rows.append(("residual", "", "", "icc", 1 - sum(shares, np.zeros(()))))
+    whose = [*effects, "residual"]
+    rows += [(factor, "", "", "icc", share) for factor, share in zip(whose, shares, strict=True)]
     keys = pd.DataFrame([r[:4] for r in rows], columns=["factor", "effect", "with", "parameter"])
-    shape = posterior["noise_scale"].shape
-    named = {i: np.broadcast_to(r[4], shape) for i, r in enumerate(rows)}
-    return keys.join(intervals(named))
+    return keys.join(intervals({i: r[4] for i, r in enumerate(rows)}))
 
 
 def intervals(named: Mapping[Any, np.ndarray]) -> Any:
@@ -291,9 +289,11 @@ def _exchange(model, group_effects):
     return {k: v for k, v in groups.items() if v}, coords, dims
 
 
-def joined_label(label):
-    """One label of a nesting's several: ArviZ's coordinates are no tuples."""
-    return ":".join(map(str, label)) if isinstance(label, tuple) else label
+def joined_label(label: Any) -> Any:
+    """One label of a nesting's several; parts that hold a colon are quoted: none collide."""
+    if not isinstance(label, tuple):
+        return label
+    return ":".join(repr(part) if set(str(part)) & set(":'\"") else str(part) for part in label)
 
 
 def _log_likelihood(posterior, training):

@@ -22,9 +22,10 @@ from skhier.kernels.effects import (
     back_substitute,
     batch_size,
     eliminate,
+    level_factor,
     sparse_crossing,
 )
-from skhier.kernels.linalg import inverse_cholesky, matmul
+from skhier.kernels.linalg import matmul
 
 __all__ = [
     "Components",
@@ -115,14 +116,10 @@ def condition(
     """
     leaf = layout.plan.chain[0]
     zz, zx, zy = (a[..., levels] for a in layout.stats.factors[leaf])
-    chol = np.ascontiguousarray(np.moveaxis(draws.chols[leaf], 0, -1))[..., None]
-    transposed = np.swapaxes(chol, 0, 1)
-    m = matmul(transposed, matmul(zz[:, :, None], chol))
-    for j in range(len(m)):
-        m[j, j] += (draws.sigma**2)[:, None]
-    root = matmul(chol, np.swapaxes(inverse_cholesky(m), 0, 1))  # L R^-T
+    half, _ = level_factor(zz[:, :, None], draws.chols[leaf], draws.sigma**2)
+    root = np.swapaxes(half, 0, 1)  # L R^-T
     rest = zy[:, None] - draws.beta @ zx - _explained(layout, levels, others)
-    mean = matmul(root, matmul(np.swapaxes(root, 0, 1), rest[:, None]))[:, 0]
+    mean = matmul(root, matmul(half, rest[:, None]))[:, 0]
     return GroupConditional(mean, draws.sigma[:, None] * root)
 
 

@@ -5,7 +5,7 @@ the parameters, with its factors kept: of a level ``h = R^-1 L'``, so that ``b =
 follows from the effects of the later factors, from the top of the chain down to its leaf.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +21,11 @@ __all__ = [
     "Layout",
     "back_substitute",
     "batch_size",
+    "dense_parts",
     "eliminate",
     "is_wide",
     "layout_of",
+    "level_factor",
     "sparse_crossing",
     "wide_crossing",
 ]
@@ -104,17 +106,27 @@ def layout_of(stats: GroupStats, plan: Plan) -> Layout:
     """Indices and blocks; levels without rows may be there."""
     n_levels = {k: stats.factors[k].zy.shape[-1] for k in plan.dense}
     chain = range(len(plan.chain))
+    above = tuple(ancestors(stats, plan, i) for i in chain)
     gram, d = dense_block(stats, plan, n_levels)
     p = len(stats.xy)
     return Layout(
         stats,
         plan,
-        tuple(ancestors(stats, plan, i) for i in chain),
+        above,
         tuple(later_products(stats, plan, i) for i in chain),
-        tuple(crossing(stats, plan, i, n_levels) for i in chain),
+        tuple(crossing(stats, plan, i, above[i], n_levels) for i in chain),
         gram,
         np.concatenate([np.zeros((0, p + 1)), *(part.reshape(-1, p + 1) for part in d)]),
     )
+
+
+def dense_parts(layout: Layout) -> Iterator[tuple[int, slice, tuple[int, int]]]:
+    """Each dense factor, its columns of the dense block, and its (q, n_levels)."""
+    begin = 0
+    for k in layout.plan.dense:
+        q, n_levels = layout.stats.factors[k].zy.shape
+        yield k, slice(begin, begin + q * n_levels), (q, n_levels)
+        begin += q * n_levels
 
 
 def batch_size(layout: Layout, n_columns: int, entries: int) -> int:
@@ -186,21 +198,37 @@ def eliminate(layout: Layout, sigma, chols, columns) -> Eliminated:
 
 def _of_columns(found, columns):
     """Products with combinations of ``[X y]``, (q, c, S or 1, n_levels)."""
-    products = np.concatenate([found.zx, found.zy[:, None]], axis=1)
     columns = columns if columns.ndim == 3 else columns[None]
-    return np.ascontiguousarray(np.einsum("arg,src->acsg", products, columns, optimize=True))
+    return np.ascontiguousarray(np.einsum("arg,src->acsg", found.z_xy, columns, optimize=True))
 
 
-def _eliminate_level(cross, zz, up, d, products, chol, variance):
+def level_factor(zz, chol, variance) -> tuple[np.ndarray, np.ndarray]:
+    """``R^-1 L'`` of every level and point, ``L'A L + sigma^2 I = R R'``, and ``sum log|R R'|``.
+
+    Parameters
+    ----------
+    zz : array of shape (q, q, S or 1, n_levels)
+    chol : array of shape (S, q, q)
+    variance : array of shape (S,)
+
+    Returns
+    -------
+    half : array of shape (q, q, S, n_levels)
+    log_det : array of shape (S,)
+    """
     chol = np.ascontiguousarray(np.moveaxis(chol, 0, -1))[..., None]
     transposed = np.swapaxes(chol, 0, 1)
     m = matmul(transposed, matmul(zz, chol))
     for j in range(len(m)):
         m[j, j] += variance[:, None]
     inverse = inverse_cholesky(m)
-    half = matmul(inverse, transposed)
     log_det = -2 * sum(np.log(inverse[j, j]).sum(1) for j in range(len(m)))
-    of_entries = np.zeros((len(m), len(variance), 0))
+    return matmul(inverse, transposed), log_det
+
+
+def _eliminate_level(cross, zz, up, d, products, chol, variance):
+    half, log_det = level_factor(zz, chol, variance)
+    of_entries = np.zeros((len(half), len(variance), 0))
     if len(cross.level):
         of_entries = matmul(half[..., cross.level], products[:, None])[:, 0]
     ups = tuple(matmul(half, block) for block in up)
@@ -280,15 +308,12 @@ def _inverse_of_lower(roots):
 
 def _times_chols(layout, chols, a, transposed=False):
     """Every dense effect's L (or L') times the rows of ``a`` (S, m, c)."""
-    out, begin = np.empty_like(a), 0
+    out = np.empty_like(a)
     subscripts = "saj,sagc->sjgc" if transposed else "saj,sjgc->sagc"
-    for k in layout.plan.dense:
-        q, n_levels = layout.stats.factors[k].zy.shape
-        rows = slice(begin, begin + q * n_levels)
-        block = a[:, rows].reshape(len(a), q, n_levels, -1)
+    for k, rows, shape in dense_parts(layout):
+        block = a[:, rows].reshape(len(a), *shape, -1)
         block = np.einsum(subscripts, chols[k], block, optimize=True)
-        out[:, rows] = block.reshape(len(a), q * n_levels, -1)
-        begin = rows.stop
+        out[:, rows] = block.reshape(len(a), rows.stop - rows.start, -1)
     return out
 
 
@@ -317,12 +342,8 @@ def back_substitute(
         parts = [_flat(noise[k]) for k in layout.plan.dense]
         white = white + np.concatenate([np.zeros_like(white[:, :0]), *parts], axis=1)
     dense = np.swapaxes(found.root, 1, 2) @ white  # (S, m, c)
-    begin = 0
-    for k in layout.plan.dense:
-        q, n_levels = layout.stats.factors[k].zy.shape
-        block = dense[:, begin : begin + q * n_levels].reshape(len(dense), q, n_levels, -1)
-        effects[k] = block.transpose(1, 3, 0, 2)
-        begin += q * n_levels
+    for k, rows, shape in dense_parts(layout):
+        effects[k] = dense[:, rows].reshape(len(dense), *shape, -1).transpose(1, 3, 0, 2)
     for i in reversed(range(not leaf, len(layout.plan.chain))):
         k, level = layout.plan.chain[i], found.levels[i]
         rest = level.d if noise is None else level.d + noise[k]

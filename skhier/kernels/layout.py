@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.kernels.stats import padded, padded_size
+from skhier.kernels.stats import padded, padded_size, total_products
 from skhier.kernels.types import GroupStats, Plan
 
 __all__ = [
@@ -158,14 +158,11 @@ def ancestors(stats: GroupStats, plan: Plan, i: int) -> tuple[np.ndarray, ...]:
     found = []
     for k in plan.chain[i + 1 :]:
         first, second, _ = pair_products(stats, plan.chain[i], k)
-        of_level = np.full(stats.factors[plan.chain[i]].zy.shape[-1], _last(stats, k))
+        last = stats.factors[k].zy.shape[-1] - 1
+        of_level = np.full(stats.factors[plan.chain[i]].zy.shape[-1], last)
         of_level[first] = second
         found.append(of_level)
     return tuple(found)
-
-
-def _last(stats, k):
-    return stats.factors[k].zy.shape[-1] - 1
 
 
 def later_products(stats: GroupStats, plan: Plan, i: int) -> tuple[np.ndarray, ...]:
@@ -179,7 +176,13 @@ def later_products(stats: GroupStats, plan: Plan, i: int) -> tuple[np.ndarray, .
     return tuple(products)
 
 
-def crossing(stats: GroupStats, plan: Plan, i: int, n_levels: dict[int, int]) -> Crossing:
+def crossing(
+    stats: GroupStats,
+    plan: Plan,
+    i: int,
+    above: tuple[np.ndarray, ...],
+    n_levels: dict[int, int],
+) -> Crossing:
     """Of the i-th factor of the chain.
 
     Parameters
@@ -187,12 +190,13 @@ def crossing(stats: GroupStats, plan: Plan, i: int, n_levels: dict[int, int]) ->
     stats : GroupStats
     plan : Plan
     i : int
+    above : tuple of int array
+        Its :func:`ancestors`.
     n_levels : dict of int to int
         Of each dense factor, empty levels included.
     """
     q = len(stats.factors[plan.chain[i]].zy)
     later = plan.chain[i + 1 :]
-    above = ancestors(stats, plan, i)
     z, level, column = [np.zeros((q, 0))], [np.zeros(0, int)], [np.zeros(0, int)]
     lifts: list[list[np.ndarray]] = [[np.zeros(0, int)] for _ in later]
     offset, starts = 0, [0] * len(later)
@@ -240,8 +244,7 @@ def dense_block(stats: GroupStats, plan: Plan, n_levels: dict[int, int]):
         gram[column[None], row[:, None]] = products
     d = []
     for k in plan.dense:
-        found = stats.factors[k]
-        against = np.concatenate([found.zx, found.zy[:, None]], axis=1)
+        against = stats.factors[k].z_xy
         out = np.zeros((width[k], n_levels[k], against.shape[1]))
         out[:, : against.shape[2]] = np.swapaxes(against, 1, 2)
         d.append(out)
@@ -274,9 +277,7 @@ def arrange(stats: GroupStats, plan: Plan) -> Elimination:
     ]
     steps = tuple(_step(stats, plan, i, seats, above[i], n_levels) for i in range(len(seats)))
     gram, d = dense_block(stats, plan, n_levels)
-    corner = np.array([[stats.yy]])
-    total = np.block([[stats.xx, stats.xy[:, None]], [stats.xy[None], corner]])
-    return Elimination(steps, gram, d, total, stats.n)
+    return Elimination(steps, gram, d, total_products(stats), stats.n)
 
 
 def _seats(above, n_levels):
@@ -299,12 +300,12 @@ def _seats(above, n_levels):
 
 def _step(stats, plan, i, seats, above, n_levels):
     factor, seat = stats.factors[plan.chain[i]], seats[i]
-    products = [*later_products(stats, plan, i), factor.zx, factor.zy[:, None]]
+    products = [*later_products(stats, plan, i), factor.z_xy]
     owners = tuple(
         padded(later.place[ancestor[seat.heads]])
         for later, ancestor in zip(seats[i + 1 :], above, strict=True)
     )
-    cross = crossing(stats, plan, i, n_levels)
+    cross = crossing(stats, plan, i, above, n_levels)
     cross = cross._replace(level=seat.place[cross.level])
     columns = sum(stats.factors[k].zy.shape[0] * n_levels[k] for k in plan.dense)
     table, pairs = _meetings(cross, seat.size, columns)

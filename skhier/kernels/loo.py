@@ -82,10 +82,10 @@ def leave_groups_out(layout: Layout, components: Components, groups: GroupProduc
         Of the same groups.
     """
     _, beta, beta_cov, sigma, (chol,) = components
-    zz, zx, zy = layout.stats.factors[0]
-    q = len(zy)
+    factor = layout.stats.factors[0]
+    zz, d = factor.zz, factor.z_xy
+    q = len(zz)
     n_components, p = beta.shape
-    d = np.concatenate([zx, zy[:, None]], axis=1)
     k = _shrinkage(layout, components)
     left = np.einsum("acK,abSK,bdK->SKcd", d, k, d, optimize=True)
     gram = (np.moveaxis(groups.products, 2, 0) - left) / (sigma**2)[:, None, None, None]

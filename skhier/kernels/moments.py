@@ -20,6 +20,7 @@ from skhier.kernels.effects import (
     Layout,
     back_substitute,
     batch_size,
+    dense_parts,
     eliminate,
     is_wide,
     sparse_crossing,
@@ -28,7 +29,6 @@ from skhier.kernels.effects import (
 from skhier.kernels.linalg import matmul
 
 __all__ = ["GroupMoments", "group_moments", "line_moments"]
-
 
 ROWS_AT_ONCE = 2**22  # entries
 
@@ -111,12 +111,10 @@ def _conditional_moments(layout, some):
 def _covariances(layout: Layout, found: Eliminated, sigma) -> dict[int, np.ndarray]:
     """Covariances of the effects given beta and the variance parameters, (q, q, S, G)."""
     variance, plan = (sigma**2)[:, None], layout.plan
-    covs, begin = {}, 0
-    for k in plan.dense:
-        q, n_levels = layout.stats.factors[k].zy.shape
-        root = found.root[:, :, begin : begin + q * n_levels].reshape(*found.d.shape[:2], q, -1)
+    covs = {}
+    for k, columns, shape in dense_parts(layout):
+        root = found.root[:, :, columns].reshape(*found.d.shape[:2], *shape)
         covs[k] = variance * np.einsum("smag,smbg->absg", root, root, optimize=True)
-        begin += q * n_levels
     of_chain = _lineages(layout, found, variance)
     of_dense = _through_dense(layout, found) if plan.dense else [0.0] * len(plan.chain)
     for k, lineage, through in zip(plan.chain, of_chain, of_dense, strict=True):
@@ -264,12 +262,9 @@ def _effect_terms(layout, found, zs, codes):
         change = np.zeros((len(found.root), len(codes), len(layout.gram)))
         for k, slope in zip(plan.chain, _dense_slopes(layout, found), strict=True):
             change += np.einsum("Ka,aSKm->SKm", zs[k], slope[:, :, codes[:, k]], optimize=True)
-        begin = 0
-        for k in plan.dense:
-            q, n_levels = layout.stats.factors[k].zy.shape
+        for k, columns, (q, n_levels) in dense_parts(layout):
             for a in range(q):
-                column = begin + a * n_levels + codes[:, k]
+                column = columns.start + a * n_levels + codes[:, k]
                 change[:, np.arange(len(codes)), column] += zs[k][:, a]
-            begin += q * n_levels
         variance += ((change @ np.swapaxes(found.root, 1, 2)) ** 2).sum(2)
     return variance

@@ -27,6 +27,7 @@ __all__ = [
     "pad_groups",
     "padded",
     "padded_size",
+    "total_products",
 ]
 
 ROUNDING = 1e-13  # of a variance, in units of that of more rows: below it the column is constant
@@ -193,7 +194,7 @@ def merge(*parts: GroupStats) -> GroupStats:
 
 def moments_of(stats: GroupStats, units: Units) -> tuple[Moments, Moments]:
     """Moments of the features and of the target, from their cross-products; the user's units."""
-    total, n = _total_products(stats), float(stats.n)
+    total, n = total_products(stats), float(stats.n)
     mean = total[:, -2] / n
     variance = np.maximum(np.diagonal(total) - n * mean**2, 0) / (n - 1)
     sd = np.sqrt(np.where(variance > ROUNDING, variance, 0))
@@ -220,7 +221,7 @@ def change_units(
     matrix = np.diag(factor)  # columns [x 1 y], old to new
     matrix[p - 1, : p - 1] = (old.x_mean - new.x_mean) / new.x_scale
     matrix[p - 1, p] = (old.y_mean - new.y_mean) / new.y_scale
-    total = matrix.T @ _total_products(stats) @ matrix
+    total = matrix.T @ total_products(stats) @ matrix
     z = [[*varying, p - 1] for varying in slopes]
     of_z = [matrix[np.ix_(at, at)] for at in z]
 
@@ -229,7 +230,7 @@ def change_units(
 
     factors = []
     for at, left, found in zip(z, of_z, stats.factors, strict=True):
-        grouped = moved(left, np.concatenate([found.zx, found.zy[:, None]], axis=1), matrix)
+        grouped = moved(left, found.z_xy, matrix)
         factors.append(FactorStats(grouped[:, at], grouped[:, :p], grouped[:, p]))
     pairs = [
         pair._replace(zz=moved(of_z[k], pair.zz, of_z[m]))
@@ -245,8 +246,8 @@ def change_units(
     )
 
 
-def _total_products(stats):
-    """Cross-products of the columns ``[x 1 y]``."""
+def total_products(stats: GroupStats) -> np.ndarray:
+    """Cross-products of the columns ``[x 1 y]``, (p + 1, p + 1)."""
     corner = np.array([[stats.yy]])
     return np.block([[stats.xx, stats.xy[:, None]], [stats.xy[None], corner]])
 

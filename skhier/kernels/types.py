@@ -1,4 +1,4 @@
-"""Containers that travel between kernels: arrays and hashable shapes, no behaviour.
+"""Containers that travel between kernels: arrays and hashable shapes, hardly any behaviour.
 
 Everything here lives in *internal coordinates*: the columns of ``x`` are centred at their means
 and divided by powers of two, so is ``y`` (see :class:`Units`). Effects are ordered slopes first,
@@ -7,6 +7,8 @@ of ``x`` lower triangular.
 """
 
 from typing import Any, NamedTuple
+
+import numpy as np
 
 __all__ = [
     "MIN_VARIANCE",
@@ -43,6 +45,11 @@ class FactorStats(NamedTuple):
     zz: Any
     zx: Any
     zy: Any
+
+    @property
+    def z_xy(self) -> np.ndarray:
+        """``zx`` and ``zy`` side by side, (q, p + 1, n_levels)."""
+        return np.concatenate([self.zx, self.zy[:, None]], axis=1)
 
 
 class PairStats(NamedTuple):

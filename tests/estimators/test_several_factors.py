@@ -27,49 +27,6 @@ PRIOR = Prior(
 )
 
 
-@pytest.fixture(scope="module")
-def crossed():
-    """Factors a and b, whose slopes are those of different features; 150 rows."""
-    return make_hierarchical(
-        150,
-        2,
-        groups={"a": 8, "b": 6},
-        slopes={"a": ["x0"], "b": ["x1"]},
-        group_scale={"a": [1.0, 0.7], "b": [0.8, 0.4]},
-        group_corr=0.3,
-        intercept=2.0,
-        coef=[1.0, -0.5],
-        noise_scale=0.5,
-        random_state=0,
-    )
-
-
-@pytest.fixture(scope="module")
-def crossed_fit(crossed):
-    model = HierarchicalSlopesRegressor(crossed.groups, random_state=0)
-    return model.fit(crossed.data, crossed.target)
-
-
-@pytest.fixture(scope="module")
-def nested():
-    """Cafes within states, a slope by state; cafe 1 of one state is not cafe 1 of another."""
-    return make_hierarchical(
-        150,
-        1,
-        groups={"state": 5, ("state", "cafe"): 4},
-        slopes={"state": ["x0"], ("state", "cafe"): None},
-        group_scale=0.7,
-        noise_scale=0.5,
-        random_state=1,
-    )
-
-
-@pytest.fixture(scope="module")
-def nested_fit(nested):
-    model = HierarchicalSlopesRegressor(nested.groups, random_state=0)
-    return model.fit(nested.data, nested.target)
-
-
 def light(groups, X, y, **params):
     return HierarchicalSlopesRegressor(groups, **LIGHT | params).fit(X, y)
 
@@ -561,3 +518,14 @@ def test_intervals_cover(small):
     assert np.all((counts >= low) & (counts <= high)), counts
     # effects of one data set are dependent: the data sets are the sample
     assert abs(np.mean(of_groups) - 0.9) < 5 * np.std(of_groups) / np.sqrt(n)
+
+
+def test_labels_of_a_nesting_that_hold_colons_do_not_collide():
+    X = pd.DataFrame({"a": ["p:q", "p"] * 4, "b": ["r", "q:r"] * 4})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = light([("a", "b")], X, np.arange(8.0))
+    names = [name for name in model.summary(group_effects=True).index if "group_effects" in name]
+    assert len(names) == 2
+    labels = model.to_arviz().posterior["a:b"].to_numpy()
+    assert sorted(labels) == ["'p:q':r", "p:'q:r'"]

@@ -22,51 +22,24 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
-from skhier.datasets import make_hierarchical
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unseen group")
 
-DESIGNS = ["crossed", "nested"]
+DESIGNS = ["on_crossed", "on_nested"]
 N_DRAWS = 4000
 
 
-@pytest.fixture(scope="module")
-def crossed():
-    """Factors a and b, whose slopes are those of different features; 150 rows."""
-    return fitted_to(
-        make_hierarchical(
-            150,
-            2,
-            groups={"a": 8, "b": 6},
-            slopes={"a": ["x0"], "b": ["x1"]},
-            group_scale={"a": [1.0, 0.7], "b": [0.8, 0.4]},
-            group_corr=0.3,
-            intercept=2.0,
-            coef=[1.0, -0.5],
-            noise_scale=0.5,
-            random_state=0,
-        )
-    )
+@pytest.fixture
+def on_crossed(crossed, crossed_fit):
+    return case_of(crossed, crossed_fit)
 
 
-@pytest.fixture(scope="module")
-def nested():
-    """Cafes within states, a slope by state."""
-    return fitted_to(
-        make_hierarchical(
-            150,
-            1,
-            groups={"state": 5, ("state", "cafe"): 4},
-            slopes={"state": ["x0"], ("state", "cafe"): None},
-            group_scale=0.7,
-            noise_scale=0.5,
-            random_state=1,
-        )
-    )
+@pytest.fixture
+def on_nested(nested, nested_fit):
+    return case_of(nested, nested_fit)
 
 
-def fitted_to(sim):
-    model = HierarchicalSlopesRegressor(sim.groups, random_state=0).fit(sim.data, sim.target)
+def case_of(sim, model):
     return SimpleNamespace(X=sim.data, y=sim.target, groups=sim.groups, model=model)
 
 
@@ -185,9 +158,9 @@ def test_std_is_that_of_explicit_draws(case):
             assert_allclose(std, expected, rtol=0.1)
 
 
-def test_std_of_an_unseen_level_grows_by_its_scale(crossed):
+def test_std_of_an_unseen_level_grows_by_its_scale(on_crossed):
     """No data say anything of its effects: their variance E[z' Sigma z] adds to the others'."""
-    m, X = crossed.model, crossed.X[:30]
+    m, X = on_crossed.model, on_crossed.X[:30]
     ess = m.diagnostics_["ess_importance"]
     for new, known in ("ab", "ba"):
         std = m.predict(X.assign(**{new: "new"}), return_std=True)[1]
@@ -199,8 +172,8 @@ def test_std_of_an_unseen_level_grows_by_its_scale(crossed):
         assert_allclose(added, expected, rtol=0.1)
 
 
-def test_a_new_cafe_in_a_known_state_has_the_states_effects(nested):
-    m, X = nested.model, nested.X[:10]
+def test_a_new_cafe_in_a_known_state_has_the_states_effects(on_nested):
+    m, X = on_nested.model, on_nested.X[:10]
     new = X.assign(cafe="new")
     assert_allclose(m.predict(new), m.predict(X, level=["state"]), rtol=1e-9)
     added = m.predict(new, return_std=True)[1] ** 2
@@ -222,10 +195,10 @@ def assert_variance(draws, expected):
 
 
 @pytest.mark.parametrize("new", ["a", "b"])
-def test_rows_of_a_new_level_share_its_draw(crossed, new):
+def test_rows_of_a_new_level_share_its_draw(on_crossed, new):
     """Differences of rows alike: noise alone, or the effects of two levels too."""
-    m = crossed.model
-    row = crossed.X.iloc[[3]]
+    m = on_crossed.model
+    row = on_crossed.X.iloc[[3]]
     X = pd.concat([row.assign(**{new: label}) for label in ("one", "one", "two", row[new].item())])
     X = pd.concat([X, row], ignore_index=True)
     y = m.sample_y(X, N_DRAWS, random_state=0)
@@ -238,8 +211,8 @@ def test_rows_of_a_new_level_share_its_draw(crossed, new):
     assert np.all(np.abs(y.mean(1) - m.predict(X)) < 5 * error)
 
 
-def test_rows_of_a_new_cafe_share_its_draw(nested):
-    m, row = nested.model, nested.X.iloc[[3]]
+def test_rows_of_a_new_cafe_share_its_draw(on_nested):
+    m, row = on_nested.model, on_nested.X.iloc[[3]]
     state = row["state"].item()
     other = "state_0" if state != "state_0" else "state_1"
     X = pd.concat(
@@ -439,10 +412,10 @@ FOLDS = {"rows": KFold(3, shuffle=True, random_state=0), "groups": GroupKFold(3)
 @pytest.mark.parametrize(
     ("case", "folds", "scoring"),
     [
-        ("crossed", "rows", None),
-        ("crossed", "groups", "log_predictive_density"),
-        ("nested", "rows", "log_predictive_density"),
-        ("nested", "groups", None),
+        ("on_crossed", "rows", None),
+        ("on_crossed", "groups", "log_predictive_density"),
+        ("on_nested", "rows", "log_predictive_density"),
+        ("on_nested", "groups", None),
     ],
     indirect=["case"],
 )
@@ -494,10 +467,10 @@ def test_scores_of_one_fit(case, cv):
     assert_array_equal(found.predict(case.X).shape, (150,))
 
 
-def test_one_factors_scores_are_refused(crossed):
-    search = HierarchicalSlopesRegressorCV(crossed.groups, cv="logo", **LIGHT)
+def test_one_factors_scores_are_refused(on_crossed):
+    search = HierarchicalSlopesRegressorCV(on_crossed.groups, cv="logo", **LIGHT)
     with pytest.raises(ValueError, match="2 grouping factors"):
-        search.fit(crossed.X, crossed.y)
+        search.fit(on_crossed.X, on_crossed.y)
 
 
 @pytest.mark.parametrize("case", DESIGNS, indirect=True)

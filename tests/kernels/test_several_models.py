@@ -8,8 +8,8 @@ import numpyro.distributions as dist
 import pytest
 from dense import n_levels
 from numpy.testing import assert_allclose
-from numpyro import handlers
 from numpyro.infer.util import log_density
+from programs import marginal_at
 from reduced import EVERY, reduce, with_empty_levels
 from scipy import stats as sp
 
@@ -17,13 +17,9 @@ from skhier.kernels import runtime
 from skhier.kernels.conditional import PopulationDraws, condition, draw_others
 from skhier.kernels.effects import layout_of
 from skhier.kernels.layout import arrange
-from skhier.kernels.marginal import marginal_and_conditional
 from skhier.kernels.models import (
-    effects_chols,
     joint_model,
     log_likelihood,
-    marginal_model,
-    marginal_parameters,
 )
 from skhier.kernels.stats import pad_groups
 from skhier.kernels.types import FactorSpec, ModelSpec, PriorDists
@@ -164,21 +160,6 @@ def test_padding_of_levels_and_pairs_leaves_the_likelihood():
     assert_allclose(found, log_likelihood(stats, beta, some, 0.7), rtol=1e-13)
 
 
-def marginal_at(spec, data, sites):
-    """Density of the marginal program, roots of Sigma, the coefficients' distribution."""
-
-    def at(data, sites):
-        stats, units, _ = data
-        program = handlers.substitute(partial(marginal_parameters, spec), data=sites)
-        v, coefs = program(*data)
-        chols = effects_chols(units, v)
-        _, mean, root = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
-        density = log_density(partial(marginal_model, spec), data, {}, sites)[0]
-        return density, chols, mean, root
-
-    return jax.tree.map(np.asarray, jax.jit(at)(data, sites))
-
-
 def others_given(layout, draw, rng):
     """Effects of all factors but the leaf drawn given one draw of the rest; their log density.
 
@@ -220,7 +201,7 @@ def test_joint_density_is_marginal_times_conditionals(name, noncentered):
     of_variances, sigma = variance_sites(0.4, scales, corrs), np.array([0.4])
     data = arrange(stats, spec.plan), units, prior
     at = of_variances | {"coef_1": np.array([-0.2])}
-    expected, chols, mean, root = marginal_at(spec, data, at)
+    expected, _, chols, mean, root = marginal_at(spec, data, at)
     layout, kept = layout_of(stats, spec.plan), [0, 2]
     for _ in range(2):
         noise = rng.normal(size=2)

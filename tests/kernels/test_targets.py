@@ -7,8 +7,8 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from numpy.testing import assert_allclose
-from numpyro import handlers
 from numpyro.infer.util import log_density
+from programs import marginal_at
 from scipy import stats as sp
 from scipy.special import gammaln
 
@@ -16,8 +16,7 @@ from skhier.kernels import flat, runtime
 from skhier.kernels.conditional import PopulationDraws, condition
 from skhier.kernels.effects import layout_of
 from skhier.kernels.layout import arrange
-from skhier.kernels.marginal import marginal_and_conditional
-from skhier.kernels.models import effects_chols, joint_model, marginal_model, marginal_parameters
+from skhier.kernels.models import joint_model, marginal_model
 from skhier.kernels.stats import group_stats, internal_units, moments
 from skhier.kernels.targets import Marginal, density_and_gradient, evaluate, origin
 from skhier.kernels.types import FactorSpec, FactorStats, ModelSpec, Plan, PriorDists
@@ -385,21 +384,6 @@ def test_marginal_target_is_the_density_in_its_own_frame():
     assert sp.kstest(np.ravel(starts), "norm").pvalue > 1e-6
     later = jax.vmap(lambda key: target.start(key, 4, 50))(keys)
     assert np.abs(later).max() < 0.1 * np.abs(starts).max()  # a centre that is possible is found
-
-
-def marginal_at(spec, data, sites):
-    """Density of the marginal program, sigma, roots of Sigma, the coefficients' distribution."""
-
-    def at(data, sites):
-        stats, units, _ = data
-        program = handlers.substitute(partial(marginal_parameters, spec), data=sites)
-        v, coefs = program(*data)
-        chols = effects_chols(units, v)
-        _, mean, root = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
-        density = log_density(partial(marginal_model, spec), data, {}, sites)[0]
-        return density, v.noise_scale, chols, mean, root
-
-    return jax.tree.map(np.asarray, jax.jit(at)(data, sites))
 
 
 def sites_of_joint(spec, data, sites, beta, effects, chols):
