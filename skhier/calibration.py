@@ -328,7 +328,7 @@ def _prior_draws(setting: PriorSetting, n: int, rng) -> list[Parameters]:
             "coef=..., group_scale=..., noise_scale=...)`."
         ) from error
     drawn = draw_parameters(setting, n, rng)
-    corr = [chol @ np.swapaxes(chol, 1, 2) for chol in drawn.corr_chol]
+    corr = [root @ np.swapaxes(root, 1, 2) for root in drawn.corr_root]
     names = [name for name, _ in setting.factors]
     return [
         {

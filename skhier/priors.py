@@ -37,6 +37,8 @@ class PriorChoice(NamedTuple):
     ``coef`` is a tuple of ``(positions, distribution)``, with positions in column order;
     ``group_scale`` has such a tuple for each grouping factor, of its effects, the varying intercept
     last, and an empty one under ``decov``, which is ``(concentration, shape, scale)`` or None.
+    ``intercept_at_mean`` and, per factor, ``group_at_mean``: the prior speaks of the intercept at
+    the mean of X (True) or at X = 0; the factors' correlations sit where their scales do.
     """
 
     intercept: Any
@@ -44,6 +46,7 @@ class PriorChoice(NamedTuple):
     noise_scale: Any
     coef: tuple[tuple[tuple[int, ...], Any], ...]
     group_scale: tuple[tuple[tuple[tuple[int, ...], Any], ...], ...]
+    group_at_mean: tuple[bool, ...]
     decov: tuple[float, ...] | None
 
 
@@ -64,10 +67,12 @@ class Prior(BaseEstimator):
     group_scale : None, number, Distribution or dict
         Standard deviations of the group effects; the varying intercept is called ``"intercept"``
         and, in a distribution with one entry per effect, comes first. Default: ``Exponential`` with
-        mean ``sd(y) / sd(x_j)``, for the intercept ``sd(y)``; a number multiplies that mean. It
-        holds for every grouping factor; a dict from effects, for the factors that have them. A dict
-        whose keys are all factors (a nesting is ``"state:cafe"``) gives each its own: None, a
-        number, a distribution, or a dict from effects.
+        mean ``sd(y) / sd(x_j)``, for the intercept at the mean of X ``sd(y)``; a number multiplies
+        that mean. A distribution for any effect of a factor moves that factor's prior, its
+        correlations' too, to the intercept at X = 0. It holds for every grouping factor; a dict
+        from effects, for the factors that have them. A dict whose keys are all factors (a nesting
+        is ``"state:cafe"``) gives each its own: None, a number, a distribution, or a dict from
+        effects.
     noise_scale : None, number or Distribution
         Residual standard deviation. Default: ``Exponential`` with mean ``sd(y)``; a number
         multiplies that mean.
@@ -82,6 +87,9 @@ class Prior(BaseEstimator):
 
     >>> prior = Prior(group_scale={"state": 0.5, "state:cafe": {"intercept": 2.0}})
     """
+
+    # where the rule of group_scale sits: at the mean of X, or where a package puts it, at X = 0
+    _GROUPS_AT_MEAN = True
 
     def __init__(self, intercept=None, coef=None, group_scale=None, noise_scale=None):
         self.intercept = intercept
@@ -119,16 +127,19 @@ class Prior(BaseEstimator):
         intercept, at_mean = self._resolve_intercept(scales)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
         coef = _columns("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
-        group_scale = self._resolve_group_scale(scales, names, factors)
-        return PriorChoice(intercept, at_mean, noise, coef, group_scale, None)
+        group_scale, group_at_mean = self._resolve_group_scale(scales, names, factors)
+        return PriorChoice(intercept, at_mean, noise, coef, group_scale, group_at_mean, None)
 
     def _resolve_intercept(self, scales):
-        explicit = not (self.intercept is None or isinstance(self.intercept, numbers.Real))
-        return _scalar("intercept", self.intercept, self._intercept, scales), not explicit
+        intercept = _scalar("intercept", self.intercept, self._intercept, scales)
+        return intercept, not _in_users_units(self.intercept)
 
     def _resolve_group_scale(self, scales, names, factors):
         effects = {factor: ["intercept", *(names[j] for j in slopes)] for factor, slopes in factors}
         given = _given_to_factors(self.group_scale, effects)
+        at_mean = tuple(
+            self._GROUPS_AT_MEAN and not _in_users_units(given[factor]) for factor, _ in factors
+        )
         found = []
         for factor, slopes in factors:
             name = f"group_scale[{factor!r}]" if len(factors) > 1 else "group_scale"
@@ -139,7 +150,7 @@ class Prior(BaseEstimator):
 
             blocks = _columns(name, given[factor], effects[factor], rule, positive=True)
             found.append(_intercept_last(blocks, len(columns)))
-        return tuple(found)
+        return tuple(found), at_mean
 
     # The rules: distributions whose usual scale is multiplied by c, or the rule's own for None.
     # `at` are the columns asked for; -1 is the varying intercept.
@@ -162,7 +173,8 @@ class DecovPrior(Prior):
 
     ``t ~ Gamma(shape, 1)`` is the size and ``pi ~ Dirichlet(concentration)`` the effects' shares of
     the variance; with one effect ``tau = sigma scale t``. The correlations have the estimator's
-    LKJ(``eta``); what rstanarm calls regularization is that ``eta``.
+    LKJ(``eta``); what rstanarm calls regularization is that ``eta``. As in rstanarm, all this
+    speaks of the group intercepts at X = 0.
 
     Parameters
     ----------
@@ -195,7 +207,7 @@ class DecovPrior(Prior):
     group_scale = None
 
     def _resolve_group_scale(self, scales, names, factors):
-        return ((),) * len(factors)
+        return ((),) * len(factors), (False,) * len(factors)
 
     def resolve(self, scales, names, factors):
         """As in :class:`Prior`; ``decov`` takes the place of ``group_scale``."""
@@ -212,7 +224,7 @@ class McElreathPrior(Prior):
 
     Intercept at the mean of X ``Normal(mean(y), 0.2 sd(y))``, slopes
     ``Normal(0, 0.5 sd(y)/sd(x))``, every standard deviation ``Exponential(1)`` in standardised
-    units.
+    units, in which X = 0 is the mean.
     """
 
     def _intercept(self, c, s):
@@ -227,8 +239,10 @@ class BambiPrior(Prior):
 
     Slopes ``Normal(0, 2.5 sd(y)/sd(x))``; intercept at the mean of X
     ``Normal(mean(y), s)``, ``s^2 = (2.5 sd(y))^2 + sum (2.5 sd(y)/sd(x_j))^2 mean(x_j)^2``; group
-    scales ``HalfNormal`` with the same scales; noise ``HalfStudentT(4, sd(y))``.
+    scales, at X = 0, ``HalfNormal`` with the same scales; noise ``HalfStudentT(4, sd(y))``.
     """
+
+    _GROUPS_AT_MEAN = False
 
     def _scales(self, s):
         """Scales of the slopes and, last, of the intercept."""
@@ -251,9 +265,12 @@ class BambiPrior(Prior):
 class BrmsPrior(Prior):
     """brms's defaults (``?set_prior``): flat slopes, Student-t(3) for the rest.
 
-    Intercept at the mean of X ``StudentT(3, median(y), s)``; every standard deviation
-    ``HalfStudentT(3, s)``; ``s = max(2.5, mad(y))``, median and mad rounded to one decimal.
+    Intercept at the mean of X ``StudentT(3, median(y), s)``; every standard deviation, those of
+    group effects at X = 0, ``HalfStudentT(3, s)``; ``s = max(2.5, mad(y))``, median and mad rounded
+    to one decimal.
     """
+
+    _GROUPS_AT_MEAN = False
 
     def _mad(self, s):
         return max(2.5, round(s.y_mad, 1))
@@ -393,6 +410,13 @@ def _one(name, value, shape, rule, positive):
             f"The prior of `{name}` must {wanted}. Got batch shape {value.batch_shape}."
         )
     return _in_float64(value)
+
+
+def _in_users_units(value):
+    """Whether any of it is a distribution, which is in the user's units and so speaks of X = 0."""
+    if isinstance(value, Mapping):
+        return any(map(_in_users_units, value.values()))
+    return not (value is None or isinstance(value, numbers.Real))
 
 
 def _check_positive_number(what, value):

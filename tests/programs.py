@@ -8,7 +8,7 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 from skhier.kernels.marginal import marginal_and_conditional
-from skhier.kernels.models import effects_chols, marginal_model, marginal_parameters
+from skhier.kernels.models import marginal_model, marginal_parameters
 
 __all__ = ["marginal_at"]
 
@@ -17,10 +17,10 @@ def marginal_at(spec, data, sites):
     """Density of the marginal program, sigma, roots of Sigma, the coefficients' distribution."""
 
     def at(data, sites):
-        stats, units, _ = data
+        stats, *_ = data
         program = handlers.substitute(partial(marginal_parameters, spec), data=sites)
         v, coefs = program(*data)
-        chols = effects_chols(units, v)
+        chols = v.group_chol
         _, mean, root = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
         density = log_density(partial(marginal_model, spec), data, {}, sites)[0]
         return density, v.noise_scale, chols, mean, root

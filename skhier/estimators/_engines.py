@@ -338,8 +338,7 @@ def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineR
         coef=np.zeros((*shape, len(problem.units.x_mean))),
         intercept=np.zeros(shape),
         noise_scale=np.full(shape, size),
-        group_scale=tuple(np.full((*shape, q), size) for q in sizes),
-        corr_chol=tuple(np.broadcast_to(np.eye(q), (*shape, q, q)) for q in sizes),
+        group_chol=tuple(np.broadcast_to(size * np.eye(q), (*shape, q, q)) for q in sizes),
     )
     return EngineResult(hyper, "constant", {})
 

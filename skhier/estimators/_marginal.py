@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.estimators._estimates import Estimate, estimates
-from skhier.estimators._units import chols_at_mean, coef_to_user, in_user_units
+from skhier.estimators._units import coef_to_user, in_user_units
 from skhier.kernels.conditional import Components
 from skhier.kernels.laplace import Derivatives, from_gradients, from_values
 from skhier.kernels.types import Hyper, ModelSpec, PopulationConditional, Units
@@ -191,7 +191,7 @@ def population_of(
     given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
     variance, cov = np.concatenate(variances)[place], np.concatenate(covs)
     cov = cov[np.minimum(place[: len(cov)], len(cov) - 1)]
-    means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:3])
+    means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:2])
     found = estimates(
         weights,
         in_user_units(means, units, slopes),
@@ -200,7 +200,7 @@ def population_of(
     )
     beta = beta.reshape(*chosen.shape, -1)
     drawn = jax.tree.map(lambda a: a[chosen], given)
-    hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:3])
-    chols = chols_at_mean(units, given.group_scale, given.corr_chol)
-    kept = Components(weights, given.coef_mean, None, given.noise_scale, chols).first(len(cov))
+    hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:2])
+    components = Components(weights, given.coef_mean, None, given.noise_scale, given.group_chol)
+    kept = components.first(len(cov))
     return Population(hyper, kept._replace(beta_cov=cov), found)

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from skhier.estimators._units import (
-    chols_at_mean,
     coef_to_user,
-    effect_scale,
+    effects_to_user,
     in_user_units,
     intercept_first,
 )
@@ -121,10 +120,7 @@ class Posterior:
             return a.reshape(n_chains * n_draws, *a.shape[2:])
 
         beta = np.concatenate([flat(self.hyper.coef), flat(self.hyper.intercept)[:, None]], axis=1)
-        scales, corrs = (
-            tuple(map(flat, part)) for part in (self.hyper.group_scale, self.hyper.corr_chol)
-        )
-        chols = chols_at_mean(self.units, scales, corrs)
+        chols = tuple(map(flat, self.hyper.group_chol))
         return PopulationDraws(beta, flat(self.hyper.noise_scale), chols)
 
     @property
@@ -372,8 +368,7 @@ class Posterior:
 
     def _to_user(self, k):
         """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
-        scale = effect_scale(self.units, self.slopes[k])
-        return scale[:, None] * np.linalg.inv(self.units.effects_at_mean[k])
+        return effects_to_user(self.units, k, self.slopes[k])
 
 
 def _stream(seed, k, code) -> np.random.Generator:

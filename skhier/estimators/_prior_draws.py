@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from skhier.estimators._engines import forbid_forked_process
 from skhier.estimators._problem import read_training, reduce_rows
-from skhier.estimators._units import intercept_first
+from skhier.estimators._units import intercept_first, scale_and_directions
 from skhier.kernels.stats import moments
 from skhier.priors import DataScales, Prior, PriorChoice, describe, prior_from
 from skhier.utils.design import Rows, fit_design
@@ -64,17 +64,17 @@ class PriorDraws(NamedTuple):
     intercept, noise_scale : array of shape (n,)
         The intercept at X = 0.
     coef : array of shape (n, n_features)
-    group_scale : list of array of shape (n, q)
-        Per factor, the intercept first.
-    corr_chol : list of array of shape (n, q, q)
-        Per factor, Cholesky factors of the correlation matrices.
+    group_scale : tuple of array of shape (n, q)
+        Per factor, of the effects at X = 0, the intercept first.
+    corr_root : tuple of array of shape (n, q, q)
+        Per factor, square roots of their correlation matrices.
     """
 
     intercept: np.ndarray
     noise_scale: np.ndarray
     coef: np.ndarray
-    group_scale: list[np.ndarray]
-    corr_chol: list[np.ndarray]
+    group_scale: tuple[np.ndarray, ...]
+    corr_root: tuple[np.ndarray, ...]
 
 
 class _WithoutTarget(DataScales):
@@ -147,7 +147,7 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
     _check_proper(choice, setting)
     from skhier.kernels import models, runtime
 
-    group_scale, corr_chol = [], []
+    roots = []
     with runtime.precisely_on(runtime.find_device(None)):
 
         def sample(family, shape):
@@ -161,19 +161,27 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
 
         intercept, sigma = sample(choice.intercept, ()), sample(choice.noise_scale, ())
         coef = columns(choice.coef, len(setting.names))
-        for (_, slopes), blocks in zip(setting.factors, choice.group_scale, strict=True):
+        for (_, slopes), blocks, at_mean in zip(
+            setting.factors, choice.group_scale, choice.group_at_mean, strict=True
+        ):
             q = len(slopes) + 1
             if choice.decov is None:
-                group_scale.append(columns(blocks, q)[:, intercept_first(q)])
+                scale = columns(blocks, q)[:, intercept_first(q)]
             else:
-                group_scale.append(_draw_decov(choice.decov, sigma, q, rng))
-            chol = np.broadcast_to(np.eye(q), (n, q, q))
+                scale = _draw_decov(choice.decov, sigma, q, rng)
+            chol = np.eye(q)
             if setting.correlated and q > 1:
                 chol = models.draw_corr_chol(q, setting.eta, n, int(rng.integers(2**31)))
-            corr_chol.append(chol)
+            to_zero = np.eye(q)
+            if at_mean:
+                to_zero[0, 1:] = -setting.scales.x_mean[list(slopes)]
+            roots.append(to_zero @ (scale[:, :, None] * chol))
     if choice.intercept_at_mean:
         intercept = intercept - coef @ setting.scales.x_mean
-    return PriorDraws(intercept, sigma, coef, group_scale, corr_chol)
+    group_scale, corr_root = (
+        zip(*map(scale_and_directions, roots), strict=True) if roots else ((), ())
+    )
+    return PriorDraws(intercept, sigma, coef, group_scale, corr_root)
 
 
 def _draw_decov(decov, sigma, q, rng):
@@ -210,11 +218,11 @@ def draw_responses(
     require_memory(4 * 8.0 * len(rows.x) * n, "draws from the prior")
     drawn = draw_parameters(setting, n, rng)
     y = drawn.intercept + rows.x @ drawn.coef.T
-    factors = zip(setting.factors, rows.codes.T, drawn.group_scale, drawn.corr_chol, strict=True)
-    for (_, slopes), codes, scale, corr_chol in factors:
+    factors = zip(setting.factors, rows.codes.T, drawn.group_scale, drawn.corr_root, strict=True)
+    for (_, slopes), codes, scale, corr_root in factors:
         levels, at = np.unique(codes, return_inverse=True)
         noise = rng.standard_normal((len(levels), len(slopes) + 1, n))
-        effects = np.einsum("sij,gjs->gis", scale[:, :, None] * corr_chol, noise)
+        effects = np.einsum("sij,gjs->gis", scale[:, :, None] * corr_root, noise)
         y += effects[at, 0]
         for i, j in enumerate(slopes, start=1):
             y += effects[at, i] * rows.x[:, [j]]

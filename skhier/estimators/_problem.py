@@ -30,6 +30,7 @@ __all__ = [
     "Problem",
     "Training",
     "model_spec",
+    "origin_warnings",
     "problem_warnings",
     "read_training",
     "reduce_part",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 POINT = np.finfo(float).eps  # an sd that stands for 0
+FAR = 3.0  # sds from the data to X = 0, beyond which a prior there says little of the data
 
 
 class Training(NamedTuple):
@@ -146,6 +148,33 @@ def problem_warnings(design: Design, problem: Problem, codes: np.ndarray) -> lis
     return found
 
 
+def origin_warnings(design: Design, problem: Problem, choice: PriorChoice) -> list[str]:
+    """Varying slopes that a prior at X = 0, far from the rows, ties to the varying intercept."""
+    scales = problem.scales
+    varies = np.diag(problem.stats.xx)[:-1] > 0
+    far = varies & (np.abs(scales.x_mean) > FAR * scales.x_sd)
+    columns = {
+        j
+        for factor, at_mean in zip(design.factors, choice.group_at_mean, strict=True)
+        for j in factor.slopes
+        if far[j] and not at_mean
+    }
+    if not columns:
+        return []
+    shown = [
+        f"{design.feature_names[j]!r} (mean {scales.x_mean[j]:.6g}, sd {scales.x_sd[j]:.3g})"
+        for j in sorted(columns)[:5]
+    ]
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    return [
+        "The prior of the group effects' scales speaks of the intercepts at X = 0, and X = 0 is "
+        f"far from the data of {', '.join(shown)}{more}: a slope that varies moves the intercepts "
+        "there by far more than the prior allows, so that it shrinks the slopes towards the "
+        "population's. Centre these columns (subtract their mean), or use priors that sit at the "
+        "mean of X: prior=None, or numbers in Prior(group_scale=...)."
+    ]
+
+
 def model_spec(
     problem: Problem, choice: PriorChoice, correlated: bool, noncentered: bool
 ) -> ModelSpec:
@@ -153,8 +182,10 @@ def model_spec(
     return ModelSpec(
         n_features=len(problem.units.x_mean),
         factors=tuple(
-            FactorSpec(varying, tuple(at for at, _ in blocks))
-            for varying, blocks in zip(problem.slopes, choice.group_scale, strict=True)
+            FactorSpec(varying, tuple(at for at, _ in blocks), at_mean)
+            for varying, blocks, at_mean in zip(
+                problem.slopes, choice.group_scale, choice.group_at_mean, strict=True
+            )
         ),
         plan=problem.plan,
         correlated=correlated,

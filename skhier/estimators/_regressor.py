@@ -29,6 +29,7 @@ from skhier.estimators._prior_draws import PriorSetting
 from skhier.estimators._problem import (
     Problem,
     model_spec,
+    origin_warnings,
     problem_warnings,
     read_training,
     reduce_rows,
@@ -65,7 +66,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
     slopes : "all", list of columns or None, default="all"
         Features whose slopes vary by group, for every factor. The intercept always does.
     correlated : bool, default=True
-        Correlations between a group's effects have an LKJ prior; False: they are 0.
+        Correlations between a group's effects have an LKJ prior; False: they are 0. Where the
+        prior speaks of the intercept at the mean of X, as by default, they are 0 there; reported
+        correlations are those at X = 0.
     eta : float, default=2.0
         Concentration of the LKJ prior: 1 is flat over correlation matrices, larger values are
         more sceptical of strong correlations.
@@ -258,6 +261,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         )
         self._set_attributes()
         data_warnings = problem_warnings(design, problem, training.codes)
+        data_warnings += origin_warnings(design, problem, choice)
         self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
             "warnings": data_warnings + convergence_warnings,

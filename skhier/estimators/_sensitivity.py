@@ -15,6 +15,7 @@ import numpy as np
 
 from skhier.estimators._posterior import Posterior
 from skhier.estimators._prior_draws import PriorSetting
+from skhier.estimators._units import effects_to_user, scale_and_directions
 from skhier.kernels.conditional import log_marginal
 from skhier.kernels.importance import psis
 from skhier.priors import describe
@@ -85,16 +86,17 @@ def log_prior(setting: PriorSetting, posterior: Posterior) -> np.ndarray:
     parts = [(choice.intercept, intercept[:, None]), (choice.noise_scale, sigma[:, None])]
     parts += [(family, coef[:, list(at)]) for at, family in choice.coef]
     total = np.zeros(n)
-    for k, blocks in enumerate(choice.group_scale):
-        tau = drawn[f"group_scale_{k}"].reshape(n, -1)
-        if choice.decov is None:  # its blocks have the intercept last
-            tau = np.roll(tau, -1, axis=1)
+    for k, (blocks, at_mean) in enumerate(
+        zip(choice.group_scale, choice.group_at_mean, strict=True)
+    ):
+        to_user = effects_to_user(posterior.units, k, posterior.slopes[k], at_mean)
+        tau, corr_chol = scale_and_directions(to_user @ posterior.population.chols[k])
+        if choice.decov is None:
             parts += [(family, tau[:, list(at)]) for at, family in blocks]
         else:
             total += _log_decov(tau, sigma, choice.decov)
         if setting.correlated:  # of one effect it is 1
-            chol = posterior.hyper.corr_chol[k]
-            diagonal = np.diagonal(chol, axis1=-2, axis2=-1).reshape(n, -1)
+            diagonal = np.maximum(np.diagonal(corr_chol, axis1=1, axis2=2), TINY)
             total += 2 * (setting.eta - 1) * np.log(diagonal).sum(1)
     return total + _log_densities(parts)
 

@@ -190,22 +190,24 @@ def _described(blocks) -> dict[int, str]:
 
 def _group_prior_rows(choice, k, factor, effects, eta):
     rows = []
+    where = ""
+    if len(effects) > 1:  # an intercept on its own is the same everywhere
+        where = f", intercept at {'the mean of X' if choice.group_at_mean[k] else 'X = 0'}"
     if choice.decov is None:
         described = _described(choice.group_scale[k])
         for i, effect in enumerate(effects):
             words = described[(i - 1) % len(effects)]  # the kernels' order: intercept last
-            rows.append(
-                (full_name("group_scale", factor, effect), words, "sd of the group effects")
-            )
+            on = f"sd of the group effects{'' if i else where}"
+            rows.append((full_name("group_scale", factor, effect), words, on))
     else:
         concentration, shape, scale = choice.decov
         words = f"decov(concentration={concentration:g}, shape={shape:g}, scale={scale:g})"
-        rows.append(
-            (full_name("group_scale", factor), words, "sds of the group effects over noise_scale")
-        )
+        on = f"sds of the group effects over noise_scale{where}"
+        rows.append((full_name("group_scale", factor), words, on))
     if eta is not None and len(effects) > 1:
         words = f"LKJ(concentration={eta:g})"
-        rows.append((full_name("group_corr", factor), words, "correlation of the group effects"))
+        on = f"correlation of the group effects{where}"
+        rows.append((full_name("group_corr", factor), words, on))
     return rows
 
 

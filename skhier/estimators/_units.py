@@ -8,7 +8,13 @@ import numpy as np
 
 from skhier.kernels.types import Hyper, Units
 
-__all__ = ["chols_at_mean", "coef_to_user", "effect_scale", "in_user_units", "intercept_first"]
+__all__ = [
+    "coef_to_user",
+    "effects_to_user",
+    "in_user_units",
+    "intercept_first",
+    "scale_and_directions",
+]
 
 
 def in_user_units(
@@ -30,8 +36,9 @@ def in_user_units(
     }
     for k, varying in enumerate(slopes):
         order = intercept_first(len(varying) + 1)
-        corr = hyper.corr_chol[k] @ np.swapaxes(hyper.corr_chol[k], -1, -2)
-        scale = hyper.group_scale[k] * effect_scale(units, varying)
+        root = effects_to_user(units, k, varying) @ hyper.group_chol[k]
+        scale, directions = scale_and_directions(root)
+        corr = directions @ np.swapaxes(directions, -1, -2)
         found[f"group_scale_{k}"] = np.ascontiguousarray(scale[..., order])
         found[f"group_corr_{k}"] = np.ascontiguousarray(corr[..., order, :][..., order])
     return found
@@ -49,14 +56,27 @@ def effect_scale(units: Units, slopes: tuple[int, ...]) -> np.ndarray:
     return units.y_scale / np.append(units.x_scale[list(slopes)], 1.0)
 
 
-def chols_at_mean(
-    units: Units, group_scale: Sequence[np.ndarray], corr_chol: Sequence[np.ndarray]
-) -> tuple[np.ndarray, ...]:
-    """Per factor: Cholesky factors (n, q, q) with the intercept at the mean of x, internal."""
-    return tuple(
-        at_mean @ (scale[:, :, None] * corr)
-        for at_mean, scale, corr in zip(units.effects_at_mean, group_scale, corr_chol, strict=True)
-    )
+def effects_to_user(
+    units: Units, k: int, slopes: tuple[int, ...], at_mean: bool = False
+) -> np.ndarray:
+    """Matrix (q, q) from a factor's internal effects to the user's, intercept last.
+
+    The internal intercept is the one at the mean of x; the user's is that at X = 0, or with
+    ``at_mean`` also the one at the mean.
+    """
+    scale = effect_scale(units, slopes)
+    return np.diag(scale) if at_mean else scale[:, None] * np.linalg.inv(units.effects_at_mean[k])
+
+
+def scale_and_directions(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations (..., q), and the root of the correlations (..., q, q), of a covariance.
+
+    ``root`` (..., q, q) is any square root of it. An effect without spread has no correlation.
+    """
+    scale = np.sqrt((root**2).sum(-1))
+    spread = scale[..., None] > 0
+    directions = root / np.where(spread, scale[..., None], 1.0)
+    return scale, np.where(spread, directions, np.eye(root.shape[-1]))
 
 
 def intercept_first(q: int) -> list[int]:

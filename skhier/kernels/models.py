@@ -41,7 +41,6 @@ from skhier.kernels.types import (
 __all__ = [
     "draw",
     "draw_corr_chol",
-    "effects_chols",
     "joint_model",
     "log_likelihood",
     "marginal_model",
@@ -129,9 +128,8 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
     average as one coordinate.
     """
     v = _sample_variances(spec, units, prior)
-    chols = effects_chols(units, v)
     sample = _sample_noncentered if spec.noncentered else _sample_centered
-    coef, intercept, effects = sample(spec, stats, units, prior, chols)
+    coef, intercept, effects = sample(spec, stats, units, prior, v.group_chol)
     return Hyper(coef, intercept, *v), effects
 
 
@@ -177,8 +175,8 @@ def marginal_model(spec: ModelSpec, stats: Elimination, units: Units, prior: Pri
     stats : Elimination
     """
     v, coefs = marginal_parameters(spec, stats, units, prior)
-    chols = effects_chols(units, v)
-    numpyro.factor("log_marginal", log_marginal(stats, spec.plan, chols, v.noise_scale, coefs))
+    evidence = log_marginal(stats, spec.plan, v.group_chol, v.noise_scale, coefs)
+    numpyro.factor("log_marginal", evidence)
 
 
 def marginal_parameters(spec: ModelSpec, stats: Elimination, units: Units, prior: PriorDists):
@@ -195,21 +193,12 @@ def marginal_parameters(spec: ModelSpec, stats: Elimination, units: Units, prior
 
 def _sample_variances(spec, units, prior) -> VarianceParameters:
     sigma = numpyro.sample("noise_scale", _affine(prior.noise_scale, 1 / units.y_scale))
-    scales, corrs = [], []
+    chols = []
     for k, factor in enumerate(spec.factors):
-        scales.append(_sample_group_scale(k, factor, prior, units, sigma))
-        corrs.append(_sample_corr_chol(k, factor, spec.correlated, prior))
-    return VarianceParameters(sigma, tuple(scales), tuple(corrs))
-
-
-def effects_chols(units: Units, v: VarianceParameters):
-    """Per factor: square root of the effects' covariance, the intercept at the mean of x."""
-    return tuple(
-        at_mean @ (scale[:, None] * corr)
-        for at_mean, scale, corr in zip(
-            units.effects_at_mean, v.group_scale, v.corr_chol, strict=True
-        )
-    )
+        scale = _sample_group_scale(k, factor, prior, units, sigma)
+        chol = scale[:, None] * _sample_corr_chol(k, factor, spec.correlated, prior)
+        chols.append(chol if factor.at_mean else units.effects_at_mean[k] @ chol)
+    return VarianceParameters(sigma, tuple(chols))
 
 
 def _reflect(z, present):
@@ -377,7 +366,7 @@ def _coef_prior(kept, offset, mean, root, shift) -> CoefPrior:
 
 
 def _sample_group_scale(k, factor, prior, units, sigma):
-    """Standard deviations of the effects at x = 0, internal units, (q,)."""
+    """Standard deviations of the effects where the prior sits, internal units, (q,)."""
     q = factor.n_effects
     scale = jnp.append(units.x_scale[np.array(factor.slopes, int)], 1.0) / units.y_scale
     if prior.decov is None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from skhier.kernels import flat
 from skhier.kernels.marginal import marginal_and_conditional
-from skhier.kernels.models import effects_chols, joint_model, marginal_parameters, parameters
+from skhier.kernels.models import joint_model, marginal_parameters, parameters
 from skhier.kernels.types import MIN_VARIANCE, Hyper, ModelSpec, PopulationConditional
 
 __all__ = [
@@ -84,9 +84,8 @@ def _at(theta, data, spec):
     """Log density, variance parameters and coefficients' distribution at ``theta``."""
     program = partial(marginal_parameters, spec)
     v, coefs = flat.values(program, data, theta)
-    stats, units, _ = data
-    chols = effects_chols(units, v)
-    found = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
+    stats, *_ = data
+    found = marginal_and_conditional(stats, spec.plan, v.group_chol, v.noise_scale, coefs)
     log_likelihood, *conditional = found
     log_density = flat.log_density(program, data, theta) + log_likelihood
     # a smaller noise_scale acts like this one, and leaves exact conditionals without digits

@@ -160,18 +160,14 @@ class Hyper(NamedTuple):
     ----------
     coef : array of shape (n_features,)
     intercept, noise_scale : scalar
-    group_scale : tuple of array of shape (q,)
-        Per factor: standard deviations of the effects, the intercept's at x = 0 (in internal units
-        of y).
-    corr_chol : tuple of array of shape (q, q)
-        Per factor: Cholesky factor of their correlation matrix.
+    group_chol : tuple of array of shape (q, q)
+        Per factor: Cholesky factor of the effects' covariance, the intercept at the mean of x.
     """
 
     coef: Any
     intercept: Any
     noise_scale: Any
-    group_scale: tuple[Any, ...]
-    corr_chol: tuple[Any, ...]
+    group_chol: tuple[Any, ...]
 
 
 class VarianceParameters(NamedTuple):
@@ -179,14 +175,12 @@ class VarianceParameters(NamedTuple):
 
     Attributes
     ----------
-    noise_scale : scalar
-    group_scale, corr_chol
+    noise_scale, group_chol
         As in :class:`Hyper`.
     """
 
     noise_scale: Any
-    group_scale: tuple[Any, ...]
-    corr_chol: tuple[Any, ...]
+    group_chol: tuple[Any, ...]
 
 
 class PopulationConditional(NamedTuple):
@@ -194,7 +188,7 @@ class PopulationConditional(NamedTuple):
 
     Attributes
     ----------
-    noise_scale, group_scale, corr_chol
+    noise_scale, group_chol
         As in :class:`Hyper`.
     coef_mean : array of shape (p,)
         Intercept last.
@@ -203,8 +197,7 @@ class PopulationConditional(NamedTuple):
     """
 
     noise_scale: Any
-    group_scale: tuple[Any, ...]
-    corr_chol: tuple[Any, ...]
+    group_chol: tuple[Any, ...]
     coef_mean: Any
     coef_root: Any
 
@@ -239,10 +232,14 @@ class FactorSpec(NamedTuple):
         Features with a varying slope.
     scale_blocks : tuple of tuple of int
         Effects of each distribution in ``PriorDists.group_scale``.
+    at_mean : bool
+        The prior of the effects' covariance speaks of the intercept at the mean of X (True) or at
+        X = 0.
     """
 
     slopes: tuple[int, ...]
     scale_blocks: tuple[tuple[int, ...], ...]
+    at_mean: bool
 
     @property
     def n_effects(self) -> int:

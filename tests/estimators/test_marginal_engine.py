@@ -620,7 +620,9 @@ def test_draws_of_group_effects_that_do_not_fit_are_refused(people, monkeypatch)
 # The step from weighted points of theta to a population ------------------------------------------
 
 PLAN = Plan((0,), ())
-SPEC = ModelSpec(2, (FactorSpec((1,), ((0, 1),)),), PLAN, True, True, False, ((0,), (1,)))
+SPEC = ModelSpec(
+    2, (FactorSpec((1,), ((0, 1),), at_mean=False),), PLAN, True, True, False, ((0,), (1,))
+)
 
 
 def weighted_points(batch, n_draws=20_000):

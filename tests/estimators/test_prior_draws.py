@@ -32,8 +32,18 @@ def table():
 def parameters(X, y=None, **params):
     model = HierarchicalSlopesRegressor("g", **params)
     drawn = draw_parameters(prior_without_fit(model, X, y)[0], N, np.random.default_rng(7))
-    (scale,), (chol,) = drawn.group_scale, drawn.corr_chol
-    return drawn._replace(group_scale=scale, corr_chol=chol)
+    (scale,), (root,) = drawn.group_scale, drawn.corr_root
+    return drawn._replace(group_scale=scale, corr_root=root)
+
+
+def at_the_mean(drawn, mean):
+    """Scales and correlations of the effects, the intercept, which is first, at the mean of X."""
+    to_mean = np.eye(len(mean) + 1)
+    to_mean[0, 1:] = mean
+    root = to_mean @ (drawn.group_scale[:, :, None] * drawn.corr_root)
+    cov = root @ np.swapaxes(root, 1, 2)
+    scale = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    return scale, cov / (scale[:, :, None] * scale[:, None, :])
 
 
 def assert_distributed(values, distribution):
@@ -56,8 +66,8 @@ def test_explicit_priors_are_drawn_from(table):
 def test_correlations_have_the_lkj_margins(table, eta):
     """(r + 1) / 2 ~ Beta(eta - 1 + q / 2, the same) (Lewandowski et al. 2009, sec. 3)."""
     X, _ = table
-    chol = parameters(X, prior=EXPLICIT, eta=eta).corr_chol
-    corr = chol @ np.swapaxes(chol, 1, 2)
+    root = parameters(X, prior=EXPLICIT, eta=eta).corr_root
+    corr = root @ np.swapaxes(root, 1, 2)
     assert_allclose(np.diagonal(corr, axis1=1, axis2=2), 1, rtol=1e-9)
     for i, j in ((1, 0), (2, 0), (2, 1)):
         assert_distributed((corr[:, i, j] + 1) / 2, stats.beta(eta + 0.5, eta + 0.5))
@@ -69,10 +79,12 @@ def test_default_priors_are_those_of_the_summary(table):
     sd, of_x, mean = y.std(ddof=1), X[["a", "b"]].std().to_numpy(), X[["a", "b"]].mean().to_numpy()
     assert_distributed(drawn.intercept + drawn.coef @ mean, stats.norm(y.mean(), 2.5 * sd))
     assert_distributed(drawn.noise_scale, stats.expon(scale=sd))
-    assert_distributed(drawn.group_scale[:, 0], stats.expon(scale=sd))
+    scale, corr = at_the_mean(drawn, mean)
+    assert_distributed(scale[:, 0], stats.expon(scale=sd))
     for j in range(2):
         assert_distributed(drawn.coef[:, j], stats.norm(0, 2.5 * sd / of_x[j]))
-        assert_distributed(drawn.group_scale[:, 1 + j], stats.expon(scale=sd / of_x[j]))
+        assert_distributed(scale[:, 1 + j], stats.expon(scale=sd / of_x[j]))
+        assert_distributed((corr[:, 1 + j, 0] + 1) / 2, stats.beta(2.5, 2.5))
 
 
 def test_decov_shares_out_the_variance(table):
@@ -85,14 +97,14 @@ def test_decov_shares_out_the_variance(table):
 
 
 def test_responses_have_the_moments_of_the_prior(table):
-    """Var y = sum of the parts' variances; E tau^2 = 2 mean^2 of an exponential."""
+    """Var y = sum of the parts' variances at the mean; E tau^2 = 2 mean^2 of an exponential."""
     X, y = table
     draws = HierarchicalSlopesRegressor("g", slopes=["a"]).sample_prior(X, N, 3, y=y)
     sd, of_x = y.std(ddof=1), X[["a", "b"]].std().to_numpy()
     x = X[["a", "b"]].to_numpy()
     off = (x - x.mean(0)) / of_x
-    at_zero = 2 * (1 + (x[:, 0] / of_x[0]) ** 2)
-    variance = sd**2 * (2.5**2 * (1 + (off**2).sum(1)) + at_zero + 2)
+    of_groups = 2 * (1 + off[:, 0] ** 2)
+    variance = sd**2 * (2.5**2 * (1 + (off**2).sum(1)) + of_groups + 2)
     assert np.all(np.abs(draws.mean(1) - y.mean()) < 5 * np.sqrt(variance / N))
     squares = (draws - y.mean()) ** 2
     assert np.all(np.abs(squares.mean(1) - variance) < 5 * squares.std(1) / np.sqrt(N))
@@ -121,8 +133,10 @@ def test_rows_of_one_level_share_its_effects(table):
 
 def test_uncorrelated_effects_are_drawn_without_correlations(table):
     X, y = table
-    drawn = parameters(X, y, correlated=False)
-    assert_array_equal(drawn.corr_chol, np.broadcast_to(np.eye(3), (N, 3, 3)))
+    _, corr = at_the_mean(parameters(X, y, correlated=False), X[["a", "b"]].mean().to_numpy())
+    assert_allclose(corr, np.broadcast_to(np.eye(3), (N, 3, 3)), atol=1e-12)
+    drawn = parameters(X, prior=EXPLICIT, correlated=False)
+    assert_array_equal(drawn.corr_root, np.broadcast_to(np.eye(3), (N, 3, 3)))
 
 
 @pytest.mark.parametrize("prior", [None, "mcelreath", "bambi", "rstanarm", EXPLICIT])

@@ -50,12 +50,15 @@ def prior_dists(**changes):
     return PriorDists(**(dists | changes))
 
 
-FACTOR = FactorSpec((0, 1), ((0, 1, 2),))
+FACTOR = FactorSpec((0, 1), ((0, 1, 2),), at_mean=False)
 SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), True, False, False, ((0,), (1,)))
 
 
 def user_values(seed=1):
-    """Parameters in the user's units at x = 0; slopes first, intercept last."""
+    """Parameters in the user's units at x = 0; slopes first, intercept last.
+
+    ``tau`` and ``corr`` are of the effects where their prior sits.
+    """
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(3, 5))
     corr = root @ root.T
@@ -69,7 +72,7 @@ def user_values(seed=1):
     }
 
 
-def sites_of(v, units, centered):
+def sites_of(v, units, centered, at_mean):
     """The same point as values of the model's sites."""
     scale = np.append(units.x_scale, 1.0) / units.y_scale
     shift = units.x_mean / units.x_scale
@@ -78,7 +81,9 @@ def sites_of(v, units, centered):
     chol = np.linalg.cholesky(v["corr"])
     (to_mean,) = units.effects_at_mean
     b = to_mean @ (v["b"] * scale[:, None])
-    full = to_mean @ ((v["tau"] * scale)[:, None] * chol)
+    full = (v["tau"] * scale)[:, None] * chol
+    if not at_mean:
+        full = to_mean @ full
     sites = {
         "noise_scale": v["sigma"] / units.y_scale,
         "group_scale_0_0": v["tau"] * scale,
@@ -102,7 +107,10 @@ def dense_log_joint(v, x, y, codes, units, spec):
     line = z @ v["beta"] + np.einsum("nj,jn->n", z, v["b"][:, codes])
     cov = v["corr"] * np.outer(v["tau"], v["tau"])
     log_lik = sp.norm.logpdf(y, line, v["sigma"]).sum()
-    effects = sum(sp.multivariate_normal.logpdf(b, np.zeros(3), cov) for b in v["b"].T)
+    moved = v["b"].copy()  # to where the prior sits
+    if spec.factors[0].at_mean:
+        moved[2] += x.mean(0) @ v["b"][:2]
+    effects = sum(sp.multivariate_normal.logpdf(b, np.zeros(3), cov) for b in moved.T)
     priors = (
         sp.norm.logpdf(v["beta"][0], 0, 4)
         + sp.laplace.logpdf(v["beta"][1], 1, 30)
@@ -120,17 +128,18 @@ def dense_log_joint(v, x, y, codes, units, spec):
     return log_lik + len(y) * np.log(units.y_scale) + effects + priors + jacobian
 
 
+@pytest.mark.parametrize("at_mean", [False, True])
 @pytest.mark.parametrize("noncentered", [False, True])
-def test_joint_density_equals_rows_and_dense_normals(noncentered):
+def test_joint_density_equals_rows_and_dense_normals(noncentered, at_mean):
     x, y, codes = rows()
     stats, units = reduced(x, y, codes, (0, 1))
-    spec = SPEC._replace(noncentered=noncentered)
+    spec = SPEC._replace(noncentered=noncentered, factors=(FACTOR._replace(at_mean=at_mean),))
     v = user_values()
     found, _ = log_density(
         partial(joint_model, spec),
         (stats, units, prior_dists()),
         {},
-        sites_of(v, units, not noncentered),
+        sites_of(v, units, not noncentered, at_mean),
     )
     assert_allclose(found, dense_log_joint(v, x, y, codes, units, spec), rtol=1e-10)
 
@@ -144,7 +153,7 @@ def test_joint_density_integrates_to_dense_normal(noncentered):
     x = np.empty((5, 0))
     stats, units = reduced(x, y, codes, ())
     sigma, tau, m0, s0 = 0.9, 0.7, 0.3, 1.1
-    factor = FactorSpec((), ((0,),))
+    factor = FactorSpec((), ((0,),), at_mean=False)
     spec = ModelSpec(0, (factor,), Plan((0,), ()), True, noncentered, False, ())
     prior = prior_dists(
         intercept=dist.Normal(F(m0), F(s0)),
@@ -214,10 +223,11 @@ def test_decov_scales_follow_the_simplex_and_the_noise():
     prior = prior_dists(group_scale=((),), decov=(F(1.0), F(1.0), F(0.5)))
     share, size, sigma = np.array([0.2, 0.3, 0.5]), 1.3, 0.4
     values = {"noise_scale": sigma, "decov_size_0": size, "decov_share_0": share}
-    spec = SPEC._replace(factors=(FactorSpec((0, 1), ()),))
+    spec = SPEC._replace(factors=(FactorSpec((0, 1), (), at_mean=False),))
     seeded = handlers.seed(partial(parameters, spec), 0)
     hyper, _ = handlers.substitute(seeded, data=values)(stats, units, prior)
-    tau = hyper.group_scale[0] * units.y_scale / np.append(units.x_scale, 1.0)
+    root = np.linalg.solve(units.effects_at_mean[0], hyper.group_chol[0])
+    tau = np.linalg.norm(root, axis=1) * units.y_scale / np.append(units.x_scale, 1.0)
     assert_allclose(tau, sigma * units.y_scale * 0.5 * size * np.sqrt(3 * share), rtol=1e-12)
 
 

@@ -19,7 +19,7 @@ from skhier.kernels.targets import Joint, Marginal, evaluate
 from skhier.kernels.types import FactorSpec, ModelSpec, Plan, PriorDists
 
 F = np.float64
-FACTOR = FactorSpec((0,), ((0, 1),))
+FACTOR = FactorSpec((0,), ((0, 1),), at_mean=False)
 SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, True, ((0,),))
 SETTINGS = nuts.NutsSettings(60, 0.8, 8)
 

@@ -50,7 +50,8 @@ def model(name, noncentered=False):
     _, stats, units, plan = reduce(design)
     sizes = [len(slopes) + 1 for slopes in design.slopes]
     blocks = [(tuple(range(q)),) for q in sizes]
-    factors = tuple(map(FactorSpec, design.slopes, blocks))
+    at_mean = [k % 2 == 1 for k in range(len(blocks))]
+    factors = tuple(map(FactorSpec, design.slopes, blocks, at_mean))
     spec = ModelSpec(2, factors, plan, True, noncentered, False, ((0,), (1,)))
     scales = zip(SCALES, sizes, strict=False)
     prior = PriorDists(
@@ -111,7 +112,7 @@ def variance_sites(sigma, scales, corrs):
 @both_ways
 @pytest.mark.parametrize("name", NAMES)
 def test_joint_density_equals_rows_and_dense_normals(name, noncentered):
-    """In the user's units at x = 0, and moved to the sites' units."""
+    """In the user's units where each factor's prior sits, and moved to the sites' units."""
     spec, stats, units, prior = model(name, noncentered)
     design, rng = rows(name), np.random.default_rng(1)
     beta, sigma = np.array([2.0, -7.0, 190.0]), 18.0
@@ -127,7 +128,10 @@ def test_joint_density_equals_rows_and_dense_normals(name, noncentered):
         tau, corr = rng.uniform(1, 12, q), correlation(rng, q)
         cov, b = corr * np.outer(tau, tau), 8 * rng.normal(size=(q, n))
         line = line + np.einsum("nj,jn->n", columns[:, z], b[:, codes])
-        density += sp.multivariate_normal.logpdf(b.T, np.zeros(q), cov).sum()
+        moved = b.copy()
+        if factor.at_mean:
+            moved[-1] += np.average(design.x, 0, design.weights)[list(factor.slopes)] @ b[:-1]
+        density += sp.multivariate_normal.logpdf(moved.T, np.zeros(q), cov).sum()
         density += sp.halfnorm.logpdf(tau, scale=SCALES[k]).sum()
         if q > 1:
             density += dist.LKJCholesky(q, F(ETA)).log_prob(np.linalg.cholesky(corr))
@@ -137,7 +141,8 @@ def test_joint_density_equals_rows_and_dense_normals(name, noncentered):
         to_mean = units.effects_at_mean[k]
         scales.append(tau * scale[z])
         corrs.append(corr)
-        chols.append(to_mean @ (scales[k][:, None] * np.linalg.cholesky(corr)))
+        chol = scales[k][:, None] * np.linalg.cholesky(corr)
+        chols.append(chol if factor.at_mean else to_mean @ chol)
         effects.append(to_mean @ (b * scale[z, None]))
     density += sp.norm.logpdf(design.y, line, sigma).sum() + len(line) * np.log(units.y_scale)
     inside = beta * scale

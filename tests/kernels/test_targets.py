@@ -49,6 +49,7 @@ MIXED = (dist.Laplace(F(1.0), np.array([3.0])), dist.Normal(np.array([2.0]), np.
 APART = {"coef_blocks": ((0,), (1,)), "coef": MIXED}
 DECOV = {"decov": (F(1.3), F(0.8), F(0.5))}
 AT_MEAN = {"intercept_at_mean": True}
+GROUPS_AT_MEAN = {"groups_at_mean": True, "slopes": (0, 1)}
 
 # changes to the model with one of two slopes varying, normal priors, the intercept's at X = 0
 CASES = {
@@ -63,6 +64,9 @@ CASES = {
     "decov": DECOV,
     "decov, all slopes, independent": DECOV | {"slopes": (0, 1), "correlated": False},
     "decov, no slope": DECOV | {"slopes": ()},
+    "groups at the mean": GROUPS_AT_MEAN,
+    "groups at the mean, independent": GROUPS_AT_MEAN | {"correlated": False},
+    "all at the mean": GROUPS_AT_MEAN | AT_MEAN,
     "Student": {"coef": (STUDENT,)},
     "Student, at the mean": {"coef": (STUDENT,)} | AT_MEAN,
     "Laplace and normal": APART,
@@ -100,6 +104,7 @@ QUICK = {
     "no slope",
     "no groups",
     "decov",
+    "groups at the mean",
     "Laplace and normal",
     "Student intercept",
     "nothing integrated",
@@ -119,10 +124,12 @@ def joint_case(name):
     """Spec, data of the joint program, rows."""
     changes = {"slopes": (1,)} | CASES[name]
     slopes = () if changes["slopes"] is None else (changes["slopes"],)
-    factors, scales = tuple(FactorSpec(z, ()) for z in slopes), tuple(() for _ in slopes)
+    at_mean = changes.get("groups_at_mean", False)
+    factors = tuple(FactorSpec(z, (), at_mean) for z in slopes)
+    scales: tuple = tuple(() for _ in slopes)
     if slopes and "decov" not in changes:
         q = len(slopes[0]) + 1
-        factors = (FactorSpec(slopes[0], (tuple(range(q)),)),)
+        factors = (FactorSpec(slopes[0], (tuple(range(q)),), at_mean),)
         scales = ((dist.HalfNormal(np.array([3.0, 20.0, 15.0])[3 - q :]),),)
     plan = Plan((0,) if slopes else (), ())
     spec = ModelSpec(2, factors, plan, True, True, False, ((0, 1),))
@@ -168,19 +175,23 @@ def other_coefs(spec, prior):
 
 
 def user_values(found, units, spec):
-    """Parameters at each theta in the user's units; the intercept, last, where its prior sits."""
+    """Parameters at each theta in the user's units; intercepts, last, where their priors sit."""
     z = varying(spec)
     size = units.y_scale / np.append(units.x_scale, 1.0)
     to_user = np.diag(size)
     if not spec.intercept_at_mean:
         to_user[2, :2] = -units.x_mean * size[:2]
-    root, scales = np.zeros((len(found.noise_scale), 0, 0)), np.zeros((len(found.noise_scale), 0))
-    if spec.factors:
-        (root,), (scales,) = map(np.asarray, found.corr_chol), map(np.asarray, found.group_scale)
+    cov = np.zeros((len(found.noise_scale), 0, 0))
+    for factor, chol, to_mean in zip(
+        spec.factors, found.group_chol, units.effects_at_mean, strict=True
+    ):
+        root = np.asarray(chol) if factor.at_mean else np.linalg.inv(to_mean) @ np.asarray(chol)
+        cov = size[z, None] * (root @ np.swapaxes(root, 1, 2)) * size[z]
+    tau = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
     return {
         "sigma": units.y_scale * np.asarray(found.noise_scale),
-        "tau": size[z] * scales,
-        "corr": root @ np.swapaxes(root, 1, 2),
+        "tau": tau,
+        "corr": cov / (tau[:, :, None] * tau[:, None, :]),
         "beta": np.asarray(found.coef_mean) @ to_user.T + np.array([0, 0, units.y_mean]),
         "beta_root": to_user @ np.asarray(found.coef_root),
     }
@@ -253,6 +264,8 @@ def covariance(v, rows, spec):
     """sigma^2 I + Z Sigma Z', rows of one group correlated."""
     x, y, codes = rows
     cov = v["sigma"] ** 2 * np.eye(len(y))
+    if any(factor.at_mean for factor in spec.factors):
+        x = x - x.mean(0)
     z = np.column_stack([x, np.ones(len(y))])[:, varying(spec)]
     sigma = v["corr"] * np.outer(v["tau"], v["tau"])
     return cov + (codes[:, None] == codes) * (z @ sigma @ z.T)
