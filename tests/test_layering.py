@@ -11,26 +11,24 @@ ROOT = Path(skhier.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "sklearn"}
 
-# within kernels, what each module may import of the others
-KERNELS = {
-    "types": set(),
-    "linalg": {"types"},
-    "stats": {"types"},
-    "layout": {"types", "stats"},
-    "effects": {"types", "layout", "linalg"},
-    "conditional": {"effects", "linalg"},
-    "moments": {"conditional", "effects", "linalg"},
-    "factor": set(),
-    "marginal": {"types", "factor", "layout"},
-    "models": {"types", "marginal", "layout"},
-    "flat": set(),
-    "targets": {"types", "marginal", "models", "flat"},
-    "nuts": {"targets"},
-    "laplace": set(),
-    "importance": {"laplace"},
-    "loo": {"types", "conditional", "importance", "effects", "moments"},
-    "runtime": set(),
+# a room may use those above it, and of its own modules those that stand before
+ROOMS = {
+    "utils": (
+        "memory crps diagnostics figures frames columns labels nesting pareto pipelines rank "
+        "uniformity convergence validation design"
+    ),
+    "statistics": "records products elimination problem",
+    "kernels": (
+        "records user_units linalg cholesky flat normal.collapse normal.models normal.eliminate "
+        "normal.conditional normal.moments normal.left_out"
+    ),
+    "inference": "runtime model estimates mode importance target nuts theta engines",
+    "posterior": "mixture posterior prior_draws sensitivity shares tables elpd",
+    "estimators": "_base _compare _regressor _cv",
 }
+LEAVES = {"priors"}  # which everything from statistics on may see
+OUTSIDE = {"plotting", "calibration", "metrics", "datasets"}
+NO_JAX = {"utils", "statistics", "estimators"}
 
 
 def module_name(path):
@@ -66,47 +64,91 @@ def offenders(folder, forbidden):
     ]
 
 
-def test_layering_sees_every_folder():
-    folders = {part for path in FILES for part in module_name(path).split(".")[1:2]}
-    assert {"estimators", "kernels", "utils", "priors", "datasets"} <= folders
+def room_and_module(name):
+    """``skhier.kernels.normal.collapse`` is ("kernels", "normal.collapse")."""
+    _, room, *module = name.split(".")
+    return room, ".".join(module)
 
 
-def test_utils_know_no_kernels_and_no_jax():
-    bad = {"skhier.kernels", "skhier.estimators", "skhier.priors", "jax", "numpyro", "arviz"}
-    assert offenders("skhier.utils", bad) == []
+def used_modules(path):
+    """Modules of skhier that a file imports, as (room, module)."""
+    modules = {module_name(file) for file in FILES}
+    for name in imports_of(path):
+        while name.startswith("skhier.") and name not in modules:
+            name = name.rpartition(".")[0]
+        if name.startswith("skhier."):
+            yield room_and_module(name)
 
 
-def test_kernels_know_no_frames_and_no_estimators():
-    bad = {"skhier.utils", "skhier.estimators", "skhier.priors", "sklearn", "pandas", "arviz"}
-    assert offenders("skhier.kernels", bad) == []
+def modules_of(room):
+    """Modules of a room that hold code."""
+    return {
+        room_and_module(module_name(path))[1]
+        for path in (ROOT / room).rglob("*.py")
+        if path.stem != "__init__"
+    }
 
 
-def test_priors_and_datasets_know_no_estimators():
-    bad = {"skhier.kernels", "skhier.estimators"}
+@pytest.mark.parametrize("room", list(ROOMS))
+def test_layering_knows_every_module(room):
+    assert modules_of(room) == set(ROOMS[room].split())
+
+
+def test_layering_knows_every_room():
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "_"}
+    files = {path.stem for path in ROOT.glob("[!_]*.py")}
+    assert folders | files == {*ROOMS, *LEAVES, *OUTSIDE}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_run_one_way(path):
+    """utils <- statistics <- kernels <- inference <- posterior <- estimators, and inside a room."""
+    if path.parent == ROOT:
+        return
+    room, module = room_and_module(module_name(path))
+    if room not in ROOMS or path.stem == "__init__":
+        return
+    rooms, before = list(ROOMS), ROOMS[room].split()
+    lower = set(rooms[: rooms.index(room)]) | (LEAVES if room != "utils" else set())
+    for other, used in used_modules(path):
+        if other == room and used:
+            assert before.index(used) < before.index(module), f"{module} uses {used}"
+        else:
+            assert other in {room, *lower}, f"{room}.{module} uses {other}.{used}"
+
+
+def test_priors_and_datasets_know_no_rooms():
+    bad = {f"skhier.{room}" for room in ROOMS if room != "utils"}
     assert offenders("skhier.priors", bad) + offenders("skhier.datasets", bad) == []
 
 
-def test_numpyro_appears_in_four_files():
-    using = {found.split(":")[0] for found in offenders("skhier", {"numpyro"})}
-    kernels = {f"skhier.kernels.{name}" for name in ("flat", "models", "nuts")}
-    assert using <= {*kernels, "skhier.priors"}
+@pytest.mark.parametrize("room", sorted(NO_JAX))
+def test_rooms_of_numpy_know_no_jax(room):
+    assert offenders(f"skhier.{room}", {"jax", "numpyro"}) == []
 
 
-def test_samplers_of_few_parameters_know_no_jax():
-    assert offenders("skhier.kernels.laplace", {"jax"}) == []
-    assert offenders("skhier.kernels.importance", {"jax"}) == []
-
-
-@pytest.mark.parametrize("name", ["layout", "effects", "conditional", "moments"])
+@pytest.mark.parametrize("name", ["eliminate", "conditional", "moments", "left_out"])
 def test_kernels_in_numpy_know_no_jax(name):
-    assert offenders(f"skhier.kernels.{name}", {"jax", "numpyro"}) == []
+    assert offenders(f"skhier.kernels.normal.{name}", {"jax", "numpyro"}) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("[!_]*.py")), ids=lambda p: p.stem)
-def test_kernel_imports_follow_the_order(path):
-    prefix = "skhier.kernels."
-    used = {name[len(prefix) :].split(".")[0] for name in imports_of(path) if prefix in name}
-    assert used <= KERNELS[path.stem]
+def test_kernels_know_no_frames():
+    assert offenders("skhier.kernels", {"sklearn", "pandas", "arviz", "narwhals"}) == []
+
+
+def test_numpyro_appears_where_a_model_is_stated_or_sampled():
+    using = {found.split(":")[0] for found in offenders("skhier", {"numpyro"})}
+    assert using <= {
+        "skhier.priors",
+        "skhier.kernels.flat",
+        "skhier.kernels.normal.models",
+        "skhier.inference.nuts",
+    }
+
+
+@pytest.mark.parametrize("name", ["mode", "importance"])
+def test_samplers_of_few_parameters_know_no_jax(name):
+    assert offenders(f"skhier.inference.{name}", {"jax"}) == []
 
 
 def test_package_imports_nothing_heavy():
