@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 
-__all__ = ["DataScales", "DecovPrior", "Prior", "PriorChoice", "describe", "prior_from"]
+__all__ = [
+    "DataScales",
+    "DecovPrior",
+    "GroupPrior",
+    "Prior",
+    "PriorChoice",
+    "describe",
+    "prior_from",
+]
 
 
 class DataScales(NamedTuple):
@@ -31,23 +39,32 @@ class DataScales(NamedTuple):
     y_mad: float
 
 
+class GroupPrior(NamedTuple):
+    """The prior of one factor's scales, and where it and the correlations' prior sit.
+
+    ``scales`` is a tuple of ``(positions, distribution)``, of the effects, the varying intercept
+    last, and empty under ``decov``, which is ``(concentration, shape, scale)`` or None.
+    ``at_mean``: it speaks of the intercept at the mean of X (True) or at X = 0.
+    """
+
+    scales: tuple[tuple[tuple[int, ...], Any], ...]
+    decov: tuple[float, float, float] | None
+    at_mean: bool
+
+
 class PriorChoice(NamedTuple):
     """A resolved prior: NumPyro distributions in the data's units, and which columns each covers.
 
     ``coef`` is a tuple of ``(positions, distribution)``, with positions in column order;
-    ``group_scale`` has such a tuple for each grouping factor, of its effects, the varying intercept
-    last, and an empty one under ``decov``, which is ``(concentration, shape, scale)`` or None.
-    ``intercept_at_mean`` and, per factor, ``group_at_mean``: the prior speaks of the intercept at
-    the mean of X (True) or at X = 0; the factors' correlations sit where their scales do.
+    ``intercept_at_mean``: the intercept's prior is on the one at the mean of X (True) or at X = 0;
+    ``groups``: a :class:`GroupPrior` for each grouping factor.
     """
 
     intercept: Any
     intercept_at_mean: bool
     noise_scale: Any
     coef: tuple[tuple[tuple[int, ...], Any], ...]
-    group_scale: tuple[tuple[tuple[tuple[int, ...], Any], ...], ...]
-    group_at_mean: tuple[bool, ...]
-    decov: tuple[float, ...] | None
+    groups: tuple[GroupPrior, ...]
 
 
 class Prior(BaseEstimator):
@@ -127,19 +144,16 @@ class Prior(BaseEstimator):
         intercept, at_mean = self._resolve_intercept(scales)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
         coef = _columns("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
-        group_scale, group_at_mean = self._resolve_group_scale(scales, names, factors)
-        return PriorChoice(intercept, at_mean, noise, coef, group_scale, group_at_mean, None)
+        groups = self._resolve_groups(scales, names, factors)
+        return PriorChoice(intercept, at_mean, noise, coef, groups)
 
     def _resolve_intercept(self, scales):
         intercept = _scalar("intercept", self.intercept, self._intercept, scales)
         return intercept, not _in_users_units(self.intercept)
 
-    def _resolve_group_scale(self, scales, names, factors):
+    def _resolve_groups(self, scales, names, factors):
         effects = {factor: ["intercept", *(names[j] for j in slopes)] for factor, slopes in factors}
         given = _given_to_factors(self.group_scale, effects)
-        at_mean = tuple(
-            self._GROUPS_AT_MEAN and not _in_users_units(given[factor]) for factor, _ in factors
-        )
         found = []
         for factor, slopes in factors:
             name = f"group_scale[{factor!r}]" if len(factors) > 1 else "group_scale"
@@ -149,8 +163,9 @@ class Prior(BaseEstimator):
                 return self._group_scale(c, scales, columns[at])
 
             blocks = _columns(name, given[factor], effects[factor], rule, positive=True)
-            found.append(_intercept_last(blocks, len(columns)))
-        return tuple(found), at_mean
+            at_mean = self._GROUPS_AT_MEAN and not _in_users_units(given[factor])
+            found.append(GroupPrior(_intercept_last(blocks, len(columns)), None, at_mean))
+        return tuple(found)
 
     # The rules: distributions whose usual scale is multiplied by c, or the rule's own for None.
     # `at` are the columns asked for; -1 is the varying intercept.
@@ -206,17 +221,12 @@ class DecovPrior(Prior):
 
     group_scale = None
 
-    def _resolve_group_scale(self, scales, names, factors):
-        return ((),) * len(factors), (False,) * len(factors)
-
-    def resolve(self, scales, names, factors):
-        """As in :class:`Prior`; ``decov`` takes the place of ``group_scale``."""
+    def _resolve_groups(self, scales, names, factors):
         values = (self.concentration, self.shape, self.scale)
         for name, value in zip(("concentration", "shape", "scale"), values, strict=True):
             _check_positive_number(f"DecovPrior's `{name}`", value)
-        choice = super().resolve(scales, names, factors)
-        decov = tuple(map(float, values)) if len(factors) else None
-        return choice._replace(decov=decov)
+        concentration, shape, scale = map(float, values)
+        return (GroupPrior((), (concentration, shape, scale), False),) * len(factors)
 
 
 class McElreathPrior(Prior):

@@ -19,10 +19,10 @@ ROOMS = {
     ),
     "statistics": "records products elimination problem",
     "kernels": (
-        "records user_units linalg cholesky flat normal.collapse normal.models normal.eliminate "
-        "normal.conditional normal.moments normal.left_out"
+        "records user_units linalg cholesky flat distributions covariance normal.collapse "
+        "normal.models normal.eliminate normal.conditional normal.moments normal.left_out"
     ),
-    "inference": "runtime model estimates mode importance target nuts theta engines",
+    "inference": "runtime model estimates mode importance target nuts theta engines prior",
     "posterior": "mixture posterior prior_draws sensitivity shares tables elpd",
     "estimators": "_base _compare _regressor _cv",
 }
@@ -140,6 +140,8 @@ def test_numpyro_appears_where_a_model_is_stated_or_sampled():
     using = {found.split(":")[0] for found in offenders("skhier", {"numpyro"})}
     assert using <= {
         "skhier.priors",
+        "skhier.kernels.covariance",
+        "skhier.kernels.distributions",
         "skhier.kernels.flat",
         "skhier.kernels.normal.models",
         "skhier.inference.nuts",

@@ -32,10 +32,15 @@ def resolve(prior, factors=ONE):
     return prior_from(prior).resolve(SCALES, NAMES, factors)
 
 
+def blocks_of(choice):
+    """Of each factor, the blocks of its scales."""
+    return tuple(group.scales for group in choice.groups)
+
+
 def scales_of(prior, factors=TWO):
     """Factor -> effect -> the mean of its exponential prior."""
     found = {}
-    for (name, slopes), blocks in zip(factors, resolve(prior, factors).group_scale, strict=True):
+    for (name, slopes), blocks in zip(factors, blocks_of(resolve(prior, factors)), strict=True):
         effects = [*(NAMES[j] for j in slopes), "intercept"]
         entries = by_entry(blocks)
         assert sorted(entries) == list(range(len(effects)))
@@ -68,7 +73,7 @@ def test_default_scales_with_the_data():
     assert at == (0, 1)
     assert_allclose(coef.scale, [2.5 * 4 / 2, 2.5 * 4 / 10])
     assert_allclose(1 / choice.noise_scale.rate, 4.0)
-    (((at, scale),),) = choice.group_scale
+    (((at, scale),),) = blocks_of(choice)
     assert at == (1, 0)  # the intercept, given first, is the kernels' last effect
     assert_allclose(1 / scale.rate, [4.0, 4.0 / 10])
 
@@ -78,7 +83,7 @@ def test_numbers_replace_the_standardised_scales():
     assert choice.intercept_at_mean
     assert choice.intercept.scale == 4.0
     assert_allclose(choice.coef[0][1].scale, [3 * 4 / 2, 3 * 4 / 10])
-    assert_allclose(1 / choice.group_scale[0][0][1].rate, [0.5 * 4, 0.5 * 4 / 10])
+    assert_allclose(1 / blocks_of(choice)[0][0][1].rate, [0.5 * 4, 0.5 * 4 / 10])
     assert_allclose(1 / choice.noise_scale.rate, 8.0)
 
 
@@ -95,14 +100,14 @@ def test_dict_covers_named_columns_and_leaves_the_rest():
     coef = by_entry(choice.coef)
     assert isinstance(coef[1][0], dist.Laplace)
     assert_allclose(coef[0][0].scale[coef[0][1]], 2.5 * 4 / 2)
-    scale = by_entry(choice.group_scale[0])
+    scale = by_entry(blocks_of(choice)[0])
     assert isinstance(scale[1][0], dist.HalfCauchy)  # the intercept is last
     assert_allclose(1 / scale[0][0].rate, [3.0 * 4 / 10])
 
 
 def test_vector_distribution_has_the_intercept_first():
     choice = resolve(Prior(group_scale=dist.HalfNormal(np.array([5.0, 6.0]))))
-    (((at, scale),),) = choice.group_scale
+    (((at, scale),),) = blocks_of(choice)
     assert dict(zip(at, scale.scale, strict=True)) == {1: 5.0, 0: 6.0}
 
 
@@ -122,7 +127,7 @@ def test_bambi_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
     assert_allclose(choice.intercept.loc, 298.5079, atol=5e-5)
     assert_allclose(choice.intercept.scale, 261.0092, atol=5e-5)
     assert_allclose(choice.coef[0][1].scale, 48.8915, atol=5e-5)
-    assert_allclose(choice.group_scale[0][0][1].scale, [261.0092, 48.8915], atol=5e-5)
+    assert_allclose(blocks_of(choice)[0][0][1].scale, [261.0092, 48.8915], atol=5e-5)
     assert describe(choice.noise_scale) == "HalfStudentT(df=4., loc=0., scale=56.1721)"
 
 
@@ -131,7 +136,7 @@ def test_brms_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
     choice = prior_from("brms").resolve(sleepstudy_scales, ["Days"], [("Subject", (0,))])
     assert describe(choice.intercept) == "StudentT(df=3., loc=288.7, scale=59.3)"
     assert describe(choice.noise_scale) == "HalfStudentT(df=3., loc=0., scale=59.3)"
-    assert describe(choice.group_scale[0][0][1], 1) == "HalfStudentT(df=3., loc=0., scale=59.3)"
+    assert describe(blocks_of(choice)[0][0][1], 1) == "HalfStudentT(df=3., loc=0., scale=59.3)"
     assert describe(choice.coef[0][1], 0) == "flat"
 
 
@@ -142,8 +147,8 @@ def test_rstanarm_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
     assert_allclose(choice.intercept.scale, 141, atol=0.5)
     assert_allclose(choice.coef[0][1].scale, 49, atol=0.5)
     assert_allclose(choice.noise_scale.rate, 0.018, atol=5e-4)
-    assert choice.decov == (1.0, 1.0, 1.0)
-    assert choice.group_scale == ((),)
+    assert choice.groups[0].decov == (1.0, 1.0, 1.0)
+    assert blocks_of(choice) == ((),)
 
 
 def test_mcelreath_is_for_standardised_variables():
@@ -155,14 +160,14 @@ def test_mcelreath_is_for_standardised_variables():
 def test_number_overrides_one_part_of_a_preset():
     prior = prior_from("bambi").set_params(group_scale=2.0)
     choice = prior.resolve(SCALES, NAMES, ONE)
-    assert isinstance(choice.group_scale[0][0][1], dist.Exponential)
+    assert isinstance(blocks_of(choice)[0][0][1], dist.Exponential)
     assert describe(choice.noise_scale).startswith("HalfStudentT")
 
 
 def test_no_factor_has_no_group_prior():
     for prior in (None, Prior(group_scale=2.0), Prior(group_scale={"intercept": 2.0})):
-        assert resolve(prior, ()).group_scale == ()
-    assert resolve(DecovPrior(), ()).decov is None
+        assert resolve(prior, ()).groups == ()
+    assert resolve(DecovPrior(), ()).groups == ()
     assert resolve(DecovPrior(), ()).group_scale == ()
 
 
@@ -225,7 +230,7 @@ def test_vector_distribution_is_of_one_factor():
             "state:cafe": dist.HalfNormal(np.array([8.0, 9.0])),
         }
     )
-    ((first,), (second,)) = resolve(prior, TWO).group_scale
+    ((first,), (second,)) = blocks_of(resolve(prior, TWO))
     assert dict(zip(first[0], first[1].scale, strict=True)) == {2: 5.0, 0: 6.0, 1: 7.0}
     assert dict(zip(second[0], second[1].scale, strict=True)) == {1: 8.0, 0: 9.0}
 
@@ -241,8 +246,8 @@ def test_factor_named_as_an_effect_needs_a_dict():
 
 def test_decov_is_of_every_factor():
     choice = resolve(DecovPrior(scale=3.0), TWO)
-    assert choice.group_scale == ((), ())
-    assert choice.decov == (1.0, 1.0, 3.0)
+    assert blocks_of(choice) == ((), ())
+    assert [group.decov for group in choice.groups] == [(1.0, 1.0, 3.0)] * 2
 
 
 WHOLE = r"The factors are 'state', 'state:cafe'; their effects: 'intercept', 'a', 'b'\."

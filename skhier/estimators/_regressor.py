@@ -24,11 +24,10 @@ from skhier.inference.engines import (
     run_marginal,
 )
 from skhier.inference.model import model_spec, origin_warnings
+from skhier.inference.prior import PriorSetting
 from skhier.kernels.normal.conditional import Components
-from skhier.kernels.records import ModelSpec
 from skhier.posterior import tables as _tables
 from skhier.posterior.posterior import Posterior, equal_components
-from skhier.posterior.prior_draws import PriorSetting
 from skhier.priors import PriorChoice, prior_from
 from skhier.statistics.elimination import dense_size
 from skhier.statistics.problem import Problem, problem_warnings, read_training, reduce_rows
@@ -242,7 +241,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         names = getattr(self, "feature_names_in_", None)
         design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
         problem = reduce_rows(design, training)
-        choice, spec, result = self._sample(design, problem, seed)
+        choice, result = self._sample(design, problem, seed)
         self._design, self._training = design, training
         self._posterior, self._components = posterior_of(problem, result, seed)
         self._prior_setting = PriorSetting.of(self, problem.scales, design)
@@ -251,7 +250,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         self.log_evidence_ = result.log_evidence
         self._sample_stats = result.sample_stats
         self._prior_table = _tables.prior_table(
-            choice, design, float(self.eta) if spec.has_correlations else None
+            choice, design, float(self.eta) if self.correlated else None
         )
         self._set_attributes()
         data_warnings = problem_warnings(design, problem, training.codes)
@@ -266,16 +265,14 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         }
         return data_warnings, convergence_warnings
 
-    def _sample(
-        self, design, problem, seed, start=None
-    ) -> tuple[PriorChoice, ModelSpec, EngineResult]:
-        """The priors and model that the parameters mean for these data, and what was sampled."""
+    def _sample(self, design, problem, seed, start=None) -> tuple[PriorChoice, EngineResult]:
+        """The priors that the parameters mean for these data, and what was sampled."""
         forbid_forked_process()  # from here on JAX computes
         factors = [(factor.name, factor.slopes) for factor in design.factors]
         choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
         spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
         if problem.y_is_constant:
-            return choice, spec, constant_posterior(problem, int(self.n_chains), int(self.n_draws))
+            return choice, constant_posterior(problem, int(self.n_chains), int(self.n_draws))
         options = EngineOptions(
             n_chains=int(self.n_chains),
             n_warmup=int(self.n_warmup),
@@ -287,8 +284,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             verbose=bool(self.verbose),
         )
         if engine_for(problem, options, self.inference) == "nuts":
-            return choice, spec, run_joint(problem, choice, spec, options, seed)
-        return choice, spec, run_marginal(problem, choice, spec, options, seed, start)
+            return choice, run_joint(problem, choice, spec, options, seed)
+        return choice, run_marginal(problem, choice, spec, options, seed, start)
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)

@@ -14,8 +14,9 @@ import numpy as np
 
 from skhier.inference.estimates import block_error, chain_error
 from skhier.inference.mode import Laplace
+from skhier.inference.model import prior_dists
 from skhier.inference.theta import Population, Theta, population_of
-from skhier.kernels.records import Hyper, ModelSpec, PriorDists
+from skhier.kernels.records import Hyper, ModelSpec
 from skhier.priors import PriorChoice
 from skhier.statistics.elimination import arrange, dense_size
 from skhier.statistics.problem import Problem
@@ -279,7 +280,7 @@ def _data(stats, problem, choice, options):
         is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
         return np.asarray(a, np.int32 if is_index else np.float64)
 
-    return jax.tree.map(typed, (stats, problem.units, _prior_dists(choice, options.eta)))
+    return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta)))
 
 
 def _run_nuts(target, data, options, device, seed, check_caller=lambda: None):
@@ -306,17 +307,6 @@ def _run_nuts(target, data, options, device, seed, check_caller=lambda: None):
 
         drawn = runtime.run_side_by_side([partial(work, bundle) for bundle in bundles])
     return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
-
-
-def _prior_dists(choice: PriorChoice, eta: float) -> PriorDists:
-    return PriorDists(
-        choice.intercept,
-        choice.noise_scale,
-        tuple(prior for _, prior in choice.coef),
-        tuple(tuple(prior for _, prior in blocks) for blocks in choice.group_scale),
-        choice.decov,
-        eta,
-    )
 
 
 def _sample_stats(draws: Any) -> dict[str, np.ndarray]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from skhier.kernels.records import FactorSpec, ModelSpec
-from skhier.priors import PriorChoice
+from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.priors import GroupPrior, PriorChoice
 from skhier.statistics.problem import Problem
 from skhier.utils.design import Design
 
-__all__ = ["model_spec", "origin_warnings"]
+if TYPE_CHECKING:
+    from skhier.kernels.covariance import Covariance
+
+__all__ = ["covariance_of", "covariance_prior", "model_spec", "origin_warnings", "prior_dists"]
 
 FAR = 3.0  # sds from the data to X = 0, beyond which a prior there says little of the data
 
@@ -21,9 +26,9 @@ def origin_warnings(design: Design, problem: Problem, choice: PriorChoice) -> li
     far = varies & (np.abs(scales.x_mean) > FAR * scales.x_sd)
     columns = {
         j
-        for factor, at_mean in zip(design.factors, choice.group_at_mean, strict=True)
+        for factor, prior in zip(design.factors, choice.groups, strict=True)
         for j in factor.slopes
-        if far[j] and not at_mean
+        if far[j] and not prior.at_mean
     }
     if not columns:
         return []
@@ -48,14 +53,38 @@ def model_spec(
     return ModelSpec(
         n_features=len(problem.units.x_mean),
         factors=tuple(
-            FactorSpec(varying, tuple(at for at, _ in blocks), at_mean)
-            for varying, blocks, at_mean in zip(
-                problem.slopes, choice.group_scale, choice.group_at_mean, strict=True
-            )
+            FactorSpec(varying, covariance_of(prior, len(varying) + 1, correlated), prior.at_mean)
+            for varying, prior in zip(problem.slopes, choice.groups, strict=True)
         ),
         plan=problem.plan,
-        correlated=correlated,
         noncentered=noncentered,
         intercept_at_mean=choice.intercept_at_mean,
         coef_blocks=tuple(at for at, _ in choice.coef),
     )
+
+
+def covariance_of(prior: GroupPrior, n_effects: int, correlated: bool) -> Covariance:
+    """The covariance of a factor's effects that a prior means."""
+    from skhier.kernels.covariance import Decov, Independent, Lkj
+
+    if prior.decov is not None:
+        return Decov(n_effects, correlated)
+    kind = Lkj if correlated else Independent
+    return kind(n_effects, tuple(at for at, _ in prior.scales))
+
+
+def prior_dists(choice: PriorChoice, eta: float) -> PriorDists:
+    """The numbers of the model's priors."""
+    return PriorDists(
+        choice.intercept,
+        choice.noise_scale,
+        tuple(prior for _, prior in choice.coef),
+        tuple(covariance_prior(prior, eta) for prior in choice.groups),
+    )
+
+
+def covariance_prior(prior: GroupPrior, eta: float) -> tuple:
+    """The numbers of a covariance's prior, as the covariance takes them."""
+    if prior.decov is not None:
+        return (*prior.decov, eta)
+    return tuple(family for _, family in prior.scales), eta

@@ -33,20 +33,14 @@ class PriorDists(NamedTuple):
     intercept, noise_scale : numpyro Distribution, scalar
     coef : tuple of numpyro Distribution
         One per block of columns that share a family; ``ModelSpec`` says which columns.
-    group_scale : tuple of tuple of numpyro Distribution
-        The same per factor, of its effects.
-    decov : tuple (concentration, shape, scale) or None
-        rstanarm's prior, which replaces ``group_scale``.
-    eta : scalar
-        Concentration of the LKJ prior.
+    covariances : tuple of tuple
+        Per factor what its :mod:`covariance <skhier.kernels.covariance>` calls ``prior``.
     """
 
     intercept: Any
     noise_scale: Any
     coef: tuple[Any, ...]
-    group_scale: tuple[tuple[Any, ...], ...]
-    decov: Any
-    eta: Any
+    covariances: tuple[tuple[Any, ...], ...]
 
 
 class Hyper(NamedTuple):
@@ -126,15 +120,15 @@ class FactorSpec(NamedTuple):
     ----------
     slopes : tuple of int
         Features with a varying slope.
-    scale_blocks : tuple of tuple of int
-        Effects of each distribution in ``PriorDists.group_scale``.
+    covariance : Covariance
+        Of its effects, see :mod:`skhier.kernels.covariance`.
     at_mean : bool
         The prior of the effects' covariance speaks of the intercept at the mean of X (True) or at
         X = 0.
     """
 
     slopes: tuple[int, ...]
-    scale_blocks: tuple[tuple[int, ...], ...]
+    covariance: Any
     at_mean: bool
 
     @property
@@ -151,7 +145,7 @@ class ModelSpec(NamedTuple):
     n_features : int
     factors : tuple of FactorSpec
     plan : Plan
-    correlated, noncentered : bool
+    noncentered : bool
     intercept_at_mean : bool
         The intercept's prior sits at the mean of X (True) or at X = 0.
     coef_blocks : tuple of tuple of int
@@ -161,12 +155,6 @@ class ModelSpec(NamedTuple):
     n_features: int
     factors: tuple[FactorSpec, ...]
     plan: Plan
-    correlated: bool
     noncentered: bool
     intercept_at_mean: bool
     coef_blocks: tuple[tuple[int, ...], ...]
-
-    @property
-    def has_correlations(self) -> bool:
-        """Whether there is a correlation matrix to sample."""
-        return self.correlated and any(f.n_effects > 1 for f in self.factors)

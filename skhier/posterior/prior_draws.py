@@ -1,80 +1,22 @@
-"""Draws from the prior: parameters in the user's units, and the responses that they make likely.
-
-Distributions are drawn from as they stand in the user's units; internal coordinates, in which the
-posterior is sampled, play no part.
-"""
+"""Draws of responses from the prior, before or after fit."""
 
 from __future__ import annotations
 
-import copy
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
-from skhier.inference.engines import forbid_forked_process
-from skhier.kernels.user_units import intercept_first, scale_and_directions
-from skhier.priors import DataScales, Prior, PriorChoice, describe, prior_from
+from skhier.inference.prior import PriorSetting, draw_parameters
+from skhier.priors import DataScales
 from skhier.statistics.problem import read_training, reduce_rows
 from skhier.statistics.products import moments
 from skhier.utils.design import Rows, fit_design
 from skhier.utils.frames import as_table
 from skhier.utils.memory import require_memory
 
-__all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "draw_responses", "prior_without_fit"]
-
-
-class PriorSetting(NamedTuple):
-    """What a prior means for one data set; pickles without JAX unless the user's prior holds it.
-
-    ``names`` are those of the features, ``slopes`` the positions of those that vary by group or
-    None, ``eta`` and ``correlated`` the estimator's.
-    """
-
-    prior: Prior
-    scales: DataScales
-    names: tuple[str, ...]
-    factors: tuple[tuple[str, tuple[int, ...]], ...]
-    eta: float
-    correlated: bool
-
-    @classmethod
-    def of(cls, model: Any, scales: DataScales, design: Any) -> PriorSetting:
-        """The setting of an estimator's parameters as they are now."""
-        return cls(
-            copy.deepcopy(prior_from(model.prior)),
-            scales,
-            tuple(design.feature_names),
-            tuple((factor.name, factor.slopes) for factor in design.factors),
-            float(model.eta),
-            bool(model.correlated),
-        )
-
-    def resolve(self) -> PriorChoice:
-        """The distributions."""
-        return self.prior.resolve(self.scales, self.names, self.factors)
-
-
-class PriorDraws(NamedTuple):
-    """Independent draws of the population parameters, in the user's units.
-
-    Attributes
-    ----------
-    intercept, noise_scale : array of shape (n,)
-        The intercept at X = 0.
-    coef : array of shape (n, n_features)
-    group_scale : tuple of array of shape (n, q)
-        Per factor, of the effects at X = 0, the intercept first.
-    corr_root : tuple of array of shape (n, q, q)
-        Per factor, square roots of their correlation matrices.
-    """
-
-    intercept: np.ndarray
-    noise_scale: np.ndarray
-    coef: np.ndarray
-    group_scale: tuple[np.ndarray, ...]
-    corr_root: tuple[np.ndarray, ...]
+__all__ = ["draw_responses", "prior_without_fit"]
 
 
 class _WithoutTarget(DataScales):
@@ -125,72 +67,6 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     return PriorSetting.of(model, scales, design), rows
 
 
-def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> PriorDraws:
-    """Draws of the population parameters.
-
-    Parameters
-    ----------
-    setting : PriorSetting
-    n : int
-        Number of draws.
-    rng : Generator
-
-    Raises
-    ------
-    ValueError
-        A prior is flat, or needs a y that is not known.
-    RuntimeError
-        In a process forked after JAX had started.
-    """
-    forbid_forked_process()
-    choice = setting.resolve()
-    _check_proper(choice, setting)
-    from skhier.inference import runtime
-    from skhier.kernels.normal import models
-
-    roots = []
-    with runtime.precisely_on(runtime.find_device(None)):
-
-        def sample(family, shape):
-            return models.draw(family, shape, n, int(rng.integers(2**31)))
-
-        def columns(blocks, size):
-            values = np.empty((n, size))
-            for at, family in blocks:
-                values[:, list(at)] = sample(family, (len(at),))
-            return values
-
-        intercept, sigma = sample(choice.intercept, ()), sample(choice.noise_scale, ())
-        coef = columns(choice.coef, len(setting.names))
-        for (_, slopes), blocks, at_mean in zip(
-            setting.factors, choice.group_scale, choice.group_at_mean, strict=True
-        ):
-            q = len(slopes) + 1
-            if choice.decov is None:
-                scale = columns(blocks, q)[:, intercept_first(q)]
-            else:
-                scale = _draw_decov(choice.decov, sigma, q, rng)
-            chol = np.eye(q)
-            if setting.correlated and q > 1:
-                chol = models.draw_corr_chol(q, setting.eta, n, int(rng.integers(2**31)))
-            to_zero = np.eye(q)
-            if at_mean:
-                to_zero[0, 1:] = -setting.scales.x_mean[list(slopes)]
-            roots.append(to_zero @ (scale[:, :, None] * chol))
-    if choice.intercept_at_mean:
-        intercept = intercept - coef @ setting.scales.x_mean
-    group_scale, corr_root = (
-        zip(*map(scale_and_directions, roots), strict=True) if roots else ((), ())
-    )
-    return PriorDraws(intercept, sigma, coef, group_scale, corr_root)
-
-
-def _draw_decov(decov, sigma, q, rng):
-    concentration, shape, scale = decov
-    share = rng.dirichlet(np.full(q, concentration), len(sigma))
-    return (sigma * scale * rng.gamma(shape, size=len(sigma)))[:, None] * np.sqrt(q * share)
-
-
 def draw_responses(
     setting: PriorSetting, rows: Rows, n: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -228,30 +104,3 @@ def draw_responses(
         for i, j in enumerate(slopes, start=1):
             y += effects[at, i] * rows.x[:, [j]]
     return y + drawn.noise_scale * rng.standard_normal(y.shape)
-
-
-def _effect(setting, slopes, i):
-    """Name of an effect in the kernels' order, the varying intercept last."""
-    return setting.names[slopes[i]] if i < len(slopes) else "intercept"
-
-
-def _check_proper(choice, setting):
-    """Raise ValueError where there is nothing to draw from; the message names the parameter."""
-    blocks: dict[str, list[tuple[Any, Any]]] = {
-        "intercept": [((), choice.intercept)],
-        "noise_scale": [((), choice.noise_scale)],
-        "coef": [([setting.names[j] for j in at], family) for at, family in choice.coef],
-        "group_scale": [
-            ([_effect(setting, slopes, i) for i in at], family)
-            for (_, slopes), of_factor in zip(setting.factors, choice.group_scale, strict=True)
-            for at, family in of_factor
-        ],
-    }
-    for name, parts in blocks.items():
-        for columns, family in parts:
-            if describe(family) == "flat":
-                of = f" of {', '.join(map(repr, columns[:5]))}" if columns else ""
-                raise ValueError(
-                    f"The prior of `{name}`{of} is flat: nothing can be drawn from it. Give "
-                    f"`prior=Prior({name}=...)` a number or a distribution."
-                )

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from skhier.inference import prior
+from skhier.inference.prior import PriorSetting
 from skhier.kernels.normal.conditional import log_marginal
-from skhier.kernels.user_units import effects_to_user, scale_and_directions
+from skhier.kernels.user_units import effects_to_user
 from skhier.posterior.posterior import Posterior
-from skhier.posterior.prior_draws import PriorSetting
-from skhier.priors import describe
 from skhier.utils.diagnostics import is_constant
 from skhier.utils.pareto import psis
 
@@ -25,7 +25,6 @@ __all__ = ["cjs_distance", "log_likelihood", "log_prior", "sensitivity_table"]
 
 ALPHAS = (0.99, 1.01)  # the paper's, and priorsense's and ArviZ's default
 THRESHOLD = 0.05
-TINY = np.finfo(float).tiny
 
 
 def sensitivity_table(
@@ -79,26 +78,16 @@ def log_prior(setting: PriorSetting, posterior: Posterior) -> np.ndarray:
     choice = setting.resolve()
     drawn = posterior.population_draws()
     n = len(posterior.population.sigma)
-    coef, sigma = drawn["coef"].reshape(n, -1), drawn["noise_scale"].ravel()
-    intercept = drawn["intercept"].ravel()
+    coef, intercept = drawn["coef"].reshape(n, -1), drawn["intercept"].ravel()
     if choice.intercept_at_mean:
         intercept = intercept + coef @ setting.scales.x_mean
-    parts = [(choice.intercept, intercept[:, None]), (choice.noise_scale, sigma[:, None])]
-    parts += [(family, coef[:, list(at)]) for at, family in choice.coef]
-    total = np.zeros(n)
-    for k, (blocks, at_mean) in enumerate(
-        zip(choice.group_scale, choice.group_at_mean, strict=True)
-    ):
-        to_user = effects_to_user(posterior.units, k, posterior.slopes[k], at_mean)
-        tau, corr_chol = scale_and_directions(to_user @ posterior.population.chols[k])
-        if choice.decov is None:
-            parts += [(family, tau[:, list(at)]) for at, family in blocks]
-        else:
-            total += _log_decov(tau, sigma, choice.decov)
-        if setting.correlated:  # of one effect it is 1
-            diagonal = np.maximum(np.diagonal(corr_chol, axis1=1, axis2=2), TINY)
-            total += 2 * (setting.eta - 1) * np.log(diagonal).sum(1)
-    return total + _log_densities(parts)
+    roots = [
+        effects_to_user(posterior.units, k, posterior.slopes[k], of_group.at_mean) @ chol
+        for k, (of_group, chol) in enumerate(
+            zip(choice.groups, posterior.population.chols, strict=True)
+        )
+    ]
+    return prior.log_density(setting, choice, intercept, coef, drawn["noise_scale"].ravel(), roots)
 
 
 def log_likelihood(posterior: Posterior) -> np.ndarray:
@@ -111,29 +100,6 @@ def log_likelihood(posterior: Posterior) -> np.ndarray:
     array of shape (n_chains * n_draws,)
     """
     return log_marginal(posterior.layout, posterior.population)
-
-
-def _log_decov(tau, sigma, decov):
-    """Size ~ Gamma(shape), shares ~ Dirichlet(concentration)."""
-    concentration, shape, scale = decov
-    variance = np.maximum(tau**2, TINY)
-    total = variance.sum(1)
-    size = np.sqrt(total / tau.shape[1]) / (sigma * scale)
-    shares = np.log(variance / total[:, None]).sum(1)
-    return (shape - 1) * np.log(size) - size + (concentration - 1) * shares
-
-
-def _log_densities(parts):
-    """Sum of the log densities of columns, each ``(n, k)``."""
-    from skhier.inference import runtime
-
-    runtime.forbid_forked_process()
-    with runtime.precisely_on(runtime.find_device(None)):
-        return sum(
-            np.asarray(family.log_prob(values)).sum(1)
-            for family, values in parts
-            if describe(family) != "flat"
-        )
 
 
 def _power_weights(log_density):

@@ -179,7 +179,7 @@ def prior_table(choice: Any, design: Design, eta: float | None) -> Any:
     rows += [(f"coef[{n}]", coef[j], "slope") for j, n in enumerate(design.feature_names)]
     rows.append(("noise_scale", describe(choice.noise_scale), "residual sd"))
     for k, factor in enumerate(design.factors):
-        rows += _group_prior_rows(choice, k, factor.name, design.effects(k), eta)
+        rows += _group_prior_rows(choice.groups[k], factor.name, design.effects(k), eta)
     return pd.DataFrame(rows, columns=["parameter", "prior", "on"]).set_index("parameter")
 
 
@@ -188,19 +188,19 @@ def _described(blocks) -> dict[int, str]:
     return {j: describe(prior, i) for at, prior in blocks for i, j in enumerate(at)}
 
 
-def _group_prior_rows(choice, k, factor, effects, eta):
+def _group_prior_rows(prior, factor, effects, eta):
     rows = []
     where = ""
     if len(effects) > 1:  # an intercept on its own is the same everywhere
-        where = f", intercept at {'the mean of X' if choice.group_at_mean[k] else 'X = 0'}"
-    if choice.decov is None:
-        described = _described(choice.group_scale[k])
+        where = f", intercept at {'the mean of X' if prior.at_mean else 'X = 0'}"
+    if prior.decov is None:
+        described = _described(prior.scales)
         for i, effect in enumerate(effects):
             words = described[(i - 1) % len(effects)]  # the kernels' order: intercept last
             on = f"sd of the group effects{'' if i else where}"
             rows.append((full_name("group_scale", factor, effect), words, on))
     else:
-        concentration, shape, scale = choice.decov
+        concentration, shape, scale = prior.decov
         words = f"decov(concentration={concentration:g}, shape={shape:g}, scale={scale:g})"
         on = f"sds of the group effects over noise_scale{where}"
         rows.append((full_name("group_scale", factor), words, on))

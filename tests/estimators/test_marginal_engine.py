@@ -24,6 +24,7 @@ from skhier.inference import importance, runtime
 from skhier.inference import target as targets
 from skhier.inference.estimates import block_error
 from skhier.inference.theta import Theta, population_of
+from skhier.kernels.covariance import Lkj
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.statistics.elimination import arrange
 from skhier.statistics.products import group_stats, internal_units, moments
@@ -623,7 +624,7 @@ def test_draws_of_group_effects_that_do_not_fit_are_refused(people, monkeypatch)
 
 PLAN = Plan((0,), ())
 SPEC = ModelSpec(
-    2, (FactorSpec((1,), ((0, 1),), at_mean=False),), PLAN, True, True, False, ((0,), (1,))
+    2, (FactorSpec((1,), Lkj(2, ((0, 1),)), at_mean=False),), PLAN, True, False, ((0,), (1,))
 )
 
 
@@ -643,9 +644,7 @@ def weighted_points(batch, n_draws=20_000):
             dist.Normal(np.array([1.0]), np.array([4.0])),
             dist.StudentT(F(4.0), F(0), np.array([9.0])),
         ),
-        ((dist.HalfNormal(np.array([20.0, 15.0])),),),
-        None,
-        F(2.0),
+        (((dist.HalfNormal(np.array([20.0, 15.0])),), F(2.0)),),
     )
     with runtime.precisely_on(None):
         theta = Theta(SPEC, (arrange(stats, PLAN), units, prior), batch, lambda: None)

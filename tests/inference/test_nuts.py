@@ -14,14 +14,15 @@ from sklearn.exceptions import ConvergenceWarning
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference import nuts, runtime
 from skhier.inference.target import Joint, Marginal, evaluate
+from skhier.kernels.covariance import Lkj
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.statistics.elimination import arrange
 from skhier.statistics.products import group_stats, internal_units, moments
 from skhier.statistics.records import Plan
 
 F = np.float64
-FACTOR = FactorSpec((0,), ((0, 1),), at_mean=False)
-SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, True, ((0,),))
+FACTOR = FactorSpec((0,), Lkj(2, ((0, 1),)), at_mean=False)
+SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, ((0,),))
 SETTINGS = nuts.NutsSettings(60, 0.8, 8)
 
 
@@ -35,9 +36,7 @@ def problem(seed=0, n=80):
         intercept=dist.Normal(F(0.0), F(5.0)),
         noise_scale=dist.Exponential(F(1.0)),
         coef=(dist.Normal(F(0.0), F(2.0)),),
-        group_scale=((dist.HalfNormal(np.array([1.0, 2.0])),),),
-        decov=None,
-        eta=F(2.0),
+        covariances=(((dist.HalfNormal(np.array([1.0, 2.0])),), F(2.0)),),
     )
     return jax.tree.map(lambda a: np.asarray(a, F), (stats, units, prior))
 

@@ -15,6 +15,7 @@ from scipy.special import gammaln
 from skhier.inference import runtime
 from skhier.inference.target import Marginal, density_and_gradient, evaluate, origin
 from skhier.kernels import flat
+from skhier.kernels.covariance import Decov, Independent, Lkj
 from skhier.kernels.normal.conditional import PopulationDraws, condition
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.models import joint_model, marginal_model
@@ -126,18 +127,22 @@ def joint_case(name):
     """Spec, data of the joint program, rows."""
     changes = {"slopes": (1,)} | CASES[name]
     slopes = () if changes["slopes"] is None else (changes["slopes"],)
-    at_mean = changes.get("groups_at_mean", False)
-    factors = tuple(FactorSpec(z, (), at_mean) for z in slopes)
-    scales: tuple = tuple(() for _ in slopes)
-    if slopes and "decov" not in changes:
-        q = len(slopes[0]) + 1
-        factors = (FactorSpec(slopes[0], (tuple(range(q)),), at_mean),)
-        scales = ((dist.HalfNormal(np.array([3.0, 20.0, 15.0])[3 - q :]),),)
+    at_mean, correlated = changes.get("groups_at_mean", False), changes.get("correlated", True)
+    factors: tuple[FactorSpec, ...] = ()
+    numbers: tuple[tuple, ...] = ()
+    if slopes:
+        q, eta = len(slopes[0]) + 1, F(1.7)
+        kind = Lkj if correlated else Independent
+        covariance = kind(q, (tuple(range(q)),))
+        numbers = (((dist.HalfNormal(np.array([3.0, 20.0, 15.0])[3 - q :]),), eta),)
+        if "decov" in changes:
+            covariance, numbers = Decov(q, correlated), ((*changes["decov"], eta),)
+        factors = (FactorSpec(slopes[0], covariance, at_mean),)
     plan = Plan((0,) if slopes else (), ())
-    spec = ModelSpec(2, factors, plan, True, True, False, ((0, 1),))
+    spec = ModelSpec(2, factors, plan, True, False, ((0, 1),))
     spec = spec._replace(**{k: v for k, v in changes.items() if k in ModelSpec._fields})
     intercept, noise = dist.Normal(F(180.0), F(40.0)), dist.HalfNormal(F(25.0))
-    prior = PriorDists(intercept, noise, (NORMAL,), scales, None, F(1.7))
+    prior = PriorDists(intercept, noise, (NORMAL,), numbers)
     prior = prior._replace(**{k: v for k, v in changes.items() if k in PriorDists._fields})
     x, y, codes = user_rows()
     ones = np.ones(len(y))
@@ -150,6 +155,17 @@ def joint_case(name):
 def n_effects(spec):
     """Of the only factor, or 0 without one."""
     return sum(factor.n_effects for factor in spec.factors)
+
+
+def has_correlations(spec):
+    covariances = [factor.covariance for factor in spec.factors if factor.n_effects > 1]
+    return any(isinstance(c, Lkj) or getattr(c, "correlated", False) for c in covariances)
+
+
+def decov_of(spec, prior):
+    """Concentration, shape, scale and eta of the only factor's covariance, or None."""
+    is_decov = [isinstance(factor.covariance, Decov) for factor in spec.factors]
+    return prior.covariances[0] if any(is_decov) else None
 
 
 def varying(spec):
@@ -203,12 +219,13 @@ def free_values(v, spec, prior):
     """What theta stands for, as one vector per theta."""
     q = n_effects(spec)
     scales = v["tau"]
-    if prior.decov:  # t and all shares but the last
+    decov = decov_of(spec, prior)
+    if decov:  # t and all shares but the last
         share = scales**2 / (scales**2).sum(1, keepdims=True)
-        t = np.sqrt((scales**2).sum(1) / q) / (v["sigma"] * prior.decov[2])
+        t = np.sqrt((scales**2).sum(1) / q) / (v["sigma"] * decov[2])
         scales = np.column_stack([t, share[:, :-1]])
     i, j = np.tril_indices(q, -1)
-    corr = v["corr"][:, i, j] if spec.has_correlations else np.empty((len(scales), 0))
+    corr = v["corr"][:, i, j] if has_correlations(spec) else np.empty((len(scales), 0))
     beta = v["beta"][:, other_coefs(spec, prior)]
     return np.column_stack([v["sigma"], scales, corr, beta])
 
@@ -238,20 +255,21 @@ def scipy_of(family):
 def log_prior(v, free, spec, prior):
     """Of the free values, in the user's units."""
     found = scipy_of(prior.noise_scale).logpdf(v["sigma"])
-    if spec.has_correlations:
-        found += log_lkj(v["corr"], prior.eta)
+    if has_correlations(spec):
+        found += log_lkj(v["corr"], prior.covariances[0][-1])
     for block, family in families(spec, prior):
         if not (is_normal(family) or is_flat(family)):
             found += scipy_of(family).logpdf(v["beta"][list(block)]).sum()
-    if prior.decov:
-        concentration, shape, _ = prior.decov
+    decov = decov_of(spec, prior)
+    if decov:
+        concentration, shape, *_ = decov
         share = np.append(free[2 : 1 + n_effects(spec)], 0)
         share[-1] = 1 - share.sum()
         found += sp.gamma.logpdf(free[1], shape)
         if n_effects(spec) > 1:
             found += sp.dirichlet.logpdf(share, np.full(len(share), concentration))
     elif spec.factors:
-        found += scipy_of(prior.group_scale[0][0]).logpdf(v["tau"]).sum()
+        found += scipy_of(prior.covariances[0][0][0]).logpdf(v["tau"]).sum()
     return found
 
 
@@ -347,7 +365,7 @@ def test_density_of_theta_matches_dense_normal_priors_and_jacobian(name):
     spec, data, rows = case(name)
     _, units, prior = data
     q = n_effects(spec)
-    size = 1 + q + q * (q - 1) // 2 * spec.has_correlations + len(other_coefs(spec, prior))
+    size = 1 + q + q * (q - 1) // 2 * has_correlations(spec) + len(other_coefs(spec, prior))
     assert origin(data, spec).shape == (size,)
     starts = points(size, 3)
     found, population = evaluate(np.concatenate([stencil(t) for t in starts]), data, spec)
@@ -453,11 +471,11 @@ def test_joint_density_is_marginal_times_conditionals(name, noncentered):
     data, rng = (stats, units, prior), np.random.default_rng(0)
     q = n_effects(spec)
     sites = {"noise_scale": 0.4}
-    if prior.decov:
+    if decov_of(spec, prior):
         sites |= {"decov_size_0": 1.3, "decov_share_0": np.array([0.3, 0.7])}
     elif q:
         sites["group_scale_0_0"] = rng.uniform(0.2, 1, size=q)
-    if spec.has_correlations:
+    if has_correlations(spec):
         sites["group_corr_chol_0"] = np.linalg.cholesky(0.6 * np.eye(q) + 0.4)
     blocks = families(spec, prior)
     kept = [j for j in range(3) if j not in other_coefs(spec, prior)]

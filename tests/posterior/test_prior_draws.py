@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from skhier import DecovPrior, HierarchicalSlopesRegressor, Prior
-from skhier.posterior.prior_draws import draw_parameters, prior_without_fit
+from skhier.inference.prior import draw_parameters
+from skhier.posterior.prior_draws import prior_without_fit
 
 EXPLICIT = Prior(
     intercept=dist.Normal(3.0, 2.0),

@@ -11,6 +11,7 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 from scipy import stats as sp
 
+from skhier.kernels.covariance import Decov, Lkj
 from skhier.kernels.normal.models import joint_model, log_likelihood, parameters
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.statistics.products import group_stats, internal_units, moments, pad_groups
@@ -44,15 +45,13 @@ def prior_dists(**changes):
         "intercept": dist.Normal(F(180.0), F(40.0)),
         "noise_scale": dist.HalfNormal(F(25.0)),
         "coef": (dist.Normal(F(0.0), F(4.0)), dist.Laplace(F(1.0), F(30.0))),
-        "group_scale": ((dist.HalfNormal(np.array([3.0, 20.0, 15.0])),),),
-        "decov": None,
-        "eta": F(1.7),
+        "covariances": (((dist.HalfNormal(np.array([3.0, 20.0, 15.0])),), F(1.7)),),
     }
     return PriorDists(**(dists | changes))
 
 
-FACTOR = FactorSpec((0, 1), ((0, 1, 2),), at_mean=False)
-SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), True, False, False, ((0,), (1,)))
+FACTOR = FactorSpec((0, 1), Lkj(3, ((0, 1, 2),)), at_mean=False)
+SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), False, False, ((0,), (1,)))
 
 
 def user_values(seed=1):
@@ -154,12 +153,12 @@ def test_joint_density_integrates_to_dense_normal(noncentered):
     x = np.empty((5, 0))
     stats, units = reduced(x, y, codes, ())
     sigma, tau, m0, s0 = 0.9, 0.7, 0.3, 1.1
-    factor = FactorSpec((), ((0,),), at_mean=False)
-    spec = ModelSpec(0, (factor,), Plan((0,), ()), True, noncentered, False, ())
+    factor = FactorSpec((), Lkj(1, ((0,),)), at_mean=False)
+    spec = ModelSpec(0, (factor,), Plan((0,), ()), noncentered, False, ())
     prior = prior_dists(
         intercept=dist.Normal(F(m0), F(s0)),
         coef=(),
-        group_scale=((dist.HalfNormal(F(20.0)),),),
+        covariances=(((dist.HalfNormal(F(20.0)),), F(1.7)),),
     )
     fixed = {
         "noise_scale": sigma / units.y_scale,
@@ -221,10 +220,10 @@ def test_decov_scales_follow_the_simplex_and_the_noise():
     """tau_j = sigma scale t sqrt(q pi_j), the shares in the user's units (rstanarm)."""
     x, y, codes = rows()
     stats, units = reduced(x, y, codes, (0, 1))
-    prior = prior_dists(group_scale=((),), decov=(F(1.0), F(1.0), F(0.5)))
+    prior = prior_dists(covariances=((F(1.0), F(1.0), F(0.5), F(1.7)),))
     share, size, sigma = np.array([0.2, 0.3, 0.5]), 1.3, 0.4
     values = {"noise_scale": sigma, "decov_size_0": size, "decov_share_0": share}
-    spec = SPEC._replace(factors=(FactorSpec((0, 1), (), at_mean=False),))
+    spec = SPEC._replace(factors=(FactorSpec((0, 1), Decov(3, True), at_mean=False),))
     seeded = handlers.seed(partial(parameters, spec), 0)
     hyper, _ = handlers.substitute(seeded, data=values)(stats, units, prior)
     root = np.linalg.solve(units.effects_at_mean[0], hyper.group_chol[0])

@@ -14,6 +14,7 @@ from reduced import EVERY, reduce, with_empty_levels
 from scipy import stats as sp
 
 from skhier.inference import runtime
+from skhier.kernels.covariance import Lkj
 from skhier.kernels.normal.conditional import PopulationDraws, condition, draw_others
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.models import joint_model, log_likelihood
@@ -46,18 +47,16 @@ def model(name, noncentered=False):
     design = rows(name)
     _, stats, units, plan = reduce(design)
     sizes = [len(slopes) + 1 for slopes in design.slopes]
-    blocks = [(tuple(range(q)),) for q in sizes]
-    at_mean = [k % 2 == 1 for k in range(len(blocks))]
-    factors = tuple(map(FactorSpec, design.slopes, blocks, at_mean))
-    spec = ModelSpec(2, factors, plan, True, noncentered, False, ((0,), (1,)))
-    scales = zip(SCALES, sizes, strict=False)
+    covariances = [Lkj(q, (tuple(range(q)),)) for q in sizes]
+    at_mean = [k % 2 == 1 for k in range(len(sizes))]
+    factors = tuple(map(FactorSpec, design.slopes, covariances, at_mean))
+    spec = ModelSpec(2, factors, plan, noncentered, False, ((0,), (1,)))
+    scales = [dist.HalfNormal(np.full(q, s)) for s, q in zip(SCALES, sizes, strict=False)]
     prior = PriorDists(
         intercept=dist.Normal(F(180.0), F(40.0)),
         noise_scale=dist.HalfNormal(F(25.0)),
         coef=(dist.Normal(F(0.0), F(4.0)), dist.Laplace(F(1.0), F(30.0))),
-        group_scale=tuple((dist.HalfNormal(np.full(q, scale)),) for scale, q in scales),
-        decov=None,
-        eta=F(ETA),
+        covariances=tuple(((scale,), F(ETA)) for scale in scales),
     )
     return spec, stats, units, prior
 

@@ -1,0 +1,192 @@
+"""A prior in the user's units: what it means for one data set, its draws and its density.
+
+Distributions are taken as they stand in the user's units; internal coordinates, in which the
+posterior is sampled, play no part.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skhier.inference.engines import forbid_forked_process
+from skhier.inference.model import covariance_of, covariance_prior
+from skhier.kernels.user_units import intercept_first, scale_and_directions
+from skhier.priors import DataScales, Prior, PriorChoice, describe, prior_from
+
+__all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_density"]
+
+
+class PriorSetting(NamedTuple):
+    """What a prior means for one data set; pickles without JAX unless the user's prior holds it.
+
+    ``names`` are those of the features, ``slopes`` the positions of those that vary by group or
+    None, ``eta`` and ``correlated`` the estimator's.
+    """
+
+    prior: Prior
+    scales: DataScales
+    names: tuple[str, ...]
+    factors: tuple[tuple[str, tuple[int, ...]], ...]
+    eta: float
+    correlated: bool
+
+    @classmethod
+    def of(cls, model: Any, scales: DataScales, design: Any) -> PriorSetting:
+        """The setting of an estimator's parameters as they are now."""
+        return cls(
+            copy.deepcopy(prior_from(model.prior)),
+            scales,
+            tuple(design.feature_names),
+            tuple((factor.name, factor.slopes) for factor in design.factors),
+            float(model.eta),
+            bool(model.correlated),
+        )
+
+    def resolve(self) -> PriorChoice:
+        """The distributions."""
+        return self.prior.resolve(self.scales, self.names, self.factors)
+
+
+class PriorDraws(NamedTuple):
+    """Independent draws of the population parameters, in the user's units.
+
+    Attributes
+    ----------
+    intercept, noise_scale : array of shape (n,)
+        The intercept at X = 0.
+    coef : array of shape (n, n_features)
+    group_scale : tuple of array of shape (n, q)
+        Per factor, of the effects at X = 0, the intercept first.
+    corr_root : tuple of array of shape (n, q, q)
+        Per factor, square roots of their correlation matrices.
+    """
+
+    intercept: np.ndarray
+    noise_scale: np.ndarray
+    coef: np.ndarray
+    group_scale: tuple[np.ndarray, ...]
+    corr_root: tuple[np.ndarray, ...]
+
+
+def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> PriorDraws:
+    """Draws of the population parameters.
+
+    Parameters
+    ----------
+    setting : PriorSetting
+    n : int
+        Number of draws.
+    rng : Generator
+
+    Raises
+    ------
+    ValueError
+        A prior is flat, or needs a y that is not known.
+    RuntimeError
+        In a process forked after JAX had started.
+    """
+    forbid_forked_process()
+    choice = setting.resolve()
+    _check_proper(choice, setting)
+    from skhier.inference import runtime
+    from skhier.kernels.distributions import draw
+
+    with runtime.precisely_on(runtime.find_device(None)):
+
+        def sample(family, shape):
+            return draw(family, shape, n, int(rng.integers(2**31)))
+
+        intercept, sigma = sample(choice.intercept, ()), sample(choice.noise_scale, ())
+        coef = np.empty((n, len(setting.names)))
+        for at, family in choice.coef:
+            coef[:, list(at)] = sample(family, (len(at),))
+        roots = _draw_roots(setting, choice, sigma, rng)
+    if choice.intercept_at_mean:
+        intercept = intercept - coef @ setting.scales.x_mean
+    moments = [scale_and_directions(root) for root in roots]
+    scales, corr_roots = (tuple(part[i] for part in moments) for i in range(2))
+    return PriorDraws(intercept, sigma, coef, scales, corr_roots)
+
+
+def _draw_roots(setting, choice, dispersion, rng):
+    """Per factor roots of the effects' covariance at X = 0, (n, q, q), the intercept first."""
+    roots = []
+    for (_, slopes), prior in zip(setting.factors, choice.groups, strict=True):
+        q = len(slopes) + 1
+        covariance = covariance_of(prior, q, setting.correlated)
+        root = covariance.draw_roots(covariance_prior(prior, setting.eta), dispersion, rng)
+        to_zero = np.eye(q)
+        if prior.at_mean:
+            to_zero[-1, :-1] = -setting.scales.x_mean[list(slopes)]
+        roots.append((to_zero @ root)[:, intercept_first(q)])
+    return roots
+
+
+def log_density(
+    setting: PriorSetting,
+    choice: PriorChoice,
+    intercept: np.ndarray,
+    coef: np.ndarray,
+    noise_scale: np.ndarray,
+    roots: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Log prior density of draws, (n,), up to a constant; flat priors count 0.
+
+    Parameters
+    ----------
+    setting : PriorSetting
+    choice : PriorChoice
+        Of the setting.
+    intercept, noise_scale : array of shape (n,)
+        The user's units; the intercept where its prior sits.
+    coef : array of shape (n, n_features)
+    roots : sequence of array of shape (n, q, q)
+        Per factor, lower triangular roots of the effects' covariance where its prior sits, the
+        intercept last.
+    """
+    from skhier.inference import runtime
+
+    forbid_forked_process()
+    parts = [(choice.intercept, intercept[:, None]), (choice.noise_scale, noise_scale[:, None])]
+    parts += [(family, coef[:, list(at)]) for at, family in choice.coef]
+    with runtime.precisely_on(runtime.find_device(None)):
+        total = np.zeros(len(intercept))
+        for family, values in parts:
+            if describe(family) != "flat":
+                total += np.asarray(family.log_prob(values)).sum(1)
+        for prior, root in zip(choice.groups, roots, strict=True):
+            covariance = covariance_of(prior, root.shape[1], setting.correlated)
+            numbers = covariance_prior(prior, setting.eta)
+            total += covariance.log_prior(numbers, *scale_and_directions(root), noise_scale)
+    return total
+
+
+def _effect(setting, slopes, i):
+    """Name of an effect in the kernels' order, the varying intercept last."""
+    return setting.names[slopes[i]] if i < len(slopes) else "intercept"
+
+
+def _check_proper(choice, setting):
+    """Raise ValueError where there is nothing to draw from; the message names the parameter."""
+    blocks: dict[str, list[tuple[Any, Any]]] = {
+        "intercept": [((), choice.intercept)],
+        "noise_scale": [((), choice.noise_scale)],
+        "coef": [([setting.names[j] for j in at], family) for at, family in choice.coef],
+        "group_scale": [
+            ([_effect(setting, slopes, i) for i in at], family)
+            for (_, slopes), of_factor in zip(setting.factors, choice.group_scale, strict=True)
+            for at, family in of_factor
+        ],
+    }
+    for name, parts in blocks.items():
+        for columns, family in parts:
+            if describe(family) == "flat":
+                of = f" of {', '.join(map(repr, columns[:5]))}" if columns else ""
+                raise ValueError(
+                    f"The prior of `{name}`{of} is flat: nothing can be drawn from it. Give "
+                    f"`prior=Prior({name}=...)` a number or a distribution."
+                )
