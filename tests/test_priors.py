@@ -168,7 +168,6 @@ def test_no_factor_has_no_group_prior():
     for prior in (None, Prior(group_scale=2.0), Prior(group_scale={"intercept": 2.0})):
         assert resolve(prior, ()).groups == ()
     assert resolve(DecovPrior(), ()).groups == ()
-    assert resolve(DecovPrior(), ()).group_scale == ()
 
 
 DEFAULT = {
@@ -217,9 +216,9 @@ def test_group_scale_of_several_factors(group_scale, expected):
 
 
 def test_one_factor_takes_a_dict_of_factors_too():
-    ((block,),) = resolve(Prior(group_scale={"g": 0.5})).group_scale
+    ((block,),) = blocks_of(resolve(Prior(group_scale={"g": 0.5})))
     assert_allclose(1 / block[1].rate, [0.5 * 4, 0.5 * 4 / 10])
-    (blocks,) = resolve(Prior(group_scale={"g": {"b": dist.HalfCauchy(2.0)}})).group_scale
+    (blocks,) = blocks_of(resolve(Prior(group_scale={"g": {"b": dist.HalfCauchy(2.0)}})))
     assert isinstance(by_entry(blocks)[0][0], dist.HalfCauchy)
 
 

@@ -122,7 +122,8 @@ def _draw_roots(setting, choice, dispersion, rng):
         to_zero = np.eye(q)
         if prior.at_mean:
             to_zero[-1, :-1] = -setting.scales.x_mean[list(slopes)]
-        roots.append((to_zero @ root)[:, intercept_first(q)])
+        order = intercept_first(q)
+        roots.append((to_zero @ root)[:, order][:, :, order])
     return roots
 
 
@@ -178,8 +179,8 @@ def _check_proper(choice, setting):
         "coef": [([setting.names[j] for j in at], family) for at, family in choice.coef],
         "group_scale": [
             ([_effect(setting, slopes, i) for i in at], family)
-            for (_, slopes), of_factor in zip(setting.factors, choice.group_scale, strict=True)
-            for at, family in of_factor
+            for (_, slopes), of_factor in zip(setting.factors, choice.groups, strict=True)
+            for at, family in of_factor.scales
         ],
     }
     for name, parts in blocks.items():

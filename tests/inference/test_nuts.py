@@ -107,7 +107,14 @@ def test_new_data_priors_and_seeds_compile_nothing(of):
     stats, units, prior = problem(seed=5, n=96)
     sample(
         of,
-        data=(stats, units, prior._replace(eta=F(7.0), noise_scale=dist.Exponential(F(3.0)))),
+        data=(
+            stats,
+            units,
+            prior._replace(
+                covariances=((prior.covariances[0][0], F(7.0)),),
+                noise_scale=dist.Exponential(F(3.0)),
+            ),
+        ),
         keys=keys(seed=9),
         n_draws=30,
     )
