@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
-    from skhier.kernels.runtime import enable_compilation_cache
+    from skhier.inference.runtime import enable_compilation_cache
     from skhier.plotting import (
         CorrelationDisplay,
         FittedLinesDisplay,
@@ -60,7 +60,7 @@ _HOMES = {
     "compare": "skhier.estimators._compare",
     "Prior": "skhier.priors",
     "DecovPrior": "skhier.priors",
-    "enable_compilation_cache": "skhier.kernels.runtime",
+    "enable_compilation_cache": "skhier.inference.runtime",
 }
 
 

@@ -21,9 +21,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from skhier.estimators import _tables
-from skhier.estimators._prior_draws import PriorSetting, draw_parameters, prior_without_fit
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
+from skhier.posterior import tables as _tables
+from skhier.posterior.prior_draws import PriorSetting, draw_parameters, prior_without_fit
 from skhier.priors import DataScales
 from skhier.utils.design import Rows
 from skhier.utils.figures import axes_of

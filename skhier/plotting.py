@@ -15,13 +15,13 @@ from scipy.stats import gaussian_kde
 from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
-from skhier.estimators._posterior import OUT
-from skhier.estimators._shares import variance_shares
+from skhier.posterior.mixture import mixture_cdf
+from skhier.posterior.posterior import OUT
+from skhier.posterior.shares import variance_shares
 from skhier.utils.design import Rows
 from skhier.utils.diagnostics import hdi, is_constant
 from skhier.utils.figures import axes_of, pyplot
 from skhier.utils.frames import as_float64
-from skhier.utils.mixture import mixture_cdf
 from skhier.utils.pipelines import unwrap
 from skhier.utils.uniformity import rank_band
 from skhier.utils.validation import check_choice, check_number, check_target

@@ -7,8 +7,8 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import log_density
 
-from skhier.kernels.marginal import marginal_and_conditional
-from skhier.kernels.models import effects_chols, marginal_model, marginal_parameters
+from skhier.kernels.normal.collapse import marginal_and_conditional
+from skhier.kernels.normal.models import effects_chols, marginal_model, marginal_parameters
 
 __all__ = ["marginal_at"]
 

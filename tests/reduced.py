@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from dense import DESIGNS, Design, Prior, Theta, n_levels, random_theta
 
-from skhier.kernels.layout import elimination_plan
-from skhier.kernels.stats import group_stats, internal_units, level_pairs, moments
-from skhier.kernels.types import CoefPrior, FactorStats, GroupStats, Plan, Units
+from skhier.kernels.records import CoefPrior
+from skhier.statistics.elimination import elimination_plan
+from skhier.statistics.products import group_stats, internal_units, level_pairs, moments
+from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
 
 __all__ = [
     "CHAINS",

@@ -11,17 +11,17 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skhier.estimators import _tables
-from skhier.estimators._elpd import Elpd, leave_one_group_out, leave_one_out
-from skhier.estimators._posterior import OUT
-from skhier.estimators._prior_draws import draw_responses, prior_without_fit
-from skhier.estimators._sensitivity import log_likelihood, log_prior, sensitivity_table
-from skhier.estimators._shares import variance_shares
-from skhier.kernels.importance import MAX_K_HAT
+from skhier.posterior import tables as _tables
+from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out
+from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.posterior import OUT
+from skhier.posterior.prior_draws import draw_responses, prior_without_fit
+from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_table
+from skhier.posterior.shares import variance_shares
 from skhier.priors import Prior, prior_from
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.frames import as_table
-from skhier.utils.mixture import mixture_quantiles
+from skhier.utils.pareto import MAX_K_HAT
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = ["BaseHierarchical"]

@@ -10,7 +10,7 @@ from scipy.optimize import LinearConstraint, minimize
 from scipy.special import logsumexp, softmax
 
 from skhier.estimators._base import BaseHierarchical
-from skhier.estimators._elpd import Elpd
+from skhier.posterior.elpd import Elpd
 
 if TYPE_CHECKING:
     import pandas as pd

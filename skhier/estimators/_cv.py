@@ -14,12 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import validate_data
 
-from skhier.estimators._elpd import leave_one_group_out, leave_one_out
-from skhier.estimators._problem import Problem, Training, read_training, reduce_part, reduce_rows
 from skhier.estimators._regressor import HierarchicalSlopesRegressor, posterior_of
-from skhier.kernels.laplace import Laplace
-from skhier.kernels.stats import group_stats, level_pairs, merge
-from skhier.kernels.types import GroupStats
+from skhier.inference.mode import Laplace
+from skhier.posterior.elpd import leave_one_group_out, leave_one_out
+from skhier.statistics.problem import Problem, Training, read_training, reduce_part, reduce_rows
+from skhier.statistics.products import group_stats, level_pairs, merge
+from skhier.statistics.records import GroupStats
 from skhier.utils.design import Design
 from skhier.utils.frames import as_table
 

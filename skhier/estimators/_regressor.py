@@ -13,9 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
-from skhier.estimators import _tables
 from skhier.estimators._base import BaseHierarchical
-from skhier.estimators._engines import (
+from skhier.inference.engines import (
     EngineOptions,
     EngineResult,
     constant_posterior,
@@ -24,19 +23,15 @@ from skhier.estimators._engines import (
     run_joint,
     run_marginal,
 )
-from skhier.estimators._posterior import Posterior, equal_components
-from skhier.estimators._prior_draws import PriorSetting
-from skhier.estimators._problem import (
-    Problem,
-    model_spec,
-    problem_warnings,
-    read_training,
-    reduce_rows,
-)
-from skhier.kernels.conditional import Components
-from skhier.kernels.layout import dense_size
-from skhier.kernels.types import ModelSpec
+from skhier.inference.model import model_spec
+from skhier.kernels.normal.conditional import Components
+from skhier.kernels.records import ModelSpec
+from skhier.posterior import tables as _tables
+from skhier.posterior.posterior import Posterior, equal_components
+from skhier.posterior.prior_draws import PriorSetting
 from skhier.priors import PriorChoice, prior_from
+from skhier.statistics.elimination import dense_size
+from skhier.statistics.problem import Problem, problem_warnings, read_training, reduce_rows
 from skhier.utils.convergence import convergence_report
 from skhier.utils.frames import as_table
 from skhier.utils.nesting import NestedLevels

@@ -10,7 +10,7 @@ import numpy as np
 
 from skhier.utils.columns import column_name, resolve_groups, resolve_slopes
 from skhier.utils.frames import label_column, numeric_block
-from skhier.utils.groups import Levels, encode, fit_levels
+from skhier.utils.labels import Levels, encode, fit_levels
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.rank import linear_dependence
 from skhier.utils.validation import TOO_LARGE

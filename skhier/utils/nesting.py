@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.utils.groups import Levels, encode, fit_levels
+from skhier.utils.labels import Levels, encode, fit_levels
 
 __all__ = ["NestedLevels", "encode_nested", "fit_nested"]
 
@@ -51,7 +51,7 @@ def fit_nested(
     Raises
     ------
     ValueError, TypeError
-        As :func:`skhier.utils.groups.fit_levels`, for each column.
+        As :func:`skhier.utils.labels.fit_levels`, for each column.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def encode_nested(
     Raises
     ------
     ValueError, TypeError
-        As :func:`skhier.utils.groups.encode`, for each column.
+        As :func:`skhier.utils.labels.encode`, for each column.
     """
     import pandas as pd
 

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
 from skhier.datasets import load_sleepstudy
-from skhier.kernels import targets
+from skhier.inference import target as targets
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

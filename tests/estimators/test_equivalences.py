@@ -16,9 +16,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.kernels.models import log_likelihood
-from skhier.kernels.runtime import precisely_on
-from skhier.kernels.stats import group_stats, internal_units, moments
+from skhier.inference.runtime import precisely_on
+from skhier.kernels.normal.models import log_likelihood
+from skhier.statistics.products import group_stats, internal_units, moments
 from skhier.utils.diagnostics import mcse_mean
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

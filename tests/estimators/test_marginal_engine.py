@@ -19,13 +19,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.datasets import make_hierarchical
-from skhier.estimators import _engines
-from skhier.estimators._estimates import block_error
-from skhier.estimators._marginal import Theta, population_of
-from skhier.kernels import importance, runtime, targets
-from skhier.kernels.layout import arrange
-from skhier.kernels.stats import group_stats, internal_units, moments
-from skhier.kernels.types import FactorSpec, ModelSpec, Plan, PriorDists
+from skhier.inference import engines as _engines
+from skhier.inference import importance, runtime
+from skhier.inference import target as targets
+from skhier.inference.estimates import block_error
+from skhier.inference.theta import Theta, population_of
+from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.statistics.elimination import arrange
+from skhier.statistics.products import group_stats, internal_units, moments
+from skhier.statistics.records import Plan
 from skhier.utils.diagnostics import ess_bulk, is_constant, mcse_mean, mcse_sd
 
 F = np.float64

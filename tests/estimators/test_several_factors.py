@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skhier import HierarchicalSlopesRegressor, Prior, compare
 from skhier.calibration import simulation_based_calibration
 from skhier.datasets import make_hierarchical
-from skhier.estimators import _engines
+from skhier.inference import engines as _engines
 from skhier.utils.diagnostics import ess_bulk, mcse_mean, mcse_sd
 
 LIGHT = {"n_chains": 2, "n_draws": 500, "random_state": 0}  # the same points every time

@@ -500,7 +500,7 @@ json.dump(found, sys.stdout)
 DURING_COMPILATION = (
     INTERRUPTED
     + """
-import jax, skhier.kernels.nuts
+import jax, skhier.inference.nuts
 jax.config.update("jax_enable_compilation_cache", False)
 found["seconds"] = interrupted_fit(model, 1.5)
 found["fitted"] = [name for name in vars(model) if name.endswith("_") or name.startswith("_")]

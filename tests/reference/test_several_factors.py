@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from skhier import HierarchicalSlopesRegressor, Prior
-from skhier.estimators._problem import read_training, reduce_rows
-from skhier.kernels.layout import arrange
-from skhier.kernels.marginal import marginal_and_conditional
-from skhier.kernels.types import CoefPrior
+from skhier.kernels.normal.collapse import marginal_and_conditional
+from skhier.kernels.records import CoefPrior
+from skhier.statistics.elimination import arrange
+from skhier.statistics.problem import read_training, reduce_rows
 
 DIGITS = 1e-4
 

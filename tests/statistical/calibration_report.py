@@ -25,8 +25,9 @@ import pandas as pd
 
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.calibration import simulation_based_calibration
-from skhier.estimators import _problem
-from skhier.kernels import flat, marginal
+from skhier.kernels import flat
+from skhier.kernels.normal import collapse as marginal
+from skhier.statistics import problem as _problem
 
 DOCS = Path(__file__).parents[2] / "docs"
 PRIOR = Prior(

@@ -166,7 +166,7 @@ def test_log_marginal_likelihood_matches_dense_normal(design):
     from scipy.stats import multivariate_normal
 
     from skhier.calibration import _log_marginal_likelihood, _Plan
-    from skhier.estimators._prior_draws import prior_without_fit
+    from skhier.posterior.prior_draws import prior_without_fit
 
     plan = _Plan.of(*prior_without_fit(model(), design, None))
     root = np.array([[1.0, 0.0], [0.6, 0.8]])

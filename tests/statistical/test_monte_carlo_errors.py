@@ -13,10 +13,10 @@ from scipy.special import digamma, gammaln
 from scipy.stats import chi2, f
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.estimators import _engines
-from skhier.estimators._estimates import block_error, chain_error, estimates
-from skhier.kernels.importance import N_BLOCKS, importance
-from skhier.kernels.laplace import Laplace
+from skhier.inference import engines as _engines
+from skhier.inference.estimates import block_error, chain_error, estimates
+from skhier.inference.importance import N_BLOCKS, importance
+from skhier.inference.mode import Laplace
 
 N_RUNS = 50
 LEVEL = 1e-5  # of each ratio; a few dozen are looked at

@@ -1,0 +1,1 @@
+"""From statistics and a prior to weighted or Markov points of the parameters."""

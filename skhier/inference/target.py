@@ -1,0 +1,117 @@
+"""What is sampled: the joint posterior of every parameter, or the marginal one of ``theta``.
+
+``theta`` are the parameters of :func:`~skhier.kernels.normal.models.marginal_model`, unconstrained:
+variance parameters and the coefficients whose prior is not normal. Its density is evaluated for
+many points at once by the compiled functions below; a new value of ``spec`` compiles a new program,
+data and prior values do not.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from skhier.kernels import flat
+from skhier.kernels.normal.collapse import marginal_and_conditional
+from skhier.kernels.normal.models import effects_chols, joint_model, marginal_parameters, parameters
+from skhier.kernels.records import MIN_VARIANCE, Hyper, ModelSpec, PopulationConditional
+
+__all__ = [
+    "Joint",
+    "Marginal",
+    "density_and_gradient",
+    "evaluate",
+    "origin",
+]
+
+
+class Joint(NamedTuple):
+    """Every parameter of the joint model; ``data`` is ``(stats, units, prior)``."""
+
+    spec: ModelSpec
+
+    def size(self, data: tuple) -> int:
+        """Number of unconstrained parameters."""
+        return flat.size(partial(parameters, self.spec), data)
+
+    def start(self, key: Any, size: int, tries: Any) -> Any:
+        """A random point to start from, after so many that were not possible."""
+        return jax.random.uniform(key, (size,), minval=-2.0, maxval=2.0)
+
+    def log_density(self, data: tuple, position: Any) -> Any:
+        """Log density of the unconstrained parameters."""
+        return flat.log_density(partial(joint_model, self.spec), data, position)
+
+    def record(self, data: tuple, position: Any) -> Hyper:
+        """What is kept of a draw."""
+        return flat.values(partial(parameters, self.spec), data, position)[0]
+
+
+class Marginal(NamedTuple):
+    """``theta = centre + root position``; ``data`` is ``(stats, units, prior, centre, root)``,
+    the statistics in the order of elimination.
+    """
+
+    spec: ModelSpec
+
+    def size(self, data: tuple) -> int:
+        """Number of unconstrained parameters."""
+        return len(data[-1])
+
+    def start(self, key: Any, size: int, tries: Any) -> Any:
+        """A random point of the normal that centre and root describe, ever closer to its centre."""
+        return 0.9**tries * jax.random.normal(key, (size,))
+
+    def log_density(self, data: tuple, position: Any) -> Any:
+        """Log density of the unconstrained parameters."""
+        *model, centre, root = data
+        return _log_density(tuple(model), self.spec, centre + root @ position)
+
+    def record(self, data: tuple, position: Any) -> Any:
+        """``theta``."""
+        *_, centre, root = data
+        return centre + root @ position
+
+
+@partial(jax.jit, static_argnames=("spec",), keep_unused=True)  # else it is dispatched slowly
+def origin(data: tuple, spec: ModelSpec) -> Any:
+    """The point ``theta = 0``, shape (d,)."""
+    return jnp.zeros(flat.size(partial(marginal_parameters, spec), data))
+
+
+def _at(theta, data, spec):
+    """Log density, variance parameters and coefficients' distribution at ``theta``."""
+    program = partial(marginal_parameters, spec)
+    v, coefs = flat.values(program, data, theta)
+    stats, units, _ = data
+    chols = effects_chols(units, v)
+    found = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
+    log_likelihood, *conditional = found
+    log_density = flat.log_density(program, data, theta) + log_likelihood
+    # a smaller noise_scale acts like this one, and leaves exact conditionals without digits
+    v = v._replace(noise_scale=jnp.maximum(v.noise_scale, MIN_VARIANCE**0.5))
+    return log_density, PopulationConditional(*v, *conditional)
+
+
+def _log_density(data, spec, theta):
+    return _at(theta, data, spec)[0]
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, PopulationConditional]:
+    """Log densities, evidence included, and population parameters at each row of ``thetas``.
+
+    Returns
+    -------
+    log_density : array of shape (n,)
+    population : PopulationConditional
+        Each array with a leading axis n.
+    """
+    return jax.vmap(partial(_at, data=data, spec=spec))(thetas)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def density_and_gradient(theta: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
+    """Log density and its gradient at one ``theta`` (d,)."""
+    return jax.value_and_grad(partial(_log_density, data, spec))(theta)

@@ -1,0 +1,207 @@
+"""The marginal engine: importance sampling, or NUTS, of theta; the rest follows in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skhier.inference.estimates import Estimate, estimates
+from skhier.inference.mode import Derivatives, from_gradients, from_values
+from skhier.kernels.normal.conditional import Components
+from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.user_units import chols_at_mean, coef_to_user, in_user_units
+from skhier.statistics.records import Units
+
+__all__ = ["Population", "Theta", "population_of"]
+
+MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
+MAX_SIZE_BY_VALUES = 16
+FEW_ENTRIES = 2**12
+
+
+class Theta:
+    """The posterior of theta as functions of many points, evaluated a batch at a time.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    data : tuple
+        Statistics, units and priors; float64 arrays.
+    batch : int
+        Points at once.
+    check : callable
+        Called between batches; may raise to stop.
+    workers : int
+        Batches side by side, each in a thread of its own.
+    device : Device or None
+        Of those threads.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        data: tuple,
+        batch: int,
+        check: Callable[[], None],
+        workers: int = 1,
+        device: Any = None,
+    ):
+        import jax
+
+        from skhier.inference import target as targets
+
+        self.spec, self.batch, self.check = spec, batch, check
+        self.workers, self.device = workers, device
+        # copying a few numbers at each call is faster than moving them there once
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
+        self.data = jax.device_put(data) if size > FEW_ENTRIES else data
+        self.targets = targets
+        self.size = len(targets.origin(self.data, spec))
+        self.n_evaluations = 0
+        self._last: tuple[np.ndarray, list[Any]] | None = None
+
+    def promising(self, rng: np.random.Generator) -> np.ndarray:
+        """The best of a batch of random points, which costs no more than one point, and of 0."""
+        points = rng.standard_normal((self.batch, self.size))
+        points[0] = 0
+        return points[np.argmax(np.nan_to_num(self.log_densities(points), nan=-np.inf))]
+
+    def derivatives(self, point: np.ndarray) -> Derivatives:
+        """Of the log density at a point (d,); whichever way compiles and runs faster."""
+        if self.size <= MAX_SIZE_BY_VALUES:
+            return from_values(self.log_densities, point)
+        return from_gradients(self._density_and_gradient, point)
+
+    def _density_and_gradient(self, points):
+        self.n_evaluations += len(points)
+        values, gradients = np.empty(len(points)), np.empty(points.shape)
+        for i, point in enumerate(points):
+            self.check()
+            # one at a time: programs in flight together may wait for each other's threads
+            values[i], gradients[i] = self.targets.density_and_gradient(point, self.data, self.spec)
+        return values, gradients
+
+    def log_densities(self, points: np.ndarray) -> np.ndarray:
+        """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""
+        self.n_evaluations += len(points)
+        densities, kept = [], []
+        for log_density, given in self._batches(points):
+            densities.append(np.asarray(log_density))
+            if len(points) * given.coef_mean.shape[1] ** 2 < MAX_COV_ENTRIES:
+                kept.append(given)
+        self._last = (points, kept) if kept else None
+        return np.concatenate(densities)[: len(points)]
+
+    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
+        """Slices of the points, and the parameters that follow from them."""
+        import jax
+
+        if self._last is not None and self._last[0] is points:
+            parts: Iterable[Any] = self._last[1]
+        else:
+            parts = (given for _, given in self._batches(points))
+        for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
+            n = min(self.batch, len(points) - start)
+            yield slice(start, start + n), jax.tree.map(lambda a, n=n: np.asarray(a)[:n], given)
+
+    def _batches(self, points):
+        """Results for each batch, on the device, padded to the one size that is compiled."""
+        starts = range(0, len(points), self.batch)
+        if self.workers == 1:
+            yield from (self._evaluate(points, start) for start in starts)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from pool.map(partial(self._evaluate_in_thread, points), starts)
+
+    def _evaluate(self, points, start):
+        self.check()
+        part = points[start : start + self.batch]
+        padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
+        return self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
+
+    def _evaluate_in_thread(self, points, start):
+        import jax
+
+        from skhier.inference import runtime
+
+        with runtime.precisely_on(self.device):
+            return jax.block_until_ready(self._evaluate(points, start))
+
+
+class Population(NamedTuple):
+    """What weighted points of theta say about the population parameters.
+
+    ``hyper``: draws, (n_chains, n_draws, ...); ``components``: the same posterior as a mixture;
+    ``estimates``: means and sds in the user's units.
+    """
+
+    hyper: Hyper
+    components: Components
+    estimates: dict[str, Estimate]
+
+
+def population_of(
+    theta: Theta,
+    units: Units,
+    points: np.ndarray,
+    weights: np.ndarray,
+    chosen: np.ndarray,
+    error: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+) -> Population:
+    """Coefficients and moments that follow from weighted points.
+
+    Parameters
+    ----------
+    theta : Theta
+    units : Units
+    points : array of shape (n, d)
+        Any first few of which, with their weights, stand for the posterior.
+    weights : array of shape (n,)
+        Sum 1.
+    chosen : int array of shape (n_chains, n_draws)
+        The points that become draws.
+    error : callable
+        See :func:`~skhier.inference.estimates.estimates`.
+    rng : Generator
+    """
+    import jax
+
+    to_user = coef_to_user(units)
+    slopes = tuple(factor.slopes for factor in theta.spec.factors)
+    draws = np.argsort(chosen, axis=None, kind="stable")
+    at = chosen.ravel()[draws]
+    parts, variances, covs = [], [], []
+    beta = np.empty((chosen.size, len(to_user)))
+    for rows, given in theta.conditionals(points):
+        here = slice(*np.searchsorted(at, (rows.start, rows.stop)))
+        which = at[here] - rows.start
+        noise = rng.standard_normal((len(which), given.coef_root.shape[2]))
+        spread = np.einsum("spk,sk->sp", given.coef_root[which], noise)
+        beta[draws[here]] = given.coef_mean[which] + spread
+        variances.append(((to_user @ given.coef_root) ** 2).sum(2))
+        if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
+            covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
+        parts.append(given._replace(coef_root=None))
+    # an impossible point has no weight, but its numbers need not be finite: take the best one's
+    place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
+    given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
+    variance, cov = np.concatenate(variances)[place], np.concatenate(covs)
+    cov = cov[np.minimum(place[: len(cov)], len(cov) - 1)]
+    means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:3])
+    found = estimates(
+        weights,
+        in_user_units(means, units, slopes),
+        {"coef": variance[:, :-1], "intercept": variance[:, -1]},
+        error,
+    )
+    beta = beta.reshape(*chosen.shape, -1)
+    drawn = jax.tree.map(lambda a: a[chosen], given)
+    hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:3])
+    chols = chols_at_mean(units, given.group_scale, given.corr_chol)
+    kept = Components(weights, given.coef_mean, None, given.noise_scale, chols).first(len(cov))
+    return Population(hyper, kept._replace(beta_cov=cov), found)

@@ -1,0 +1,1 @@
+"""The normal response in closed form: density, elimination, conditionals, moments."""

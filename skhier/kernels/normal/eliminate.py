@@ -1,0 +1,376 @@
+"""Group effects of all factors given the other parameters: elimination, and the way back.
+
+The same elimination as in :mod:`skhier.kernels.normal.collapse`, in NumPy and for a batch of S
+points of the parameters, with its factors kept: of a level ``h = R^-1 L'``, so that ``b = h'(h D - ...)``
+follows from the effects of the later factors, from the top of the chain down to its leaf.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg.lapack import dtrtri
+from scipy.sparse import csr_array
+
+from skhier.kernels.linalg import inverse_cholesky, matmul
+from skhier.statistics.elimination import Crossing, ancestors, crossing, dense_block, later_products
+from skhier.statistics.records import GroupStats, Plan
+
+__all__ = [
+    "Eliminated",
+    "Layout",
+    "back_substitute",
+    "batch_size",
+    "dense_parts",
+    "eliminate",
+    "is_wide",
+    "layout_of",
+    "level_factor",
+    "sparse_crossing",
+    "wide_crossing",
+]
+
+LEAF = 64
+MAX_WIDE = 2**16  # entries of a crossing as a full matrix, above which it stays sparse
+
+
+class Layout(NamedTuple):
+    """The statistics in the order of elimination; see :mod:`skhier.statistics.elimination`.
+
+    Attributes
+    ----------
+    stats : GroupStats
+    plan : Plan
+    above : tuple of tuple of int array
+        Per factor of the chain and later one: the ancestor of each level.
+    up : tuple of tuple of array of shape (q, q_later, n_levels)
+        Their cross-products.
+    crossings : tuple of Crossing
+        Per factor of the chain.
+    gram : array of shape (m, m)
+    d : array of shape (m, p + 1)
+        Products of the dense columns with themselves and with ``[X y]``.
+    """
+
+    stats: GroupStats
+    plan: Plan
+    above: tuple[tuple[np.ndarray, ...], ...]
+    up: tuple[tuple[np.ndarray, ...], ...]
+    crossings: tuple[Crossing, ...]
+    gram: np.ndarray
+    d: np.ndarray
+
+
+class Level(NamedTuple):
+    """What is left of the elimination of a factor of the chain.
+
+    Attributes
+    ----------
+    half : array of shape (q, q, S, n_levels)
+        ``R^-1 L'``.
+    up : tuple of array of shape (q, q_later, S, n_levels)
+        ``R^-1 L'`` times the products with each later factor of the chain.
+    d : array of shape (q, c, S, n_levels)
+        The same with the columns.
+    crossing : array of shape (q, S, n)
+        The same with the dense effects, where there are any.
+    """
+
+    half: np.ndarray
+    up: tuple[np.ndarray, ...]
+    d: np.ndarray
+    crossing: np.ndarray
+
+
+class Eliminated(NamedTuple):
+    """Factors of the elimination.
+
+    Attributes
+    ----------
+    levels : tuple of Level
+    root : array of shape (S, m, m)
+        ``R^-1 L'`` of the dense block, L the effects' square root.
+    d : array of shape (S, m, c)
+        That times the dense products with the columns.
+    log_det : array of shape (S,)
+        ``sum log|M|``.
+    """
+
+    levels: tuple[Level, ...]
+    root: np.ndarray
+    d: np.ndarray
+    log_det: np.ndarray
+
+
+def layout_of(stats: GroupStats, plan: Plan) -> Layout:
+    """Indices and blocks; levels without rows may be there."""
+    n_levels = {k: stats.factors[k].zy.shape[-1] for k in plan.dense}
+    chain = range(len(plan.chain))
+    above = tuple(ancestors(stats, plan, i) for i in chain)
+    gram, d = dense_block(stats, plan, n_levels)
+    p = len(stats.xy)
+    return Layout(
+        stats,
+        plan,
+        above,
+        tuple(later_products(stats, plan, i) for i in chain),
+        tuple(crossing(stats, plan, i, above[i], n_levels) for i in chain),
+        gram,
+        np.concatenate([np.zeros((0, p + 1)), *(part.reshape(-1, p + 1) for part in d)]),
+    )
+
+
+def dense_parts(layout: Layout) -> Iterator[tuple[int, slice, tuple[int, int]]]:
+    """Each dense factor, its columns of the dense block, and its (q, n_levels)."""
+    begin = 0
+    for k in layout.plan.dense:
+        q, n_levels = layout.stats.factors[k].zy.shape
+        yield k, slice(begin, begin + q * n_levels), (q, n_levels)
+        begin += q * n_levels
+
+
+def batch_size(layout: Layout, n_columns: int, entries: int) -> int:
+    """How many points to take together, so that no array has more entries; at least 1."""
+    largest = 3 * layout.gram.size
+    for i, k in enumerate(layout.plan.chain):
+        q, n_levels = layout.stats.factors[k].zy.shape
+        largest = max(largest, q * max(q, n_columns) * n_levels, layout.crossings[i].z.size)
+        if layout.plan.dense and is_wide(layout, i):
+            largest = max(largest, q * n_levels * len(layout.gram))
+    return max(1, entries // max(largest, 1))
+
+
+def is_wide(layout: Layout, i: int) -> bool:
+    """Whether the i-th factor's crossing is small enough to be a full matrix."""
+    return layout.stats.factors[layout.plan.chain[i]].zy.size * len(layout.gram) <= MAX_WIDE
+
+
+def wide_crossing(cross: Crossing, values: np.ndarray, n_levels: int, m: int) -> np.ndarray:
+    """The full matrices of sparse values (q, S, n), (q, S, n_levels, m)."""
+    wide = np.zeros((*values.shape[:2], n_levels, m))
+    wide[:, :, cross.level, cross.column] = values
+    return wide
+
+
+def sparse_crossing(cross: Crossing, values: np.ndarray, n_levels: int, m: int) -> Any:
+    """The matrix of sparse values (n,), (n_levels, m)."""
+    return csr_array((values, (cross.level, cross.column)), (n_levels, m))
+
+
+def eliminate(layout: Layout, sigma, chols, columns) -> Eliminated:
+    """Eliminate all effects.
+
+    Parameters
+    ----------
+    layout : Layout
+    sigma : array of shape (S,)
+    chols : sequence of array of shape (S, q, q)
+        Per factor, as in :class:`~skhier.kernels.normal.conditional.PopulationDraws`.
+    columns : array of shape (p + 1, c) or (S, p + 1, c)
+        Combinations of ``[X y]``.
+    """
+    chain, variance = layout.plan.chain, sigma**2
+    state = {
+        i: (
+            layout.stats.factors[k].zz[:, :, None],
+            tuple(up[:, :, None] for up in layout.up[i]),
+            _of_columns(layout.stats.factors[k], columns),
+            layout.crossings[i].z[:, None],
+        )
+        for i, k in enumerate(chain)
+    }
+    gram = np.broadcast_to(layout.gram, (len(sigma), *layout.gram.shape))
+    dense = layout.d @ columns
+    dense = np.broadcast_to(dense, (len(sigma), *dense.shape[-2:]))
+    levels, log_det = [], np.zeros(len(sigma))
+    for i, k in enumerate(chain):
+        found, log_dets = _eliminate_level(layout.crossings[i], *state[i], chols[k], variance)
+        levels.append(found)
+        log_det = log_det + log_dets
+        for j in range(i + 1, len(chain)):
+            state[j] = _less(layout, state[j], i, j, found)
+        if layout.plan.dense:
+            of_gram, of_d = _dense_sums(layout, i, found)
+            gram, dense = gram - of_gram, dense - of_d
+    root, of_dense, log_dets = _eliminate_dense(layout, gram, dense, chols, variance)
+    return Eliminated(tuple(levels), root, of_dense, log_det + log_dets)
+
+
+def _of_columns(found, columns):
+    """Products with combinations of ``[X y]``, (q, c, S or 1, n_levels)."""
+    columns = columns if columns.ndim == 3 else columns[None]
+    return np.ascontiguousarray(np.einsum("arg,src->acsg", found.z_xy, columns, optimize=True))
+
+
+def level_factor(zz, chol, variance) -> tuple[np.ndarray, np.ndarray]:
+    """``R^-1 L'`` of every level and point, ``L'A L + sigma^2 I = R R'``, and ``sum log|R R'|``.
+
+    Parameters
+    ----------
+    zz : array of shape (q, q, S or 1, n_levels)
+    chol : array of shape (S, q, q)
+    variance : array of shape (S,)
+
+    Returns
+    -------
+    half : array of shape (q, q, S, n_levels)
+    log_det : array of shape (S,)
+    """
+    chol = np.ascontiguousarray(np.moveaxis(chol, 0, -1))[..., None]
+    transposed = np.swapaxes(chol, 0, 1)
+    m = matmul(transposed, matmul(zz, chol))
+    for j in range(len(m)):
+        m[j, j] += variance[:, None]
+    inverse = inverse_cholesky(m)
+    log_det = -2 * sum(np.log(inverse[j, j]).sum(1) for j in range(len(m)))
+    return matmul(inverse, transposed), log_det
+
+
+def _eliminate_level(cross, zz, up, d, products, chol, variance):
+    half, log_det = level_factor(zz, chol, variance)
+    of_entries = np.zeros((len(half), len(variance), 0))
+    if len(cross.level):
+        of_entries = matmul(half[..., cross.level], products[:, None])[:, 0]
+    ups = tuple(matmul(half, block) for block in up)
+    return Level(half, ups, matmul(half, d), of_entries), log_det
+
+
+def _less(layout, state, i, j, found):
+    """The j-th factor's products less what the i-th explains."""
+    zz, up, d, products = state
+    ancestor, n = layout.above[i][j - i - 1], zz.shape[-1]
+    mine = np.swapaxes(found.up[j - i - 1], 0, 1)
+    others = found.up[j - i :]
+    zz = zz - _summed(matmul(mine, np.swapaxes(mine, 0, 1)), ancestor, n)
+    up = tuple(
+        block - _summed(matmul(mine, other), ancestor, n)
+        for block, other in zip(up, others, strict=True)
+    )
+    d = d - _summed(matmul(mine, found.d), ancestor, n)
+    cross = layout.crossings[i]
+    if len(cross.level):
+        moved = matmul(mine[..., cross.level], found.crossing[:, None])[:, 0]
+        products = products - _summed(moved, cross.lifts[j - i - 1], products.shape[-1])
+    return zz, up, d, products
+
+
+def _summed(a, at, n):
+    """Sums of entries of the last axis that go to the same of n places."""
+    places = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(n, len(at)))
+    return (places @ a.reshape(-1, len(at)).T).T.reshape(*a.shape[:-1], n)
+
+
+def _dense_sums(layout, i, found):
+    """What a factor of the chain explains of the dense columns' products, (S, m, m), (S, m, c)."""
+    cross, m = layout.crossings[i], len(layout.gram)
+    q, n_points, _ = found.crossing.shape
+    n_levels = found.d.shape[-1]
+    d = np.moveaxis(found.d, 1, -1)  # (q, S, G, c)
+    if is_wide(layout, i):
+        wide = wide_crossing(cross, found.crossing, n_levels, m)
+        turned = np.swapaxes(wide, 2, 3)
+        return (turned @ wide).sum(0), (turned @ d).sum(0)
+    of_gram, of_d = np.zeros((n_points, m, m)), np.zeros((n_points, m, d.shape[-1]))
+    for s in range(n_points):
+        for a in range(q):
+            met = sparse_crossing(cross, found.crossing[a, s], n_levels, m)
+            turned = met.T.tocsr()
+            of_gram[s] += (turned @ met).toarray()
+            of_d[s] += turned @ d[a, s]
+    return of_gram, of_d
+
+
+def _eliminate_dense(layout, gram, d, chols, variance):
+    n_points, m = gram.shape[:2]
+    if m == 0:
+        return np.zeros((n_points, 0, 0)), np.zeros((n_points, 0, d.shape[-1])), 0.0
+    system = _times_chols(layout, chols, gram, transposed=True)
+    system = _times_chols(layout, chols, np.swapaxes(system, 1, 2), transposed=True)
+    system[:, np.arange(m), np.arange(m)] += variance[:, None]
+    roots = np.linalg.cholesky(system)
+    log_det = 2 * np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
+    inverse = _inverse_of_lower(roots)
+    half = np.swapaxes(_times_chols(layout, chols, np.swapaxes(inverse, 1, 2)), 1, 2)
+    return half, half @ d, log_det
+
+
+def _inverse_of_lower(roots):
+    """In halves, by products of matrices, which LAPACK's own routine makes too little of."""
+    m = roots.shape[1]
+    if m <= LEAF:
+        return np.stack([dtrtri(root, lower=True)[0] for root in roots])
+    h, out = m // 2, np.zeros_like(roots)
+    out[:, :h, :h] = first = _inverse_of_lower(roots[:, :h, :h])
+    out[:, h:, h:] = second = _inverse_of_lower(roots[:, h:, h:])
+    out[:, h:, :h] = -second @ (roots[:, h:, :h] @ first)
+    return out
+
+
+def _times_chols(layout, chols, a, transposed=False):
+    """Every dense effect's L (or L') times the rows of ``a`` (S, m, c)."""
+    out = np.empty_like(a)
+    subscripts = "saj,sagc->sjgc" if transposed else "saj,sjgc->sagc"
+    for k, rows, shape in dense_parts(layout):
+        block = a[:, rows].reshape(len(a), *shape, -1)
+        block = np.einsum(subscripts, chols[k], block, optimize=True)
+        out[:, rows] = block.reshape(len(a), rows.stop - rows.start, -1)
+    return out
+
+
+def back_substitute(
+    layout: Layout, found: Eliminated, noise: Mapping[int, np.ndarray] | None = None, leaf=True
+) -> dict[int, np.ndarray]:
+    """Means of the effects given the parameters, per column; with noise, draws.
+
+    Parameters
+    ----------
+    layout : Layout
+    found : Eliminated
+    noise : mapping of int to array of shape (q, c, S, n_levels) or None
+        Per factor: standard normal numbers times sigma.
+    leaf : bool
+        False: not of the first factor of the chain.
+
+    Returns
+    -------
+    dict of int to array of shape (q, c, S, n_levels)
+        Per factor.
+    """
+    effects: dict[int, np.ndarray] = {}
+    white = found.d
+    if noise is not None:
+        parts = [_flat(noise[k]) for k in layout.plan.dense]
+        white = white + np.concatenate([np.zeros_like(white[:, :0]), *parts], axis=1)
+    dense = np.swapaxes(found.root, 1, 2) @ white  # (S, m, c)
+    for k, rows, shape in dense_parts(layout):
+        effects[k] = dense[:, rows].reshape(len(dense), *shape, -1).transpose(1, 3, 0, 2)
+    for i in reversed(range(not leaf, len(layout.plan.chain))):
+        k, level = layout.plan.chain[i], found.levels[i]
+        rest = level.d if noise is None else level.d + noise[k]
+        later = layout.plan.chain[i + 1 :]
+        for other, ancestor, up in zip(later, layout.above[i], level.up, strict=True):
+            rest = rest - matmul(up, effects[other][..., ancestor])
+        if layout.plan.dense:
+            rest = rest - _met(layout, i, level, dense)
+        effects[k] = matmul(np.swapaxes(level.half, 0, 1), rest)
+    return effects
+
+
+def _flat(a):
+    """(q, c, S, n_levels) to (S, q n_levels, c)."""
+    return a.transpose(2, 0, 3, 1).reshape(a.shape[2], -1, a.shape[1])
+
+
+def _met(layout, i, level, dense):
+    """``R^-1 L'`` times the products with the dense effects, times those, (q, c, S, n_levels)."""
+    cross, (n_points, m, c) = layout.crossings[i], dense.shape
+    q, n_levels = len(level.half), level.half.shape[-1]
+    if is_wide(layout, i):
+        wide = wide_crossing(cross, level.crossing, n_levels, m)
+        return (wide @ dense).transpose(0, 3, 1, 2)
+    out = np.empty((q, c, n_points, n_levels))
+    for s in range(n_points):
+        for a in range(q):
+            met = sparse_crossing(cross, level.crossing[a, s], n_levels, m)
+            out[a, :, s] = (met @ dense[s]).T
+    return out

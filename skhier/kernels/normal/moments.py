@@ -1,0 +1,270 @@
+"""Posterior moments of the group effects of all factors, averaged over components.
+
+Given the variance parameters everything is normal. With ``T`` the effects' means of each column of
+``[X y]``, ``b | beta ~ Normal(T_y - T_X beta, C)``, so with ``beta ~ Normal(m, V)``
+
+    E b = T_y - T_X m,   Cov b = C + T_X V T_X',   Cov(beta, b) = -V T_X'
+
+and C follows from the top of the chain down: for a level with ``b = F u + noise``, u the effects of
+its ancestors and of the dense factors, ``Cov b = F Cov(u) F' + sigma^2 h'h``.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import diags_array
+
+from skhier.kernels.linalg import matmul
+from skhier.kernels.normal.conditional import Components
+from skhier.kernels.normal.eliminate import (
+    Eliminated,
+    Layout,
+    back_substitute,
+    batch_size,
+    dense_parts,
+    eliminate,
+    is_wide,
+    sparse_crossing,
+    wide_crossing,
+)
+
+__all__ = ["GroupMoments", "group_moments", "line_moments"]
+
+ROWS_AT_ONCE = 2**22  # entries
+
+
+class GroupMoments(NamedTuple):
+    """Posterior moments of a factor's effects, Monte Carlo error of the conditionals averaged out.
+
+    ``mean`` (G, q), ``cov`` (G, q, q), ``cross`` (G, p, q), the covariance with ``beta``.
+    """
+
+    mean: np.ndarray
+    cov: np.ndarray
+    cross: np.ndarray
+
+
+def group_moments(
+    layout: Layout, components: Components, entries: int = 2**17
+) -> tuple[GroupMoments, ...]:
+    """Moments over all components, some components at a time.
+
+    Parameters
+    ----------
+    layout : Layout
+    components : Components
+    entries : int
+        Of the largest temporary array.
+
+    Returns
+    -------
+    tuple of GroupMoments
+        Per factor.
+    """
+    n, p = components.beta.shape
+    size = batch_size(layout, p + 1, entries)
+    factors = range(len(layout.stats.factors))
+    centre = components.weights @ components.beta
+    origin: dict[int, np.ndarray] = {}
+    sums: dict[int, list[Any]] = {k: [0.0, 0.0, 0.0] for k in factors}
+    for begin in range(0, n, size):
+        some = components.take(slice(begin, begin + size))
+        for k, (mean, cov, cross) in _conditional_moments(layout, some).items():
+            # of deviations from near the mean, or the squares would cancel
+            at = origin.setdefault(k, np.ascontiguousarray(mean[:, :1]))
+            off = mean - at
+            weighted = some.weights[:, None] * off
+            sums[k][0] += weighted.sum(1)
+            sums[k][1] += np.einsum("isg,jsg->ijg", off, weighted)
+            sums[k][1] += np.tensordot(cov, some.weights, (2, 0))
+            sums[k][2] += np.tensordot((some.beta - centre).T, weighted, (1, 1)) + cross
+    found = []
+    for k in factors:
+        mean, square, cross = sums[k]
+        cov = square - mean[:, None] * mean[None]
+        moments = (mean + origin[k][:, 0]).T, cov.transpose(2, 0, 1), cross.transpose(2, 0, 1)
+        found.append(GroupMoments(*map(np.ascontiguousarray, moments)))
+    return tuple(found)
+
+
+def _conditional_moments(layout, some):
+    """Per factor, given each component: mean (q, S, G) and covariance (q, q, S, G) of the effects;
+    and the weighted sum of their covariances with beta, (p, q, G).
+    """
+    p = some.beta.shape[1]
+    eliminated = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
+    covs = _covariances(layout, eliminated, some.sigma)
+    beta = np.concatenate([-some.beta.T, np.ones((1, len(some.sigma)))])[:, None, :, None]
+    found = {}
+    for k, t in back_substitute(layout, eliminated).items():
+        cross: Any = 0.0
+        mean, cov = matmul(t, beta)[:, 0], covs[k]
+        if some.beta_cov is not None:
+            of_beta = np.moveaxis(some.beta_cov, 0, -1)[..., None]
+            moved = matmul(t[:, :p], of_beta)
+            cov = cov + matmul(moved, np.swapaxes(t[:, :p], 0, 1))
+            cross = -np.tensordot(some.weights, moved, (0, 2)).swapaxes(0, 1)
+        found[k] = mean, cov, cross
+    return found
+
+
+def _covariances(layout: Layout, found: Eliminated, sigma) -> dict[int, np.ndarray]:
+    """Covariances of the effects given beta and the variance parameters, (q, q, S, G)."""
+    variance, plan = (sigma**2)[:, None], layout.plan
+    covs = {}
+    for k, columns, shape in dense_parts(layout):
+        root = found.root[:, :, columns].reshape(*found.d.shape[:2], *shape)
+        covs[k] = variance * np.einsum("smag,smbg->absg", root, root, optimize=True)
+    of_chain = _lineages(layout, found, variance)
+    of_dense = _through_dense(layout, found) if plan.dense else [0.0] * len(plan.chain)
+    for k, lineage, through in zip(plan.chain, of_chain, of_dense, strict=True):
+        q = len(layout.stats.factors[k].zy)
+        covs[k] = lineage[:q, :q] + variance * through
+    return covs
+
+
+def _lineages(layout, found, variance):
+    """Per factor of the chain: covariance of a level's effects and its ancestors', (w, w, S, G),
+    given the dense effects.
+    """
+    out: list[np.ndarray] = []
+    for i in reversed(range(len(found.levels))):
+        level = found.levels[i]
+        turned = np.swapaxes(level.half, 0, 1)
+        own = variance * matmul(turned, level.half)
+        if not level.up:
+            out.insert(0, own)
+            continue
+        above = out[0][..., layout.above[i][0]]
+        slope = -matmul(turned, np.concatenate(level.up, axis=1))
+        moved = matmul(slope, above)
+        own = own + matmul(moved, np.swapaxes(slope, 0, 1))
+        corner = np.swapaxes(moved, 0, 1)
+        top, bottom = np.concatenate([own, moved], 1), np.concatenate([corner, above], 1)
+        out.insert(0, np.concatenate([top, bottom]))
+    return out
+
+
+def _through_dense(layout, found):
+    """Per factor of the chain: ``F R'R F'``, F the change of its effects with the dense ones."""
+    if not all(is_wide(layout, i) for i in range(len(found.levels))):
+        return _through_dense_sparse(layout, found)
+    turned = [slope @ np.swapaxes(found.root, 1, 2) for slope in _dense_slopes(layout, found)]
+    return [np.einsum("asgm,bsgm->absg", a, a, optimize=True) for a in turned]
+
+
+def _dense_slopes(layout, found):
+    """Per factor of the chain: how its effects change with the dense ones, (q, S, G, m)."""
+    m, slopes = len(layout.gram), dict[int, np.ndarray]()
+    for i in reversed(range(len(found.levels))):
+        level = found.levels[i]
+        inner = -wide_crossing(layout.crossings[i], level.crossing, level.half.shape[-1], m)
+        for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
+            inner = inner - matmul(up[..., None], slopes[j][:, None][:, :, :, ancestor])[:, 0]
+        slopes[i] = matmul(np.swapaxes(level.half, 0, 1)[..., None], inner[:, None])[:, 0]
+    return [slopes[i] for i in range(len(slopes))]
+
+
+def _through_dense_sparse(layout, found):
+    """The same for large problems, a point and a slice of levels at a time."""
+    chain, m = range(len(found.levels)), len(layout.gram)
+    n_points = len(found.root)
+    out = [
+        np.empty((*level.half.shape[:2], n_points, level.half.shape[-1])) for level in found.levels
+    ]
+    for s in range(n_points):
+        slopes: dict[int, list[Any]] = {}
+        for i in reversed(chain):
+            slopes[i] = _sparse_slopes(layout, i, found.levels[i], s, slopes)
+            step = max(1, ROWS_AT_ONCE // m)
+            for begin in range(0, out[i].shape[-1], step):
+                rows = slice(begin, begin + step)
+                turned = np.stack([slope[rows] @ found.root[s].T for slope in slopes[i]])
+                out[i][:, :, s, rows] = np.einsum("agm,bgm->abg", turned, turned)
+    return out
+
+
+def _sparse_slopes(layout, i, level, s, slopes):
+    """As of ``_dense_slopes`` the i-th factor's at one point, a sparse matrix per effect."""
+    cross, m = layout.crossings[i], len(layout.gram)
+    q, n_levels = len(level.half), level.half.shape[-1]
+    inner = [-sparse_crossing(cross, level.crossing[b, s], n_levels, m) for b in range(q)]
+    for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
+        for b in range(q):
+            for c, slope in enumerate(slopes[j]):
+                inner[b] = inner[b] - diags_array(up[b, c, s]) @ slope[ancestor]
+    found = []
+    for a in range(q):
+        parts = [diags_array(level.half[b, a, s]) @ inner[b] for b in range(q)]
+        found.append(sum(parts[1:], parts[0]).tocsr())
+    return found
+
+
+def line_moments(
+    layout: Layout, components: Components, x, zs, codes, entries: int = 2**19
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the regression line at rows of fit, given each component.
+
+    Parameters
+    ----------
+    layout : Layout
+        Its crossings are small enough to be full matrices.
+    components : Components
+    x : array of shape (K, p)
+    zs : sequence of array of shape (K, q)
+        Designs of each factor's effects; all internal.
+    codes : int array of shape (K, n_factors)
+        Levels of rows that ``layout`` was made of: ancestors are not looked up.
+    entries : int
+        Of the largest temporary array.
+
+    Returns
+    -------
+    mean, variance : array of shape (S, K)
+    """
+    (n_rows, p), n = x.shape, len(components.sigma)
+    mean, variance = np.empty((n, n_rows)), np.empty((n, n_rows))
+    width = p + 1 + sum(z.shape[1] for z in zs) ** 2 + len(layout.gram)
+    size = min(batch_size(layout, p + 1, entries), max(1, entries // (n_rows * width)))
+    for begin in range(0, n, size):
+        some = components.take(slice(begin, begin + size))
+        found = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
+        t = back_substitute(layout, found)
+        effects = (some.sigma**2)[:, None] * _effect_terms(layout, found, zs, codes)
+        here = slice(begin, begin + size)
+        mean[here], variance[here] = _lines(some, x, zs, codes, t, effects)
+    return mean, variance
+
+
+def _lines(some, x, zs, codes, t, of_effects):
+    p = x.shape[1]
+    slope, constant = x.T[:, None], 0.0  # the line is constant + slope'beta and the effects' rest
+    for k, z in enumerate(zs):
+        moved = np.einsum("Ka,acSK->cSK", z, t[k][..., codes[:, k]], optimize=True)
+        slope, constant = slope - moved[:p], constant + moved[p]
+    slope = np.broadcast_to(slope, (p, *of_effects.shape))
+    mean = constant + np.einsum("pSK,Sp->SK", slope, some.beta, optimize=True)
+    if some.beta_cov is None:
+        return mean, of_effects
+    moved = np.einsum("pSK,Spr->rSK", slope, some.beta_cov, optimize=True)
+    return mean, of_effects + (moved * slope).sum(0)
+
+
+def _effect_terms(layout, found, zs, codes):
+    """Variance of the sum of a row's effects given beta, over that of the noise, (S, K)."""
+    plan = layout.plan
+    if not plan.chain:
+        return np.zeros((len(found.log_det), len(codes)))
+    of_chain = np.concatenate([zs[k] for k in plan.chain], axis=1)
+    own = _lineages(layout, found, 1.0)[0][..., codes[:, plan.chain[0]]]
+    variance = np.einsum("Ka,abSK,Kb->SK", of_chain, own, of_chain, optimize=True)
+    if plan.dense:
+        change = np.zeros((len(found.root), len(codes), len(layout.gram)))
+        for k, slope in zip(plan.chain, _dense_slopes(layout, found), strict=True):
+            change += np.einsum("Ka,aSKm->SKm", zs[k], slope[:, :, codes[:, k]], optimize=True)
+        for k, columns, (q, n_levels) in dense_parts(layout):
+            for a in range(q):
+                column = columns.start + a * n_levels + codes[:, k]
+                change[:, np.arange(len(codes)), column] += zs[k][:, a]
+        variance += ((change @ np.swapaxes(found.root, 1, 2)) ** 2).sum(2)
+    return variance

@@ -1,0 +1,175 @@
+"""Containers that travel between kernels: arrays and hashable shapes, hardly any behaviour.
+
+Everything here lives in *internal coordinates*: the columns of ``x`` are centred at their means
+and divided by powers of two, so is ``y`` (see :class:`Units`). Effects are ordered slopes first,
+intercept last; that order keeps the map between a Cholesky factor at ``x = 0`` and one at the mean
+of ``x`` lower triangular.
+"""
+
+from typing import Any, NamedTuple
+
+from skhier.statistics.records import Plan
+
+__all__ = [
+    "MIN_VARIANCE",
+    "CoefPrior",
+    "FactorSpec",
+    "Hyper",
+    "ModelSpec",
+    "PopulationConditional",
+    "PriorDists",
+    "VarianceParameters",
+]
+
+# of noise, where y's variance is near 1: smaller ones act like this, for a perfect fit is rounding
+MIN_VARIANCE = 1e-12
+
+
+class PriorDists(NamedTuple):
+    """Prior distributions in the user's units; their parameters are traced, their families static.
+
+    Attributes
+    ----------
+    intercept, noise_scale : numpyro Distribution, scalar
+    coef : tuple of numpyro Distribution
+        One per block of columns that share a family; ``ModelSpec`` says which columns.
+    group_scale : tuple of tuple of numpyro Distribution
+        The same per factor, of its effects.
+    decov : tuple (concentration, shape, scale) or None
+        rstanarm's prior, which replaces ``group_scale``.
+    eta : scalar
+        Concentration of the LKJ prior.
+    """
+
+    intercept: Any
+    noise_scale: Any
+    coef: tuple[Any, ...]
+    group_scale: tuple[tuple[Any, ...], ...]
+    decov: Any
+    eta: Any
+
+
+class Hyper(NamedTuple):
+    """All parameters but the group effects, internal coordinates.
+
+    Attributes
+    ----------
+    coef : array of shape (n_features,)
+    intercept, noise_scale : scalar
+    group_scale : tuple of array of shape (q,)
+        Per factor: standard deviations of the effects, the intercept's at x = 0 (in internal units
+        of y).
+    corr_chol : tuple of array of shape (q, q)
+        Per factor: Cholesky factor of their correlation matrix.
+    """
+
+    coef: Any
+    intercept: Any
+    noise_scale: Any
+    group_scale: tuple[Any, ...]
+    corr_chol: tuple[Any, ...]
+
+
+class VarianceParameters(NamedTuple):
+    """What remains once group effects and coefficients are integrated out.
+
+    Attributes
+    ----------
+    noise_scale : scalar
+    group_scale, corr_chol
+        As in :class:`Hyper`.
+    """
+
+    noise_scale: Any
+    group_scale: tuple[Any, ...]
+    corr_chol: tuple[Any, ...]
+
+
+class PopulationConditional(NamedTuple):
+    """Variance parameters, and the normal distribution of the coefficients given them.
+
+    Attributes
+    ----------
+    noise_scale, group_scale, corr_chol
+        As in :class:`Hyper`.
+    coef_mean : array of shape (p,)
+        Intercept last.
+    coef_root : array of shape (p, k)
+        The covariance is ``coef_root coef_root'``.
+    """
+
+    noise_scale: Any
+    group_scale: tuple[Any, ...]
+    corr_chol: tuple[Any, ...]
+    coef_mean: Any
+    coef_root: Any
+
+
+class CoefPrior(NamedTuple):
+    """Prior of the ``k`` coefficients that are integrated out, and the values of the others.
+
+    ``beta = basis u + offset`` with ``rows [u, -1]' ~ Normal(0, I)``, internal coordinates.
+
+    Attributes
+    ----------
+    basis : array of shape (p, k)
+    offset : array of shape (p,)
+    rows : array of shape (k, k + 1)
+        Prior precision roots and, last, their product with the prior mean; 0 for a flat prior.
+    log_scale : scalar
+        Log determinant of the prior's scale; a flat one's is ``1 / sqrt(2 pi)`` in user units.
+    """
+
+    basis: Any
+    offset: Any
+    rows: Any
+    log_scale: Any
+
+
+class FactorSpec(NamedTuple):
+    """What is static about a grouping factor.
+
+    Attributes
+    ----------
+    slopes : tuple of int
+        Features with a varying slope.
+    scale_blocks : tuple of tuple of int
+        Effects of each distribution in ``PriorDists.group_scale``.
+    """
+
+    slopes: tuple[int, ...]
+    scale_blocks: tuple[tuple[int, ...], ...]
+
+    @property
+    def n_effects(self) -> int:
+        """Effects per level, ``q``: the varying slopes and the varying intercept."""
+        return len(self.slopes) + 1
+
+
+class ModelSpec(NamedTuple):
+    """What is static about a model: a new value compiles a new program.
+
+    Attributes
+    ----------
+    n_features : int
+    factors : tuple of FactorSpec
+    plan : Plan
+    correlated, noncentered : bool
+    intercept_at_mean : bool
+        The intercept's prior sits at the mean of X (True) or at X = 0.
+    coef_blocks : tuple of tuple of int
+        Columns of each distribution in ``PriorDists.coef``.
+    """
+
+    n_features: int
+    factors: tuple[FactorSpec, ...]
+    plan: Plan
+    correlated: bool
+    noncentered: bool
+    intercept_at_mean: bool
+    coef_blocks: tuple[tuple[int, ...], ...]
+
+    @property
+    def has_correlations(self) -> bool:
+        """Whether there is a correlation matrix to sample."""
+        return self.correlated and any(f.n_effects > 1 for f in self.factors)

@@ -1,0 +1,1 @@
+"""What is known after fit, and everything asked of it. NumPy."""

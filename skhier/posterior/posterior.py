@@ -1,0 +1,410 @@
+"""A fitted posterior: draws of the population parameters and, given those, exact group effects.
+
+Holds NumPy arrays only, in internal coordinates, and nothing of size draws x groups: the effects of
+any group follow in closed form from its cross-products (:mod:`skhier.kernels.normal.conditional`).
+A level that fit never saw is a group without rows. With several factors, draws of the effects of
+all but the largest are made when first asked for, and kept out of pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from skhier.kernels.normal.conditional import (
+    Components,
+    GroupConditional,
+    PopulationDraws,
+    coef_moments,
+    condition,
+    draw_others,
+)
+from skhier.kernels.normal.eliminate import Layout, layout_of
+from skhier.kernels.normal.moments import GroupMoments, group_moments
+from skhier.kernels.records import Hyper
+from skhier.kernels.user_units import (
+    chols_at_mean,
+    coef_to_user,
+    effect_scale,
+    in_user_units,
+    intercept_first,
+)
+from skhier.posterior.mixture import mixture_log_density
+from skhier.statistics.elimination import dense_size
+from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
+from skhier.utils.memory import require_memory
+
+__all__ = ["OUT", "Posterior", "equal_components"]
+
+OUT = -1  # the code of a factor whose effects do not count
+NO_LEVEL = 2**48 - 1
+
+ROWS_AT_ONCE = 2**22
+GROUP_ENTRIES = 2**22  # of groups x components x q^2
+MIN_COMPONENTS, MAX_COMPONENTS = 256, 1024
+# with many crossed effects a component is work, their cubed number, and theta varies little
+MOMENT_WORK, LEAST_COMPONENTS = 1e9, 32
+
+
+class Posterior:
+    """Draws, statistics and moments behind every prediction.
+
+    The arrays are contiguous, as pickling makes them: a sum's last bit depends on the layout.
+    Every factor's last level, of index ``n_levels[k]``, has no rows: it stands for every level that
+    fit never saw.
+
+    Parameters
+    ----------
+    units : Units
+    stats : GroupStats
+        Not padded.
+    plan : Plan
+    hyper : Hyper
+        Draws, each of shape (n_chains, n_draws, ...).
+    slopes : tuple of tuple of int
+        Per factor: features with a varying slope.
+    seed : int
+        Of the group effects' draws.
+    components : Components or None
+        The same posterior with the coefficients in closed form; None: that of the draws.
+    group_entries : int
+        Of levels x components x q^2 in the group moments, beyond which fewer components do.
+    """
+
+    def __init__(
+        self,
+        units: Units,
+        stats: GroupStats,
+        plan: Plan,
+        hyper: Hyper,
+        slopes: tuple[tuple[int, ...], ...],
+        seed: int,
+        components: Components | None = None,
+        group_entries: int = GROUP_ENTRIES,
+    ):
+        self.units, self.plan, self.hyper = units, plan, hyper
+        self.slopes, self.seed = slopes, seed
+        self.n_levels = [found.zy.shape[-1] for found in stats.factors]
+        self.stats = stats._replace(factors=tuple(map(_with_empty_level, stats.factors)))
+        self.population = self._population_draws()
+        components = components or equal_components(self.population)
+        self.beta_mean, self.beta_cov = coef_moments(components)
+        self.moments: tuple[GroupMoments, ...] = ()
+        if slopes:
+            entries = sum(found.zz.size for found in self.stats.factors)
+            dense = dense_size(self.stats, plan)
+            few = int(np.clip(MOMENT_WORK // max(dense, 1) ** 3, LEAST_COMPONENTS, MIN_COMPONENTS))
+            n_kept = int(np.clip(group_entries // (entries + dense**2), few, MAX_COMPONENTS))
+            kept = components.first(n_kept)
+            # in a group's line coefficients and effects cancel: moments of the same components
+            beta_mean, self.beta_cov_in_group = coef_moments(kept)
+            self.moments = group_moments(self.layout, kept)
+            leaf = plan.chain[0]
+            moved = (beta_mean - self.beta_mean)[self._varying(leaf)]
+            self.moments[leaf].mean[:-1] += moved
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The statistics in the order of elimination."""
+        return layout_of(self.stats, self.plan)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What follows from the rest is left out."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("layout", "_other_effects")}
+
+    def _population_draws(self) -> PopulationDraws:
+        n_chains, n_draws = self.hyper.noise_scale.shape
+
+        def flat(a):
+            return a.reshape(n_chains * n_draws, *a.shape[2:])
+
+        beta = np.concatenate([flat(self.hyper.coef), flat(self.hyper.intercept)[:, None]], axis=1)
+        scales, corrs = (
+            tuple(map(flat, part)) for part in (self.hyper.group_scale, self.hyper.corr_chol)
+        )
+        chols = chols_at_mean(self.units, scales, corrs)
+        return PopulationDraws(beta, flat(self.hyper.noise_scale), chols)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_chains, n_draws)."""
+        return self.hyper.noise_scale.shape
+
+    def population_draws(self) -> dict[str, np.ndarray]:
+        """Draws in the user's units, see :func:`~skhier.kernels.user_units.in_user_units`."""
+        return in_user_units(self.hyper, self.units, self.slopes)
+
+    def group_table(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Posterior means of a factor's effects, and means and sds of the group coefficients.
+
+        Returns
+        -------
+        effects, coef, coef_sd : array of shape (n_levels, q)
+            In the user's units, intercept (at X = 0) first.
+        """
+        varying, m = self._varying(k), self.moments[k]
+        order = intercept_first(len(varying))
+        of_beta, of_b = coef_to_user(self.units)[varying], self._to_user(k)
+        effects = m.mean @ of_b.T
+        cross = np.einsum("ip,gpa,ja->gij", of_beta, m.cross, of_b, optimize=True)
+        cov = of_beta @ self.beta_cov_in_group @ of_beta.T + of_b @ m.cov @ of_b.T
+        cov = cov + cross + np.swapaxes(cross, 1, 2)
+        population = of_beta @ self.beta_mean
+        population[-1] += self.units.y_mean
+        sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+        return effects[:-1, order], (effects + population)[:-1, order], sd[:-1, order]
+
+    def group_draws(
+        self, k: int, codes: np.ndarray, seed: int | None = None, which: Any = slice(None)
+    ) -> np.ndarray:
+        """Draws of the effects (deviations) of some levels of a factor, in the user's units.
+
+        Parameters
+        ----------
+        k : int
+            The factor.
+        codes : int array of shape (K,)
+            Codes past the known levels are unseen ones: members of the population.
+        seed : int or None
+            None: the fit's, so that a level's draws are the same in every call.
+        which : index
+            Which draws of the population parameters; all by default.
+
+        Returns
+        -------
+        array of shape (n_draws, K, q)
+            Intercept first.
+        """
+        q = len(self._varying(k))
+        n_draws = len(self.population.sigma[which])
+        require_memory(8.0 * n_draws * len(codes) * q, "draws of the group effects")
+        to_user = self._to_user(k)[intercept_first(q)]
+        draws = np.empty((n_draws, len(codes), q))
+        others = self._others(seed, which)
+        for part in _slices(len(codes), ROWS_AT_ONCE // (n_draws * q * q)):
+            internal = self._level_draws(k, codes[part], others, seed, which)
+            np.einsum("ia,ask->ski", to_user, internal, out=draws[:, part])
+        return draws
+
+    def _others(self, seed, which) -> dict[int, np.ndarray]:
+        """Draws of the effects of all factors but the leaf, (q, n_draws, n_levels + 1) each.
+
+        All of the fit's draws are kept: with many crossed levels they are work.
+        """
+        if seed is not None:
+            return self._draw_others(seed, which)
+        if "_other_effects" not in self.__dict__:
+            self._other_effects = self._draw_others(self.seed, slice(None))
+        return {k: effects[:, which] for k, effects in self._other_effects.items()}
+
+    def _draw_others(self, seed, which):
+        draws, noise = self.population.take(which), {}
+        others = [k for k in range(len(self.slopes)) if k != self.plan.chain[0]]
+        numbers = len(draws.sigma) * sum(self.stats.factors[k].zy.size for k in others)
+        require_memory(3 * 8.0 * numbers, "draws of the group effects")
+        for k in others:
+            q, n_levels = self.stats.factors[k].zy.shape
+            shape = (q, len(draws.sigma), n_levels)
+            noise[k] = _stream(seed, k, NO_LEVEL).standard_normal(shape)
+        return draw_others(self.layout, draws, noise) if noise else {}
+
+    def _level_draws(self, k, codes, others, seed, which):
+        """(q, n_draws, K); an unseen level's random numbers depend on seed and code only."""
+        draws = self.population.take(which)
+        seed = self.seed if seed is None else seed
+        known = np.minimum(codes, self.n_levels[k])
+        if k == self.plan.chain[0]:
+            given = condition(self.layout, draws, known, others)
+            return given.mean + _times(given.root, self._noise(k, codes, len(draws.sigma), seed))
+        out = others[k][..., known]
+        new = known == self.n_levels[k]
+        if new.any():
+            noise = self._noise(k, codes[new], len(draws.sigma), seed)
+            root = np.moveaxis(draws.chols[k], 0, -1)[..., None]
+            out[..., new] = _times(np.broadcast_to(root, (*root.shape[:3], new.sum())), noise)
+        return out
+
+    def _noise(self, k, codes, n_draws, seed):
+        """(q, n_draws, K); a level's random numbers depend on seed and code only."""
+        q = len(self._varying(k))
+        noise = np.empty((q, n_draws, len(codes)))
+        for j, code in enumerate(codes):
+            noise[..., j] = _stream(seed, k, int(code)).standard_normal((q, n_draws))
+        return noise
+
+    def mean(self, x, codes) -> np.ndarray:
+        """Posterior mean of the regression line at rows, in units of y.
+
+        ``codes`` (n_rows, n_factors); those of a factor that does not count are ``OUT``.
+        """
+        x, zs = self._internal_rows(x)
+        mean = x @ self.beta_mean
+        for k, (z, m) in enumerate(zip(zs, self.moments, strict=True)):
+            counts = codes[:, k] != OUT
+            level = np.minimum(codes[counts, k], self.n_levels[k])
+            mean[counts] += np.einsum("nq,nq->n", z[counts], m.mean[level])
+        return self.units.y_mean + self.units.y_scale * mean
+
+    def variance(self, x, codes) -> np.ndarray:
+        """Posterior variance of the regression line at rows, in units of y squared.
+
+        In closed form if one factor counts, else over draws, the leaf's effects averaged out.
+        """
+        if (codes != OUT).any(0).sum() > 1:
+            variance = np.empty(len(x))
+            for rows, mean, sd in self.line_mixture(x, codes):
+                variance[rows] = (sd**2).mean(0) + mean.var(0)
+            return variance
+        x, zs = self._internal_rows(x)
+        variance = _spread(x, self.beta_cov)
+        for k, (z, m) in enumerate(zip(zs, self.moments, strict=True)):
+            counts = codes[:, k] != OUT
+            g = np.minimum(codes[:, k], self.n_levels[k])
+            known = counts & (g < self.n_levels[k])
+            variance[known] = _spread(x[known], self.beta_cov_in_group)
+            at = np.flatnonzero(counts)
+            for part in _slices(len(at), ROWS_AT_ONCE // (z.shape[1] * x.shape[1])):
+                rows = at[part]
+                gr, zr = g[rows], z[rows]
+                variance[rows] += np.einsum("na,nab,nb->n", zr, m.cov[gr], zr)
+                variance[rows] += 2 * np.einsum("np,npq,nq->n", x[rows], m.cross[gr], zr)
+        return self.units.y_scale**2 * variance
+
+    def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The line's distribution at rows, a slice at a time: one normal per draw.
+
+        ``codes`` as in :meth:`mean`.
+
+        Yields
+        ------
+        rows : int array of shape (k,)
+        mean, sd : array of shape (n_draws, k)
+            In units of y.
+        """
+        x, zs = self._internal_rows(x)
+        u, draws = self.units, self.population
+        width = 1 + sum(z.shape[1] ** 2 for z in zs)
+        leaf = self.plan.chain[0] if self.plan.chain else None
+        others = self._others(None, slice(None)) if (codes != OUT).any() else {}
+        order = np.arange(len(x)) if leaf is None else np.argsort(codes[:, leaf], kind="stable")
+        for part in _slices(len(x), ROWS_AT_ONCE // (len(draws.sigma) * width)):
+            rows = order[part]
+            mean = draws.beta @ x[rows].T
+            variance = np.zeros_like(mean)
+            for k, z in enumerate(zs):
+                at = np.flatnonzero(codes[rows, k] != OUT)
+                if not len(at):
+                    continue
+                known = np.minimum(codes[rows[at], k], self.n_levels[k])
+                levels, where = np.unique(known, return_inverse=True)
+                of_levels, root = self._level_mixture(k, levels, others)
+                mean[:, at] += np.einsum("isk,ki->sk", of_levels[..., where], z[rows[at]])
+                spread = np.einsum("ijsk,ki->jsk", root[..., where], z[rows[at]])
+                variance[:, at] += (spread**2).sum(0)
+            yield rows, u.y_mean + u.y_scale * mean, u.y_scale * np.sqrt(variance)
+
+    def _level_mixture(self, k, levels, others):
+        """Mean (q, n_draws, K) and root (q, q, n_draws, K) of levels' effects given each draw.
+
+        Only the leaf's and those of levels without rows have a spread.
+        """
+        if k == self.plan.chain[0]:
+            return condition(self.layout, self.population, levels, others)
+        chol = self.population.chols[k]
+        mean, new = others[k][..., levels], levels == self.n_levels[k]
+        mean[..., new] = 0
+        root = np.zeros((*chol.shape[1:], len(chol), len(levels)))
+        root[..., new] = np.moveaxis(chol, 0, -1)[..., None]
+        return GroupConditional(mean, root)
+
+    def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As :meth:`line_mixture`, of new responses: noise included."""
+        noise = self.noise_draws()[:, None]
+        for rows, mean, sd in self.line_mixture(x, codes):
+            yield rows, mean, np.hypot(sd, noise)
+
+    def log_density(self, x, codes, y) -> np.ndarray:
+        """Log posterior predictive density of each row on its own, (n_samples,)."""
+        out = np.empty(len(y))
+        for rows, mean, sd in self.response_mixture(x, codes):
+            out[rows] = mixture_log_density(y[rows], mean, sd)
+        return out
+
+    def row_log_densities(self, x, codes, y) -> np.ndarray:
+        """Log density of each row given each joint draw, group effects too, (n_draws, n_rows)."""
+        sigma = self.noise_draws()[:, None]
+        z = (y - self.sample_lines(x, codes, slice(None), None)) / sigma
+        return -0.5 * z**2 - np.log(sigma * np.sqrt(2 * np.pi))
+
+    def sample_lines(self, x, codes, which, seed) -> np.ndarray:
+        """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""
+        x, zs = self._internal_rows(x)
+        lines = self.population.beta[which] @ x.T
+        others = self._others(seed, which) if (codes != OUT).any() else {}
+        for k, z in enumerate(zs):
+            rows = np.flatnonzero(codes[:, k] != OUT)
+            if not len(rows):
+                continue
+            levels, at = np.unique(codes[rows, k], return_inverse=True)
+            effects = self._level_draws(k, levels, others, seed, which)
+            for j, column in enumerate(z[rows].T):
+                lines[:, rows] += effects[j][:, at] * column
+        return self.units.y_mean + self.units.y_scale * lines
+
+    def internal(self, x, y) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Designs of coefficients and of each factor's effects, and y, in internal units."""
+        return *self._internal_rows(x), (y - self.units.y_mean) / self.units.y_scale
+
+    def noise_draws(self, which: Any = slice(None)) -> np.ndarray:
+        """Draws of the noise's sd, (n_draws,), in units of y."""
+        return self.units.y_scale * self.population.sigma[which]
+
+    def _internal_rows(self, x):
+        """Designs of the population coefficients and of each factor's effects, constant last."""
+        u = self.units
+        x = np.column_stack([(x - u.x_mean) / u.x_scale, np.ones(len(x))])
+        return x, [x[:, self._varying(k)] for k in range(len(self.slopes))]
+
+    def _varying(self, k) -> list[int]:
+        return [*self.slopes[k], len(self.units.x_mean)]
+
+    def _to_user(self, k):
+        """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
+        scale = effect_scale(self.units, self.slopes[k])
+        return scale[:, None] * np.linalg.inv(self.units.effects_at_mean[k])
+
+
+def _stream(seed, k, code) -> np.random.Generator:
+    """Random numbers of one level of the k-th factor."""
+    return np.random.Generator(np.random.Philox(key=(int(seed) << 64) + (k << 48) + code))
+
+
+def _times(root, noise):
+    return np.einsum("ijsk,jsk->isk", root, noise)
+
+
+def _spread(x, cov):
+    return np.einsum("np,pr,nr->n", x, cov, x, optimize=True)
+
+
+def equal_components(draws: PopulationDraws) -> Components:
+    """Draws as components, in an order that makes any first few a random choice."""
+    n = len(draws.sigma)
+    order = np.random.default_rng(0).permutation(n)
+    beta, sigma, chols = draws.take(order)
+    return Components(np.full(n, 1 / n), beta, None, sigma, chols)
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    size = max(1, size)
+    return (slice(i, i + size) for i in range(0, n, size))
+
+
+def _with_empty_level(found: FactorStats) -> FactorStats:
+    def widened(a):
+        return np.ascontiguousarray(np.concatenate([a, np.zeros_like(a[..., :1])], axis=-1))
+
+    return FactorStats(*map(widened, found))

@@ -1,0 +1,50 @@
+"""Shares of the variance of y: by factor, by the features, by all but the noise.
+
+A factor's variance is ``mean over rows of z_i' Sigma z_i`` (Johnson 2014, Methods Ecol. Evol. 5),
+the features' that of the population line over the rows (Nakagawa and Schielzeth 2013, Methods Ecol.
+Evol. 4). Both need the rows only through their cross-products.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skhier.posterior.posterior import Posterior
+
+__all__ = ["VarianceShares", "variance_shares"]
+
+
+class VarianceShares(NamedTuple):
+    """Posterior draws, each of shape (n_chains, n_draws).
+
+    ``icc``: each factor's share of the variance that the features leave and, last, the noise's;
+    ``marginal`` and ``conditional``: R^2 of the population line, and of that and the group effects.
+    """
+
+    icc: list[np.ndarray]
+    marginal: np.ndarray
+    conditional: np.ndarray
+
+
+def variance_shares(posterior: Posterior) -> VarianceShares:
+    """Of the rows of fit; NaN of a constant y, which has no variance to share."""
+    stats, draws = posterior.stats, posterior.population
+    mean_square = stats.xx / stats.n
+    cov = mean_square - np.outer(mean_square[-1], mean_square[-1])
+    fixed = np.maximum(((draws.beta @ cov) * draws.beta).sum(1), 0)
+    of_factors = []
+    for varying, chol in zip(posterior.slopes, draws.chols, strict=True):
+        at = [*varying, len(stats.xx) - 1]
+        of_rows = mean_square[np.ix_(at, at)]
+        of_factors.append(np.einsum("sij,ik,skj->s", chol, of_rows, chol, optimize=True))
+    random = sum(of_factors, np.zeros_like(draws.sigma))
+    noise = draws.sigma**2
+    left = np.where(stats.yy > 0, random + noise, np.nan)
+    total = fixed + left
+    return VarianceShares(
+        [(part / left).reshape(posterior.shape) for part in (*of_factors, noise)],
+        (fixed / total).reshape(posterior.shape),
+        ((fixed + random) / total).reshape(posterior.shape),
+    )

@@ -1,0 +1,1 @@
+"""Rows become additive statistics: reading, products, units, the order of elimination. NumPy."""

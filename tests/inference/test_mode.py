@@ -1,0 +1,184 @@
+"""Mode and curvature of densities whose mode and curvature are known."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from skhier.inference.mode import MAX_SD, STEP, TOLERANCE, from_gradients, from_values, laplace
+
+EPS = np.finfo(float).eps
+
+
+class Normal:
+    """Log density and gradient of a normal, up to a constant."""
+
+    def __init__(self, d, seed=0, constant=0.0):
+        rng = np.random.default_rng(seed)
+        sd = np.geomspace(0.05, 2, d) if d > 1 else np.array([0.3])
+        corr = 0.9 + 0.1 * np.eye(d)
+        self.mean = rng.normal(size=d)
+        self.cov = corr * np.outer(sd, sd)
+        self.precision = np.linalg.inv(self.cov)
+        self.constant = constant
+
+    def values(self, x):
+        off = x - self.mean
+        return self.constant - 0.5 * np.einsum("ni,ij,nj->n", off, self.precision, off)
+
+    def with_gradient(self, x):
+        return self.values(x), -(x - self.mean) @ self.precision
+
+
+class LogGammas:
+    """Independent logarithms of gamma variables, a_j theta_j - exp(theta_j), and a product."""
+
+    a = np.array([0.5, 2.0, 9.0])
+
+    def values(self, x):
+        return x @ self.a - np.exp(x).sum(1) - 0.1 * (x[:, 0] * x[:, 1]) ** 2
+
+    def gradient(self, x):
+        found = self.a - np.exp(x)
+        found[:, 0] -= 0.2 * x[:, 0] * x[:, 1] ** 2
+        found[:, 1] -= 0.2 * x[:, 1] * x[:, 0] ** 2
+        return found
+
+    def hessian(self, x):
+        found = -np.diag(np.exp(x))
+        found[0, 0] -= 0.2 * x[1] ** 2
+        found[1, 1] -= 0.2 * x[0] ** 2
+        found[0, 1] = found[1, 0] = -0.4 * x[0] * x[1]
+        return found
+
+
+def by_values(target):
+    return lambda x: from_values(target.values, x)
+
+
+def by_gradients(target):
+    return lambda x: from_gradients(target.with_gradient, x)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_derivatives_match_calculus():
+    target, at = LogGammas(), np.array([0.3, -1.2, 1.9])
+    target.with_gradient = lambda x: (target.values(x), target.gradient(x))
+    for found in (by_values(target)(at), by_gradients(target)(at)):
+        # the error of a central difference is STEP^2 times a third or fourth derivative
+        assert_allclose(found.value, target.values(at[None])[0], rtol=1e-14)
+        assert_allclose(found.gradient, target.gradient(at[None])[0], atol=10 * STEP**2)
+        assert_allclose(found.hessian, target.hessian(at), atol=10 * STEP**2)
+        assert_allclose(found.hessian, found.hessian.T)
+
+
+def test_values_are_asked_for_all_at_once():
+    asked = []
+
+    def values(x):
+        asked.append(len(x))
+        return -(x**2).sum(1)
+
+    from_values(values, np.zeros(4))
+    assert asked == [4**2 + 4 + 1]
+
+
+def test_curvature_survives_the_size_of_a_log_likelihood():
+    target = Normal(3, constant=-1e6)
+    found = from_values(target.values, target.mean)
+    # up to six values, each rounded to the last place of 1e6
+    assert_allclose(found.hessian, -target.precision, rtol=1e-6, atol=6 * EPS * 1e6 / STEP**2)
+
+
+@pytest.mark.parametrize("derivatives", [by_values, by_gradients])
+@pytest.mark.parametrize("d", [1, 2, 6])
+def test_normal_is_found_exactly(d, derivatives):
+    target = Normal(d)
+    found = laplace(derivatives(target), np.zeros(d), rng())
+    assert np.linalg.norm(target.precision @ (found.mean - target.mean)) <= 1.01 * TOLERANCE
+    assert_allclose(found.root @ found.root.T, target.cov, rtol=1e-4)
+
+
+def test_distant_mode_is_found():
+    target = Normal(2)
+    target.mean = np.array([60.0, -30.0])
+    found = laplace(by_values(target), np.zeros(2), rng())
+    assert np.linalg.norm(target.precision @ (found.mean - target.mean)) <= 1.01 * TOLERANCE
+
+
+def test_skewed_density_has_its_mode_and_curvature():
+    """theta = log g, g ~ Gamma(a): the mode is log a, the curvature a."""
+    a = np.array([0.5, 2.0, 9.0])
+    found = laplace(
+        lambda x: from_values(lambda t: t @ a - np.exp(t).sum(1), x), np.zeros(3), rng()
+    )
+    assert_allclose(np.exp(found.mean), a, atol=1.01 * TOLERANCE)  # the gradient is a - exp(theta)
+    cov = found.root @ found.root.T
+    assert_allclose(np.linalg.inv(cov), np.diag(np.exp(found.mean)), atol=1e-4)
+
+
+def test_flat_direction_is_capped():
+    """The density does not depend on theta_1 - theta_0."""
+    found = laplace(lambda x: from_values(lambda t: -0.5 * t.sum(1) ** 2, x), np.zeros(2), rng())
+    flat, steep = np.array([1, -1]) / np.sqrt(2), np.array([1, 1]) / np.sqrt(2)
+    cov = found.root @ found.root.T
+    assert_allclose(flat @ cov @ flat, MAX_SD**2, rtol=1e-6)
+    assert_allclose(steep @ cov @ steep, 0.5, rtol=1e-4)
+
+
+def test_upward_curvature_is_capped():
+    """A saddle at 0, where the search starts and the gradient vanishes."""
+
+    def saddle(x):
+        return -0.5 * x[:, 0] ** 2 + 0.01 * x[:, 1] ** 2
+
+    found = laplace(lambda x: from_values(saddle, x), np.zeros(2), rng())
+    assert np.isfinite(found.mean).all()
+    cov = found.root @ found.root.T
+    assert_allclose(np.diag(cov), [1.0, MAX_SD**2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("nothing", [-np.inf, np.nan, np.inf])
+def test_start_without_a_density_is_left(nothing):
+    target = Normal(2)
+    target.mean = np.array([1.0, -1.0])
+
+    def values(x):
+        return np.where(x[:, 0] < 0.4, nothing, target.values(x))
+
+    found = laplace(lambda x: from_values(values, x), np.zeros(2), rng())
+    assert np.linalg.norm(target.precision @ (found.mean - target.mean)) <= 1.01 * TOLERANCE
+
+
+def test_start_without_a_gradient_is_left():
+    target = Normal(2)
+    target.mean = np.array([1.0, -1.0])
+
+    def with_gradient(x):
+        values, gradients = target.with_gradient(x)
+        return values, np.where(x[:, :1] < 0.4, np.nan, gradients)
+
+    found = laplace(lambda x: from_gradients(with_gradient, x), np.zeros(2), rng())
+    assert np.linalg.norm(target.precision @ (found.mean - target.mean)) <= 1.01 * TOLERANCE
+
+
+def test_search_stays_off_a_wall():
+    """Newton's step from 0 leads to 3, past the end of the support at 1.2, near the mode at 1."""
+
+    def values(x):
+        with np.errstate(invalid="ignore"):
+            return np.log(1.2 - x[:, 0]) - 0.5 * (x[:, 0] - 6) ** 2
+
+    # the mode solves (6 - x) (1.2 - x) = 1
+    mode = (7.2 - np.sqrt(7.2**2 - 4 * 6.2)) / 2
+    found = laplace(lambda x: from_values(values, x), np.zeros(1), rng())
+    curvature = 1 + (1.2 - mode) ** -2.0
+    assert abs(found.mean[0] - mode) <= 1.01 * TOLERANCE / curvature
+    assert_allclose(found.root[0, 0] ** -2, curvature, rtol=0.01)
+
+
+def test_density_that_is_nowhere_finite_is_an_error():
+    with pytest.raises(RuntimeError, match="no valid starting point"):
+        laplace(lambda x: from_values(lambda t: np.full(len(t), np.nan), x), np.zeros(2), rng())

@@ -1,0 +1,52 @@
+"""Threads of LAPACK: given up for a while, and given back."""
+
+import threading
+
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skhier.inference.runtime import side_by_side_calls
+
+
+def blas_threads():
+    return [
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    ]
+
+
+def test_lapack_has_one_thread_a_call_and_then_as_many_as_before():
+    before = blas_threads()
+    with side_by_side_calls(None) as workers:
+        assert workers == max(before)
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+
+
+def test_a_users_limit_holds():
+    with threadpool_limits(1, user_api="blas"), side_by_side_calls(None) as workers:
+        assert workers == 1
+
+
+@pytest.mark.parametrize("first_leaves_first", [True, False])
+def test_fits_that_overlap_give_the_threads_back(first_leaves_first):
+    before, found = blas_threads(), []
+    entered, go = threading.Event(), threading.Event()
+
+    def other():
+        with side_by_side_calls(None) as workers:
+            found.append(workers)
+            entered.set()
+            assert go.wait(10)
+
+    thread = threading.Thread(target=other)
+    with side_by_side_calls(None) as workers:
+        thread.start()
+        assert entered.wait(10)
+        if not first_leaves_first:
+            go.set()
+            thread.join()
+            assert set(blas_threads()) == {1}
+    go.set()
+    thread.join()
+    assert found == [workers]
+    assert blas_threads() == before

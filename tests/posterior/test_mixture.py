@@ -1,0 +1,90 @@
+"""Quantiles and densities of mixtures of normals against root finding and log-sum-exp."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import brentq
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+
+Q = np.array([1e-6, 0.05, 0.5, 0.9, 1 - 1e-6])
+
+MIXTURES = {
+    "one component": ([[2.0]], [[3.0]]),
+    "like a posterior": (
+        np.random.default_rng(0).normal(size=(400, 3)),
+        np.random.default_rng(1).gamma(3, size=(400, 3)),
+    ),
+    "two far modes": ([[0.0], [1e6]], [[1.0], [1.0]]),
+    "very unequal widths": ([[0.0], [0.0]], [[1e-6], [1e6]]),
+    "far from zero": ([[1e9], [1e9 + 1]], [[0.5], [2.0]]),
+    "tiny": ([[5e-200], [1e-200]], [[1e-200], [3e-200]]),
+}
+
+
+@pytest.mark.parametrize("mean_sd", MIXTURES.values(), ids=MIXTURES)
+def test_quantiles_invert_the_distribution_function(mean_sd):
+    mean, sd = map(np.asarray, mean_sd)
+    found = mixture_quantiles(mean, sd, Q)
+    assert found.shape == (mean.shape[1], len(Q))
+    for i in range(mean.shape[1]):
+        spread = np.sqrt(np.mean(sd[:, i] ** 2) + np.var(mean[:, i]))
+        if spread == 0:  # the squares underflow
+            spread = np.ptp(mean[:, i]) + sd[:, i].max()
+        for q, at in zip(Q, found[i], strict=True):
+
+            def off(t, i=i, q=q):
+                return norm.cdf(t, mean[:, i], sd[:, i]).mean() - q
+
+            ends = mean[:, i].min() - 10 * sd[:, i].max(), mean[:, i].max() + 10 * sd[:, i].max()
+            exact = brentq(off, *ends, xtol=1e-300, rtol=1e-15)
+            # between far modes the function is flat and any point has the probability
+            near = 1e-9 * spread + 4 * np.spacing(abs(exact))
+            assert abs(at - exact) < near or abs(off(at)) < 1e-15
+
+
+def test_quantiles_increase_with_their_level():
+    mean, sd = MIXTURES["like a posterior"]
+    assert np.all(np.diff(mixture_quantiles(mean, sd, np.linspace(0.01, 0.99, 50))) > 0)
+
+
+def test_quantiles_without_spread_are_those_of_the_draws():
+    mean = np.random.default_rng(0).normal(size=(101, 2))
+    found = mixture_quantiles(mean, np.zeros_like(mean), np.array([0.25, 0.5]))
+    assert_array_equal(found, np.quantile(mean, [0.25, 0.5], axis=0).T)
+
+
+def test_quantiles_of_a_point_are_the_point():
+    # case 45: the posterior of a constant y
+    mean, sd = np.full((10, 1), 5.0), np.full((10, 1), 1e-15)
+    assert_allclose(mixture_quantiles(mean, sd, Q), 5.0, rtol=1e-14)
+    some = np.where(np.arange(10)[:, None] % 2, sd, 0.0)
+    assert_allclose(mixture_quantiles(mean, some, Q), 5.0, rtol=1e-14)
+
+
+def test_log_density_is_that_of_the_mixture():
+    rng = np.random.default_rng(2)
+    y, mean, sd = rng.normal(size=3), rng.normal(size=(50, 3)), rng.gamma(2, size=(50, 3))
+    exact = logsumexp(norm.logpdf(y, mean, sd), axis=0) - np.log(50)
+    assert_allclose(mixture_log_density(y, mean, sd), exact, rtol=1e-12)
+
+
+def test_log_density_far_away_is_finite():
+    # case 62
+    assert_allclose(
+        mixture_log_density(np.array([1e6]), np.zeros((1, 1)), np.ones((1, 1))), norm.logpdf(1e6)
+    )
+
+
+def test_cdf_is_the_average_of_the_components():
+    rng = np.random.default_rng(3)
+    y, mean, sd = rng.normal(size=3), rng.normal(size=(50, 3)), rng.gamma(2, size=(50, 3))
+    assert_allclose(mixture_cdf(y, mean, sd), norm.cdf(y, mean, sd).mean(0), rtol=1e-12)
+
+
+def test_cdf_of_points_counts_them():
+    mean = np.array([[1.0], [2.0], [2.0], [3.0]])
+    assert_allclose(mixture_cdf(np.array([2.0]), mean, np.zeros((4, 1))), 0.5)
+    assert_allclose(mixture_cdf(np.array([2.5]), mean, np.zeros((4, 1))), 0.75)

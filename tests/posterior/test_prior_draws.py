@@ -1,0 +1,212 @@
+"""Draws from the prior against what the prior says, and the same prior before and after fit."""
+
+import pickle
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+
+from skhier import DecovPrior, HierarchicalSlopesRegressor, Prior
+from skhier.posterior.prior_draws import draw_parameters, prior_without_fit
+
+EXPLICIT = Prior(
+    intercept=dist.Normal(3.0, 2.0),
+    coef={"a": dist.StudentT(5.0, 1.0, 0.5), "b": dist.Uniform(-1.0, 4.0)},
+    group_scale={"intercept": dist.HalfNormal(2.0), "a": dist.Gamma(2.0, 4.0), "b": dist.Gamma(3)},
+    noise_scale=dist.Exponential(0.5),
+)
+N = 1000
+
+
+@pytest.fixture(scope="module")
+def table():
+    """X (a, b, g) and y: five groups, eight rows each."""
+    rng = np.random.default_rng(1)
+    X = pd.DataFrame(rng.normal([5.0, 0.0], [2.0, 1.0], size=(40, 2)), columns=["a", "b"])
+    return X.assign(g=np.repeat(list("vwxyz"), 8)), rng.normal(10.0, 3.0, size=40)
+
+
+def parameters(X, y=None, **params):
+    model = HierarchicalSlopesRegressor("g", **params)
+    drawn = draw_parameters(prior_without_fit(model, X, y)[0], N, np.random.default_rng(7))
+    (scale,), (chol,) = drawn.group_scale, drawn.corr_chol
+    return drawn._replace(group_scale=scale, corr_chol=chol)
+
+
+def assert_distributed(values, distribution):
+    assert stats.kstest(values, distribution.cdf).pvalue > 1e-3
+
+
+def test_explicit_priors_are_drawn_from(table):
+    X, _ = table
+    drawn = parameters(X, prior=EXPLICIT)
+    assert_distributed(drawn.intercept, stats.norm(3, 2))
+    assert_distributed(drawn.coef[:, 0], stats.t(5, 1, 0.5))
+    assert_distributed(drawn.coef[:, 1], stats.uniform(-1, 5))
+    assert_distributed(drawn.noise_scale, stats.expon(scale=2))
+    assert_distributed(drawn.group_scale[:, 0], stats.halfnorm(scale=2))
+    assert_distributed(drawn.group_scale[:, 1], stats.gamma(2, scale=0.25))
+    assert_distributed(drawn.group_scale[:, 2], stats.gamma(3))
+
+
+@pytest.mark.parametrize("eta", [1.0, 2.0, 8.0])
+def test_correlations_have_the_lkj_margins(table, eta):
+    """(r + 1) / 2 ~ Beta(eta - 1 + q / 2, the same) (Lewandowski et al. 2009, sec. 3)."""
+    X, _ = table
+    chol = parameters(X, prior=EXPLICIT, eta=eta).corr_chol
+    corr = chol @ np.swapaxes(chol, 1, 2)
+    assert_allclose(np.diagonal(corr, axis1=1, axis2=2), 1, rtol=1e-9)
+    for i, j in ((1, 0), (2, 0), (2, 1)):
+        assert_distributed((corr[:, i, j] + 1) / 2, stats.beta(eta + 0.5, eta + 0.5))
+
+
+def test_default_priors_are_those_of_the_summary(table):
+    X, y = table
+    drawn = parameters(X, y)
+    sd, of_x, mean = y.std(ddof=1), X[["a", "b"]].std().to_numpy(), X[["a", "b"]].mean().to_numpy()
+    assert_distributed(drawn.intercept + drawn.coef @ mean, stats.norm(y.mean(), 2.5 * sd))
+    assert_distributed(drawn.noise_scale, stats.expon(scale=sd))
+    assert_distributed(drawn.group_scale[:, 0], stats.expon(scale=sd))
+    for j in range(2):
+        assert_distributed(drawn.coef[:, j], stats.norm(0, 2.5 * sd / of_x[j]))
+        assert_distributed(drawn.group_scale[:, 1 + j], stats.expon(scale=sd / of_x[j]))
+
+
+def test_decov_shares_out_the_variance(table):
+    X, y = table
+    prior = DecovPrior(concentration=2.0, shape=3.0, scale=0.5)
+    drawn = parameters(X, y, prior=prior, slopes=["a"])
+    variance = (drawn.group_scale / (0.5 * drawn.noise_scale[:, None])) ** 2
+    assert_distributed(np.sqrt(variance.sum(1) / 2), stats.gamma(3))
+    assert_distributed(variance[:, 0] / variance.sum(1), stats.beta(2, 2))
+
+
+def test_responses_have_the_moments_of_the_prior(table):
+    """Var y = sum of the parts' variances; E tau^2 = 2 mean^2 of an exponential."""
+    X, y = table
+    draws = HierarchicalSlopesRegressor("g", slopes=["a"]).sample_prior(X, N, 3, y=y)
+    sd, of_x = y.std(ddof=1), X[["a", "b"]].std().to_numpy()
+    x = X[["a", "b"]].to_numpy()
+    off = (x - x.mean(0)) / of_x
+    at_zero = 2 * (1 + (x[:, 0] / of_x[0]) ** 2)
+    variance = sd**2 * (2.5**2 * (1 + (off**2).sum(1)) + at_zero + 2)
+    assert np.all(np.abs(draws.mean(1) - y.mean()) < 5 * np.sqrt(variance / N))
+    squares = (draws - y.mean()) ** 2
+    assert np.all(np.abs(squares.mean(1) - variance) < 5 * squares.std(1) / np.sqrt(N))
+
+
+def test_rows_of_one_level_share_its_effects(table):
+    X, _ = table
+    quiet = Prior(
+        intercept=dist.Normal(0, 1),
+        coef=dist.Normal(0, 1),
+        group_scale=dist.HalfNormal(1.0),
+        noise_scale=dist.HalfNormal(1e-9),
+    )
+    same = X.assign(a=1.0, b=2.0)
+    draws = HierarchicalSlopesRegressor("g", prior=quiet).sample_prior(same, 3, 0)
+    assert draws.shape == (40, 3)
+    assert_allclose(draws.reshape(5, 8, 3).std(1), 0, atol=1e-7)
+    assert np.all(draws[::8].std(0) > 1e-3)
+    # E tau^2 = 1 of each of the three effects, x = (1, 1, 2): 6 for the line and 6 for the level
+    draws = HierarchicalSlopesRegressor("g", prior=quiet).sample_prior(same, N, 0)
+    cov = np.cov(draws[[0, 1, 8]])
+    assert_allclose(cov[0, 1], cov[0, 0], rtol=1e-6)
+    assert_allclose(cov[0, 0], 12.0, rtol=0.3)
+    assert_allclose(cov[0, 2], 6.0, rtol=0.3)
+
+
+def test_uncorrelated_effects_are_drawn_without_correlations(table):
+    X, y = table
+    drawn = parameters(X, y, correlated=False)
+    assert_array_equal(drawn.corr_chol, np.broadcast_to(np.eye(3), (N, 3, 3)))
+
+
+@pytest.mark.parametrize("prior", [None, "mcelreath", "bambi", "rstanarm", EXPLICIT])
+@pytest.mark.parametrize("groups", ["g", None])
+def test_presets_are_drawn_from(table, prior, groups):
+    X, y = table
+    if groups is None:
+        X = X[["a", "b"]]
+        prior = Prior(coef={"a": dist.Normal(0, 1)}) if prior is EXPLICIT else prior
+    model = HierarchicalSlopesRegressor(groups, prior=prior)
+    draws = model.sample_prior(X, 50, 0, y=y)
+    assert draws.shape == (40, 50)
+    assert np.isfinite(draws).all()
+
+
+def test_fitted_and_unfitted_models_draw_the_same(people, fitted, short_run):
+    X, y = people
+    expected = short_run().sample_prior(X, 20, 5, y=y)
+    assert_array_equal(fitted.sample_prior(X, 20, 5), expected)
+    assert_array_equal(fitted.sample_prior(X, 20, 5, y=y), expected)
+    assert_array_equal(pickle.loads(pickle.dumps(fitted)).sample_prior(X, 20, 5), expected)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_fit_keeps_its_prior_and_y_asks_for_another(people, short_run):
+    X, y = people
+    model = short_run(prior=Prior(coef=0.5)).fit(X, y)
+    before = model.sample_prior(X, 5, 0)
+    model.set_params(prior__coef=8.0, eta=1.0)
+    assert_array_equal(model.sample_prior(X, 5, 0), before)
+    assert not np.array_equal(model.sample_prior(X, 5, 0, y=y), before)
+
+
+def test_explicit_priors_need_no_y(table, people):
+    X, y = table
+    model = HierarchicalSlopesRegressor("g", prior=EXPLICIT)
+    assert_array_equal(model.sample_prior(X, 5, 0), model.sample_prior(X, 5, 0, y=y))
+    decov = DecovPrior(dist.Normal(0, 1), dist.Normal(0, 1), dist.HalfNormal(1))
+    assert model.set_params(prior=decov).sample_prior(X.iloc[:1], 4, 0).shape == (1, 4)
+
+
+@pytest.mark.parametrize("prior", [None, "brms", "rstanarm", Prior(coef=dist.Normal(0, 1))])
+def test_priors_scaled_by_an_unknown_y_are_errors(table, prior):
+    with pytest.raises(ValueError, match="scaled by y, which is not known before fit"):
+        HierarchicalSlopesRegressor("g", prior=prior).sample_prior(table[0])
+
+
+@pytest.mark.parametrize(
+    ("prior", "found"),
+    [
+        ("brms", "`coef` of 'a', 'b' is flat"),
+        (Prior(intercept=dist.ImproperUniform(dist.constraints.real, (), ())), "`intercept` is"),
+        (
+            Prior(group_scale={"b": dist.ImproperUniform(dist.constraints.positive, (), ())}),
+            "`group_scale` of 'b' is flat",
+        ),
+    ],
+)
+def test_flat_priors_are_errors_that_name_the_parameter(table, prior, found):
+    X, y = table
+    with pytest.raises(ValueError, match=found):
+        HierarchicalSlopesRegressor("g", prior=prior).sample_prior(X, y=y)
+
+
+def test_levels_never_seen_are_like_any_other(people, fitted):
+    X, _ = people
+    new = X.assign(subject="new")
+    assert fitted.sample_prior(new, 3, 0).shape == (80, 3)
+    strict = pickle.loads(pickle.dumps(fitted)).set_params(handle_unknown="error")
+    assert_array_equal(strict.sample_prior(new, 3, 0), fitted.sample_prior(new, 3, 0))
+
+
+def test_nothing_but_the_draws_depends_on_the_seed(table):
+    X, _ = table
+    model = HierarchicalSlopesRegressor("g", prior=EXPLICIT)
+    state, params = np.random.get_state()[1].copy(), dict(vars(model))
+    first = model.sample_prior(X, 4, 0)
+    assert_array_equal(first, model.sample_prior(X, 4, 0))
+    assert not np.array_equal(first, model.sample_prior(X, 4, 1))
+    assert_array_equal(np.random.get_state()[1], state)
+    assert vars(model) == params
+
+
+@pytest.mark.parametrize("n_samples", [0, 1.5, None])
+def test_wrong_number_of_draws_is_an_error(table, n_samples):
+    with pytest.raises(ValueError, match="'n_samples' parameter must be an int"):
+        HierarchicalSlopesRegressor("g", prior=EXPLICIT).sample_prior(table[0], n_samples)
