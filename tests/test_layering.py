@@ -24,7 +24,7 @@ ROOMS = {
     ),
     "inference": "runtime model estimates mode importance target nuts theta engines prior",
     "posterior": "mixture posterior prior_draws sensitivity shares tables elpd",
-    "estimators": "_base _compare _regressor _cv",
+    "estimators": "_base _compare _regressor _folds _scoring _refits _cv",
 }
 LEAVES = {"priors"}  # which everything from statistics on may see
 OUTSIDE = {"plotting", "calibration", "metrics", "datasets"}

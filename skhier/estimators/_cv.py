@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import ParameterGrid, check_cv
+from sklearn.model_selection import ParameterGrid
 from sklearn.utils import check_random_state
-from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import validate_data
 
+from skhier.estimators._folds import (
+    Fold,
+    check_r2,
+    check_training,
+    constant_columns,
+    listed,
+    split,
+)
+from skhier.estimators._refits import Checked, checked, doubts
 from skhier.estimators._regressor import HierarchicalSlopesRegressor, posterior_of
+from skhier.estimators._scoring import call_scorer, is_r2, r2, scorer_of, take_rows, takes_weights
+from skhier.inference.engines import EngineResult
 from skhier.inference.mode import Laplace
 from skhier.posterior.elpd import leave_one_group_out, leave_one_out
 from skhier.statistics.problem import Problem, Training, read_training, reduce_part, reduce_rows
-from skhier.statistics.products import group_stats, level_pairs, merge
-from skhier.statistics.records import GroupStats
-from skhier.utils.design import Design
-from skhier.utils.frames import as_table
+from skhier.statistics.products import (
+    LevelPairs,
+    group_stats,
+    internal_units,
+    level_pairs,
+    merge,
+    moments,
+    moments_of,
+)
+from skhier.statistics.records import GroupStats, Units
+from skhier.utils.design import Design, fit_design
+from skhier.utils.frames import as_table, label_column
+from skhier.utils.validation import check_weights
 
 __all__ = ["HierarchicalSlopesRegressorCV"]
 
@@ -31,6 +49,7 @@ DEFAULT_GRID = {"eta": [1.0, 2.0, 4.0]}
 GROUP_ENTRIES = 2**17  # see Posterior
 # of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
 DRAWS, FEW_DRAWS = 1024, 64
+SHRUNK = 1e-3  # sd in units of that of all rows: its square has lost 6 of 16 digits
 
 
 class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
@@ -48,12 +67,15 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         ``correlated``. None: ``{"eta": [1, 2, 4]}``.
     cv : int, splitter, iterable, {"loo", "logo", "evidence"} or None, default=None
         As of ``GridSearchCV``; splitters that split by group (``GroupKFold``) get the first factor
-        of ``groups``. ``"loo"``, ``"logo"``: the expected log predictive density of a row, or of a
-        group, left out, from one fit to all rows; ``"evidence"``: its log evidence.
+        of ``groups``. A splitter counts rows of weight 0 too, which then leave its folds; a fold
+        without other test rows is none. ``"loo"``, ``"logo"``: the expected log predictive
+        density of a row, or of a group, left out, from one fit to all rows; ``"evidence"``: its
+        log evidence.
     scoring : str, callable or None, default=None
-        None: R^2. ``"log_predictive_density"``: mean over the rows of a fold, which also judges
-        the uncertainty. Else any scorer of scikit-learn or of ``skhier.metrics``, slower. Must be
-        None if ``cv`` names a score.
+        None: R^2 as of ``r2_score``, for folds of two test rows or more.
+        ``"log_predictive_density"``: mean over the rows of a fold, which also judges the
+        uncertainty. Else any scorer of scikit-learn or of ``skhier.metrics``, slower. Must be None
+        if ``cv`` names a score.
 
     Attributes
     ----------
@@ -64,17 +86,30 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         The higher the better.
     cv_results_ : dict
         As of ``GridSearchCV``: ``params``, ``param_*``, ``split*_test_score``,
-        ``mean_test_score``, ``std_test_score``, ``rank_test_score``.
+        ``mean_test_score``, ``std_test_score``, ``rank_test_score``. Of ``cv="loo"`` and
+        ``"logo"`` also ``se_test_score``, the standard error over rows or groups;
+        ``max_pareto_k`` and ``n_bad_pareto_k``, of the rows or groups left out by weights;
+        ``n_refits``, for how many of those a fit without them gave the density instead; and
+        ``unreliable``, the positions of rows in X, or the groups, for which neither did.
     n_splits_ : int
-        1 if ``cv`` names a score.
+        Folds with a test row; 1 if ``cv`` names a score.
     coef_, group_coef_, posterior_, ...
         All attributes of :class:`HierarchicalSlopesRegressor`, of the best candidate fitted to all
         rows.
 
     Notes
     -----
-    A fold's score is weighted by ``sample_weight``, if any. ``inference="nuts"`` fits each
-    candidate in full, and gains nothing over ``GridSearchCV`` but the columns of groups.
+    A fold's score is weighted by ``sample_weight``, if any. A scorer gets the weights where it
+    accepts them or, where scikit-learn's metadata routing is enabled, where it asks for them.
+
+    Candidates whose score is NaN or infinite are named in a warning and never chosen. ``cv="loo"``
+    and ``"logo"`` weigh one fit's posterior as if a row or group had not been there; where the
+    Pareto k says that this fails, the model is fitted without it, for at most 30 of them a
+    candidate, the worst first. What is left is named in a warning, which also says whether the
+    choice rests on it.
+
+    ``inference="nuts"`` fits each candidate in full, and gains nothing over ``GridSearchCV`` but
+    the columns of groups.
 
     Examples
     --------
@@ -149,18 +184,38 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         models = [_model(self, params).set_params(random_state=seed) for params in candidates]
         table = as_table(X)
         validate_data(self, table, y, skip_check_array=True)
-        race = _Race(self, table, y, sample_weight)
-        judge = race.by_one_fit if by_name else race.by_folds
-        self._record(candidates, judge(models))
+        race = _Race(self, table, y, sample_weight, candidates)
+        scores = race.by_one_fit(models) if by_name else race.by_folds(models)
+        messages = self._record(candidates, scores)
+        if race.checked:
+            messages += doubts(self.cv, candidates, race.checked, race.labels(), self.best_index_)
         best = models[self.best_index_]
-        found = best._fit(X, y, sample_weight)
+        data_warnings, convergence_warnings = best._fit(X, y, sample_weight)
         own = set(self.get_params(deep=False))
         self.__dict__ |= {name: at for name, at in best.__dict__.items() if name not in own}
-        return found
+        data_warnings = race.messages + messages + data_warnings
+        self.diagnostics_["warnings"] = data_warnings + convergence_warnings
+        return data_warnings, convergence_warnings
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Where scikit-learn's metadata routing passes what ``fit`` is given: on to the scorer.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        router = MetadataRouter(owner=self).add_self_request(self)
+        scorer = scorer_of(self, self.scoring)
+        if scorer is None:
+            return router
+        from_fit = MethodMapping().add(caller="fit", callee="score")
+        return router.add(scorer=scorer, method_mapping=from_fit)
 
     def _candidates(self) -> list[dict[str, Any]]:
         grid = DEFAULT_GRID if self.param_grid is None else self.param_grid
         candidates = list(ParameterGrid(grid))
+        if not candidates:
+            raise ValueError(f"param_grid has no candidate. Got {grid!r}.")
         names = {name for params in candidates for name in params}
         wrong = [n for n in names if n not in TUNABLE and not n.startswith("prior__")]
         if wrong:
@@ -170,9 +225,11 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
             )
         return candidates
 
-    def _record(self, candidates, scores):
-        self.scores_, self.n_splits_ = scores, scores.shape[1]
-        mean = scores.mean(1)
+    def _record(self, candidates, scores) -> list[str]:
+        """Attributes of the search; warnings that name candidates without a finite score."""
+        values, more = scores
+        with np.errstate(invalid="ignore"):  # infinite scores, which are named below
+            mean, std = values.mean(1), values.std(1)
         names = list(dict.fromkeys(name for params in candidates for name in params))
         results: dict[str, Any] = {
             f"param_{name}": np.ma.MaskedArray(
@@ -182,14 +239,39 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
             for name in names
         }
         results["params"] = candidates
-        results |= {f"split{k}_test_score": column for k, column in enumerate(scores.T)}
-        results["mean_test_score"] = mean
-        results["std_test_score"] = scores.std(1)
-        results["rank_test_score"] = (1 + (mean[:, None] < mean).sum(1)).astype(np.int32)
-        self.cv_results_ = results
-        self.best_index_ = int(np.nanargmax(mean))
+        results |= {f"split{k}_test_score": column for k, column in enumerate(values.T)}
+        results["mean_test_score"], results["std_test_score"] = mean, std
+        ranked = np.where(np.isfinite(mean), mean, -np.inf)  # the others come last
+        results["rank_test_score"] = (1 + (ranked[:, None] < ranked).sum(1)).astype(np.int32)
+        messages = self._without_score(candidates, values, mean)
+        self.scores_, self.n_splits_ = values, values.shape[1]
+        self.cv_results_ = results | more
+        self.best_index_ = int(ranked.argmax())
         self.best_params_ = candidates[self.best_index_]
         self.best_score_ = float(mean[self.best_index_])
+        return messages
+
+    def _without_score(self, candidates, values, mean) -> list[str]:
+        named = []
+        for k in np.flatnonzero(~np.isfinite(mean)):
+            folds = [
+                f"{values[k, at]} in fold {at}" for at in np.flatnonzero(~np.isfinite(values[k]))
+            ]
+            of_one_fit = isinstance(self.cv, str)
+            named.append(f"{candidates[k]}: {mean[k] if of_one_fit else listed(folds)}")
+        if not named:
+            return []
+        what = f"cv={self.cv!r}" if isinstance(self.cv, str) else f"scoring={self.scoring!r}"
+        shown = "; ".join(named[:5]) + (f"; and {len(named) - 5} more" if len(named) > 5 else "")
+        if len(named) == len(candidates):
+            raise ValueError(
+                f"No candidate has a finite score, so none can be chosen: {shown}. Take a score "
+                f"that is defined for these rows, instead of {what}."
+            )
+        return [
+            f"{len(named)} of {len(candidates)} candidates have no finite score by {what} and "
+            f"cannot be chosen: {shown}."
+        ]
 
 
 def _model(estimator, params) -> HierarchicalSlopesRegressor:
@@ -212,117 +294,186 @@ class _Data(NamedTuple):
     design: Design
     training: Training
     problem: Problem
+    pairs: tuple[LevelPairs, ...]
+
+
+class _Scores(NamedTuple):
+    """``values`` (n_candidates, n_splits), and further columns of ``cv_results_``."""
+
+    values: np.ndarray
+    columns: dict[str, np.ndarray]
 
 
 class _Race:
-    """Scores of candidates on the same rows."""
+    """Scores of candidates on the same rows.
 
-    def __init__(self, estimator, table, y, sample_weight):
+    ``messages`` are warnings; ``checked`` what refits made of each candidate's ``cv="loo"`` or
+    ``"logo"``.
+    """
+
+    def __init__(self, estimator, table, y, sample_weight, candidates):
         self.estimator = estimator
         self.given = (table, y, sample_weight)
+        self.weights = check_weights(sample_weight, table)
+        self.candidates = candidates
         self.names = getattr(estimator, "feature_names_in_", None)
         self.read: dict[Any, _Data] = {}
+        self.messages: list[str] = []
+        self.checked: list[Checked] = []
 
     def data(self, model) -> _Data:
         """Rows and statistics, once for each value of ``slopes``."""
         key = repr(model.slopes)
         if key not in self.read:
             design, training = read_training(*self.given, self.names, model.groups, model.slopes)
-            self.read[key] = _Data(design, training, reduce_rows(design, training))
+            problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
+            self.read[key] = _Data(design, training, problem, pairs)
         return self.read[key]
 
-    def by_one_fit(self, models) -> np.ndarray:
+    def by_one_fit(self, models) -> _Scores:
         """Scores that follow from a fit to all rows, (n_candidates, 1)."""
-        return np.array([[self._one_fit(model)] for model in models])
-
-    def _one_fit(self, model) -> float:
-        design, training, problem = self.data(model)
-        model._check_params()
-        if model.inference == "nuts" and self.estimator.cv == "evidence":
-            raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
-        seed = model.random_state
-        *_, result = _light(model)._sample(design, problem, seed)
         if self.estimator.cv == "evidence":
-            return result.log_evidence
-        posterior, components = posterior_of(problem, result, seed)
+            return _Scores(np.array([[self._evidence(model)] for model in models]), {})
+        self.checked = [self._left_out(model) for model in models]
+        labels = self.labels()
+        worst = [score.elpd.pointwise["pareto_k"].max() for score in self.checked]
+        refits = np.array([len(score.refitted) for score in self.checked])
+        columns = {
+            "se_test_score": np.array([score.elpd.se for score in self.checked]),
+            "max_pareto_k": np.array(worst),
+            "n_bad_pareto_k": refits + [len(score.unreliable) for score in self.checked],
+            "n_refits": refits,
+            "unreliable": _objects([labels[score.unreliable] for score in self.checked]),
+        }
+        return _Scores(np.array([[score.elpd.elpd] for score in self.checked]), columns)
+
+    def labels(self) -> np.ndarray:
+        """What ``cv="loo"`` or ``"logo"`` leaves out: positions of rows in X, or levels."""
         if self.estimator.cv == "loo":
-            return leave_one_out(posterior, components, training).elpd
-        if len(design.factors) != 1:
+            return self._rows_with_weight()
+        data = next(iter(self.read.values()))
+        return data.design.factors[0].levels.labels
+
+    def _fit_to_all(self, model) -> EngineResult:
+        design, training, problem, _ = self.data(model)
+        model._check_params()
+        if problem.y_is_constant:
+            raise ValueError(
+                f"cv={self.estimator.cv!r} has nothing to score: y is constant ({training.y[0]:g})."
+            )
+        return _light(model)._sample(design, problem, model.random_state)[-1]
+
+    def _evidence(self, model) -> float:
+        if model.inference == "nuts":
+            raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
+        return self._fit_to_all(model).log_evidence
+
+    def _left_out(self, model) -> Checked:
+        design, training, problem, _ = self.data(model)
+        by_group = self.estimator.cv == "logo"
+        if by_group and len(design.factors) != 1:
             raise ValueError(
                 "cv='logo' leaves the groups of one factor out, and this model has "
                 f"{len(design.factors)} grouping factors."
             )
-        (factor,) = design.factors
-        labels = factor.levels.labels
-        return leave_one_group_out(posterior, components, training, factor.name, labels).elpd
+        if by_group and len(design.factors[0].levels.labels) < 2:
+            raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
+        result = self._fit_to_all(model)
+        seed = model.random_state
+        posterior, components = posterior_of(problem, result, seed)
+        if by_group:
+            (factor,) = design.factors
+            labels = factor.levels.labels
+            elpd = leave_one_group_out(posterior, components, training, factor.name, labels)
+        else:
+            elpd = leave_one_out(posterior, components, training)
 
-    def by_folds(self, models) -> np.ndarray:
+        def sample(rest):
+            return _light(model)._sample(design, rest, seed, result.normal)[-1]
+
+        return checked(elpd, training, problem, result, sample)
+
+    def by_folds(self, models) -> _Scores:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
-        splits = list(self._splits(self.data(models[0])))
-        scoring = self.estimator.scoring
-        scores = np.empty((len(models), len(splits)))
-        parts: dict[Any, list[GroupStats]] = {}
         for model in models:
             model._check_params()
-            data = self.data(model)
-            key = repr(model.slopes)
+        self._choose_scorer(models[0])
+        folds = self._folds(models[0])
+        parts: dict[Any, list[GroupStats]] = {}
+        for model in models:
+            data, key = self.data(model), repr(model.slopes)
             if key not in parts:
-                parts[key] = list(_training_statistics(data, splits))
-        light = [_light(model, FEW_DRAWS if scoring is None else DRAWS) for model in models]
+                parts[key] = list(_training_statistics(data, folds))
+        light = [_light(m, FEW_DRAWS if self.estimator.scoring is None else DRAWS) for m in models]
+        values = np.empty((len(models), len(folds)))
         starts: dict[Any, Laplace | None] = {}
-        for k, (train, test) in enumerate(splits):
+        constant: dict[str, list[int]] = {}
+        for k, fold in enumerate(folds):
             problems = {
-                key: reduce_part(
-                    self.read[key].problem,
-                    of_folds[k],
-                    self.read[key].training.y[train],
-                    self.read[key].training.weights[train],
-                )
+                key: _part_of(self.read[key], of_folds[k], fold.train)
                 for key, of_folds in parts.items()
             }
+            for name in _constant_in(self.data(models[0]), problems[repr(models[0].slopes)]):
+                constant.setdefault(name, []).append(k)
             for i, model in enumerate(light):
                 key = repr(model.slopes)
                 shape = (key, bool(model.correlated))
-                scores[i, k], starts[shape] = self._score(
-                    model, problems[key], test, scoring, starts.get(shape)
-                )
-        return scores
+                try:
+                    values[i, k], starts[shape] = self._score(
+                        model, problems[key], fold.test, starts.get(shape)
+                    )
+                except (RuntimeError, ValueError) as error:
+                    kind = ValueError if isinstance(error, ValueError) else RuntimeError
+                    where = f"Fold {k} of cv, candidate {self.candidates[i]}"
+                    raise kind(f"{where}: {error}") from error
+        self.messages += constant_columns(constant)
+        return _Scores(values, {})
 
-    def _splits(self, data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Indices of the rows with a weight, of each fold."""
+    def _choose_scorer(self, model):
+        self.scorer, self.weighted = scorer_of(model, self.estimator.scoring), False
+        if self.scorer is not None:
+            weights = None if self.given[2] is None else self.weights
+            self.weighted, messages = takes_weights(self.estimator, self.scorer, weights)
+            self.messages += messages
+
+    def _folds(self, model) -> list[Fold]:
+        """Those of ``cv`` that can be fitted and scored."""
         table, y, _ = self.given
-        n, kept = table.shape[0], self._rows_with_weight()
-        place = np.full(n, -1)
-        place[kept] = np.arange(len(kept))
-        splitter = check_cv(self.estimator.cv)
-        codes = None
-        if data.design.factors and _wants_groups(splitter):
-            codes = np.full(n, -1)
-            codes[kept] = data.training.codes[:, 0]
-        every = np.zeros(n)
-        for train, test in splitter.split(every[:, None], np.asarray(y, dtype=float), codes):
-            parts = (place[np.arange(n)[part]] for part in (train, test))
-            train, test = (part[part >= 0] for part in parts)
-            if len(test) == 0:
-                raise ValueError("a fold of cv has no test row with a weight.")
-            yield train, test
+        training = self.data(model).training
+        rows, cv = self._rows_with_weight(), self.estimator.cv
+        folds, messages = split(cv, table, y, rows, lambda: self._groups(model))
+        check_training(folds, training)
+        if is_r2(self.estimator.scoring, self.scorer):
+            check_r2(folds)
+        self.messages += messages
+        return folds
 
-    def _score(self, model, part, test, scoring, start):
-        design, training, _ = self.data(model)
+    def _groups(self, model) -> np.ndarray | None:
+        """Labels of the first factor (codes of a nesting), (n_samples,), whatever rows weigh."""
+        table, design = self.given[0], self.data(model).design
+        if not design.factors:
+            return None
+        positions = design.factors[0].positions
+        if len(positions) == 1:
+            return label_column(table, positions[0])
+        return fit_design(table, self.names, model.groups, model.slopes)[1].codes[:, 0]
+
+    def _score(self, model, part, test, start):
+        design, training, *_ = self.data(model)
         seed = model.random_state
         *_, result = model._sample(design, part, seed, start)
         posterior, _ = posterior_of(part, result, seed, group_entries=GROUP_ENTRIES)
         self._check_known(model, part, training, test)
         weights = training.weights[test]
         codes = training.codes[test]
-        if scoring is None:
+        if self.scorer is not None:
+            score = self._by_scorer(model, design, posterior, test)
+        elif self.estimator.scoring is None:
             mean = posterior.mean(training.x[test], codes)
-            score = _r2(training.y[test], mean, weights)
-        elif scoring == "log_predictive_density":
+            score = r2(training.y[test], mean, weights)
+        else:
             density = posterior.log_density(training.x[test], codes, training.y[test])
             score = np.average(density, weights=weights)
-        else:
-            score = self._by_scorer(model, design, posterior, scoring, test)
         return score, start if result.normal is None else result.normal
 
     def _check_known(self, model, part, training, test):
@@ -331,11 +482,11 @@ class _Race:
         for found, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
             if np.any(found.zz[-1, -1, codes] == 0):
                 raise ValueError(
-                    "a fold of cv has rows of groups that the others lack, and "
-                    "handle_unknown='error'. Set handle_unknown='population'."
+                    "it has rows of groups that the others lack, and handle_unknown='error'. "
+                    "Set handle_unknown='population'."
                 )
 
-    def _by_scorer(self, model, design, posterior, scoring, test):
+    def _by_scorer(self, model, design, posterior, test):
         """Any scorer, on an estimator that can predict."""
         table, y, _ = self.given
         fitted = clone(model)
@@ -344,17 +495,11 @@ class _Race:
             if hasattr(self.estimator, name):
                 setattr(fitted, name, getattr(self.estimator, name))
         rows = self._rows_with_weight()[test]
-        part = table[rows] if isinstance(table, np.ndarray) else table.iloc[rows]
-        scorer: Callable[..., float] = check_scoring(fitted, scoring=scoring)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*unseen group", UserWarning)
-            return scorer(fitted, part, np.asarray(y, dtype=float)[rows])
+        weights = self.weights[rows] if self.weighted else None
+        return call_scorer(self.scorer, fitted, take_rows(table, rows), take_rows(y, rows), weights)
 
     def _rows_with_weight(self) -> np.ndarray:
-        table, _, sample_weight = self.given
-        if sample_weight is None:
-            return np.arange(table.shape[0])
-        return np.flatnonzero(np.asarray(sample_weight, dtype=float) > 0)
+        return np.flatnonzero(self.weights)
 
 
 def _light(model, n_draws=DRAWS) -> HierarchicalSlopesRegressor:
@@ -364,47 +509,62 @@ def _light(model, n_draws=DRAWS) -> HierarchicalSlopesRegressor:
     return clone(model).set_params(n_chains=1, n_draws=n_draws)
 
 
-def _r2(y, mean, weights) -> float:
-    """``r2_score``, whose validation takes longer than a fold."""
-    residual = weights @ (y - mean) ** 2
-    total = weights @ (y - np.average(y, weights=weights)) ** 2
-    if len(y) < 2:
-        return float("nan")
-    return 1 - residual / total if total > 0 else float(residual == 0)
-
-
-def _wants_groups(splitter) -> bool:
-    requests: Mapping[str, Any] = {}
-    if hasattr(splitter, "get_metadata_routing"):
-        requests = get_routing_for_object(splitter).split.requests
-    return requests.get("groups") is True
-
-
-def _training_statistics(data: _Data, splits) -> Iterator[GroupStats]:
+def _training_statistics(data: _Data, folds: Sequence[Fold]) -> Iterator[GroupStats]:
     """Of each fold's training rows, in the units of all rows."""
-    _, training, problem = data
-    n_levels = [found.zy.shape[-1] for found in problem.stats.factors]
-    pairs = level_pairs(training.codes)
-
-    def of(rows) -> GroupStats:
-        x, y, weights = training.x[rows], training.y[rows], training.weights[rows]
-        codes, slopes, units = training.codes[rows], problem.slopes, problem.units
-        some = tuple(pair._replace(of_row=pair.of_row[rows]) for pair in pairs)
-        return group_stats(x, y, weights, codes, n_levels, slopes, units, some)
-
-    n = len(training.y)
-    tests = np.concatenate([test for _, test in splits])
+    n, units = len(data.training.y), data.problem.units
+    tests = np.concatenate([test for _, test in folds])
     parted = len(tests) == n and len(np.unique(tests)) == n
-    if not (parted and all(len(train) + len(test) == n for train, test in splits)):
-        for train, _ in splits:
-            yield of(train)
+    if not (parted and all(_is_complement(train, test, n) for train, test in folds)):
+        for train, _ in folds:
+            yield _statistics(data, train, units)
         return
-    parts = [of(test) for _, test in splits]
+    parts = [_statistics(data, test, units) for _, test in folds]
     before = _running(parts)
     after = _running(parts[::-1])[::-1]
     for k in range(len(parts)):
         around = [*before[:k][-1:], *after[k + 1 :][:1]]
         yield merge(*around)
+
+
+def _is_complement(train: np.ndarray, test: np.ndarray, n: int) -> bool:
+    return len(train) + len(test) == n and len(np.union1d(train, test)) == n
+
+
+def _statistics(data: _Data, rows: np.ndarray, units: Units) -> GroupStats:
+    """Of some rows, levels and pairs of levels numbered as in all."""
+    _, training, problem, pairs = data
+    x, codes, y, weights = (of_all[rows] for of_all in training)
+    n_levels = [found.zy.shape[-1] for found in problem.stats.factors]
+    pairs = tuple(pair._replace(of_row=pair.of_row[rows]) for pair in pairs)
+    return group_stats(x, y, weights, codes, n_levels, problem.slopes, units, pairs)
+
+
+def _part_of(data: _Data, stats: GroupStats, rows: np.ndarray) -> Problem:
+    """The problem of a fold's training rows, whose statistics in the units of all are known.
+
+    Columns that vary much less than in all rows have lost digits there: they are reduced anew.
+    """
+    _, training, problem, _ = data
+    y, weights = training.y[rows], training.weights[rows]
+    of_x, of_y = moments_of(stats, problem.units)
+    spread = np.append(of_x.sd / problem.units.x_scale, of_y.sd / problem.units.y_scale)
+    if np.any((spread < SHRUNK) & _varies(problem)):
+        of_x, of_y = moments(training.x[rows], weights), moments(y[:, None], weights)
+        units = internal_units(of_x, of_y, problem.slopes)
+        stats, problem = _statistics(data, rows, units), problem._replace(units=units)
+    return reduce_part(problem, stats, y, weights)
+
+
+def _varies(problem: Problem) -> np.ndarray:
+    """Whether each feature, and y, varies: (n_features + 1,)."""
+    of_x, of_y = moments_of(problem.stats, problem.units)
+    return np.append(of_x.sd, of_y.sd) > 0
+
+
+def _constant_in(data: _Data, part: Problem) -> list[str]:
+    """Features that vary in all rows, but not in the part."""
+    gone = (_varies(data.problem) & ~_varies(part))[:-1]
+    return [data.design.feature_names[j] for j in np.flatnonzero(gone)]
 
 
 def _running(parts: list[GroupStats]) -> list[GroupStats]:

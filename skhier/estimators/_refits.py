@@ -1,0 +1,312 @@
+"""Scores of rows or groups left out, where importance weights fail: from fits without them.
+
+``leave_one_out`` weighs the posterior given all rows as if one were not there, which fails for a
+row that moves the posterior far (a high Pareto k). A fit to the others, under the same prior, gives
+that row's density directly: with components (theta_s, beta ~ N(m_s, C_s)) of weights w_s
+
+    log p(y_i | y_-i) = log sum_s w_s N(y_i; x_i'm_s + ..., sigma_s^2 + v_is),
+
+and of all rows of a group that the fit never saw
+
+    log p(y_g | y_-g) = log sum_s w_s N(y_g; X_g m_s, V_gs),
+    V_gs = Z_g Sigma_s Z_g' + X_g C_s X_g' + sigma_s^2 I.
+
+Vehtari, Gelman and Gabry (2017), Stat. Comput. 27, sec. 2.1, for the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+from skhier.estimators._folds import listed
+from skhier.inference.engines import EngineResult
+from skhier.kernels.normal.conditional import Components
+from skhier.kernels.normal.eliminate import layout_of
+from skhier.kernels.normal.moments import line_moments
+from skhier.posterior.elpd import Elpd
+from skhier.statistics.problem import Problem, Training
+from skhier.statistics.products import Moments, group_stats, internal_units, level_pairs, moments
+from skhier.statistics.records import FactorStats
+
+__all__ = ["Checked", "checked", "doubts", "without"]
+
+# of a candidate: a refit is a fold's work, so no candidate costs more than three tenfold searches
+MAX_REFITS = 30
+ENTRIES = 2**21  # of the arrays over components
+LOG_2PI = np.log(2 * np.pi)
+
+
+class Checked(NamedTuple):
+    """A candidate's score, as far as refits have made it reliable.
+
+    Attributes
+    ----------
+    elpd : Elpd
+        Densities from refits in their places; ``pareto_k`` as it was.
+    refitted, unreliable : int array
+        Positions in ``elpd.pointwise`` that were refitted, and that neither the weights nor a refit
+        could estimate; those of the highest Pareto k first.
+    """
+
+    elpd: Elpd
+    refitted: np.ndarray
+    unreliable: np.ndarray
+
+
+def checked(
+    elpd: Elpd,
+    training: Training,
+    problem: Problem,
+    result: EngineResult,
+    sample: Callable[[Problem], EngineResult],
+) -> Checked:
+    """Refit for the rows or groups whose Pareto k is too high, the worst ones first.
+
+    At most ``MAX_REFITS`` of them, and none where the fit itself was a Markov chain, which would
+    take as long again for each.
+
+    Parameters
+    ----------
+    elpd : Elpd
+    training : Training
+    problem : Problem
+        Of all rows.
+    result : EngineResult
+        Of the fit to all rows.
+    sample : callable
+        Fits the same model to another problem.
+    """
+    table = elpd.pointwise
+    density, gain, k_hat, error = (
+        table[name].to_numpy(copy=True) for name in ("elpd", "p", "pareto_k", "mcse")
+    )
+    bad = np.flatnonzero(~(k_hat <= elpd.good_k) | ~np.isfinite(density))
+    worst = bad[np.argsort(-np.nan_to_num(k_hat[bad], nan=np.inf), kind="stable")]
+    refitted: list[int] = []
+    if result.facts.get("sampler") == "importance":
+        seen = density + gain
+        for at in worst[:MAX_REFITS]:
+            found = _left_out(elpd, training, problem, sample, at)
+            if found is not None and np.isfinite(found[0]):
+                density[at], error[at] = found
+                gain[at] = seen[at] - density[at]
+                refitted.append(at)
+    if refitted:
+        elpd = _summed(elpd, table.assign(elpd=density, p=gain, mcse=error))
+    return Checked(elpd, np.array(refitted, dtype=int), worst[~np.isin(worst, refitted)])
+
+
+def _left_out(elpd, training, problem, sample, at) -> tuple[float, float] | None:
+    """Log density of the row or group and its Monte Carlo error; None: a fit cannot tell."""
+    weights = training.weights.copy()
+    of_group = elpd.kind == "logo"
+    if of_group:
+        rows = np.flatnonzero(training.codes[:, 0] == at)
+        counts = weights[rows]
+        weights[rows] = 0
+    else:
+        rows = np.array([at])
+        weights[at] -= 1  # one of its copies
+    rest = without(problem, training, weights)
+    if rest is None:
+        return None
+    try:
+        population = sample(rest).population
+    except (RuntimeError, ValueError):  # without these rows the posterior is improper
+        return None
+    if population is None:
+        return None
+    x, codes, y = training.x[rows], training.codes[rows], training.y[rows]
+    if of_group:
+        density = _group_densities(rest, population.components, x, y, counts)
+    else:
+        density = _row_densities(rest, population.components, x, codes, y)
+    mass = population.components.weights
+    with np.errstate(divide="ignore"):
+        share = np.log(mass) + density
+    average = float(logsumexp(share))
+    # delta method for a mean over weighted points
+    error = np.sqrt(np.sum((np.exp(share - average) - mass) ** 2))
+    return average, float(error)
+
+
+def without(problem: Problem, training: Training, weights: np.ndarray) -> Problem | None:
+    """The same model of the rows with the weights left.
+
+    Leaving out is defined for a fixed prior: its scales and the mean of x where its intercept sits
+    stay those of all rows. Statistics are summed anew, for differences would cancel where what is
+    left out dominates; for the same reason y has units of its own.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of all rows.
+    training : Training
+    weights : array of shape (n_samples,)
+        Some of them 0.
+
+    Returns
+    -------
+    Problem or None
+        None: fewer than two rows, or a constant y, whose posterior is no distribution.
+    """
+    kept = weights > 0
+    y, counts = training.y[kept], weights[kept]
+    if len(y) < 2 or counts.sum() < 2 or y.min() == y.max():
+        return None
+    none = Moments(np.empty(0), np.empty(0))
+    of_y = internal_units(none, moments(y[:, None], counts), ())
+    units = problem.units._replace(y_mean=of_y.y_mean, y_scale=of_y.y_scale)
+    stats = group_stats(
+        training.x[kept],
+        y,
+        counts,
+        training.codes[kept],
+        [factor.zy.shape[-1] for factor in problem.stats.factors],
+        problem.slopes,
+        units,
+        [pair._replace(of_row=pair.of_row[kept]) for pair in level_pairs(training.codes)],
+    )
+    return problem._replace(stats=stats, units=units)
+
+
+def _row_densities(problem: Problem, components: Components, x, codes, y) -> np.ndarray:
+    """Log densities of one row given each component, (S,), of known levels or new ones."""
+    stats, units = problem.stats, problem.units
+    x = _internal(problem, x)
+    zs = [x[:, _varying(problem, k)] for k in range(len(problem.slopes))]
+    if len(stats.factors) == 1:  # the other levels do not matter
+        own = FactorStats(*(a[..., codes[0]] for a in stats.factors[0]))
+        stats, codes = stats._replace(factors=(own,)), np.zeros_like(codes)
+    mean, line = line_moments(layout_of(stats, problem.plan), components, x, zs, codes)
+    variance = components.sigma**2 + line[:, 0]
+    rest = (y[0] - units.y_mean) / units.y_scale - mean[:, 0]
+    return -0.5 * (LOG_2PI + np.log(variance) + rest**2 / variance) - np.log(units.y_scale)
+
+
+def _group_densities(problem: Problem, components: Components, x, y, counts) -> np.ndarray:
+    """Joint log densities of all rows of a new level of the only factor, (S,).
+
+    ``y = X m + W u + noise`` with u standard normal, ``W W' = Z Sigma Z' + X C X'``. Rows enter by
+    the triangle of their QR decomposition, and the quadratic form is a least-squares residual:
+    neither squares what it subtracts.
+    """
+    units = problem.units
+    rows = np.column_stack([_internal(problem, x), (y - units.y_mean) / units.y_scale])
+    triangle = np.linalg.qr(np.sqrt(counts)[:, None] * rows).R
+    n, p = counts.sum(), rows.shape[1] - 1
+    d = p + components.chols[0].shape[1]
+    out = np.empty(len(components.sigma))
+    size = max(1, ENTRIES // ((len(triangle) + d) * d))
+    for part in _slices(len(out), size):
+        some = components.take(part)
+        sigma, eye = some.sigma[:, None, None], np.eye(d)
+        w = triangle[:, :p] @ _effect_root(some, _varying(problem, 0))
+        rest = triangle[:, p] - some.beta @ triangle[:, :p].T
+        tall = np.concatenate([w, sigma * eye], axis=1)
+        wide = np.concatenate([rest, np.zeros((len(rest), d))], axis=1)[..., None]
+        basis, root = np.linalg.qr(tall)
+        residual = wide - basis @ (np.swapaxes(basis, 1, 2) @ wide)
+        log_det = 2 * np.log(np.abs(np.diagonal(root, axis1=1, axis2=2))).sum(1)
+        log_det += (n - d) * np.log(some.sigma**2)
+        quadratic = (residual[..., 0] ** 2).sum(1) / some.sigma**2
+        out[part] = -0.5 * (n * LOG_2PI + log_det + quadratic)
+    return out - n * np.log(units.y_scale)
+
+
+def _effect_root(some: Components, varying: list[int]) -> np.ndarray:
+    """``B`` (S, p, d) with ``X B u`` the deviation of a new level's line from ``X m``."""
+    n, p = some.beta.shape
+    of_level = np.zeros((n, p, some.chols[0].shape[1]))
+    of_level[:, varying] = some.chols[0]
+    if some.beta_cov is None:
+        return np.concatenate([of_level, np.zeros((n, p, p))], axis=2)
+    values, vectors = np.linalg.eigh(some.beta_cov)
+    root = vectors * np.sqrt(np.maximum(values, 0))[:, None]
+    return np.concatenate([of_level, root], axis=2)
+
+
+def _internal(problem: Problem, x) -> np.ndarray:
+    units = problem.units
+    return np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
+
+
+def _varying(problem: Problem, k: int) -> list[int]:
+    return [*problem.slopes[k], len(problem.units.x_mean)]
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(i, i + size) for i in range(0, n, size))
+
+
+def _summed(elpd: Elpd, table: Any) -> Elpd:
+    values, weights = table["elpd"].to_numpy(), _counts(table)
+    total, n = float(weights @ values), weights.sum()
+    se = float(np.sqrt(weights @ (values - total / n) ** 2))
+    return replace(elpd, elpd=total, se=se, p=float(weights @ table["p"]), pointwise=table)
+
+
+def _counts(table: Any) -> np.ndarray:
+    """How often each row counts; a group once."""
+    return table["weight"].to_numpy() if "weight" in table else np.ones(len(table))
+
+
+def doubts(
+    cv: str, candidates: Sequence[Any], scores: Sequence[Checked], labels: Any, best: int
+) -> list[str]:
+    """A warning that names what could not be estimated, and whether the choice rests on it.
+
+    Parameters
+    ----------
+    cv : {"loo", "logo"}
+    candidates : sequence of dict
+    scores : sequence of Checked
+    labels : array
+        What to call each row or group.
+    best : int
+        The candidate chosen.
+    """
+    what = "rows" if cv == "loo" else "groups"
+    named = [
+        f"{params} at {what} {listed(labels[score.unreliable])}"
+        for params, score in zip(candidates, scores, strict=True)
+        if len(score.unreliable)
+    ]
+    if not named:
+        return []
+    rivals = [
+        str(candidates[k])
+        for k, score in enumerate(scores)
+        if k != best and _is_contested(scores[best], score)
+    ]
+    choice = "The choice does not rest on them."
+    if rivals:
+        choice = (
+            f"Whether {candidates[best]} is better than {listed(rivals)} rests on these {what}."
+        )
+    splitter = "KFold(10, shuffle=True)" if cv == "loo" else "GroupKFold(10)"
+    shown = "; ".join(named[:5]) + (f"; and {len(named) - 5} more" if len(named) > 5 else "")
+    return [
+        f"cv={cv!r} cannot tell how well some {what} are predicted by the others: their Pareto k "
+        f"is above {scores[best].elpd.good_k:.2f}, and they were not refitted (at most "
+        f"{MAX_REFITS} {what} a candidate are, the worst first, if importance sampling can fit "
+        f"it): {shown}. {choice} Use folds instead: cv={splitter} with "
+        "scoring='log_predictive_density'."
+    ]
+
+
+def _is_contested(winner: Checked, other: Checked) -> bool:
+    """Whether the winner's lead is no larger than what unreliable densities contribute to it."""
+    doubtful = np.union1d(winner.unreliable, other.unreliable)
+    if not len(doubtful):
+        return False
+    ours, theirs = winner.elpd.pointwise, other.elpd.pointwise
+    lead = _counts(ours) * (ours["elpd"].to_numpy() - theirs["elpd"].to_numpy())
+    error = _counts(ours) * np.maximum(ours["mcse"].to_numpy(), theirs["mcse"].to_numpy())
+    at_stake = np.maximum(np.abs(lead), error)[doubtful].sum()
+    return not lead.sum() - lead[doubtful].sum() > at_stake
