@@ -5,72 +5,18 @@ Each is a table, a set of priors and a list of who runs. Adding one is adding a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tables
-from contract import Factor, Priors
-from rivals import BAYESIAN, POINT
+from contract import Factor
+from problem import Problem
+from rivals import POINT
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["PROBLEMS", "make"]
 
-__all__ = ["PROBLEMS", "Problem", "make"]
-
-EVERYONE = (*BAYESIAN, *POINT)
 QUICK = ("skhier", *POINT)  # a million rows: those who may finish
 ALONE = ("skhier",)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """``n_rows`` rows in the levels of ``factors``; ``table`` makes them.
-
-    The prior of a standard deviation is exponential with mean ``group_scale``, the same for all of
-    a factor's effects unless it holds one number for each. The others are as in `Priors`.
-    """
-
-    name: str
-    n_rows: int
-    factors: tuple[Factor, ...]
-    table: Callable[[Problem], tuple[pd.DataFrame, pd.Series]] = tables.standard
-    tau: float = 0.5
-    seed: int = 1
-    rivals: tuple[str, ...] = EVERYONE
-    intercept: tuple[float, float] = (0.0, 5.0)
-    coef: float = 2.5
-    group_scale: float | tuple[float, ...] = 1.0
-    noise_scale: float = 1.0
-
-    @property
-    def n_groups(self) -> int:
-        """Levels of all factors."""
-        return sum(factor.n_levels for factor in self.factors)
-
-    @property
-    def q(self) -> int:
-        """Effects of the factor that has most."""
-        return max(len(factor.effects) for factor in self.factors)
-
-    @property
-    def shape(self) -> str:
-        """In words."""
-        parts = [f"{self.n_rows:,} rows"]
-        for factor in self.factors:
-            home = f" in {factor.within}" if factor.within else ""
-            parts.append(f"{factor.n_levels:,} {factor.name}{home} (q = {len(factor.effects)})")
-        return ", ".join(parts)
-
-    @property
-    def priors(self) -> Priors:
-        each = self.group_scale
-        scales = {
-            f.name: each if isinstance(each, tuple) else (each,) * len(f.effects)
-            for f in self.factors
-        }
-        return Priors(self.intercept, self.coef, scales, self.noise_scale)
 
 
 def one(n_groups: int, q: int = 2) -> tuple[Factor]:
@@ -144,7 +90,7 @@ PROBLEMS = {
 
 def make(problem: Problem) -> dict[str, Any]:
     """Make the table: ``x`` (n_rows, n_features), ``y``, names of ``features``, codes."""
-    table, y = problem.table(problem)
+    table, y = (problem.table or tables.standard)(problem)
     names = [factor.name for factor in problem.factors]
     features = [name for name in table.columns if name not in names]
     codes = {f"codes_{f.name}": tables.codes(table, f, problem.factors) for f in problem.factors}

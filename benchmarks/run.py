@@ -25,7 +25,8 @@ import numpy as np
 import psutil
 import report
 from contract import Sampling
-from problems import PROBLEMS, Problem, make
+from problem import Problem
+from problems import PROBLEMS, make
 from rivals import RIVALS
 
 WORKER = Path(__file__).with_name("worker.py")

@@ -12,7 +12,7 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from contract import Factor
-    from problems import Problem
+    from problem import Problem
 
 __all__ = ["cafes", "codes", "ratings", "schools", "sleepstudy", "standard"]
 

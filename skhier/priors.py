@@ -20,7 +20,6 @@ __all__ = [
     "Prior",
     "PriorChoice",
     "describe",
-    "prior_from",
 ]
 
 
@@ -171,16 +170,16 @@ class Prior(BaseEstimator):
     # `at` are the columns asked for; -1 is the varying intercept.
 
     def _intercept(self, c, s):
-        return _normal(s.y_mean, (2.5 if c is None else c) * s.y_sd)
+        return normal(s.y_mean, (2.5 if c is None else c) * s.y_sd)
 
     def _coef(self, c, s, at):
-        return _normal(np.zeros(len(at)), (2.5 if c is None else c) * s.y_sd / s.x_sd[at])
+        return normal(np.zeros(len(at)), (2.5 if c is None else c) * s.y_sd / s.x_sd[at])
 
     def _group_scale(self, c, s, at):
-        return _exponential((1.0 if c is None else c) * s.y_sd / np.append(s.x_sd, 1.0)[at])
+        return exponential((1.0 if c is None else c) * s.y_sd / np.append(s.x_sd, 1.0)[at])
 
     def _noise_scale(self, c, s):
-        return _exponential((1.0 if c is None else c) * s.y_sd)
+        return exponential((1.0 if c is None else c) * s.y_sd)
 
 
 class DecovPrior(Prior):
@@ -227,111 +226,6 @@ class DecovPrior(Prior):
             _check_positive_number(f"DecovPrior's `{name}`", value)
         concentration, shape, scale = map(float, values)
         return (GroupPrior((), (concentration, shape, scale), False),) * len(factors)
-
-
-class McElreathPrior(Prior):
-    """*Statistical Rethinking* (2nd ed., ch. 4-5, 13-14), for standardised variables.
-
-    Intercept at the mean of X ``Normal(mean(y), 0.2 sd(y))``, slopes
-    ``Normal(0, 0.5 sd(y)/sd(x))``, every standard deviation ``Exponential(1)`` in standardised
-    units, in which X = 0 is the mean.
-    """
-
-    def _intercept(self, c, s):
-        return super()._intercept(0.2 if c is None else c, s)
-
-    def _coef(self, c, s, at):
-        return super()._coef(0.5 if c is None else c, s, at)
-
-
-class BambiPrior(Prior):
-    """Bambi's defaults ("Default priors", and ``bambi/priors/scaler.py``); sd with divisor n.
-
-    Slopes ``Normal(0, 2.5 sd(y)/sd(x))``; intercept at the mean of X
-    ``Normal(mean(y), s)``, ``s^2 = (2.5 sd(y))^2 + sum (2.5 sd(y)/sd(x_j))^2 mean(x_j)^2``; group
-    scales, at X = 0, ``HalfNormal`` with the same scales; noise ``HalfStudentT(4, sd(y))``.
-    """
-
-    _GROUPS_AT_MEAN = False
-
-    def _scales(self, s):
-        """Scales of the slopes and, last, of the intercept."""
-        shrink = np.sqrt((s.n - 1) / s.n)
-        slopes = 2.5 * s.y_sd / s.x_sd
-        return np.append(slopes, np.hypot(2.5 * s.y_sd * shrink, np.linalg.norm(slopes * s.x_mean)))
-
-    def _intercept(self, c, s):
-        return _normal(s.y_mean, self._scales(s)[-1]) if c is None else super()._intercept(c, s)
-
-    def _group_scale(self, c, s, at):
-        return _half_normal(self._scales(s)[at]) if c is None else super()._group_scale(c, s, at)
-
-    def _noise_scale(self, c, s):
-        if c is not None:
-            return super()._noise_scale(c, s)
-        return _half_student_t(4.0, s.y_sd * np.sqrt((s.n - 1) / s.n))
-
-
-class BrmsPrior(Prior):
-    """brms's defaults (``?set_prior``): flat slopes, Student-t(3) for the rest.
-
-    Intercept at the mean of X ``StudentT(3, median(y), s)``; every standard deviation, those of
-    group effects at X = 0, ``HalfStudentT(3, s)``; ``s = max(2.5, mad(y))``, median and mad rounded
-    to one decimal.
-    """
-
-    _GROUPS_AT_MEAN = False
-
-    def _mad(self, s):
-        return max(2.5, round(s.y_mad, 1))
-
-    def _intercept(self, c, s):
-        if c is not None:
-            return super()._intercept(c, s)
-        return _student_t(3.0, round(s.y_median, 1), self._mad(s))
-
-    def _coef(self, c, s, at):
-        return _flat(len(at)) if c is None else super()._coef(c, s, at)
-
-    def _group_scale(self, c, s, at):
-        if c is not None:
-            return super()._group_scale(c, s, at)
-        return _half_student_t(3.0, np.full(len(at), self._mad(s)))
-
-    def _noise_scale(self, c, s):
-        return _half_student_t(3.0, self._mad(s)) if c is None else super()._noise_scale(c, s)
-
-
-PRESETS: dict[str, type[Prior]] = {
-    "default": Prior,
-    "mcelreath": McElreathPrior,
-    "bambi": BambiPrior,
-    "brms": BrmsPrior,
-    "rstanarm": DecovPrior,
-}
-
-
-def prior_from(prior: Any) -> Prior:
-    """The prior object behind the estimator's ``prior`` argument.
-
-    Raises
-    ------
-    ValueError, TypeError
-        An unknown preset, or neither None, a name nor a prior.
-    """
-    if prior is None:
-        return Prior()
-    if isinstance(prior, Prior):
-        return prior
-    if isinstance(prior, str):
-        if prior in PRESETS:
-            return PRESETS[prior]()
-        known = ", ".join(repr(name) for name in PRESETS)
-        raise ValueError(f"`prior` must be one of {known}, or a Prior. Got {prior!r} instead.")
-    raise TypeError(
-        f"`prior` must be None, the name of a preset, Prior(...) or DecovPrior(...). "
-        f"Got {prior!r} instead."
-    )
 
 
 def _scalar(name, value, rule, scales, positive=False):
@@ -419,7 +313,7 @@ def _one(name, value, shape, rule, positive):
         raise ValueError(
             f"The prior of `{name}` must {wanted}. Got batch shape {value.batch_shape}."
         )
-    return _in_float64(value)
+    return in_float64(value)
 
 
 def _in_users_units(value):
@@ -458,7 +352,7 @@ def _check_distribution(name, value, positive):
         )
 
 
-def _in_float64(prior):
+def in_float64(prior: Any) -> Any:
     """The same distribution with float64 NumPy parameters."""
     import jax
 
@@ -477,40 +371,18 @@ def _without_jax(value):
     return value
 
 
-def _normal(loc, scale):
+def normal(loc: Any, scale: Any) -> Any:
+    """NumPyro's ``Normal`` in float64."""
     import numpyro.distributions as dist
 
-    return _in_float64(dist.Normal(loc, scale))
+    return in_float64(dist.Normal(loc, scale))
 
 
-def _exponential(mean):
+def exponential(mean: Any) -> Any:
+    """NumPyro's ``Exponential`` of a given mean, in float64."""
     import numpyro.distributions as dist
 
-    return _in_float64(dist.Exponential(1 / np.asarray(mean)))
-
-
-def _half_normal(scale):
-    import numpyro.distributions as dist
-
-    return _in_float64(dist.HalfNormal(scale))
-
-
-def _student_t(df, loc, scale):
-    import numpyro.distributions as dist
-
-    return _in_float64(dist.StudentT(df, loc, scale))
-
-
-def _half_student_t(df, scale):
-    import numpyro.distributions as dist
-
-    return _in_float64(dist.FoldedDistribution(dist.StudentT(df, np.zeros_like(scale), scale)))
-
-
-def _flat(size):
-    import numpyro.distributions as dist
-
-    return dist.ImproperUniform(dist.constraints.real, (size,), ())
+    return in_float64(dist.Exponential(1 / np.asarray(mean)))
 
 
 def describe(prior: Any, entry: int | None = None) -> str:

@@ -26,7 +26,7 @@ ROOMS = {
     "posterior": "mixture posterior prior_draws sensitivity shares tables elpd",
     "estimators": "_base _compare _regressor _folds _scoring _refits _cv",
 }
-LEAVES = {"priors"}  # which everything from statistics on may see
+LEAVES = {"presets", "priors"}  # which everything from statistics on may see
 OUTSIDE = {"plotting", "calibration", "metrics", "datasets"}
 NO_JAX = {"utils", "statistics", "estimators"}
 
@@ -119,7 +119,8 @@ def test_imports_run_one_way(path):
 
 def test_priors_and_datasets_know_no_rooms():
     bad = {f"skhier.{room}" for room in ROOMS if room != "utils"}
-    assert offenders("skhier.priors", bad) + offenders("skhier.datasets", bad) == []
+    assert [*offenders("skhier.pri", bad), *offenders("skhier.pre", bad)] == []
+    assert offenders("skhier.datasets", bad) == []
 
 
 @pytest.mark.parametrize("room", sorted(NO_JAX))
@@ -139,6 +140,7 @@ def test_kernels_know_no_frames():
 def test_numpyro_appears_where_a_model_is_stated_or_sampled():
     using = {found.split(":")[0] for found in offenders("skhier", {"numpyro"})}
     assert using <= {
+        "skhier.presets",
         "skhier.priors",
         "skhier.kernels.covariance",
         "skhier.kernels.distributions",

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 
 from skhier import DecovPrior, Prior
-from skhier.priors import DataScales, describe, prior_from
+from skhier.presets import prior_from
+from skhier.priors import DataScales, describe
 
 SCALES = DataScales(
     n=100.0,

@@ -18,7 +18,8 @@ from skhier.posterior.posterior import OUT
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_table
 from skhier.posterior.shares import variance_shares
-from skhier.priors import Prior, prior_from
+from skhier.presets import prior_from
+from skhier.priors import Prior
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.frames import as_table
 from skhier.utils.pareto import MAX_K_HAT

@@ -28,7 +28,8 @@ from skhier.inference.prior import PriorSetting
 from skhier.kernels.normal.conditional import Components
 from skhier.posterior import tables as _tables
 from skhier.posterior.posterior import Posterior, equal_components
-from skhier.priors import PriorChoice, prior_from
+from skhier.presets import prior_from
+from skhier.priors import PriorChoice
 from skhier.statistics.elimination import dense_size
 from skhier.statistics.problem import Problem, problem_warnings, read_training, reduce_rows
 from skhier.utils.convergence import convergence_report

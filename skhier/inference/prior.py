@@ -15,7 +15,8 @@ import numpy as np
 from skhier.inference.engines import forbid_forked_process
 from skhier.inference.model import covariance_of, covariance_prior
 from skhier.kernels.user_units import intercept_first, scale_and_directions
-from skhier.priors import DataScales, Prior, PriorChoice, describe, prior_from
+from skhier.presets import prior_from
+from skhier.priors import DataScales, Prior, PriorChoice, describe
 
 __all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_density"]
 

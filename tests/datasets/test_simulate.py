@@ -334,14 +334,23 @@ def test_simulated_arguments_after_features_are_keyword_only():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_samples": 0}, r"`n_samples` must be an integer and at least 1; got 0\."),
-        ({"n_samples": 10.0}, r"`n_samples` must be an integer and at least 1; got 10\.0\."),
-        ({"n_features": -1}, r"`n_features` must be an integer and at least 0; got -1\."),
-        ({"n_features": True}, r"`n_features` must be an integer"),
-        ({"groups": 0}, r"`groups` must be an integer and at least 1; got 0\."),
-        ({"groups": "cafe"}, r"`groups` must be an integer and at least 1; got 'cafe'\."),
+        ({"n_samples": 0}, r"parameter must be an int in the range \[1, inf\). Got 0 instead"),
+        (
+            {"n_samples": 10.0},
+            r"parameter must be an int in the range \[1, inf\). Got 10\.0 instead",
+        ),
+        ({"n_features": -1}, r"parameter must be an int in the range \[0, inf\). Got -1 instead"),
+        ({"n_features": True}, r"must be an int in the range .*Got True"),
+        ({"groups": 0}, r"parameter must be an int in the range \[1, inf\). Got 0 instead"),
+        (
+            {"groups": "cafe"},
+            r"parameter must be an int in the range \[1, inf\). Got 'cafe' instead",
+        ),
         ({"groups": {}}, r"`groups` is an empty dict"),
-        ({"groups": {"cafe": 0}}, r"`groups\['cafe'\]` must be an integer and at least 1; got 0"),
+        (
+            {"groups": {"cafe": 0}},
+            r"parameter must be an int in the range \[1, inf\). Got 0 instead",
+        ),
         ({"groups": {("cafe",): 3}}, r"tuples of two or more of them; got \('cafe',\)"),
         ({"groups": {"a:b": 3}}, r"without ':'.*got 'a:b'"),
         ({"groups": {7: 3}}, r"keyed by column names.*got 7\."),

@@ -1,0 +1,143 @@
+"""Other packages' default priors, by name, and what the estimators' ``prior`` argument means.
+
+Sources: the packages' documentation and code, named in each class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skhier.priors import DecovPrior, Prior, in_float64, normal
+
+__all__ = ["PRESETS", "prior_from"]
+
+
+class McElreathPrior(Prior):
+    """*Statistical Rethinking* (2nd ed., ch. 4-5, 13-14), for standardised variables.
+
+    Intercept at the mean of X ``Normal(mean(y), 0.2 sd(y))``, slopes
+    ``Normal(0, 0.5 sd(y)/sd(x))``, every standard deviation ``Exponential(1)`` in standardised
+    units, in which X = 0 is the mean.
+    """
+
+    def _intercept(self, c, s):
+        return super()._intercept(0.2 if c is None else c, s)
+
+    def _coef(self, c, s, at):
+        return super()._coef(0.5 if c is None else c, s, at)
+
+
+class BambiPrior(Prior):
+    """Bambi's defaults ("Default priors", and ``bambi/priors/scaler.py``); sd with divisor n.
+
+    Slopes ``Normal(0, 2.5 sd(y)/sd(x))``; intercept at the mean of X
+    ``Normal(mean(y), s)``, ``s^2 = (2.5 sd(y))^2 + sum (2.5 sd(y)/sd(x_j))^2 mean(x_j)^2``; group
+    scales, at X = 0, ``HalfNormal`` with the same scales; noise ``HalfStudentT(4, sd(y))``.
+    """
+
+    _GROUPS_AT_MEAN = False
+
+    def _scales(self, s):
+        """Scales of the slopes and, last, of the intercept."""
+        shrink = np.sqrt((s.n - 1) / s.n)
+        slopes = 2.5 * s.y_sd / s.x_sd
+        return np.append(slopes, np.hypot(2.5 * s.y_sd * shrink, np.linalg.norm(slopes * s.x_mean)))
+
+    def _intercept(self, c, s):
+        return normal(s.y_mean, self._scales(s)[-1]) if c is None else super()._intercept(c, s)
+
+    def _group_scale(self, c, s, at):
+        return _half_normal(self._scales(s)[at]) if c is None else super()._group_scale(c, s, at)
+
+    def _noise_scale(self, c, s):
+        if c is not None:
+            return super()._noise_scale(c, s)
+        return _half_student_t(4.0, s.y_sd * np.sqrt((s.n - 1) / s.n))
+
+
+class BrmsPrior(Prior):
+    """brms's defaults (``?set_prior``): flat slopes, Student-t(3) for the rest.
+
+    Intercept at the mean of X ``StudentT(3, median(y), s)``; every standard deviation, those of
+    group effects at X = 0, ``HalfStudentT(3, s)``; ``s = max(2.5, mad(y))``, median and mad rounded
+    to one decimal.
+    """
+
+    _GROUPS_AT_MEAN = False
+
+    def _mad(self, s):
+        return max(2.5, round(s.y_mad, 1))
+
+    def _intercept(self, c, s):
+        if c is not None:
+            return super()._intercept(c, s)
+        return _student_t(3.0, round(s.y_median, 1), self._mad(s))
+
+    def _coef(self, c, s, at):
+        return _flat(len(at)) if c is None else super()._coef(c, s, at)
+
+    def _group_scale(self, c, s, at):
+        if c is not None:
+            return super()._group_scale(c, s, at)
+        return _half_student_t(3.0, np.full(len(at), self._mad(s)))
+
+    def _noise_scale(self, c, s):
+        return _half_student_t(3.0, self._mad(s)) if c is None else super()._noise_scale(c, s)
+
+
+PRESETS: dict[str, type[Prior]] = {
+    "default": Prior,
+    "mcelreath": McElreathPrior,
+    "bambi": BambiPrior,
+    "brms": BrmsPrior,
+    "rstanarm": DecovPrior,
+}
+
+
+def prior_from(prior: Any) -> Prior:
+    """The prior object behind the estimator's ``prior`` argument.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An unknown preset, or neither None, a name nor a prior.
+    """
+    if prior is None:
+        return Prior()
+    if isinstance(prior, Prior):
+        return prior
+    if isinstance(prior, str):
+        if prior in PRESETS:
+            return PRESETS[prior]()
+        known = ", ".join(repr(name) for name in PRESETS)
+        raise ValueError(f"`prior` must be one of {known}, or a Prior. Got {prior!r} instead.")
+    raise TypeError(
+        f"`prior` must be None, the name of a preset, Prior(...) or DecovPrior(...). "
+        f"Got {prior!r} instead."
+    )
+
+
+def _half_normal(scale):
+    import numpyro.distributions as dist
+
+    return in_float64(dist.HalfNormal(scale))
+
+
+def _student_t(df, loc, scale):
+    import numpyro.distributions as dist
+
+    return in_float64(dist.StudentT(df, loc, scale))
+
+
+def _half_student_t(df, scale):
+    import numpyro.distributions as dist
+
+    return in_float64(dist.FoldedDistribution(dist.StudentT(df, np.zeros_like(scale), scale)))
+
+
+def _flat(size):
+    import numpyro.distributions as dist
+
+    return dist.ImproperUniform(dist.constraints.real, (size,), ())
