@@ -1,0 +1,1 @@
+"""What y is, given the line: a response a file, the contract in :mod:`skhier.responses.base`."""
