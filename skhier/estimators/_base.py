@@ -20,8 +20,8 @@ from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_
 from skhier.posterior.shares import variance_shares
 from skhier.presets import prior_from
 from skhier.priors import Prior
-from skhier.utils.design import Rows, read_rows
-from skhier.utils.frames import as_table
+from skhier.utils.design import Rows, read_rows, slope_notes
+from skhier.utils.frames import as_table, column_names, index_names, with_columns_of_fit
 from skhier.utils.pareto import MAX_K_HAT
 from skhier.utils.validation import check_choice, check_number, check_target
 
@@ -68,7 +68,8 @@ class BaseHierarchical(BaseEstimator):
             Carlo error at 4000 draws.
         level : "group", "population" or list of str
             ``"population"``: the population line, group effects 0; a list of factors' names: only
-            these factors' effects count, the others' are 0.
+            these factors' effects count, the others' are 0. Grouping columns of factors that do not
+            count may hold anything, and of a data frame they may be missing.
 
         Returns
         -------
@@ -211,7 +212,7 @@ class BaseHierarchical(BaseEstimator):
             With y: the prior that ``fit(X, y)`` would use with the parameters as they are now.
             Without: that of the last fit; before any fit the prior must not depend on y, so all
             its parts are NumPyro distributions. Default priors depend on it by its mean and sd
-            alone.
+            alone. Unless it is that of the last fit, ``slopes="all"`` is decided on this X.
 
         Returns
         -------
@@ -234,7 +235,7 @@ class BaseHierarchical(BaseEstimator):
             setting, rows = prior_without_fit(self, X, y)
         else:
             table = as_table(X)
-            validate_data(self, table, reset=False, skip_check_array=True)
+            self._check_columns(table)
             setting, rows = self._prior_setting, read_rows(table, self._design)
         return draw_responses(setting, rows, int(n_samples), _generator(random_state))
 
@@ -320,10 +321,13 @@ class BaseHierarchical(BaseEstimator):
         DataFrame
             One row a parameter: mean, sd, the ends of the 90% highest-density interval, Monte
             Carlo standard error of the mean, effective sample sizes (bulk, tail) and R-hat.
+            ``attrs["notes"]``, printed beneath: features to which ``slopes="all"`` gave no varying
+            slope.
         """
         check_is_fitted(self)
         named = _tables.named_estimates(self._estimates, self.coef_names_, self._effects())
-        return _tables.summary(self._named_draws(group_effects), named, self._max_ess)
+        draws, notes = self._named_draws(group_effects), slope_notes(self._design)
+        return _tables.summary(draws, named, self._max_ess, notes)
 
     def variance_components(self) -> Any:
         """Standard deviations and correlations of the group effects and of the noise, and shares.
@@ -550,14 +554,42 @@ class BaseHierarchical(BaseEstimator):
         """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels."""
         check_is_fitted(self)
         counts = self._counting(level)
-        table = as_table(X)
-        validate_data(self, table, reset=False, skip_check_array=True)
-        rows = read_rows(table, self._design)
+        unread = self._design.unread(counts)
+        table = as_table(X, unread)
+        names = getattr(self, "feature_names_in_", None)
+        table = with_columns_of_fit(table, names, unread)
+        self._check_columns(table)
+        rows = read_rows(table, self._design, counts)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
-        for k in counts:  # of the others no level matters, known or not
+        for k in counts:
             if len(rows.unseen[k]):
                 self._report_unseen(rows.unseen[k], self._design.factors[k].name)
         return rows
+
+    def _check_columns(self, table):
+        """scikit-learn's check of X's columns, and advice where grouping columns are missing."""
+        try:
+            validate_data(self, table, reset=False, skip_check_array=True)
+        except ValueError as error:
+            hint = self._missing_groups(table)
+            if not hint:
+                raise
+            raise ValueError(f"{str(error).rstrip()}\n{hint}") from None
+
+    def _missing_groups(self, table) -> str:
+        """Advice where nothing but grouping columns is missing."""
+        known: Any = getattr(self, "feature_names_in_", np.array([]))
+        factors = self._design.factors
+        missing = set(known).difference(column_names(table))
+        if not missing or not missing <= {known[at] for at in self._design.unread([])}:
+            return ""
+        names = ", ".join(map(repr, sorted(missing)))
+        if missing <= set(index_names(table)):
+            return (
+                f"X has {names} in its row index. Pass X.reset_index(), which makes columns of it."
+            )
+        there = [f.name for f in factors if missing.isdisjoint(known[list(f.positions)])]
+        return f"To predict without {names}, pass level={there or 'population'!r}."
 
     def _counting(self, level) -> list[int]:
         """The factors whose effects count."""

@@ -32,6 +32,7 @@ from skhier.presets import prior_from
 from skhier.priors import PriorChoice
 from skhier.statistics.elimination import dense_size
 from skhier.statistics.problem import Problem, problem_warnings, read_training, reduce_rows
+from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
 from skhier.utils.frames import as_table
 from skhier.utils.nesting import NestedLevels
@@ -58,7 +59,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         (``make_column_selector``). Labels are strings, numbers, booleans or dates, never missing.
         The columns are no features. None: ordinary Bayesian linear regression.
     slopes : "all", list of columns or None, default="all"
-        Features whose slopes vary by group, for every factor. The intercept always does.
+        Features whose slopes vary by group, for every factor to which no dict in ``groups`` gives
+        its own. The intercept always does. ``"all"``: those that vary within the levels of the
+        factor; a column that is constant within every level, such as a store's region, has no
+        varying slope, which ``summary`` and ``diagnostics_`` say.
     correlated : bool, default=True
         Correlations between a group's effects have an LKJ prior; False: they are 0. Where the
         prior speaks of the intercept at the mean of X, as by default, they are 0 there; reported
@@ -126,7 +130,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         and the parameters they belong to, ``divergences``, ``e_bfmi``, ``evaluations`` (of the
         density or, after warm-up, its gradient), ``seconds``, ``warnings``, ``n_rows``,
         ``n_groups`` (per factor), ``n_dense`` (group effects that are integrated out as one block:
-        of crossed factors all but the largest).
+        of crossed factors all but the largest), ``slopes_left_out`` (per factor the features that
+        ``slopes="all"`` leaves without a varying slope).
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.
@@ -199,6 +204,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         ----------
         X : table of shape (n_samples, n_columns)
             NumPy array, pandas, polars or pyarrow data frame; the grouping column included.
+            Features are numbers: categorical columns are refused, and so are strings, of digits
+            too, except in NumPy's string arrays, where they are converted.
         y : array of shape (n_samples,)
         sample_weight : array of shape (n_samples,) or None
             A weight of 2 is the row twice; a weight of 0, no row.
@@ -262,6 +269,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             "n_rows": len(training.y),
             "n_groups": self._n_groups(),
             "n_dense": dense_size(problem.stats, problem.plan),
+            "slopes_left_out": design.slopes_left_out(),
             "seconds": time.perf_counter() - began,
         }
         return data_warnings, convergence_warnings
@@ -299,6 +307,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         check_flag("noncentered", self.noncentered)
         check_choice("inference", self.inference, ("auto", "marginal", "nuts"))
         check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
+        forbid_unused_slopes(self.groups, self.slopes)
         if not isinstance(self.verbose, bool):
             check_number("verbose", self.verbose, low=0, integer=True)
         known = isinstance(self.device, str) and re.fullmatch(DEVICES, self.device)

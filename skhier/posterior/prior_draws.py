@@ -12,7 +12,7 @@ from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.priors import DataScales
 from skhier.statistics.problem import read_training, reduce_rows
 from skhier.statistics.products import moments
-from skhier.utils.design import Rows, fit_design
+from skhier.utils.design import Rows, fit_design, settle_slopes
 from skhier.utils.frames import as_table
 from skhier.utils.memory import require_memory
 
@@ -60,6 +60,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
         scales = reduce_rows(design, training).scales
         return PriorSetting.of(model, scales, design), Rows(training.x, training.codes, ())
     design, rows = fit_design(table, names, model.groups, model.slopes)
+    design = settle_slopes(design, rows)
     of_x = moments(rows.x, np.ones(len(rows.x)))
     x_sd = np.where(of_x.sd > 0, of_x.sd, 1.0)
     unknown = [np.nan] * 4

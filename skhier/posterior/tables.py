@@ -82,6 +82,7 @@ def summary(
     named: Mapping[str, np.ndarray],
     better: Mapping[str, tuple[float, float, float]],
     max_ess: float,
+    notes: Sequence[str] = (),
 ) -> Any:
     """Mean, sd, interval, Monte Carlo error and convergence of each scalar that varies.
 
@@ -92,12 +93,16 @@ def summary(
         Where known more exactly than from the draws.
     max_ess : float
         Effective number of the points that the draws were resampled from.
+    notes : sequence of str
+        Sentences in ``attrs["notes"]``, printed beneath the table.
     """
     import pandas as pd
 
+    from skhier.utils.notes import NotedFrame
+
     draws = np.stack(list(named.values()), axis=-1)
     interval = diagnostics.hdi(draws, HDI_PROB)
-    table = pd.DataFrame(
+    table = NotedFrame(
         {
             "mean": draws.mean((0, 1)),
             "sd": draws.std((0, 1), ddof=1),
@@ -112,7 +117,9 @@ def summary(
     )
     if better:
         table.loc[list(better), ["mean", "sd", "mcse"]] = list(better.values())
-    return table[~diagnostics.is_constant(draws)]
+    table = table[~diagnostics.is_constant(draws)]
+    table.attrs["notes"] = list(notes)
+    return table
 
 
 def variance_components(

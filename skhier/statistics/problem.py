@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,11 +19,20 @@ from skhier.statistics.products import (
     moments_of,
 )
 from skhier.statistics.records import GroupStats, Plan, Units
-from skhier.utils.design import Design, design_warnings, drop_rows, fit_design
+from skhier.utils.design import (
+    Design,
+    design_warnings,
+    drop_rows,
+    fit_design,
+    settle_slopes,
+    slope_warnings,
+)
 from skhier.utils.validation import (
     check_scales,
     check_target,
     check_weights,
+    coarse_numbers,
+    relative_spacing,
     weighted_median,
 )
 
@@ -77,6 +87,7 @@ def read_training(
     groups, slopes
         The estimator's parameters.
     """
+    y_eps = relative_spacing(y)
     y = check_target(y, table)
     design, rows = fit_design(table, names, groups, slopes)
     weights = check_weights(sample_weight, rows.x)
@@ -84,6 +95,7 @@ def read_training(
     if kept.sum() < 2:
         raise ValueError(f"fit needs two rows or more with a weight, got n_samples={kept.sum()}.")
     design, rows = drop_rows(design, rows, kept)
+    design = settle_slopes(design, rows)._replace(y_eps=y_eps)
     return design, Training(rows.x, rows.codes, y[kept], weights[kept])
 
 
@@ -138,9 +150,26 @@ def problem_warnings(design: Design, problem: Problem, codes: np.ndarray) -> lis
     x_mean = units.x_mean / units.x_scale
     group_rows = [found.zz[-1, -1] for found in stats.factors]
     found = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, codes)
+    found += slope_warnings(design, group_rows) + _coarse_warnings(design, problem)
     if problem.y_is_constant:
         found.append(
             f"y is constant ({scales.y_mean:g}): the posterior is a point; slopes and standard "
             "deviations are 0."
         )
     return found
+
+
+def _coarse_warnings(design: Design, problem: Problem) -> list[str]:
+    """Columns whose type rounds away what varies; what does not vary has another warning."""
+    stats, scales = problem.stats, problem.scales
+    varies = [not problem.y_is_constant, *(np.diag(stats.xx)[:-1] > 0)]
+    names = ["y", *(f"Column {name!r} of X" for name in design.feature_names)]
+    columns = zip(
+        names,
+        (design.y_eps, *design.eps),
+        (scales.y_mean, *scales.x_mean),
+        (scales.y_sd, *scales.x_sd),
+        strict=True,
+    )
+    found = [coarse_numbers(*column) for column in itertools.compress(columns, varies)]
+    return [message for message in found if message]

@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["GroupColumns", "column_name", "find_column", "resolve_groups", "resolve_slopes"]
+from skhier.utils.frames import index_names
+
+__all__ = [
+    "GroupColumns",
+    "column_name",
+    "find_column",
+    "forbid_unused_slopes",
+    "is_all",
+    "resolve_groups",
+    "resolve_slopes",
+]
 
 
 class GroupColumns(NamedTuple):
@@ -45,7 +55,8 @@ def resolve_groups(
     Raises
     ------
     ValueError, TypeError
-        No such column, a tuple outside a list, or factors that cannot be told apart.
+        No such column, a tuple outside a list, factors that cannot be told apart, or ``slopes``
+        that no factor uses.
 
     Examples
     --------
@@ -56,12 +67,38 @@ def resolve_groups(
         return ()
     if callable(groups):
         groups = _picked(groups(X))
+        forbid_unused_slopes(groups, slopes)
+    index = index_names(X)
     factors = tuple(
-        _group_columns(factor, wanted, names, n_columns)
+        _group_columns(factor, wanted, names, n_columns, index)
         for factor, wanted in _factors_and_slopes(groups, slopes)
     )
     _check_distinct(factors)
     return factors
+
+
+def forbid_unused_slopes(groups: Any, slopes: Any) -> None:
+    """Raise ValueError where dicts give every factor its slopes, and ``slopes`` is set too.
+
+    Parameters
+    ----------
+    groups, slopes
+        The estimator's parameters; a callable is known only with X, see :func:`resolve_groups`.
+    """
+    parts = groups if isinstance(groups, list) else [groups]
+    if is_all(slopes) or not all(isinstance(part, Mapping) for part in parts):
+        return
+    factors = [factor for part in parts for factor in part]
+    if not factors:
+        return
+    (first, *others), more = factors, ", ..." if len(factors) > 1 else ""
+    plain = factors if others or isinstance(first, tuple) else first
+    inside = f"{{{short(first)}: {short(slopes)}{more}}}"
+    raise ValueError(
+        f"`slopes={short(slopes)}` would not be used, since `groups` is a dict that gives every "
+        f"factor its own slopes: use one of the two, groups={inside} without `slopes`, or "
+        f"groups={short(plain)} with it."
+    )
 
 
 def _picked(columns: Any) -> Any:
@@ -107,7 +144,7 @@ def _tuple_message(groups: tuple[Any, ...]) -> str:
 
 
 def _group_columns(
-    factor: Any, slopes: Any, names: Sequence[str] | None, n_columns: int
+    factor: Any, slopes: Any, names: Sequence[str] | None, n_columns: int, index: Sequence[Any]
 ) -> GroupColumns:
     columns = factor if isinstance(factor, tuple) else (factor,)
     if isinstance(factor, tuple) and len(factor) < 2:
@@ -115,7 +152,7 @@ def _group_columns(
         raise ValueError(
             f"`groups` holds {short(factor)}, and a nesting has two columns or more.{fix}"
         )
-    positions = tuple(find_column(column, names, n_columns, "groups") for column in columns)
+    positions = tuple(find_column(column, names, n_columns, "groups", index) for column in columns)
     called = [column_name(position, names) for position in positions]
     if len(set(positions)) < len(positions):
         twice = next(name for name in called if called.count(name) > 1)
@@ -144,8 +181,25 @@ def column_name(position: int, names: Sequence[str] | None) -> str:
     return str(names[position]) if names is not None else f"x{position}"
 
 
-def find_column(column: Any, names: Sequence[str] | None, n_columns: int, parameter: str) -> int:
+def find_column(
+    column: Any,
+    names: Sequence[str] | None,
+    n_columns: int,
+    parameter: str,
+    index: Sequence[Any] = (),
+) -> int:
     """Position of a column given by name or integer position.
+
+    Parameters
+    ----------
+    column : str or int
+    names : sequence of str or None
+        Column names of X, if it has any.
+    n_columns : int
+    parameter : str
+        The estimator's parameter that names the column, for errors.
+    index : sequence
+        Names of X's row index, whose levels are no columns.
 
     Raises
     ------
@@ -161,6 +215,11 @@ def find_column(column: Any, names: Sequence[str] | None, n_columns: int, parame
         raise TypeError(
             f"`{parameter}` must name columns of X by string or integer. Got {short(column)} "
             "instead."
+        )
+    if column in index and column not in (names or ()):
+        raise ValueError(
+            f"`{parameter}={column!r}` is not a column of X but a level of its row index. Pass "
+            "X.reset_index(), which makes it a column."
         )
     if names is None:
         raise ValueError(
@@ -186,10 +245,19 @@ def _guess(column: str, names: Sequence[str]) -> str:
     return f" Did you mean {close[0]!r}?{hint if renamed else ''}" if close else ""
 
 
+def is_all(slopes: Any) -> bool:
+    """Whether ``slopes`` leaves the choice of features to the data."""
+    return isinstance(slopes, str) and slopes == "all"
+
+
 def resolve_slopes(
-    slopes: Any, features: Sequence[int], names: Sequence[str] | None, n_columns: int
+    slopes: Any,
+    features: Sequence[int],
+    names: Sequence[str] | None,
+    n_columns: int,
+    index: Sequence[Any] = (),
 ) -> tuple[int, ...]:
-    """Which features (indices into ``features``) have a varying slope.
+    """Which features (indices into ``features``) have a varying slope; all of them for "all".
 
     Raises
     ------
@@ -198,13 +266,13 @@ def resolve_slopes(
     """
     if slopes is None:
         return ()
-    if isinstance(slopes, str) and slopes == "all":
+    if is_all(slopes):
         return tuple(range(len(features)))
     if isinstance(slopes, str) or not isinstance(slopes, Sequence | np.ndarray):
         raise ValueError(
             f"`slopes` must be 'all', None or a list of columns. Got {short(slopes)} instead."
         )
-    found = [find_column(column, names, n_columns, "slopes") for column in slopes]
+    found = [find_column(column, names, n_columns, "slopes", index) for column in slopes]
     for column, position in zip(slopes, found, strict=True):
         if position not in features:
             which = "the" if n_columns - len(features) == 1 else "a"

@@ -8,38 +8,75 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.utils.columns import column_name, resolve_groups, resolve_slopes
-from skhier.utils.frames import label_column, numeric_block
+from skhier.utils.categories import forbid_labels
+from skhier.utils.columns import column_name, is_all, resolve_groups, resolve_slopes
+from skhier.utils.frames import column_of, index_names, label_column, numeric_block
 from skhier.utils.labels import Levels, encode, fit_levels
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.rank import linear_dependence
-from skhier.utils.validation import TOO_LARGE
+from skhier.utils.validation import TOO_LARGE, relative_spacing
 
-__all__ = ["Design", "Factor", "Rows", "design_warnings", "drop_rows", "fit_design", "read_rows"]
+__all__ = [
+    "Design",
+    "Factor",
+    "Rows",
+    "design_warnings",
+    "drop_rows",
+    "fit_design",
+    "read_rows",
+    "settle_slopes",
+    "slope_notes",
+    "slope_warnings",
+]
+
+CHUNK = 2**14  # rows; most features differ within levels of the first ones
 
 
 class Factor(NamedTuple):
     """A grouping factor: its columns, name, levels and the features whose slopes vary.
 
     ``positions`` are several columns of X for a nesting, whose ``levels`` are combinations.
+    ``automatic``: the user left the slopes to the data (``slopes="all"``). ``flat``: features that
+    were asked for and are constant within every level; among ``slopes`` unless ``automatic``.
     """
 
     positions: tuple[int, ...]
     name: str
     levels: Levels | NestedLevels
     slopes: tuple[int, ...]
+    automatic: bool = False
+    flat: tuple[int, ...] = ()
 
 
 class Design(NamedTuple):
-    """What fit learned of X's columns."""
+    """What fit learned of X's columns.
+
+    ``eps``: relative spacing of each feature's numbers as they came, such as float32's; ``y_eps``:
+    y's.
+    """
 
     feature_positions: list[int]
     feature_names: list[str]
     factors: tuple[Factor, ...]
+    eps: tuple[float, ...] = ()
+    y_eps: float = 0.0
 
     def effects(self, k: int) -> list[str]:
         """Names of the k-th factor's effects, the varying intercept first."""
         return ["intercept", *(self.feature_names[j] for j in self.factors[k].slopes)]
+
+    def slopes_left_out(self) -> dict[str, list[str]]:
+        """Per factor the features to which ``slopes="all"`` gave no varying slope."""
+        return {
+            factor.name: [self.feature_names[j] for j in factor.flat if factor.automatic]
+            for factor in self.factors
+        }
+
+    def unread(self, counting: Sequence[int]) -> list[int]:
+        """Positions of the grouping columns that only factors other than these need."""
+        read = {position for k in counting for position in self.factors[k].positions}
+        every = {position for factor in self.factors for position in factor.positions}
+        return sorted(every - read)
 
 
 class Rows(NamedTuple):
@@ -79,28 +116,87 @@ def fit_design(
     grouping = {position for column in columns for position in column.positions}
     features = [j for j in range(n_columns) if j not in grouping]
     feature_names = [column_name(j, names) for j in features]
-    x = _features(table, features, feature_names)
+    index = index_names(table)
     if not columns:
-        resolve_slopes(slopes, features, names, n_columns)
+        resolve_slopes(slopes, features, names, n_columns, index)
+    forbid_labels(table, features, feature_names, _as_groups(features, names, bool(columns)))
+    x = _features(table, features, feature_names)
     factors, codes = [], []
     for positions, name, wanted in columns:
-        varying = resolve_slopes(wanted, features, names, n_columns)
+        varying = resolve_slopes(wanted, features, names, n_columns, index)
         _check_effects([feature_names[j] for j in varying])
         called = [column_name(position, names) for position in positions]
         levels, of_rows = _fit_levels(_labels(table, positions), called)
-        factors.append(Factor(positions, name, levels, varying))
+        factors.append(Factor(positions, name, levels, varying, is_all(wanted)))
         codes.append(of_rows)
     unseen = tuple(factor.levels.labels[:0] for factor in factors)
-    design = Design(features, feature_names, tuple(factors))
+    eps = tuple(relative_spacing(column_of(table, j)) for j in features)
+    design = Design(features, feature_names, tuple(factors), eps)
     return design, Rows(x, _side_by_side(codes, len(x)), unseen)
 
 
-def read_rows(table: Any, design: Design) -> Rows:
-    """Rows of a new X with the columns of ``design``."""
+def _as_groups(features: Sequence[int], names: Sequence[str] | None, has_groups: bool) -> list[str]:
+    """What to write for each feature to become a grouping factor."""
+    columns = [repr(str(names[j])) if names is not None else str(j) for j in features]
+    return [f"add {at} to `groups`" if has_groups else f"pass groups={at}" for at in columns]
+
+
+def settle_slopes(design: Design, rows: Rows) -> Design:
+    """The design with those slopes of ``slopes="all"`` that vary within levels of their factor.
+
+    Parameters
+    ----------
+    design : Design
+        As :func:`fit_design` returns it: with every feature where the data are to decide.
+    rows : Rows
+        Those that count in fit; every level occurs.
+    """
+    factors = []
+    for factor, codes in zip(design.factors, rows.codes.T, strict=True):
+        flat = _constant_within(rows.x, codes, len(factor.levels.labels), factor.slopes)
+        slopes = factor.slopes
+        if factor.automatic:
+            slopes = tuple(j for j in slopes if j not in flat)
+        factors.append(factor._replace(slopes=slopes, flat=flat))
+    return design._replace(factors=tuple(factors))
+
+
+def _constant_within(
+    x: np.ndarray, codes: np.ndarray, n_levels: int, columns: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Which columns have one value in all rows of each level; compared as they are, not summed."""
+    first = np.empty(n_levels, dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of repeated indices the last one counts
+    for start in range(0, len(x), CHUNK):
+        rows = slice(start, start + CHUNK)
+        of_level = first[codes[rows]]
+        columns = tuple(j for j in columns if (x[rows, j] == x[of_level, j]).all())
+        if not columns:
+            break
+    return columns
+
+
+def read_rows(table: Any, design: Design, counting: Sequence[int] | None = None) -> Rows:
+    """Rows of a new X with the columns of ``design``.
+
+    Parameters
+    ----------
+    table : DataFrame or 2-D array
+    design : Design
+    counting : sequence of int or None
+        The factors whose labels are read; the others' codes are 0, whatever their columns hold.
+        None: all.
+    """
+    forbid_labels(table, design.feature_positions, design.feature_names)
     x = _features(table, design.feature_positions, design.feature_names)
-    found = [_encode(_labels(table, factor.positions), factor) for factor in design.factors]
-    codes = _side_by_side([of_rows for of_rows, _ in found], len(x))
-    return Rows(x, codes, tuple(unseen for _, unseen in found))
+    codes, unseen = [], []
+    for k, factor in enumerate(design.factors):
+        of_rows, new = np.zeros(len(x), dtype=np.int64), factor.levels.labels[:0]
+        if counting is None or k in counting:
+            of_rows, new = _encode(_labels(table, factor.positions), factor)
+        codes.append(of_rows)
+        unseen.append(new)
+    return Rows(x, _side_by_side(codes, len(x)), tuple(unseen))
 
 
 def _check_effects(varying: list[str]) -> None:
@@ -192,6 +288,54 @@ def design_warnings(
     for factor, n_rows in zip(design.factors, group_rows, strict=True):
         found += _group_warning(repr(factor.name) if several else "", n_rows)
     return found + _same_partition_warnings(design.factors, codes)
+
+
+def slope_notes(design: Design) -> list[str]:
+    """A sentence for each factor to which ``slopes="all"`` did not give every slope."""
+    return [
+        f'slopes="all" gives {name!r} no varying slope of features that are constant within each '
+        f"of its levels: {_listed(features)}."
+        for name, features in design.slopes_left_out().items()
+        if features
+    ]
+
+
+def slope_warnings(design: Design, group_rows: Sequence[np.ndarray]) -> list[str]:
+    """Which varying slopes the rows cannot tell from something else.
+
+    Parameters
+    ----------
+    design : Design
+        With its slopes settled.
+    group_rows : sequence of arrays of shape (n_groups,)
+        Rows per group, for each factor.
+    """
+    found = []
+    for k, (factor, n_rows) in enumerate(zip(design.factors, group_rows, strict=True)):
+        if factor.flat and not factor.automatic:
+            names = _listed([design.feature_names[j] for j in factor.flat])
+            found.append(
+                "`slopes` names columns that are constant within every level of "
+                f"{factor.name!r}, so that their varying slopes cannot be told from the varying "
+                f"intercept: {names}. Leave them out of `slopes`."
+            )
+        name = repr(factor.name) if len(design.factors) > 1 else ""
+        found += _few_rows_warning(name, n_rows, design.effects(k))
+    return found
+
+
+def _few_rows_warning(name: str, n_rows: np.ndarray, effects: list[str]) -> list[str]:
+    """``name`` is empty for the only factor."""
+    most, q = n_rows.max(), len(effects)
+    if len(n_rows) == 1 or most <= 1 or most > q:  # the first two are told by another warning
+        return []
+    most_slopes = int(np.ceil(most)) - 2
+    fewer = f", or at most {most_slopes} of the slopes" if most_slopes > 0 else ""
+    return [
+        f"No group{f' of {name}' if name else ''} has more rows ({most:g} at most) than it has "
+        f"effects ({q}: {_listed(effects)}): only the priors tell group effects from noise. Write "
+        f"slopes=None (in a dict of `groups`, None) for varying intercepts alone{fewer}."
+    ]
 
 
 def _group_warning(name: str, n_rows: np.ndarray) -> list[str]:

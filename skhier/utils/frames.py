@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
@@ -12,13 +13,29 @@ from narwhals.dependencies import is_into_dataframe
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-__all__ = ["as_float64", "as_table", "label_column", "numbers_or_error", "numeric_block"]
+__all__ = [
+    "as_float64",
+    "as_table",
+    "column_names",
+    "column_of",
+    "index_names",
+    "label_column",
+    "numbers_or_error",
+    "numeric_block",
+    "with_columns_of_fit",
+]
 
 
-def as_table(X: Any) -> Any:
+def as_table(X: Any, unread: Sequence[int] = ()) -> Any:
     """X itself if it is a data frame, else a 2-D array checked by scikit-learn.
 
     Object arrays keep their cells as they are; numeric arrays must be finite.
+
+    Parameters
+    ----------
+    X : table
+    unread : sequence of int
+        Positions of columns that will not be read, whose cells may be anything.
 
     Raises
     ------
@@ -27,7 +44,7 @@ def as_table(X: Any) -> Any:
         dates, column names that occur twice.
     """
     if is_into_dataframe(X):
-        _check_frame(X)
+        _check_frame(X, needs_columns=not unread)
         return X
     if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
         raise TypeError(f"X is a lazy {type(X).__name__}; collect it into a data frame first.")
@@ -37,18 +54,57 @@ def as_table(X: Any) -> Any:
     kind = getattr(getattr(X, "dtype", None), "kind", "O")
     if kind in "mMV":
         raise TypeError(f"X has dtype {X.dtype}, such as a datetime; convert it to numbers first.")
-    with np.errstate(invalid="ignore"):  # of inf - inf, in scikit-learn's search for them
-        return check_array(X, dtype=None, ensure_all_finite=kind not in "OSU", input_name="X")
+    X = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+    if X.dtype.kind == "f":
+        read = [j for j in range(X.shape[1]) if j not in unread]
+        _forbid_non_finite(X if len(read) == X.shape[1] else X[:, read], [f"x{j}" for j in read])
+    return X
 
 
-def _check_frame(X: Any) -> None:
+def column_names(table: Any) -> list[Any]:
+    """Of a data frame; none of an array."""
+    if not is_into_dataframe(table):
+        return []
+    return list(table.columns if hasattr(table, "iloc") else nw.from_native(table).columns)
+
+
+def index_names(table: Any) -> list[Any]:
+    """Names of the row index's levels, if the table has one that is named."""
+    names = getattr(getattr(table, "index", None), "names", None) or []
+    return [name for name in names if name is not None]
+
+
+def with_columns_of_fit(table: Any, names: Sequence[str] | None, unread: Sequence[int]) -> Any:
+    """The table with zeros for columns that will not be read and that it lacks.
+
+    Parameters
+    ----------
+    table : DataFrame or 2-D array
+    names : sequence of str or None
+        Column names in fit; without names nothing can be missing.
+    unread : sequence of int
+        Positions of columns in fit that may be missing.
+    """
+    if names is None or not unread or not is_into_dataframe(table):
+        return table
+    columns = column_names(table)
+    missing = [position for position in sorted(unread) if names[position] not in columns]
+    if not missing or not all(isinstance(name, str) for name in columns):
+        return table
+    for position in missing:
+        columns.insert(position, names[position])
+    zeros = [nw.lit(0).alias(names[position]) for position in missing]
+    frame = nw.from_native(table, eager_only=True)
+    return frame.with_columns(*zeros).select(columns).to_native()
+
+
+def _check_frame(X: Any, needs_columns: bool) -> None:
     for size, what in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
-        if size == 0:
+        if size == 0 and (needs_columns or what == "sample(s)"):
             raise ValueError(
                 f"Found X with 0 {what} (shape={X.shape}) while a minimum of 1 is required."
             )
-    names = X.columns if hasattr(X, "iloc") else nw.from_native(X, eager_only=True).columns
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    twice = [name for name, count in Counter(column_names(X)).items() if count > 1]
     if twice:
         shown = ", ".join(map(repr, twice[:5]))
         raise ValueError(f"X has more than one column named {shown}. Rename or drop them.")
@@ -68,24 +124,49 @@ def numeric_block(table: Any, positions: list[int], names: list[str]) -> np.ndar
     Raises
     ------
     ValueError, TypeError
-        scikit-learn's messages; a column that holds no numbers is named.
+        scikit-learn's messages; columns that hold no numbers, NaN or infinity are named.
     """
     if not is_into_dataframe(table) and table.dtype.kind in "biuf":
         return as_float64(table[:, positions], "X")
     block = np.empty((table.shape[0], len(positions)), order="F")
     for j, (position, name) in enumerate(zip(positions, names, strict=True)):
         what = f"Column {name!r} of X"
-        column = numbers_or_error(_column(table, position), what, strict=False)
+        column = numbers_or_error(column_of(table, position), what, strict=False)
         try:
-            block[:, j] = as_float64(column, "X")
+            block[:, j] = as_float64(column, "X", finite=False)
         except (TypeError, ValueError) as error:
-            if "Input X" in str(error) or "Complex" in str(error):
+            if "Complex" in str(error):
                 raise
             raise type(error)(f"{what}: {error}") from None
+    _forbid_non_finite(block, names)
     return block
 
 
-def _column(table: Any, position: int) -> Any:
+def _forbid_non_finite(block: np.ndarray, names: Sequence[str]) -> None:
+    """Raise ValueError that begins as scikit-learn's does and names the columns."""
+    if np.isfinite(block).all():
+        return
+    bad, what = np.isnan(block), "NaN"
+    fix = "fill the cells, for example with scikit-learn's SimpleImputer"
+    if not bad.any():
+        bad, what = np.isinf(block), "infinity or a value too large for dtype('float64')"
+        fix = "give the cells finite numbers"
+    n_rows, counts = int(bad.any(1).sum()), bad.sum(0)
+    columns = np.flatnonzero(counts)
+    shown = ", ".join(f"{names[j]!r} ({_rows(counts[j])})" for j in columns[:5])
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    raise ValueError(
+        f"Input X contains {what} in {_rows(n_rows)} of {len(block)}, the first at row "
+        f"{np.argmax(bad.any(1))}. Columns: {shown}{more}. Drop these rows, or {fix}."
+    )
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def column_of(table: Any, position: int) -> Any:
+    """One column as the table's own kind of vector, or as an array."""
     if hasattr(table, "iloc"):
         return table.iloc[:, position]
     if is_into_dataframe(table):
@@ -93,8 +174,8 @@ def _column(table: Any, position: int) -> Any:
     return table[:, position]
 
 
-def as_float64(values: Any, name: str) -> np.ndarray:
-    """As finite float64, of any number of dimensions, in Fortran order.
+def as_float64(values: Any, name: str, finite: bool = True) -> np.ndarray:
+    """As float64, of any number of dimensions, in Fortran order; NaN only unless ``finite``.
 
     Raises
     ------
@@ -108,6 +189,7 @@ def as_float64(values: Any, name: str) -> np.ndarray:
                 dtype=np.float64,
                 ensure_2d=False,
                 ensure_min_features=0,
+                ensure_all_finite=finite,
                 input_name=name,
                 order="F",
             )

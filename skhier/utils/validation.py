@@ -19,11 +19,14 @@ __all__ = [
     "check_scales",
     "check_target",
     "check_weights",
+    "coarse_numbers",
+    "relative_spacing",
     "weighted_median",
 ]
 
 TOO_LARGE = 1e150  # squares of anything larger overflow
 MOST_ROWS = 1e10  # sums over more lose digits
+COARSE = 1 / 30  # of an sd: multiples of it are off by 1% of the sd, and the sd by far less
 
 
 def check_number(
@@ -99,6 +102,48 @@ def check_scales(names: Sequence[str], x_sd: np.ndarray, y_sd: float) -> None:
                 f"The standard deviations of {what}, {sd:.3g}, and of y, {y_sd:.3g}, are too "
                 "different for float64 arithmetic. Rescale them."
             )
+
+
+def relative_spacing(values: Any) -> float:
+    """Distance from 1 to the next number of the type in which the values came.
+
+    0 where the type is as fine as float64, or holds no floating-point numbers.
+    """
+    if isinstance(values, list | tuple):
+        return 0.0
+    dtype = np.asarray(values).dtype
+    if dtype.kind != "f" or np.finfo(dtype).eps <= np.finfo(np.float64).eps:
+        return 0.0
+    return float(np.finfo(dtype).eps)
+
+
+def coarse_numbers(what: str, eps: float, mean: float, sd: float) -> str | None:
+    """What to say where the type of the numbers rounds away what varies.
+
+    Parameters
+    ----------
+    what : str
+        What to call the numbers.
+    eps : float
+        As of :func:`relative_spacing`.
+    mean, sd : float
+        Of the numbers.
+    """
+    if not eps or not mean:
+        return None
+    spacing = eps * 2.0 ** np.floor(np.log2(abs(mean)))
+    if not spacing > COARSE * sd:
+        return None
+    return (
+        f"{what} came as {_TYPES.get(eps, 'numbers of low precision')}, which near {mean:.3g} are "
+        f"{spacing:.3g} apart, too coarse for a standard deviation of {sd:.3g}: read it as float64 "
+        "from the start, as the lost digits do not come back."
+    )
+
+
+_TYPES = {
+    float(np.finfo(dtype).eps): f"{dtype.__name__} numbers" for dtype in (np.float16, np.float32)
+}
 
 
 def check_weights(sample_weight: Any, X: Any) -> np.ndarray:

@@ -65,6 +65,34 @@ BAD_X = {
     "complex": (lambda X: X[["x"]].to_numpy() + 1j, ValueError, "Complex data not supported"),  # 10
     "dict": (lambda X: with_cell(X, {"k": 1}), TypeError, "argument must be .* string.* number"),
     "words": (lambda X: with_cell(X, "w"), ValueError, "could not convert string to float: 'w'"),
+    "word named": (
+        lambda X: with_cell(X, "w"),
+        ValueError,
+        r"Column 'x' of X .*'w'.*OneHotEncoder.*TargetEncoder",
+    ),
+    "digits": (
+        lambda X: X.assign(x=X["x"].astype(str)),
+        ValueError,
+        r"Column 'x' of X holds strings with 80 distinct values, such as '0\.12.*astype\(float\)",
+    ),
+    "a digit": (lambda X: with_cell(X, "7"), ValueError, "holds strings in 1 of 80 rows.*'7'"),
+    "category": (
+        lambda X: X.assign(x=pd.Categorical(np.arange(80) % 3)),
+        ValueError,
+        "Column 'x' of X is categorical: its labels, such as 0.*OneHotEncoder, OrdinalEncoder or",
+    ),
+    "category, polars": (
+        lambda X: pl.from_pandas(X.assign(x=(np.arange(80) % 3).astype(str))).cast(
+            {"x": pl.Categorical}
+        ),
+        ValueError,
+        "Column 'x' of X is categorical: its labels, such as '0'",
+    ),
+    "nan named": (
+        lambda X: with_cell(X, np.nan, rows=(3, 5)),
+        ValueError,
+        r"Input X contains NaN in 2 rows of 80, the first at row 3\. Columns: 'x' \(2 rows\)",
+    ),
     "datetime": (
         lambda X: X.assign(x=pd.date_range("2020", periods=80)),
         TypeError,
@@ -120,6 +148,27 @@ BAD_X = {
         "groups mixes label types: int, str",
     ),  # 73
     "labels lists": (lambda X: with_cell(X, [1], "subject"), TypeError, "must be hashable"),  # 88
+}
+
+# wrong in fit only, of X: groups that are not where `groups` says
+NOT_GROUPS = {
+    "in the index": ("subject", lambda X: X.set_index("subject"), r"row index.*X\.reset_index\(\)"),
+    "not named": (
+        None,
+        lambda X: X,
+        "Column 'subject' of X holds strings with 10 distinct values.*pass groups='subject'",
+    ),
+    "digits, not named": (
+        None,
+        lambda X: X.assign(subject=X["subject"].str[1:]),
+        "Column 'subject' of X holds strings with 10 distinct .* grouping factor, pass groups='sub",
+    ),
+    "one of two": (
+        "subject",
+        lambda X: X.assign(area="a"),
+        "Column 'area' of X holds strings with 1 distinct .* add 'area' to `groups`",
+    ),
+    "not named, array": (None, lambda X: X.to_numpy(object), "'x1' of X holds.*pass groups=1"),
 }
 
 # wrong in fit only: what is done to (X, y, sample_weight)
@@ -256,6 +305,15 @@ def refuses(fitted, X, y, weights, error, message):
             model.fit(X, y, sample_weight=weights)
         assert vars(model).keys() == before.keys()
         assert all(vars(model)[name] is before[name] for name in before)
+
+
+@pytest.mark.parametrize("case", NOT_GROUPS)
+def test_groups_that_are_not_found_are_hinted_at(case, fitted, people):
+    groups, change, message = NOT_GROUPS[case]
+    model = clone(fitted).set_params(groups=groups)
+    with pytest.raises(ValueError, match=message):
+        model.fit(change(people[0]), people[1])
+    assert not hasattr(model, "n_features_in_")
 
 
 @pytest.mark.parametrize("case", BAD_PREDICT)

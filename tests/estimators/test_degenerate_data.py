@@ -54,6 +54,27 @@ def assert_finite(model, X):
         assert np.isfinite(result).all()
 
 
+@pytest.mark.parametrize("kind", ["f4", "f2"])
+@pytest.mark.parametrize("where", ["y", "x"])
+def test_numbers_that_their_type_rounds_away_are_told(kind, where, people):
+    X, y = people
+    far = {"f4": 1e9, "f2": 4e4}[kind]
+    spacing = float(np.spacing(np.dtype(kind).type(far)))
+    values = {"y": 5 * spacing * y, "x": 5 * spacing * X["x"].to_numpy()}
+    name = {"y": "y came", "x": "Column 'x' of X came"}[where]
+    for offset in (0.0, far):
+        coarse = (values[where] + offset).astype(kind)
+        data = (X, coarse) if where == "y" else (X.assign(x=coarse), y)
+        model = HierarchicalSlopesRegressor("subject", **SHORT)
+        if offset == 0.0:
+            model.fit(*data)
+            continue
+        message = f"{name} as float.* numbers, which near .* are {spacing:.3g} apart, too coarse"
+        with pytest.warns(UserWarning, match=message):
+            model.fit(*data)
+        assert any("apart" in found for found in model.diagnostics_["warnings"])
+
+
 @pytest.mark.parametrize("where", ["y", "x"])
 def test_huge_outlier_is_finite(where, fitted, people):
     # case 62

@@ -120,12 +120,13 @@ def test_rows_of_one_level_share_its_effects(table):
         noise_scale=dist.HalfNormal(1e-9),
     )
     same = X.assign(a=1.0, b=2.0)
-    draws = HierarchicalSlopesRegressor("g", prior=quiet).sample_prior(same, 3, 0)
+    model = HierarchicalSlopesRegressor("g", slopes=["a", "b"], prior=quiet)
+    draws = model.sample_prior(same, 3, 0)
     assert draws.shape == (40, 3)
     assert_allclose(draws.reshape(5, 8, 3).std(1), 0, atol=1e-7)
     assert np.all(draws[::8].std(0) > 1e-3)
     # E tau^2 = 1 of each of the three effects, x = (1, 1, 2): 6 for the line and 6 for the level
-    draws = HierarchicalSlopesRegressor("g", prior=quiet).sample_prior(same, N, 0)
+    draws = model.sample_prior(same, N, 0)
     cov = np.cov(draws[[0, 1, 8]])
     assert_allclose(cov[0, 1], cov[0, 0], rtol=1e-6)
     assert_allclose(cov[0, 0], 12.0, rtol=0.3)

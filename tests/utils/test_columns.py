@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 from sklearn.compose import make_column_selector
 
-from skhier.utils.columns import find_column, resolve_groups, resolve_slopes
+from skhier.utils.columns import (
+    find_column,
+    forbid_unused_slopes,
+    resolve_groups,
+    resolve_slopes,
+)
 
 NAMES = ["days", "remainder__site", "subject"]
 
@@ -219,3 +224,65 @@ def test_bad_slopes_are_refused(slopes, error, message):
 def test_slopes_know_of_several_grouping_columns():
     with pytest.raises(ValueError, match="`slopes` names 'h', a grouping column, which is no"):
         resolve_slopes(["a", "h"], [1], ["g", "a", "h"], 3)
+
+
+DICT = {"subject": ["days"]}
+
+
+@pytest.mark.parametrize("slopes", [None, [], ["days"], ["zzz"], "days", ("days",), np.array([0])])
+@pytest.mark.parametrize("groups", [DICT, [DICT], [DICT, {"days": None}], {("subject", 1): None}])
+def test_slopes_that_no_factor_uses_are_refused(groups, slopes):
+    message = (
+        r"^`slopes=.* would not be used.*use one of the two, groups=\{.*\} without `slopes`, or"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        forbid_unused_slopes(groups, slopes)
+    assert len(str(caught.value)) < 300
+    with pytest.raises(ValueError, match="would not be used"):
+        resolve(lambda X: groups, slopes)
+
+
+@pytest.mark.parametrize(
+    ("groups", "pieces"),
+    [
+        (DICT, ["groups={'subject': ['x']}", "groups='subject' with"]),
+        ({"a": None, "b": None}, ["groups={'a': ['x'], ...}", "groups=['a', 'b'] with"]),
+        ({("a", "b"): None}, ["groups={('a', 'b'): ['x']}", "groups=[('a', 'b')] with"]),
+    ],
+)
+def test_refused_slopes_are_shown_where_they_could_be(groups, pieces):
+    with pytest.raises(ValueError, match="use one of the two") as caught:
+        forbid_unused_slopes(groups, ["x"])
+    assert all(piece in str(caught.value) for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("groups", "slopes"),
+    [(DICT, "all"), (["days", DICT], ["zzz"]), ("subject", ["x"]), (None, ["x"]), ([], ["x"])],
+)
+def test_slopes_that_a_factor_uses_are_left_alone(groups, slopes):
+    forbid_unused_slopes(groups, slopes)
+
+
+@pytest.mark.parametrize("groups", ["subject", ["x", "subject"], ("subject",), {"subject": None}])
+@pytest.mark.parametrize("names", [["x"], None])
+def test_column_in_the_row_index_is_hinted_at(groups, names):
+    table = pd.DataFrame({"x": [1.0]}, index=pd.MultiIndex.from_tuples([("a", 1)]))
+    table.index.names = ["subject", None]
+    groups = ["subject"] if groups == ("subject",) else groups
+    if names is None and groups == ["x", "subject"]:
+        groups = [0, "subject"]
+    with pytest.raises(
+        ValueError, match=r"'subject'` is not a column of X.*row index.*X.reset_index"
+    ):
+        resolve_groups(groups, "all", names, 1, table)
+
+
+def test_slope_in_the_row_index_is_hinted_at():
+    with pytest.raises(ValueError, match=r"`slopes='t'` is not a column of X.*X.reset_index\(\)"):
+        resolve_slopes(["t"], [0], ["x"], 1, ["t"])
+
+
+def test_column_beside_an_index_of_its_name_is_the_column():
+    table = pd.DataFrame({"x": [1.0], "g": [2]}).rename_axis("g")
+    assert called(resolve_groups("g", "all", ["x", "g"], 2, table)) == ["g"]

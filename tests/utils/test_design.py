@@ -9,7 +9,16 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from skhier.utils.design import design_warnings, drop_rows, fit_design, read_rows
+from skhier.utils import design as design_module
+from skhier.utils.design import (
+    design_warnings,
+    drop_rows,
+    fit_design,
+    read_rows,
+    settle_slopes,
+    slope_notes,
+    slope_warnings,
+)
 from skhier.utils.frames import as_table
 
 RNG = np.random.default_rng(0)
@@ -289,3 +298,117 @@ def test_nesting_of_one_level_each_is_reported():
     group_rows = [np.bincount(of_rows) for of_rows in rows.codes.T]
     (found,) = design_warnings(design, *internal(rows.x, np.ones(40)), group_rows, rows.codes)
     assert found.startswith("'state' and 'state:cafe' group the rows identically")
+
+
+def test_slopes_of_all_are_what_differs_within_levels(monkeypatch):
+    """Against pandas' count of distinct values per level, whatever the order of the rows."""
+    rng = np.random.default_rng(4)
+    for n, chunk in ((1, 5), (7, 2), (60, 7), (60, 60), (60, 1000)):
+        monkeypatch.setattr(design_module, "CHUNK", chunk)
+        for _ in range(20):
+            g, h = rng.integers(0, 5, (2, n))
+            levels = rng.normal(size=(5, 3)).round(1)
+            x = np.c_[levels[g], levels[h], rng.integers(0, 2, n), np.full(n, 0.1), levels[g]]
+            x[rng.integers(n), -1] += 1e-12
+            table = pd.DataFrame(x).add_prefix("x")
+            settled = settle_slopes(*fit(table.assign(g=g, h=h), ["g", ("g", "h")]))
+            for factor, by in zip(settled.factors, ([g], [g, h]), strict=True):
+                varies = (table.groupby(by).nunique() > 1).any()
+                assert factor.slopes == tuple(np.flatnonzero(varies))
+                assert settled.slopes_left_out()[factor.name] == list(table.columns[~varies])
+
+
+def test_named_slopes_are_not_settled():
+    table = CAFES.assign(c=1.0)
+    settled = settle_slopes(*fit(table, {"g": ["a", "c"], "cafe": "all"}))
+    assert [factor.slopes for factor in settled.factors] == [(0, 2), (0, 1)]
+    assert settled.slopes_left_out() == {"g": [], "cafe": ["c"]}
+    (found,) = slope_warnings(settled, [np.full(3, 9), np.full(2, 9)])
+    assert re.search("constant within every level of 'g'.*varying intercept: 'c'. Leave", found)
+    (note,) = slope_notes(settled)
+    assert note.startswith("slopes=\"all\" gives 'cafe' no varying slope")
+
+
+def test_dropped_rows_do_not_settle_slopes():
+    # a differs within v by a row that is dropped
+    kept = np.array([True, True, False, True])
+    settled = settle_slopes(*drop_rows(*fit(TABLE), kept))
+    assert settled.factors[0].slopes == ()
+    assert settle_slopes(*fit(TABLE)).factors[0].slopes == (0,)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "slopes", "message"),
+    [
+        ([2, 2, 1], ["a"], "more rows .2 at most. than it has effects .2: 'intercept', 'a'.*=None"),
+        ([3, 3, 1], "all", "more rows .3 at most. .*or at most 1 of the slopes"),
+        ([2.5, 2, 1], "all", "more rows .2.5 at most. .*or at most 1 of the slopes"),
+        ([3, 1, 1], ["a"], None),
+        ([1, 1, 1], ["a"], None),  # another warning's
+        ([2], ["a"], None),
+        ([2, 2], None, None),
+        ([9, 1], "all", None),
+    ],
+)
+def test_no_group_with_more_rows_than_effects_is_told(n_rows, slopes, message):
+    design, _ = fit(TABLE, slopes=slopes)
+    found = slope_warnings(design, [np.array(n_rows)])
+    assert len(found) == (message is not None)
+    if message:
+        assert re.search(message, found[0])
+
+
+def test_factors_that_do_not_count_are_not_read():
+    design, rows = fit(CAFES, NESTED)
+    bad = CAFES.assign(cafe=[None, [1], 2, "x"])
+    read = read_rows(bad, design, [0])
+    assert_array_equal(read.codes, np.c_[rows.codes[:, 0], np.zeros(4)])
+    assert [unseen.tolist() for unseen in read.unseen] == [[], []]
+    assert design.unread([0]) == [3]
+    assert design.unread([1]) == design.unread([0, 1]) == []
+    assert design.unread([]) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (list("kllk"), "'c' of X holds strings with 2 distinct .*'k'. If .* add 'c' to `groups`;"),
+        (
+            ["1", "2", "1", "3"],
+            "holds strings with 3 distinct values, such as '1'. .*TargetEncoder",
+        ),
+        (pd.Categorical([1, 2, 1, 1]), "'c' of X is categorical.*such as 1, .*OrdinalEncoder"),
+        (pd.Categorical([1, None, 1, 1]), "'c' of X is categorical"),
+    ],
+)
+def test_labels_in_a_feature_column_are_refused(column, message):
+    table = TABLE.assign(c=column)
+    for container in (table, pa.Table.from_pandas(table)):
+        with pytest.raises(ValueError, match=message.replace("such as 1,", "such as")):
+            fit_design(container, list(table), "g", None)
+    design, _ = fit(TABLE.assign(c=1.0))
+    with pytest.raises(ValueError, match=r"Column 'c' of X .*Fit saw numbers.*OneHotEncoder"):
+        read_rows(table, design)
+
+
+def test_columns_of_labels_may_be_the_groups():
+    with pytest.raises(
+        ValueError, match=r"'g' of X holds strings with 3 distinct.*pass groups='g'"
+    ):
+        fit(TABLE, None)
+    with pytest.raises(ValueError, match=r"Column 'x1' of X holds strings.*pass groups=1;"):
+        fit(TABLE.to_numpy(object), None)
+    with pytest.raises(ValueError, match=r"Column 'x1' of X holds strings.*add 1 to `groups`;"):
+        fit(CAFES.to_numpy(object), -1)
+
+
+def test_number_types_are_remembered():
+    table = TABLE.assign(
+        f=np.float32([1, 2, 3, 4]), p=pd.array([1, 2, 3, 4], dtype="Float32"), h=np.float16(1)
+    )
+    eps = (0.0, 0.0, 2.0**-23, 2.0**-23, 2.0**-10)
+    for container in (table, pa.Table.from_pandas(table), pl.from_pandas(table.drop(columns="h"))):
+        design, _ = fit_design(container, list(table)[: container.shape[1]], "g", None)
+        assert design.eps[:4] == eps[:4]
+    assert fit(table)[0].eps == eps
+    assert fit(np.float32(np.eye(3)), 0)[0].eps == (2.0**-23,) * 2

@@ -14,9 +14,12 @@ from numpy.testing import assert_array_equal
 from skhier.utils.frames import (
     as_float64,
     as_table,
+    column_names,
+    index_names,
     label_column,
     numbers_or_error,
     numeric_block,
+    with_columns_of_fit,
 )
 
 DATES = pd.date_range("2020-01-01", periods=3)
@@ -278,3 +281,65 @@ def test_label_column_gives_the_values_of_every_string_type(column):
     labels = label_column(as_table(make({"g": column})), 0)
     assert labels.shape == (3,)
     assert labels.tolist() == ["u", "v", "u"]
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+@pytest.mark.parametrize(
+    ("cell", "what"), [(np.nan, "NaN"), (None, "NaN"), (-np.inf, "infinity or a value too large")]
+)
+def test_cells_that_are_no_finite_numbers_are_counted(make, cell, what):
+    # cases 1, 2
+    table = make({"a": NUMBERS, "b": [1.0, cell, cell], "c": [1.0, 2.0, cell]})
+    message = rf"Input X contains {what}.* in 2 rows of 3, the first at row 1. "
+    message += r"Columns: 'b' \(2 rows\), 'c' \(1 row\)\. Drop these rows, or "
+    with pytest.raises(ValueError, match=message):
+        read(table, (0, 1, 2), "abc")
+
+
+def test_array_with_nan_names_its_columns():
+    X = np.ones((4, 8))
+    X[2, 1:] = np.nan
+    X[3, 1] = np.inf
+    message = r"contains NaN in 1 row of 4, the first at row 2. Columns: 'x1' \(1 row\).*and 2 more"
+    for kind in (float, "f4", np.longdouble):
+        with pytest.raises(ValueError, match=message):
+            as_table(X.astype(kind))
+    with pytest.raises(ValueError, match=r"contains infinity.*'x1' \(1 row\)\. Drop"):
+        as_table(X[3:])
+
+
+def test_columns_that_are_not_read_may_hold_anything():
+    X = np.eye(3)
+    X[:, 1] = [np.nan, np.inf, 1]
+    assert as_table(X, [1])[0, 0] == 1
+    X[0, 2] = np.nan
+    with pytest.raises(ValueError, match=r"Input X contains NaN.*'x2'"):
+        as_table(X, [1])
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_columns_that_are_not_read_are_filled(make):
+    names = ["g", "a", "h", "b", "i"]
+    table = make({"a": NUMBERS, "b": NUMBERS})
+    assert column_names(with_columns_of_fit(table, names, [4, 0, 2])) == names
+    filled = with_columns_of_fit(table, names, [0, 2])
+    assert column_names(filled) == names[:4]
+    assert_array_equal(read(filled, (1, 3), "ab"), np.c_[NUMBERS, NUMBERS])
+    assert type(filled) is type(table)
+    for same in ([], [1], [3]):
+        assert with_columns_of_fit(table, names, same) is table
+    assert with_columns_of_fit(table, None, [0]) is table
+
+
+def test_filled_columns_keep_the_index():
+    table = pd.DataFrame({"a": NUMBERS}, index=list("zyx"))
+    filled = with_columns_of_fit(table, ["g", "a"], [0])
+    assert filled.index.tolist() == list("zyx")
+    assert filled["a"].tolist() == NUMBERS
+
+
+def test_index_names_are_those_of_pandas():
+    table = pd.DataFrame({"a": NUMBERS})
+    assert index_names(table) == index_names(np.eye(2)) == index_names(pl.from_pandas(table)) == []
+    assert index_names(table.rename_axis("g")) == ["g"]
+    assert index_names(None) == []

@@ -18,6 +18,8 @@ from skhier.utils.validation import (
     check_scales,
     check_target,
     check_weights,
+    coarse_numbers,
+    relative_spacing,
     weighted_median,
 )
 
@@ -221,3 +223,37 @@ def test_weighted_median_is_the_median_of_repeated_rows():
         values, weights = rng.normal(size=n), rng.integers(1, 4, size=n)
         repeated = np.repeat(values, weights)
         assert weighted_median(values, weights.astype(float)) == np.median(repeated)
+
+
+@pytest.mark.parametrize(
+    ("values", "eps"),
+    [
+        (np.array(Y, "f4"), 2.0**-23),
+        (np.array(Y, "f2"), 2.0**-10),
+        (pd.Series(Y, dtype="float32"), 2.0**-23),
+        (pd.Series(Y, dtype="Float32"), 2.0**-23),
+        (pl.Series(Y, dtype=pl.Float32), 2.0**-23),
+        (pa.array(Y, pa.float32()), 2.0**-23),
+        (np.array(Y), 0.0),
+        (np.array(Y, np.longdouble), 0.0),
+        (Y, 0.0),
+        ([np.float32(1)], 0.0),
+        (np.arange(3), 0.0),
+        (None, 0.0),
+    ],
+)
+def test_relative_spacing_is_that_of_the_type(values, eps):
+    assert relative_spacing(values) == eps
+
+
+@pytest.mark.parametrize("mean", [1e9, -1e9, 2.0**30, 3.0, 70_000.0])
+def test_coarse_numbers_are_those_whose_spacing_shows(mean):
+    spacing = abs(float(np.spacing(np.float32(mean))))
+    eps = 2.0**-23
+    found = coarse_numbers("y", eps, mean, 29 * spacing)
+    assert f"float32 numbers, which near {mean:.3g} are {spacing:.3g} apart" in found
+    assert coarse_numbers("y", eps, mean, 31 * spacing) is None
+    assert coarse_numbers("y", 0.0, mean, 1e-30) is None
+    assert coarse_numbers("y", eps, 0.0, 1e-30) is None
+    # rounding to multiples of s adds an sd of s / sqrt(12): a hundredth of the sd at the limit
+    assert 1 / np.sqrt(12) / 30 < 0.01

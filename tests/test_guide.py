@@ -1,0 +1,75 @@
+"""Lines of the user guide, run as they stand there."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skhier import HierarchicalSlopesRegressor
+
+GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
+NAMES = {
+    "np": np,
+    "HierarchicalSlopesRegressor": HierarchicalSlopesRegressor,
+    "TransformedTargetRegressor": TransformedTargetRegressor,
+}
+
+
+def lines_with(word):
+    """The block of code that holds the word."""
+    (block,) = (code for code in re.findall(r"```python\n(.*?)```", GUIDE, re.S) if word in code)
+    return block
+
+
+@pytest.fixture(scope="module")
+def prices():
+    rng = np.random.default_rng(2)
+    store, year = np.divmod(np.arange(120), 10)
+    log_y = 1 + 0.05 * year + rng.normal(0, 0.5, 12)[store] + rng.normal(0, 0.6, 120)
+    return pd.DataFrame({"store": store, "year": year + 2010.0}), np.exp(log_y)
+
+
+def test_transformed_target_gives_median_mean_and_interval(prices):
+    X, y = prices
+    used = NAMES | {"X": X, "y": y}
+    exec(lines_with("func=np.log"), used)
+    model, draws = used["model"], used["draws"]
+    mean, sd = model.predict(X, return_std=True)
+    assert_allclose(used["median"], np.exp(mean), rtol=1e-12)
+    # given a posterior draw, log y is normal, and E y = exp(m + s^2 / 2)
+    exact = np.empty(len(X))
+    for at, m, s in model._predictive_mixture(X):
+        exact[at] = np.exp(m + s**2 / 2).mean(0)
+    error = draws.std(1) / np.sqrt(draws.shape[1])
+    assert np.all(np.abs(used["mean"] - exact) < 5 * error)
+    assert_allclose(exact / used["median"], np.exp(sd**2 / 2), rtol=0.05)
+    inside = np.mean((used["low"] < y) & (y < used["high"]))
+    assert 0.8 < inside < 1
+    with pytest.raises((AttributeError, TypeError, ValueError)):
+        used["prices"].predict(X, return_std=True)
+
+
+def test_grouping_column_that_is_a_feature_is_there_twice(prices):
+    X, y = prices
+    used = NAMES | {"X": X[["year"]], "y": np.log(y)}
+    exec(lines_with("year_group"), used)
+    model = HierarchicalSlopesRegressor(groups="year_group", random_state=0)
+    model.fit(used["X_twice"], np.log(y))
+    assert model.coef_names_ == ["year"]
+    assert model.group_coef_["year_group"].columns.tolist() == ["intercept"]
+
+
+def test_grouping_column_can_be_doubled_in_a_pipeline(prices):
+    X, y = prices
+    double = FunctionTransformer(lambda table: table.assign(year_group=table["year"]))
+    model = make_pipeline(double, HierarchicalSlopesRegressor("year_group", random_state=0))
+    model.fit(X[["year"]], y)
+    assert_array_equal(
+        model.predict(X[["year"]]), model[-1].predict(X[["year"]].assign(year_group=X["year"]))
+    )
