@@ -125,7 +125,6 @@ def _log_densities(parts):
     """Sum of the log densities of columns, each ``(n, k)``."""
     from skhier.inference import runtime
 
-    runtime.forbid_forked_process()
     with runtime.precisely_on(runtime.find_device(None)):
         return sum(
             np.asarray(family.log_prob(values)).sum(1)
