@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skhier import datasets, metrics
+    from skhier import calibration, datasets, metrics, plotting, priors
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
@@ -40,12 +40,16 @@ __all__ = [
     "TraceDisplay",
     "VarianceSharesDisplay",
     "__version__",
+    "calibration",
     "compare",
     "datasets",
     "enable_compilation_cache",
     "metrics",
+    "plotting",
+    "priors",
 ]
 
+_MODULES = ("calibration", "datasets", "metrics", "plotting", "priors")
 _HOMES = {
     "CorrelationDisplay": "skhier.plotting",
     "FittedLinesDisplay": "skhier.plotting",
@@ -67,7 +71,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("datasets", "metrics"):
+    if name in _MODULES:
         return import_module(f"skhier.{name}")
     raise AttributeError(f"module 'skhier' has no attribute {name!r}")
 

@@ -28,6 +28,7 @@ from skhier.posterior.prior_draws import prior_without_fit
 from skhier.priors import DataScales
 from skhier.utils.design import Rows
 from skhier.utils.figures import axes_of
+from skhier.utils.forks import forbid_forked_process
 from skhier.utils.uniformity import counts_below, pointwise_tails, rank_band, rank_p_value
 from skhier.utils.validation import check_number
 
@@ -225,6 +226,7 @@ def simulation_based_calibration(
     >>> list(report.ranks)
     ['intercept', 'coef[x0]', 'noise_scale', 'log_likelihood']
     """
+    forbid_forked_process("simulation_based_calibration")
     check_number("n_simulations", n_simulations, low=1, integer=True)
     check_number("n_draws", n_draws, low=1, integer=True)
     if not isinstance(model, HierarchicalSlopesRegressor):

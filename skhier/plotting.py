@@ -20,7 +20,7 @@ from skhier.posterior.posterior import OUT
 from skhier.posterior.shares import variance_shares
 from skhier.utils.design import Rows
 from skhier.utils.diagnostics import hdi, is_constant
-from skhier.utils.figures import axes_of, pyplot
+from skhier.utils.figures import axes_of, pyplot, styled
 from skhier.utils.frames import as_float64
 from skhier.utils.pipelines import unwrap
 from skhier.utils.uniformity import rank_band
@@ -195,15 +195,10 @@ class GroupCoefDisplay:
     def _draw(self, axis, effect, order, named, kwargs):
         at = np.arange(len(order))
         mean, low, high = (t[effect].to_numpy()[order] for t in (self.coef, self.lower, self.upper))
-        style = (
-            {"lw": 1.5} if named else {"lw": min(1.5, max(0.3, 200 / len(order))), "alpha": 0.35}
-        )
-        axis.hlines(
-            at,
-            low,
-            high,
-            **{"color": BOLD, "label": f"{self.coverage:.0%} interval", **style} | kwargs,
-        )
+        style: dict[str, Any] = {"color": BOLD, "label": f"{self.coverage:.0%} interval"}
+        thin = {"lw": min(1.5, max(0.3, 200 / len(order))), "alpha": 0.35}
+        style |= {"lw": 1.5} if named else thin
+        _draw_intervals(axis, at, low, high, style, kwargs)
         size = 4 if named else max(0.7, min(2.0, 800 / len(order)))
         axis.plot(mean, at, "o", color=BOLD, ms=size, mew=0, label="posterior mean")
         line = {"color": REFERENCE, "lw": 1.0, "ls": "--", "zorder": 0 if named else 3}
@@ -366,6 +361,8 @@ class ShrinkageDisplay:
         return self
 
     def _draw_arrows(self, axis, kwargs):
+        from matplotlib.quiver import Quiver
+
         own, pooled = self.no_pooling.to_numpy(), self.partial_pooling.to_numpy()
         drawn = np.isfinite(own).all(axis=1)
         own, pooled = own[drawn], pooled[drawn]
@@ -373,9 +370,8 @@ class ShrinkageDisplay:
         size, alpha = (5.0, 1.0) if few else (2.0, 0.6)
         style = {"color": "0.5", "width": 0.003} if few else {"color": "0.4", "width": 0.001}
         style |= {"alpha": 0.8 if few else 0.25, "headwidth": 4, "headlength": 5, "zorder": 2}
-        axis.quiver(
-            *own.T, *(pooled - own).T, angles="xy", scale_units="xy", scale=1, **style | kwargs
-        )
+        style |= {"angles": "xy", "scale_units": "xy", "scale": 1}
+        axis.quiver(*own.T, *(pooled - own).T, **styled(Quiver, style, kwargs))
         dots = {"ls": "none", "marker": "o", "ms": size, "alpha": alpha}
         label = f"each {self.factor} on its own"
         axis.plot(*own.T, **dots, mfc="none", mec="0.5", mew=0.25 * size**0.7, label=label)
@@ -619,7 +615,7 @@ class FittedLinesDisplay:
             axis.fill_between(self.grid, *band[k].T, **style, label=label)
         grouped = bool(self.labels[k])
         label = "the group's line" if grouped else "fitted line"
-        axis.plot(self.grid, self.mean[k], **{"color": BOLD, "label": label} | kwargs)
+        _draw_line(axis, self.grid, self.mean[k], {"color": BOLD, "label": label}, kwargs)
         if grouped:
             style = {"color": REFERENCE, "lw": 1.1, "ls": "--"}
             axis.plot(self.grid, self.population[k], **style, label="population line")
@@ -764,9 +760,9 @@ class PosteriorPredictiveDisplay:
         label = f"{n_replicates} replicated data sets"
         for k, replicate in enumerate(self.y_replicated.T):
             style = {"color": BOLD, "lw": 0.7, "alpha": max(0.1, min(0.6, 15 / n_replicates))}
-            draw(axis, replicate, ends, **style, label=None if k else label)
+            draw(axis, replicate, ends, style | {"label": None if k else label}, {})
         style = {"color": "black", "lw": 1.8, "label": "observed"}
-        draw(axis, self.y, ends, **style | kwargs)
+        draw(axis, self.y, ends, style, kwargs)
         axis.set(
             xlabel=self.target_name,
             ylabel="Density" if kind == "kde" else "Share of rows up to this value",
@@ -889,9 +885,8 @@ class CorrelationDisplay:
         q = len(self.corr)
         side = max(1.1 if spread == "interval" else 0.9, 3.0 / q) * q
         figure, (axis,) = axes_of(ax, 1, figsize=(side + 2.2, side + 1.0))
-        style = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "aspect": "auto"}
         shown = np.ma.masked_array(self.corr, np.eye(q, dtype=bool))
-        image = axis.imshow(shown, **style | kwargs)
+        image = axis.imshow(shown, **{**_colours(kwargs), "aspect": "auto"} | kwargs)
         axis.set_facecolor("0.93")
         for i in range(q):
             for j in range(q):
@@ -1013,7 +1008,7 @@ class VarianceSharesDisplay:
         figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 1.5 + 0.4 * len(at)))
         label = f"{self.coverage:.0%} interval"
         style = {"color": BOLD, "lw": 2.0, "label": label}
-        axis.hlines(at, percent["lower"], percent["upper"], **style | kwargs)
+        _draw_intervals(axis, at, percent["lower"], percent["upper"], style, kwargs)
         axis.plot(percent["mean"], at, "o", color=BOLD, ms=6, mew=0, label="posterior mean")
         for y, (mean, low, high) in zip(at, percent.to_numpy(), strict=True):
             words = {"va": "center", "ha": "left", "size": "small", "color": REFERENCE}
@@ -1172,7 +1167,8 @@ class PredictiveCalibrationDisplay:
         axis.fill_between(points, lower - base, upper - base, **style, label=band)
         axis.plot(points, points - base, color=REFERENCE, lw=1.0, ls="--", label="calibrated")
         label = f"observed ({n:,} rows)"
-        axis.plot(points, found - base, **{"color": BOLD, "lw": 1.6, "label": label} | kwargs)
+        style = {"color": BOLD, "lw": 1.6, "label": label}
+        _draw_line(axis, points, found - base, style, kwargs)
         if kind == "pit":
             axis.set(xlabel="PIT", ylabel="ECDF - uniform", xlim=(0, 1))
             reach = 1.15 * max(abs(value) for value in axis.get_ylim())
@@ -1461,21 +1457,41 @@ def _ellipse(centre, covariance, level) -> np.ndarray:
     return centre + (np.column_stack([np.cos(angle), np.sin(angle)]) * reach) @ vectors.T
 
 
-def _draw_density(axis, values, ends, **style):
+def _draw_line(axis, x, y, style, user):
+    from matplotlib.lines import Line2D
+
+    axis.plot(x, y, **styled(Line2D, style, user))
+
+
+def _draw_intervals(axis, at, low, high, style, user):
+    from matplotlib.collections import LineCollection
+
+    axis.hlines(at, low, high, **styled(LineCollection, style, user))
+
+
+def _colours(user):
+    """Of a correlation, as far as the user's ``norm`` or ``colorizer`` do not say it."""
+    if "colorizer" in user:
+        return {}
+    ends_known = isinstance(user.get("norm"), str | type(None))
+    return {"cmap": "RdBu_r"} | ({"vmin": -1, "vmax": 1} if ends_known else {})
+
+
+def _draw_density(axis, values, ends, style, user):
     bandwidth = len(values) ** -0.2  # Scott's rule
     if len(values) > KDE_POINTS:
         values = np.quantile(values, (np.arange(KDE_POINTS) + 0.5) / KDE_POINTS)
     margin = 3 * bandwidth * values.std()
     grid = np.linspace(ends[0] - margin, ends[1] + margin, 200)
-    axis.plot(grid, gaussian_kde(values, bandwidth)(grid), **style)
+    _draw_line(axis, grid, gaussian_kde(values, bandwidth)(grid), style, user)
 
 
-def _draw_ecdf(axis, values, ends, **style):
+def _draw_ecdf(axis, values, ends, style, user):
     """Steps; of many rows, at some of them."""
     n = min(len(values), CURVE_POINTS)
     counts = np.arange(1, n + 1) * len(values) // n
     curve = [ends[0], *np.sort(values)[counts - 1], ends[1]], [0.0, *counts / len(values), 1.0]
-    axis.plot(*curve, drawstyle="steps-post", **style)
+    _draw_line(axis, *curve, style | {"drawstyle": "steps-post"}, user)
 
 
 def _effect_label(effect) -> str:

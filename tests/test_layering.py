@@ -14,8 +14,8 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "memory crps diagnostics figures notes frames categories columns labels nesting pareto "
-        "pipelines rank uniformity convergence validation design"
+        "memory forks crps diagnostics figures notes frames categories columns labels nesting "
+        "pareto pipelines rank uniformity convergence validation design"
     ),
     "statistics": "records products elimination problem",
     "kernels": (
@@ -24,7 +24,7 @@ ROOMS = {
     ),
     "inference": "runtime model estimates mode importance target nuts theta engines prior",
     "posterior": "mixture posterior prior_draws sensitivity shares tables elpd",
-    "estimators": "_base _compare _regressor _folds _scoring _refits _cv",
+    "estimators": "_group_tables _base _compare _regressor _folds _scoring _refits _cv",
 }
 LEAVES = {"presets", "priors", "responses"}  # which everything from statistics on may see
 OUTSIDE = {"plotting", "calibration", "metrics", "datasets"}

@@ -14,12 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical
+from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
 from skhier.inference.engines import (
     EngineOptions,
     EngineResult,
     constant_posterior,
     engine_for,
-    forbid_forked_process,
     run_joint,
     run_marginal,
 )
@@ -34,8 +34,8 @@ from skhier.statistics.elimination import dense_size
 from skhier.statistics.problem import Problem, problem_warnings, read_training, reduce_rows
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
+from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
-from skhier.utils.nesting import NestedLevels
 from skhier.utils.validation import check_choice, check_flag, check_number
 
 __all__ = ["HierarchicalSlopesRegressor"]
@@ -228,16 +228,17 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         UserWarning
             The data say nothing of some parameters.
         """
+        forbid_forked_process("fit")
         before = dict(self.__dict__)
         try:
             data_warnings, convergence_warnings = self._fit(X, y, sample_weight)
-        except BaseException:  # an interrupt too leaves an earlier fit in place
+            for message in data_warnings:
+                warnings.warn(message, UserWarning, stacklevel=2)
+            for message in convergence_warnings:
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        except BaseException:  # an interrupt or a warning made an error leaves an earlier fit too
             self.__dict__ = before
             raise
-        for message in data_warnings:
-            warnings.warn(message, UserWarning, stacklevel=2)
-        for message in convergence_warnings:
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
     def _fit(self, X, y, sample_weight):
@@ -257,7 +258,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         self._max_ess = float(result.max_ess)
         self.log_evidence_ = result.log_evidence
         self._sample_stats = result.sample_stats
-        self._prior_table = _tables.prior_table(
+        self._prior_rows = _tables.prior_rows(
             choice, design, float(self.eta) if self.correlated else None
         )
         self._set_attributes()
@@ -276,7 +277,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
 
     def _sample(self, design, problem, seed, start=None) -> tuple[PriorChoice, EngineResult]:
         """The priors that the parameters mean for these data, and what was sampled."""
-        forbid_forked_process()  # from here on JAX computes
         factors = [(factor.name, factor.slopes) for factor in design.factors]
         choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
         spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
@@ -318,8 +318,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             )
 
     def _set_attributes(self):
-        import pandas as pd
-
         design, posterior = self._design, self._posterior
         draws: dict[str, Any] = posterior.population_draws()
         means = {name: values.mean((0, 1)) for name, values in draws.items()}
@@ -328,24 +326,18 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         self.intercept_ = float(means["intercept"])
         self.coef_ = means["coef"]
         self.noise_scale_ = float(means["noise_scale"])
-        per_factor: dict[str, Any] = {name: {} for name in PER_FACTOR}
+        arrays: dict[str, Any] = {attribute: {} for attribute in (*BY_LEVEL, *BY_EFFECT)}
         of_factors: dict[str, Any] = {"group_scale": {}, "group_corr": {}}
         for k, factor in enumerate(design.factors):
-            name, effects, labels = factor.name, design.effects(k), factor.levels.labels
-            levels = pd.Index(labels, name=name)
-            if isinstance(factor.levels, NestedLevels):
-                levels = pd.MultiIndex.from_tuples(labels, names=factor.levels.columns)
-            for table, values in zip(TABLES, posterior.group_table(k), strict=True):
-                per_factor[table][name] = pd.DataFrame(values, index=levels, columns=effects)
-            scale, corr = means[f"group_scale_{k}"], means[f"group_corr_{k}"]
-            per_factor["group_scale_"][name] = pd.Series(scale, index=effects, name=name)
-            per_factor["group_corr_"][name] = pd.DataFrame(corr, index=effects, columns=effects)
-            per_factor["group_levels_"][name] = labels
+            of_effects = (means[f"group_scale_{k}"], means[f"group_corr_{k}"])
+            values = (*posterior.group_table(k), *of_effects)
+            for attribute, array in zip(arrays, values, strict=True):
+                arrays[attribute][factor.name] = array
             for part, by_factor in of_factors.items():
-                by_factor[name] = draws.pop(f"{part}_{k}")
+                by_factor[factor.name] = draws.pop(f"{part}_{k}")
         self.posterior_: dict[str, Any] = of_factors | draws
-        for name, value in per_factor.items():
-            setattr(self, name, value)
+        for attribute, tables in group_tables(arrays, design).items():
+            setattr(self, attribute, tables)
 
     def _n_groups(self):
         """A number for one factor, else one per factor."""
@@ -405,5 +397,3 @@ def posterior_of(
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
-TABLES = ("group_effects_", "group_coef_", "group_coef_std_")
-PER_FACTOR = (*TABLES, "group_scale_", "group_corr_", "group_levels_")

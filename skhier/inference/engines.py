@@ -28,7 +28,6 @@ __all__ = [
     "EngineResult",
     "constant_posterior",
     "engine_for",
-    "forbid_forked_process",
     "run_joint",
     "run_marginal",
 ]
@@ -84,13 +83,6 @@ class EngineOptions(NamedTuple):
     eta: float
     device: str | None
     verbose: bool
-
-
-def forbid_forked_process() -> None:
-    """Refuse to go on in a process forked after JAX had started; see ``kernels.runtime``."""
-    from skhier.inference import runtime
-
-    runtime.forbid_forked_process()
 
 
 def engine_for(problem: Problem, options: EngineOptions, inference: str) -> str:

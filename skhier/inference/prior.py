@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.inference.engines import forbid_forked_process
 from skhier.inference.model import covariance_of, covariance_prior
 from skhier.kernels.user_units import intercept_first, scale_and_directions
 from skhier.presets import prior_from
@@ -87,10 +86,7 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
     ------
     ValueError
         A prior is flat, or needs a y that is not known.
-    RuntimeError
-        In a process forked after JAX had started.
     """
-    forbid_forked_process()
     choice = setting.resolve()
     _check_proper(choice, setting)
     from skhier.inference import runtime
@@ -152,7 +148,6 @@ def log_density(
     """
     from skhier.inference import runtime
 
-    forbid_forked_process()
     parts = [(choice.intercept, intercept[:, None]), (choice.noise_scale, noise_scale[:, None])]
     parts += [(family, coef[:, list(at)]) for at, family in choice.coef]
     with runtime.precisely_on(runtime.find_device(None)):

@@ -1,4 +1,4 @@
-"""Where and how JAX runs: float64, one device, interruptible, never after a fork.
+"""Where and how JAX runs: float64, one device, interruptible.
 
 The only file that deals with JAX's settings. They are changed for one thread and for the length of
 a ``with`` block; the user's stay as they were.
@@ -17,7 +17,6 @@ import jax
 __all__ = [
     "enable_compilation_cache",
     "find_device",
-    "forbid_forked_process",
     "is_cpu",
     "precisely_on",
     "run_side_by_side",
@@ -26,28 +25,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-_state = {"started": False, "forked": False}
 _blas: dict[str, int] = {}
 _blas_lock = threading.Lock()
-
-
-def _after_fork() -> None:
-    _state["forked"] = _state["started"]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def forbid_forked_process() -> None:
-    """Refuse to compute in a process forked after JAX had started, where it would hang."""
-    if _state["forked"]:
-        raise RuntimeError(
-            "fit was called in a process forked after JAX had started in its parent, where JAX "
-            "hangs. Start workers with joblib's 'loky' or multiprocessing's 'spawn'; predict works "
-            "in forked processes."
-        )
-    _state["started"] = True
 
 
 def find_device(device: str | None) -> Any:

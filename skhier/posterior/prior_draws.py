@@ -90,18 +90,41 @@ def draw_responses(
     ------
     MemoryError
         The draws would not fit into the memory available.
-    ValueError, RuntimeError
+    ValueError
         As of :func:`draw_parameters`.
     """
-    require_memory(4 * 8.0 * len(rows.x) * n, "draws from the prior")
+    levels = [np.unique(codes, return_inverse=True) for codes in rows.codes.T]
+    _require_memory(setting, len(rows.x), [len(of_factor) for of_factor, _ in levels], n)
     drawn = draw_parameters(setting, n, rng)
-    y = drawn.intercept + rows.x @ drawn.coef.T
-    factors = zip(setting.factors, rows.codes.T, drawn.group_scale, drawn.corr_root, strict=True)
-    for (_, slopes), codes, scale, corr_root in factors:
-        levels, at = np.unique(codes, return_inverse=True)
-        noise = rng.standard_normal((len(levels), len(slopes) + 1, n))
+    y = rows.x @ drawn.coef.T
+    y += drawn.intercept
+    factors = zip(setting.factors, levels, drawn.group_scale, drawn.corr_root, strict=True)
+    for (_, slopes), (of_factor, at), scale, corr_root in factors:
+        noise = rng.standard_normal((len(of_factor), len(slopes) + 1, n))
         effects = np.einsum("sij,gjs->gis", scale[:, :, None] * corr_root, noise)
+        del noise
         y += effects[at, 0]
         for i, j in enumerate(slopes, start=1):
-            y += effects[at, i] * rows.x[:, [j]]
-    return y + drawn.noise_scale * rng.standard_normal(y.shape)
+            of_rows = effects[at, i]
+            of_rows *= rows.x[:, [j]]
+            y += of_rows
+            del of_rows
+        del effects
+    noise = rng.standard_normal(y.shape)
+    noise *= drawn.noise_scale
+    y += noise
+    return y
+
+
+def _require_memory(setting, n_rows, n_levels, n):
+    """Refuse draws that would not fit: the responses, and what is there beside them."""
+    sizes = [len(slopes) + 1 for _, slopes in setting.factors]
+    # a factor's random numbers and effects; then its effects and, of one of them, the rows'
+    beside = [g * q + max(g * q, n_rows) for g, q in zip(n_levels, sizes, strict=True)]
+    # roots, and their product with the scales
+    parameters = len(setting.names) + 2 + sum(q + 2 * q**2 for q in sizes)
+    require_memory(
+        8.0 * n * (n_rows + max([n_rows, *beside]) + parameters),
+        f"{n} draws of {n_rows} responses from the prior",
+        "Ask for fewer rows or draws.",
+    )

@@ -20,6 +20,7 @@ __all__ = [
     "joined_label",
     "named_draws",
     "named_estimates",
+    "prior_rows",
     "prior_table",
     "summary",
     "to_arviz",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 HDI_PROB = 0.9
+TEMPORARY = 2**24  # entries of the arrays that are there for a slice of the rows or levels
 RESERVED_DIMS = {"chain", "draw", "feature", "row", "intercept", "coef", "noise_scale"}
 
 
@@ -100,9 +102,27 @@ def summary(
 
     from skhier.utils.notes import NotedFrame
 
+    names = list(named)
+    size = max(1, TEMPORARY // (32 * named["intercept"].size))
+    parts = [
+        _summary_part({name: named[name] for name in names[i : i + size]}, max_ess)
+        for i in range(0, len(names), size)
+    ]
+    table = NotedFrame(pd.concat([part for part, _ in parts]))
+    if better:
+        table.loc[list(better), ["mean", "sd", "mcse"]] = list(better.values())
+    table = table[~np.concatenate([constant for _, constant in parts])]
+    table.attrs["notes"] = list(notes)
+    return table
+
+
+def _summary_part(named, max_ess):
+    """Rows of the summary, and which of them do not vary."""
+    import pandas as pd
+
     draws = np.stack(list(named.values()), axis=-1)
     interval = diagnostics.hdi(draws, HDI_PROB)
-    table = NotedFrame(
+    table = pd.DataFrame(
         {
             "mean": draws.mean((0, 1)),
             "sd": draws.std((0, 1), ddof=1),
@@ -115,11 +135,7 @@ def summary(
         },
         index=pd.Index(list(named), name="parameter"),
     )
-    if better:
-        table.loc[list(better), ["mean", "sd", "mcse"]] = list(better.values())
-    table = table[~diagnostics.is_constant(draws)]
-    table.attrs["notes"] = list(notes)
-    return table
+    return table, diagnostics.is_constant(draws)
 
 
 def variance_components(
@@ -168,8 +184,8 @@ def intervals(named: Mapping[Any, np.ndarray]) -> Any:
     return pd.DataFrame(columns, index=list(named))
 
 
-def prior_table(choice: Any, design: Design, eta: float | None) -> Any:
-    """The resolved priors in words.
+def prior_rows(choice: Any, design: Design, eta: float | None) -> list[tuple[str, str, str]]:
+    """The resolved priors in words: parameter, prior and what it is on.
 
     Parameters
     ----------
@@ -178,8 +194,6 @@ def prior_table(choice: Any, design: Design, eta: float | None) -> Any:
     eta : float or None
         None: no correlations.
     """
-    import pandas as pd
-
     where = "the mean of X" if choice.intercept_at_mean else "X = 0"
     rows = [("intercept", describe(choice.intercept), f"the intercept at {where}")]
     coef = _described(choice.coef)
@@ -187,6 +201,13 @@ def prior_table(choice: Any, design: Design, eta: float | None) -> Any:
     rows.append(("noise_scale", describe(choice.noise_scale), "residual sd"))
     for k, factor in enumerate(design.factors):
         rows += _group_prior_rows(choice.groups[k], factor.name, design.effects(k), eta)
+    return rows
+
+
+def prior_table(rows: Sequence[tuple[str, str, str]]) -> Any:
+    """The rows of :func:`prior_rows`."""
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=["parameter", "prior", "on"]).set_index("parameter")
 
 
@@ -218,13 +239,13 @@ def _group_prior_rows(prior, factor, effects, eta):
     return rows
 
 
-def to_arviz(model: Any, group_effects: bool) -> Any:
+def to_arviz(model: Any, group_effects: bool, log_likelihood: bool) -> Any:
     """See ``BaseHierarchical.to_arviz``; one function for ArviZ before and after 1.0."""
     import inspect
 
     import arviz as az
 
-    groups, coords, dims = _exchange(model, group_effects)
+    groups, coords, dims = _exchange(model, group_effects, log_likelihood)
     if "posterior" in inspect.signature(az.from_dict).parameters:
         return az.from_dict(**groups, coords=coords, dims=dims)
     return az.from_dict(groups, coords=coords, dims=dims)
@@ -265,8 +286,11 @@ def _copies(found):
     return found.pointwise["weight"].astype(int) if "weight" in found.pointwise else 1
 
 
-def _exchange(model, group_effects):
+def _exchange(model, group_effects, log_likelihood):
     source = model.posterior_
+    training = model.__dict__.get("_training")
+    log_likelihood = log_likelihood and training is not None
+    _require_memory(model, group_effects, len(training.y) if log_likelihood else 0)
     posterior = {name: source[name] for name in ("intercept", "noise_scale")}
     coords: dict[str, Any] = {}
     dims: dict[str, list[str]] = {}
@@ -290,11 +314,11 @@ def _exchange(model, group_effects):
             posterior[f"group_effects_{name}"] = draws.reshape(shape)
             dims[f"group_effects_{name}"] = [level, one]
     groups = {"posterior": posterior, "sample_stats": dict(model._sample_stats)}
-    training = model.__dict__.get("_training")
     if training is not None:
         groups["observed_data"] = {"y": training.y}
-        groups["log_likelihood"] = {"y": _log_likelihood(model._posterior, training)}
         coords["row"], dims["y"] = np.arange(len(training.y)), ["row"]
+    if log_likelihood:
+        groups["log_likelihood"] = {"y": _log_likelihood(model._posterior, training)}
     return {k: v for k, v in groups.items() if v}, coords, dims
 
 
@@ -305,9 +329,37 @@ def joined_label(label: Any) -> Any:
     return ":".join(repr(part) if set(str(part)) & set(":'\"") else str(part) for part in label)
 
 
+def _require_memory(model, group_effects, n_rows):
+    """Refuse an exchange object that would not fit, with what leaves its largest part out."""
+    n_draws = np.prod(model._posterior.shape)
+    levels, names = model.group_levels_, model._effects()
+    effects = sum(len(levels[f]) * len(names[f]) for f in names) if group_effects else 0
+    parts = {
+        "group_effects": 8.0 * n_draws * effects,
+        "log_likelihood": 8.0 * n_draws * n_rows,
+    }
+    largest = max(parts, key=parts.__getitem__)
+    if not parts[largest]:
+        return
+    require_memory(
+        sum(parts.values()) + 8.0 * TEMPORARY,
+        f"draws of {effects} group effects and log likelihoods of {n_rows} rows",
+        f"{largest}=False leaves the larger part out.",
+    )
+
+
 def _log_likelihood(posterior, training):
     """Log density of each training row given each joint draw, (n_chains, n_draws, n_samples)."""
     n_chains, n_draws = posterior.shape
-    require_memory(3 * 8.0 * n_chains * n_draws * len(training.y), "the log likelihood")
-    log_density = posterior.row_log_densities(training.x, training.codes, training.y)
-    return (training.weights * log_density).reshape(n_chains, n_draws, -1)
+    n_rows = len(training.y)
+    out = np.empty((n_chains * n_draws, n_rows))
+    chain = posterior.plan.chain
+    # rows of a level side by side, so that few slices draw its effects
+    order = np.argsort(training.codes[:, chain[0]], kind="stable") if chain else np.arange(n_rows)
+    width = 4 + sum((len(slopes) + 2) ** 2 for slopes in posterior.slopes)
+    for rows in np.array_split(order, -(-out.size * width // TEMPORARY)):
+        density = posterior.row_log_densities(
+            training.x[rows], training.codes[rows], training.y[rows]
+        )
+        out[:, rows] = training.weights[rows] * density
+    return out.reshape(n_chains, n_draws, n_rows)

@@ -6,9 +6,11 @@ import warnings
 import numpy as np
 import psutil
 import pytest
+from pandas.testing import assert_frame_equal
 from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor
+from skhier.posterior import tables as _tables
 
 
 def warnings_of_fit(model, X, y):
@@ -73,6 +75,58 @@ def test_draws_that_do_not_fit_are_refused(monkeypatch, sleepstudy_fit, wanted):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     with pytest.raises(MemoryError, match=r"\d\.\d GB.*available"):
         wanted(sleepstudy_fit)
+
+
+def test_exchange_without_log_likelihood_needs_no_memory_for_it(monkeypatch, sleepstudy_fit):
+    bare = {"group_effects": False, "log_likelihood": False}
+    refused = {"group_effects": True, "log_likelihood": True}
+    little = psutil.virtual_memory()._replace(available=10_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    sleepstudy_fit.to_arviz(**bare)
+    for largest in ("log_likelihood", "group_effects"):
+        with pytest.raises(MemoryError, match=f"{largest}=False leaves the larger part out"):
+            sleepstudy_fit.to_arviz(**refused)
+        refused.pop(largest)
+        refused[largest] = False
+
+
+@pytest.mark.parametrize("fit", ["sleepstudy_fit", "crossed_fit", "nested_fit"])
+@pytest.mark.parametrize("parts", [(True, True), (False, True), (True, False)])
+def test_memory_of_the_exchange_is_asked_for_in_full(monkeypatch, request, fit, parts):
+    model = request.getfixturevalue(fit)
+    asked = []
+    monkeypatch.setattr(_tables, "require_memory", lambda size, *_: asked.append(size))
+    model.to_arviz(*parts)
+    kept = np.prod(model._posterior.shape) * 8 * len(model._training.y)
+    tracemalloc.start()
+    model.to_arviz(*parts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < asked[-1]
+    if parts[1]:  # the log likelihood once, and what a slice of the rows needs
+        monkeypatch.setattr(_tables, "TEMPORARY", 2**18)
+        tracemalloc.start()
+        model.to_arviz(False, True)
+        _, sliced = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sliced < 1.5 * kept + 8 * 2**18
+
+
+def test_summary_needs_memory_for_few_parameters_at_a_time(monkeypatch):
+    drawn = np.random.default_rng(0).normal(size=(200, 4, 1000))
+    drawn[7] = 1.0
+    named = {"intercept": drawn[0]} | {f"b[{i}]": draws for i, draws in enumerate(drawn)}
+    better = {"b[3]": (0.5, 2.0, 0.1)}
+    whole = _tables.summary(named, better, np.inf)
+    monkeypatch.setattr(_tables, "TEMPORARY", 2**19)
+    tracemalloc.start()
+    parts = _tables.summary(named, better, np.inf)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert_frame_equal(parts, whole, rtol=1e-12)
+    assert "b[7]" not in parts.index
+    assert parts.loc["b[3]", ["mean", "sd", "mcse"]].tolist() == [0.5, 2.0, 0.1]
+    assert peak < 8 * 2**19 < drawn.nbytes
 
 
 def test_predictions_need_no_memory_for_all_draws(sleepstudy_fit, sleepstudy):

@@ -23,12 +23,16 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
-from skhier import Prior
+from skhier import HierarchicalSlopesRegressorCV, Prior
+from skhier.calibration import simulation_based_calibration as calibrate
 
 # the runs are too short to converge
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 HEAVY = {"jax", "jaxlib", "numpyro", "sklearn", "pandas", "arviz", "scipy", "numpy", "narwhals"}
 
 
@@ -137,6 +141,44 @@ def test_failing_fit_keeps_the_earlier_one(people, fitted, params, error):
     assert_array_equal(fitted.predict(X), expected)
 
 
+def search(groups="subject", **params):
+    return HierarchicalSlopesRegressorCV(groups, cv="evidence", **SHORT | params)
+
+
+@pytest.mark.parametrize("search_first", [False, True], ids=["fit", "search"])
+@pytest.mark.parametrize("trouble", ["convergence", "data"])
+def test_warning_made_an_error_keeps_the_earlier_fit(people, short_run, search_first, trouble):
+    X, y = people
+    make = search if search_first else short_run
+    category = ConvergenceWarning if trouble == "convergence" else UserWarning
+    other = X if trouble == "convergence" else X.assign(x=1.0)
+    model, unfitted = (make(n_draws=50 if trouble == "convergence" else 500) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    expected, before = model.predict(X), {k: id(v) for k, v in vars(model).items()}
+    parameters = set(vars(unfitted))
+    for each in (model, unfitted):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", category)
+            with pytest.raises(category):
+                each.fit(other, y)
+    assert {k: id(v) for k, v in vars(model).items()} == before
+    assert_array_equal(model.predict(X), expected)
+    assert set(vars(unfitted)) == parameters
+
+
+@pytest.mark.parametrize("search_first", [False, True], ids=["fit", "search"])
+def test_warnings_of_fit_point_at_the_users_line(people, short_run, search_first):
+    model = (search if search_first else short_run)()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        line = sys._getframe().f_lineno + 1
+        model.fit(people[0].assign(x=1.0), people[1])
+    assert {w.category for w in caught} == {UserWarning, ConvergenceWarning}
+    assert {(w.filename, w.lineno) for w in caught} == {(__file__, line)}
+
+
 def test_failing_fit_leaves_an_unfitted_estimator_unfitted(people, short_run):
     model = short_run(prior=impossible_prior())
     before = set(vars(model))
@@ -173,6 +215,16 @@ def test_import_is_light_and_warns_of_nothing():
     code = "import json, sys, skhier; dir(skhier); json.dump(sorted(sys.modules), sys.stdout)"
     loaded = run_python(code, "-W", "error")
     assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", ["calibration", "datasets", "metrics", "plotting", "priors"])
+def test_modules_are_there_after_import_of_the_package(name):
+    code = (
+        "import json, sys, skhier\n"
+        f"there = {name!r} in dir(skhier), 'skhier.{name}' in sys.modules\n"
+        f"json.dump([*there, skhier.{name}.__name__], sys.stdout)"
+    )
+    assert run_python(code, "-W", "error") == [True, False, f"skhier.{name}"]
 
 
 def test_import_of_the_class_starts_no_jax():
@@ -351,6 +403,19 @@ def test_pickle_refers_to_no_jax(people, short_run):
     assert same_draws(twin.fit(X, y), model)
 
 
+def test_copies_hold_arrays_and_make_the_tables_anew(fitted):
+    stored = pickle.dumps(fitted)
+    assert b"pandas" not in stored
+    twin = pickle.loads(stored)
+    assert set(vars(twin)) == set(vars(fitted)) - {"_training", "_components"}
+    for name in ("group_coef_", "group_coef_std_", "group_effects_", "group_corr_"):
+        ours, theirs = getattr(fitted, name), getattr(twin, name)
+        assert list(ours) == list(theirs) == ["subject"]
+        pd.testing.assert_frame_equal(theirs["subject"], ours["subject"], check_exact=True)
+    scales = (each.group_scale_["subject"] for each in (twin, fitted))
+    pd.testing.assert_series_equal(*scales, check_exact=True)
+
+
 def test_unpickled_fit_predicts_without_jax(people, fitted):
     code = (
         "import json, pickle, sys\n"
@@ -398,6 +463,58 @@ def test_forked_process_predicts_and_refuses_to_fit(people, short_run, fitted):
     assert isinstance(error, RuntimeError)
     assert "forked after JAX had started" in str(error)
     assert "loky" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("fit", lambda model, X, y: HierarchicalSlopesRegressorCV("subject").fit(X, y)),
+        ("sample_prior", lambda model, X, y: model.sample_prior(X)),
+        ("sample_prior", lambda model, X, y: clone(model).sample_prior(X, y=y)),
+        ("prior_sensitivity", lambda model, X, y: model.prior_sensitivity()),
+        ("simulation_based_calibration", lambda model, X, y: calibrate(model, X, 1)),
+    ],
+    ids=["search", "sample_prior", "sample_prior of y", "prior_sensitivity", "calibration"],
+)
+def test_refusal_in_a_forked_process_names_what_was_called(people, fitted, method, call):
+    error = in_forked_child(lambda: call(fitted, *people))
+    assert isinstance(error, RuntimeError)
+    assert str(error).startswith(f"{method} was called in a process forked after JAX had started")
+
+
+JAX_OF_THE_USER = """
+import json, multiprocessing, sys, warnings
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from skhier import HierarchicalSlopesRegressor, Prior
+
+warnings.simplefilter("ignore")
+x = np.column_stack([np.linspace(-1, 1, 80), np.repeat(np.arange(10), 8)])
+model = HierarchicalSlopesRegressor(1, prior=Prior(group_scale=dist.HalfNormal(jnp.ones(2))))
+
+def work(outbox):
+    try:
+        model.fit(x, x[:, 0])
+        outbox.send("fitted")
+    except RuntimeError as error:
+        outbox.send(str(error))
+
+context = multiprocessing.get_context("fork")
+inbox, outbox = context.Pipe(duplex=False)
+process = context.Process(target=work, args=(outbox,), daemon=True)
+process.start()
+json.dump(inbox.recv() if inbox.poll(60) else "hangs", sys.stdout)
+process.kill()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_arrays_of_a_users_prior_start_jax_too():
+    assert "forked after JAX had started" in run_python(JAX_OF_THE_USER)
 
 
 FORK_FIRST = """

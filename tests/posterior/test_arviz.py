@@ -127,6 +127,23 @@ def test_arviz_without_group_effects_is_smaller(sleepstudy_fit):
     assert found.log_likelihood["y"].shape == (4, 1000, 180)
 
 
+def test_arviz_without_log_likelihood_keeps_the_data(sleepstudy_fit, exchanged):
+    found = sleepstudy_fit.to_arviz(log_likelihood=False)
+    assert group_names(found) == {"posterior", "sample_stats", "observed_data"}
+    assert_array_equal(found.observed_data["y"], exchanged.observed_data["y"])
+    effects = "group_effects_Subject"
+    assert_array_equal(found.posterior[effects], exchanged.posterior[effects])
+
+
+@pytest.mark.parametrize("fit", ["sleepstudy_fit", "crossed_fit", "nested_fit"])
+def test_arviz_log_likelihood_does_not_depend_on_slices(monkeypatch, request, fit):
+    model = request.getfixturevalue(fit)
+    whole = model.to_arviz(group_effects=False).log_likelihood["y"]
+    monkeypatch.setattr("skhier.posterior.tables.TEMPORARY", 2**16)
+    sliced = model.to_arviz(group_effects=False).log_likelihood["y"]
+    assert_allclose(sliced, whole, rtol=1e-10, atol=1e-10)
+
+
 def test_arviz_after_a_pickle_has_no_rows(sleepstudy_fit, exchanged):
     again = pickle.loads(pickle.dumps(sleepstudy_fit)).to_arviz()
     assert group_names(again) == {"posterior", "sample_stats"}

@@ -1,5 +1,7 @@
 """Quantiles and densities of mixtures of normals against root finding and log-sum-exp."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -54,6 +56,48 @@ def test_quantiles_without_spread_are_those_of_the_draws():
     mean = np.random.default_rng(0).normal(size=(101, 2))
     found = mixture_quantiles(mean, np.zeros_like(mean), np.array([0.25, 0.5]))
     assert_array_equal(found, np.quantile(mean, [0.25, 0.5], axis=0).T)
+
+
+def test_quantiles_of_a_row_do_not_depend_on_the_others():
+    rng = np.random.default_rng(4)
+    mean, sd = rng.normal(size=(1001, 6)), rng.gamma(2, size=(1001, 6))
+    sd[:, 1] = 0
+    sd[::3, 2] = 0
+    mean[:, 3] = 7.0
+    sd[:, 3] = 0
+    mean[:, 4], sd[:, 4] = 1e9 + 1e-3 * mean[:, 4], 1e-5 * sd[:, 4]
+    together = mixture_quantiles(mean, sd, Q)
+    for rows in ([0], [1], [2], [3], [4], [5], [1, 3], [0, 1], [5, 2, 1], [4, 4, 0]):
+        for order in "CF":
+            alone = (np.asarray(a[:, rows], order=order) for a in (mean, sd))
+            assert_array_equal(mixture_quantiles(*alone, Q), together[rows])
+    assert_array_equal(together[1], np.quantile(mean[:, 1], Q))
+    assert_array_equal(together[3], 7.0)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-12, 1.0, 1e200])
+def test_quantiles_of_points_among_normals_are_those_of_the_step(scale):
+    # F(t) = (1{t >= 0} + Phi(t - 1)) / 2: a step of 1/2 at 0, from 0.0793 to 0.5793
+    mean, sd = scale * np.array([[0.0], [1.0]]), scale * np.array([[0.0], [1.0]])
+    levels = np.array([0.05, 0.1, 0.3, 0.5, 0.57, 0.6, 0.9])
+    exact = np.where(
+        levels < 0.5 * norm.cdf(-1),
+        1 + norm.ppf(np.minimum(2 * levels, 0.99)),
+        1 + norm.ppf(np.maximum(2 * levels - 1, 0.01)),
+    )
+    exact[(levels > 0.5 * norm.cdf(-1)) & (levels < 0.5 + 0.5 * norm.cdf(-1))] = 0
+    found = mixture_quantiles(mean, sd, levels)[0]
+    assert_allclose(found / scale, exact, rtol=1e-9, atol=2e-10)
+
+
+@pytest.mark.parametrize("narrow", [0.0, 1e-300, 1e-160, 1e-20])
+def test_quantiles_of_narrow_components_warn_of_nothing(narrow):
+    # half the mass at 3, the rest normal: the median of a symmetric mixture
+    mean, sd = np.full((4, 1), 3.0), np.array([[narrow], [1.0], [narrow], [1.0]])
+    with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
+        warnings.simplefilter("error")
+        found = mixture_quantiles(mean, sd, np.array([0.1, 0.4, 0.5, 0.9]))[0]
+    assert_allclose(found, 3 + np.array([norm.ppf(0.2), 0, 0, norm.ppf(0.8)]), atol=1e-9)
 
 
 def test_quantiles_of_a_point_are_the_point():

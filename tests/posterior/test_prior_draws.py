@@ -1,10 +1,12 @@
 """Draws from the prior against what the prior says, and the same prior before and after fit."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
+import psutil
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
@@ -220,6 +222,38 @@ def test_nothing_but_the_draws_depends_on_the_seed(table):
     assert not np.array_equal(first, model.sample_prior(X, 4, 1))
     assert_array_equal(np.random.get_state()[1], state)
     assert vars(model) == params
+
+
+@pytest.mark.parametrize(
+    ("n_levels", "n_features", "n_rows", "slopes"),
+    [(10, 1, 4000, "all"), (2000, 6, 2000, "all"), (2000, 1, 4000, None), (1, 1, 3000, "all")],
+    ids=["rows", "effects", "levels", "one level"],
+)
+def test_memory_of_draws_is_asked_for_in_full(monkeypatch, n_levels, n_features, n_rows, slopes):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(n_rows, n_features))).add_prefix("x")
+    X["g"] = np.arange(n_rows) % n_levels
+    y = rng.normal(size=n_rows)
+    asked = []
+    monkeypatch.setattr(
+        "skhier.posterior.prior_draws.require_memory", lambda size, *_: asked.append(size)
+    )
+    model = HierarchicalSlopesRegressor("g", slopes=slopes)
+    model.sample_prior(X, 2, 0, y=y)  # what loads with the first call
+    tracemalloc.start()
+    model.sample_prior(X, 500, 0, y=y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.02 * asked[-1]
+    assert peak > 0.8 * asked[-1]
+
+
+def test_draws_beyond_the_memory_are_refused(monkeypatch, table):
+    little = psutil.virtual_memory()._replace(available=10_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    model = HierarchicalSlopesRegressor("g", prior=EXPLICIT)
+    with pytest.raises(MemoryError, match=r"\d\.\d GB.*available.*fewer rows or draws"):
+        model.sample_prior(table[0], 10_000)
 
 
 @pytest.mark.parametrize("n_samples", [0, 1.5, None])
