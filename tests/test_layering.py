@@ -14,15 +14,17 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "memory forks crps diagnostics figures notes frames categories columns labels nesting "
-        "pareto pipelines rank uniformity convergence validation design"
+        "memory callers forks crps diagnostics figures notes frames categories columns labels "
+        "nesting pareto pipelines rank uniformity convergence validation design"
     ),
     "statistics": "records products elimination problem",
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
         "normal.models normal.eliminate normal.conditional normal.moments normal.left_out"
     ),
-    "inference": "runtime model estimates mode importance target nuts theta engines prior",
+    "inference": (
+        "runtime model checks estimates mode importance starts target nuts theta engines prior"
+    ),
     "posterior": "mixture posterior prior_draws sensitivity shares tables elpd",
     "estimators": "_group_tables _base _compare _regressor _folds _scoring _refits _cv",
 }

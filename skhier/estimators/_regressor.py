@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical
 from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
+from skhier.inference.checks import forbid_improper, forbid_nonfinite
 from skhier.inference.engines import (
     EngineOptions,
     EngineResult,
@@ -126,12 +127,13 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         from ``inference="nuts"`` and for a constant y.
     diagnostics_ : dict
         ``engine`` ("marginal", "nuts"), ``sampler`` ("importance", "nuts"), ``pareto_k`` and
-        ``ess_importance`` (of the importance weights), worst ``r_hat``, ``ess_bulk``, ``ess_tail``
-        and the parameters they belong to, ``divergences``, ``e_bfmi``, ``evaluations`` (of the
-        density or, after warm-up, its gradient), ``seconds``, ``warnings``, ``n_rows``,
-        ``n_groups`` (per factor), ``n_dense`` (group effects that are integrated out as one block:
-        of crossed factors all but the largest), ``slopes_left_out`` (per factor the features that
-        ``slopes="all"`` leaves without a varying slope).
+        ``ess_importance`` (of the importance weights), ``modes`` (that the posterior of the
+        variance parameters was found to have, those of a thousandth of the mass left out), worst
+        ``r_hat``, ``ess_bulk``, ``ess_tail`` and the parameters they belong to, ``divergences``,
+        ``e_bfmi``, ``evaluations`` (of the density or, after warm-up, its gradient), ``seconds``,
+        ``warnings``, ``n_rows``, ``n_groups`` (per factor), ``n_dense`` (group effects that are
+        integrated out as one block: of crossed factors all but the largest), ``slopes_left_out``
+        (per factor the features that ``slopes="all"`` leaves without a varying slope).
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.
@@ -219,7 +221,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         ValueError, TypeError
             Bad data or parameters.
         RuntimeError
-            No device, no valid starting point, or a forked process.
+            No device, no valid starting point, numbers that are not finite, or a forked process.
 
         Warns
         -----
@@ -262,11 +264,12 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             choice, design, float(self.eta) if self.correlated else None
         )
         self._set_attributes()
+        forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
         data_warnings = problem_warnings(design, problem, training.codes)
         data_warnings += origin_warnings(design, problem, choice)
         self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
-            "warnings": data_warnings + convergence_warnings,
+            "warnings": [*result.announced, *data_warnings, *convergence_warnings],
             "n_rows": len(training.y),
             "n_groups": self._n_groups(),
             "n_dense": dense_size(problem.stats, problem.plan),
@@ -279,6 +282,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         """The priors that the parameters mean for these data, and what was sampled."""
         factors = [(factor.name, factor.slopes) for factor in design.factors]
         choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
+        forbid_improper(problem, choice, design.feature_names)
         spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
         if problem.y_is_constant:
             return choice, constant_posterior(problem, int(self.n_chains), int(self.n_draws))
@@ -292,9 +296,12 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             device=self.device,
             verbose=bool(self.verbose),
         )
-        if engine_for(problem, options, self.inference) == "nuts":
-            return choice, run_joint(problem, choice, spec, options, seed)
-        return choice, run_marginal(problem, choice, spec, options, seed, start)
+        engine, announced = engine_for(problem, options, self.inference)
+        if engine == "nuts":
+            result = run_joint(problem, choice, spec, options, seed)
+        else:
+            result = run_marginal(problem, choice, spec, options, seed, start)
+        return choice, result._replace(announced=announced)
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import block_error, chain_error
-from skhier.inference.mode import Laplace
+from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
 from skhier.inference.theta import Population, Theta, population_of
 from skhier.kernels.records import Hyper, ModelSpec
@@ -21,6 +22,7 @@ from skhier.priors import PriorChoice
 from skhier.statistics.elimination import arrange, dense_size
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import pad_groups
+from skhier.utils.callers import users_stacklevel
 from skhier.utils.memory import require_memory
 
 __all__ = [
@@ -58,8 +60,10 @@ class EngineResult(NamedTuple):
     log_evidence : float
     max_ess : float
         Effective number of the points that the draws were resampled from.
-    normal : Laplace or None
-        Mean and spread of theta: where a similar problem may begin.
+    normal : Mixture or None
+        Where theta's modes are and how wide: where a similar problem may begin.
+    announced : tuple of str
+        What was warned of before sampling.
     """
 
     hyper: Hyper
@@ -69,7 +73,8 @@ class EngineResult(NamedTuple):
     facts: Mapping[str, Any] = {}
     log_evidence: float = float("nan")
     max_ess: float = float("inf")
-    normal: Laplace | None = None
+    normal: Mixture | None = None
+    announced: tuple[str, ...] = ()
 
 
 class EngineOptions(NamedTuple):
@@ -85,8 +90,10 @@ class EngineOptions(NamedTuple):
     verbose: bool
 
 
-def engine_for(problem: Problem, options: EngineOptions, inference: str) -> str:
-    """``"nuts"`` or ``"marginal"``; warns, before it begins, of what will take long.
+def engine_for(
+    problem: Problem, options: EngineOptions, inference: str
+) -> tuple[str, tuple[str, ...]]:
+    """``"nuts"`` or ``"marginal"``, and what was warned of: before it begins, what takes long.
 
     Raises
     ------
@@ -97,7 +104,7 @@ def engine_for(problem: Problem, options: EngineOptions, inference: str) -> str:
     """
     dense = dense_size(problem.stats, problem.plan)
     if inference == "nuts" or dense <= MAX_DENSE:
-        return "nuts" if inference == "nuts" else "marginal"
+        return "nuts" if inference == "nuts" else "marginal", ()
     size = (
         f"{dense} group effects are crossed with the largest factor's, more than the {MAX_DENSE} "
         "that can be integrated out at once"
@@ -111,13 +118,12 @@ def engine_for(problem: Problem, options: EngineOptions, inference: str) -> str:
     rounds = -(-options.n_chains // (os.cpu_count() or 1))
     seconds = rounds * transitions * entries * NUTS_SECONDS
     low, high = (np.ceil(seconds * steps / 60) for steps in NUTS_STEPS)
-    warnings.warn(
+    message = (
         f"{size}: inference='auto' samples every effect by NUTS instead, which may take some "
-        f"{low:.0f} to {high:.0f} minutes on a CPU; verbose=1 shows progress.",
-        UserWarning,
-        stacklevel=5,
+        f"{low:.0f} to {high:.0f} minutes on a CPU; verbose=1 shows progress."
     )
-    return "nuts"
+    warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
+    return "nuts", (message,)
 
 
 def run_joint(
@@ -128,16 +134,16 @@ def run_joint(
     Raises
     ------
     RuntimeError
-        No such device, or no valid starting point.
+        No such device, no valid starting point, or a draw that is not finite.
     """
     from skhier.inference import runtime
     from skhier.inference import target as targets
 
     device = runtime.find_device(options.device)
     data = _data(pad_groups(problem.stats), problem, choice, options)
-    draws = _run_nuts(targets.Joint(spec), data, options, device, seed)
+    draws = _run_nuts(targets.Joint(spec), [(options.n_chains, data)], options, device, seed)
     facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    return EngineResult(draws.values, "nuts", _sample_stats(draws), facts=facts)
+    return _finite(EngineResult(draws.values, "nuts", _sample_stats(draws), facts=facts))
 
 
 def run_marginal(
@@ -146,16 +152,16 @@ def run_marginal(
     spec: ModelSpec,
     options: EngineOptions,
     seed: int,
-    start: Laplace | None = None,
+    start: Mixture | None = None,
 ) -> EngineResult:
     """Importance sampling of theta, or NUTS where its weights fail; then exact conditionals.
 
-    ``start``, of a similar problem, may spare the search for the mode.
+    ``start``, of a similar problem, may spare the search for the modes.
 
     Raises
     ------
     RuntimeError
-        No such device, or no valid starting point.
+        No such device, no valid starting point, or a draw or moment that is not finite.
     """
     from skhier.inference import runtime
     from skhier.kernels.cholesky import LARGE
@@ -174,49 +180,96 @@ def run_marginal(
                 workers = stack.enter_context(runtime.side_by_side_calls(device))
             return _sample_theta(data, spec, options, device, workers, seed, start, check)
 
-    return runtime.run_side_by_side([work])[0]
+    return _finite(runtime.run_side_by_side([work])[0])
+
+
+def _finite(result: EngineResult) -> EngineResult:
+    """The result, if its draws and moments are numbers."""
+    values: dict[str, Any] = dict(result.hyper._asdict()) | {"lp": result.sample_stats["lp"]}
+    if result.population is not None:
+        values["components"] = result.population.components
+        estimates = result.population.estimates.items()
+        values |= {f"moments of {name}": (found.mean, found.sd) for name, found in estimates}
+    forbid_nonfinite(values)
+    return result
 
 
 def _sample_theta(data, spec, options, device, workers, seed, start, check) -> EngineResult:
     from skhier.inference import runtime
     from skhier.inference import target as targets
-    from skhier.inference.importance import (
-        GOOD_EFFICIENCY,
-        GOOD_K_HAT,
-        fitted_normal,
-        importance,
-        trustworthy,
-    )
-    from skhier.inference.mode import laplace
-    from skhier.kernels.normal.collapse import points_at_once, work_of_a_point
+    from skhier.inference.importance import fitted_mixture, importance, trustworthy
+    from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
     batch = points_at_once(data[0], runtime.is_cpu(device))
     theta = Theta(spec, data, batch, check, workers, device)
+    n_points = _n_points(data, options)
+    if start is not None and start.means.shape[1] == theta.size <= MAX_IMPORTANCE_SIZE:
+        found = _from_similar(theta, start, n_points, rng)
+        if found is not None:
+            return _from_weighted_points(theta, data, options, found, rng)
+    modes, k_hat = _search(theta, rng), np.nan
+    if theta.size <= MAX_IMPORTANCE_SIZE:
+        found = importance(theta.log_densities, modes, n_points, rng)
+        if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):
+            return _from_weighted_points(theta, data, options, found, rng)
+        modes, k_hat = fitted_mixture(found), found.k_hat
+    frames = _frames(modes, data, options.n_chains)
+    draws = _run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
+    return _from_chains(theta, data, draws, k_hat, modes, rng)
+
+
+def _n_points(data, options) -> int:
+    from skhier.kernels.normal.collapse import work_of_a_point
+
     n_draws = options.n_chains * options.n_draws
     n_points = 2 ** int(np.ceil(np.log2(np.clip(n_draws, MIN_POINTS, MAX_POINTS))))
     if n_points > FEW_POINTS:  # where a point is much work theta varies little
         affordable = PATIENCE / max(work_of_a_point(data[0]), 1.0)
         n_points = int(np.clip(2 ** np.floor(np.log2(affordable)), FEW_POINTS, n_points))
-    if start is not None and len(start.mean) == theta.size <= MAX_IMPORTANCE_SIZE:
-        found = importance(theta.log_densities, start, n_points, rng, max_rounds=1)
-        if found.k_hat <= GOOD_K_HAT and found.ess >= GOOD_EFFICIENCY * n_points:
-            return _from_weighted_points(theta, data, options, found, rng)
-    normal, k_hat = Laplace(np.zeros(theta.size), np.eye(theta.size)), np.nan
-    if theta.size <= MAX_LAPLACE_SIZE:
-        normal = laplace(theta.derivatives, theta.promising(rng), rng)
-    if theta.size <= MAX_IMPORTANCE_SIZE:
-        found = importance(theta.log_densities, normal, n_points, rng)
-        if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):
-            return _from_weighted_points(theta, data, options, found, rng)
-        normal, k_hat = fitted_normal(found), found.k_hat
-    frame = (*data, normal.mean, normal.root)
-    draws = _run_nuts(targets.Marginal(spec), frame, options, device, seed, check)
-    return _from_chains(theta, data, draws, k_hat, rng)
+    return n_points
+
+
+def _from_similar(theta, start, n_points, rng):
+    """Weighted points from the modes of a similar problem; None if these are not all, or poor.
+
+    Good weights are no proof: points that never reach a mode say nothing of it.
+    """
+    from skhier.inference.importance import GOOD_EFFICIENCY, GOOD_K_HAT, importance
+
+    if theta.has_other_modes(start):
+        return None
+    found = importance(theta.log_densities, start, n_points, rng, max_rounds=1)
+    good = found.k_hat <= GOOD_K_HAT and found.ess >= GOOD_EFFICIENCY * n_points
+    return found if good else None
+
+
+def _search(theta, rng) -> Mixture:
+    """Modes of theta's posterior; a standard normal where it is too long for a Hessian."""
+    from skhier.inference.importance import Mixture, mixture_of
+    from skhier.inference.mode import find_modes
+
+    if theta.size > MAX_LAPLACE_SIZE:
+        return Mixture(np.ones(1), np.zeros((1, theta.size)), np.eye(theta.size)[None])
+    starts = theta.starts(rng)
+    return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, rng, theta.steps))
+
+
+def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:
+    """Numbers of chains, and the data in whose frame they move: each mode's own.
+
+    Chains seldom change modes, so they start in proportion to the masses.
+    """
+    places = (np.arange(n_chains) + 0.5) / n_chains
+    at = np.searchsorted(np.cumsum(modes.shares) / modes.shares.sum(), places)
+    return [
+        (int((at == k).sum()), (*data, modes.means[k], modes.roots[k]))
+        for k in np.unique(np.minimum(at, len(modes.shares) - 1))
+    ]
 
 
 def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
-    from skhier.inference.importance import N_BLOCKS, fitted_normal, resample
+    from skhier.inference.importance import N_BLOCKS, fitted_mixture, resample
 
     stats, units, _ = data
     n_draws = options.n_chains * options.n_draws
@@ -227,6 +280,7 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
         "sampler": "importance",
         "pareto_k": found.k_hat,
         "ess_importance": float(found.ess),
+        "modes": found.shares.shape[1],
         "evaluations": theta.n_evaluations,
     }
     evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
@@ -239,11 +293,11 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
         facts,
         evidence,
         found.ess,
-        fitted_normal(found),
+        fitted_mixture(found),
     )
 
 
-def _from_chains(theta, data, draws, k_hat, rng) -> EngineResult:
+def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
     from skhier.inference.importance import bridge
 
     stats, units, _ = data
@@ -257,6 +311,7 @@ def _from_chains(theta, data, draws, k_hat, rng) -> EngineResult:
     facts = {
         "sampler": "nuts",
         "pareto_k": k_hat,
+        "modes": len(modes.shares),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
@@ -275,8 +330,11 @@ def _data(stats, problem, choice, options):
     return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta)))
 
 
-def _run_nuts(target, data, options, device, seed, check_caller=lambda: None):
-    """Draws of all chains, in threads that Ctrl-C can leave behind."""
+def _run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
+    """Draws of all chains, in threads that Ctrl-C can leave behind.
+
+    ``frames`` are pairs: a number of chains, and their data.
+    """
     import jax
 
     from skhier.inference import nuts, runtime
@@ -284,11 +342,14 @@ def _run_nuts(target, data, options, device, seed, check_caller=lambda: None):
     settings = nuts.NutsSettings(options.n_warmup, options.target_accept, options.max_tree_depth)
     with runtime.precisely_on(device):
         keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
-    bundles = np.split(keys, options.n_chains if runtime.is_cpu(device) else 1)
+    ends = np.cumsum([n for n, _ in frames])[:-1]
+    bundles = []
+    for of_frame, (n, data) in zip(np.split(keys, ends), frames, strict=True):
+        bundles += [(b, data) for b in np.split(of_frame, n if runtime.is_cpu(device) else 1)]
 
     with _Progress(options) as progress:
 
-        def work(bundle, check):
+        def work(bundle, data, check):
             def advanced(rows):
                 check_caller()
                 check()
@@ -297,7 +358,7 @@ def _run_nuts(target, data, options, device, seed, check_caller=lambda: None):
             with runtime.precisely_on(device):
                 return nuts.sample_nuts(target, settings, data, bundle, options.n_draws, advanced)
 
-        drawn = runtime.run_side_by_side([partial(work, bundle) for bundle in bundles])
+        drawn = runtime.run_side_by_side([partial(work, *bundle) for bundle in bundles])
     return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
 
 

@@ -1,15 +1,16 @@
 """Importance sampling of a few parameters, with randomised quasi-random points.
 
-Points through a multivariate t around a normal approximation; weights smoothed by a generalised
-Pareto tail, whose shape ``k_hat`` says whether they can be trusted; location and scale refitted to
-the weighted points until they can. The points are independent randomisations of one Sobol sequence,
-so that the spread between these blocks gives honest Monte Carlo errors.
+Points through multivariate t distributions around normal approximations, one for each mode; weights
+against the density of their mixture, smoothed by a generalised Pareto tail, whose shape ``k_hat``
+says whether they can be trusted; locations, scales and shares refitted to the weighted points
+until they can. The points are independent randomisations of one Sobol sequence, so that the spread
+between these blocks gives honest Monte Carlo errors.
 
 Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72). Owen (1997), SIAM J. Numer. Anal. 34.
 Cappe, Douc, Guillin, Marin and Robert (2008), Stat. Comput. 18.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,15 +18,18 @@ import numpy as np
 from scipy.special import gammaincinv, gammaln, logsumexp, ndtri
 from scipy.stats import qmc
 
-from skhier.inference.mode import Laplace
+from skhier.inference.mode import Laplace, Mode
 from skhier.utils.pareto import psis, reliable_k
 
 __all__ = [
     "N_BLOCKS",
+    "Mixture",
     "WeightedPoints",
     "bridge",
+    "fitted_mixture",
     "fitted_normal",
     "importance",
+    "mixture_of",
     "resample",
     "trustworthy",
 ]
@@ -35,7 +39,41 @@ DF = 5.0
 INFLATION = 1.1  # of the sds of a Laplace approximation
 MAX_ROUNDS = 6
 GOOD_K_HAT, GOOD_EFFICIENCY, MIN_GAIN = 0.5, 0.35, 1.1
+LEAST_SHARE = 0.2  # of the points, shared out evenly among a mixture's components
 BITS = 30
+
+
+class Mixture(NamedTuple):
+    """Normal approximations, one a mode, and their shares of the mass.
+
+    Attributes
+    ----------
+    shares : array of shape (m,)
+        Sum 1.
+    means : array of shape (m, d)
+    roots : array of shape (m, d, d)
+        The covariances are ``root root'``.
+    """
+
+    shares: np.ndarray
+    means: np.ndarray
+    roots: np.ndarray
+
+    def normals(self) -> list[Laplace]:
+        """The components."""
+        return [Laplace(mean, root) for mean, root in zip(self.means, self.roots, strict=True)]
+
+
+def mixture_of(modes: Sequence[Mode]) -> Mixture:
+    """Modes in proportion to their masses."""
+    log_mass = np.array([mode.log_mass for mode in modes])
+    shares = np.exp(log_mass - logsumexp(log_mass))
+    return _mixture(shares, [mode.normal for mode in modes])
+
+
+def _mixture(shares, normals) -> Mixture:
+    means, roots = (np.array(parts) for parts in zip(*normals, strict=True))
+    return Mixture(np.asarray(shares, dtype=float), means, roots)
 
 
 class WeightedPoints(NamedTuple):
@@ -54,6 +92,8 @@ class WeightedPoints(NamedTuple):
         ``1 / sum(weights**2)``.
     log_evidence : float
         Log of the density's integral.
+    shares : array of shape (n, m)
+        Of each component in the density of the proposal that the points were drawn from.
     """
 
     points: np.ndarray
@@ -62,6 +102,7 @@ class WeightedPoints(NamedTuple):
     k_hat: float
     ess: float
     log_evidence: float
+    shares: np.ndarray = np.ones((1, 1))
 
 
 def trustworthy(found: WeightedPoints, min_ess: float) -> bool:
@@ -71,7 +112,7 @@ def trustworthy(found: WeightedPoints, min_ess: float) -> bool:
 
 def importance(
     log_densities: Callable[[np.ndarray], np.ndarray],
-    start: Laplace,
+    start: Laplace | Mixture,
     n_points: int,
     rng: np.random.Generator,
     max_rounds: int = MAX_ROUNDS,
@@ -82,7 +123,7 @@ def importance(
     ----------
     log_densities : callable
         Takes (n, d) points to n log densities; what is not finite has no weight.
-    start : Laplace
+    start : Laplace or Mixture
     n_points : int
         Of each round; a power of two, at least ``N_BLOCKS``.
     rng : Generator
@@ -94,30 +135,41 @@ def importance(
         Of the best round.
     """
 
-    def round_of(proposal: Laplace) -> WeightedPoints:
-        points, log_proposal = _draw(proposal, n_points, rng)
-        return _weigh(points, log_densities(points), log_proposal)
+    def round_of(proposal: Mixture) -> WeightedPoints:
+        points, log_parts = _draw(proposal, n_points, rng)
+        return _weigh(points, log_densities(points), log_parts)
 
-    best = found = round_of(Laplace(start.mean, INFLATION * start.root))
+    first = _mixture([1.0], [start]) if isinstance(start, Laplace) else start
+    best = found = round_of(first._replace(roots=INFLATION * first.roots))
     gained = True
     for _ in range(1, max_rounds):
         enough = best.ess >= GOOD_EFFICIENCY * n_points or not gained
         if best.k_hat <= GOOD_K_HAT and enough:
             break
-        found = round_of(fitted_normal(found))
+        found = round_of(fitted_mixture(found))
         gained = found.ess > MIN_GAIN * best.ess
         best = max(best, found, key=lambda points: points.ess)
     return best
 
 
-def _draw(proposal, n_points, rng):
-    """Points of a multivariate t and their log densities."""
-    d = len(proposal.mean)
-    u = _uniform(n_points, d + 1, rng)
+def _draw(proposal: Mixture, n_points, rng):
+    """Points of a mixture of multivariate t, and each component's log part (n, m) in the density.
+
+    One more coordinate of the sequence picks the component: any first few points have all of them,
+    in proportion.
+    """
+    m, d = proposal.means.shape
+    shares = (1 - LEAST_SHARE) * proposal.shares + LEAST_SHARE / m
+    u = _uniform(n_points, d + 1 + (m > 1), rng)
     chi2 = 2 * gammaincinv(DF / 2, u[:, d])
     z = ndtri(u[:, :d]) * np.sqrt(DF / chi2)[:, None]
-    points = proposal.mean + z @ proposal.root.T
-    return points, _log_t(proposal, points)
+    if m == 1:
+        points = proposal.means[0] + z @ proposal.roots[0].T
+    else:
+        at = np.minimum(np.searchsorted(np.cumsum(shares), u[:, -1], side="right"), m - 1)
+        points = proposal.means[at] + np.einsum("nij,nj->ni", proposal.roots[at], z)
+    parts = [_log_t(normal, points) for normal in proposal.normals()]
+    return points, np.log(shares) + np.stack(parts, axis=1)
 
 
 def _log_t(proposal, points):
@@ -144,11 +196,15 @@ def _net(n_points, d):
     return net
 
 
-def _weigh(points, log_density, log_proposal):
+def _weigh(points, log_density, log_parts):
     usable = np.isfinite(log_density)
-    log_ratio = np.where(usable, log_density, -np.inf) - log_proposal
     if not usable.any():
-        raise RuntimeError("the log density is not finite at any of the points drawn")
+        raise RuntimeError(
+            f"the log density is not finite at any of the {len(points)} points drawn. Check that "
+            "the priors' supports allow the data."
+        )
+    log_proposal = logsumexp(log_parts, axis=1)
+    log_ratio = np.where(usable, log_density, -np.inf) - log_proposal
     smooth, k_hat = psis(log_ratio)
     total = logsumexp(smooth)
     weights = np.exp(smooth - total)
@@ -159,21 +215,38 @@ def _weigh(points, log_density, log_proposal):
         float(k_hat),
         1 / (weights**2).sum(),
         total - np.log(len(points)),
+        np.exp(log_parts - log_proposal[:, None]),
     )
+
+
+def fitted_mixture(found: WeightedPoints) -> Mixture:
+    """A normal for each component of the proposal, fitted to its share of the points."""
+    normals = [_fitted(found, share) for share in found.shares.T]
+    return _mixture(found.weights @ found.shares, normals)
 
 
 def fitted_normal(found: WeightedPoints) -> Laplace:
     """Mean and covariance of the weighted points; tempered weights if few points carry all."""
+    return _fitted(found, np.ones(len(found.points)))
+
+
+def _fitted(found, share) -> Laplace:
     d = found.points.shape[1]
-    enough = max(10 * d, 0.05 * len(found.points))
-    power, weights = 1.0, found.weights
+    enough = max(10 * d, 0.05 * share.sum())
+    power, weights = 1.0, _normalised(found.weights, share)
     while 1 / (weights**2).sum() < enough and power > 1e-3:
         power *= 0.7
-        weights = found.weights**power
-        weights = weights / weights.sum()
+        weights = _normalised(found.weights**power, share)
     mean = weights @ found.points
     off = found.points - mean
     return _normal(mean, (weights[:, None] * off).T @ off)
+
+
+def _normalised(weights, share):
+    """Of a component's points; its proposal as it was if none of them has a weight."""
+    own = weights * share
+    own = own if own.any() else share
+    return own / own.sum()
 
 
 def _normal(mean, cov):
@@ -210,8 +283,8 @@ def bridge(
     if not proposal.root.any():
         return np.nan
     n_points = N_BLOCKS * 2 ** int(np.ceil(np.log2(max(half / N_BLOCKS, 1))))
-    points, log_proposal = _draw(proposal, n_points, rng)
-    of_points = log_densities(points) - log_proposal
+    points, log_parts = _draw(_mixture([1.0], [proposal]), n_points, rng)
+    of_points = log_densities(points) - log_parts[:, 0]
     of_points = np.where(np.isfinite(of_points), of_points, -np.inf)
     if np.isneginf(of_points).all():
         return np.nan

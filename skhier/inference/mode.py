@@ -1,4 +1,9 @@
-"""Where a posterior density of a few parameters has its mode, and how wide it is there."""
+"""Where a posterior density of a few parameters has its modes, and how wide it is there.
+
+Several starts; each leads to another mode only if the way from it to every known mode passes
+through a valley (Ursem 1999, "Multinational evolutionary algorithms"), which takes a few values and
+spares the descents that would end where others did.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-__all__ = ["Derivatives", "Laplace", "from_gradients", "from_values", "laplace"]
+__all__ = [
+    "Derivatives",
+    "Laplace",
+    "Mode",
+    "find_modes",
+    "from_gradients",
+    "from_values",
+    "laplace",
+    "on_other_hills",
+]
 
 STEP = 1e-3  # of the differences: rounding and curvature both grow with the number of rows
 MAX_SD = 5.0  # theta are logarithms and the like: wider is a flat direction
@@ -14,6 +28,10 @@ START_TRIES = 100
 IMPOSSIBLE = 1e100
 TOLERANCE = 1e-2  # of the gradient, in nats
 MAX_ITERATIONS = 200
+LESS_MASS = 7.0  # nats, a thousandth: lighter modes are left out
+MAX_DESCENTS, IN_VAIN = 8, 3  # in all; in a row that found nothing new
+CLIMBS, FARTHEST = 2, 3.0  # steps of a start before it is judged; of one coordinate
+STOPS, VALLEY = 8, 0.01  # places on the way between two points; nats below both
 
 
 class Laplace(NamedTuple):
@@ -21,6 +39,20 @@ class Laplace(NamedTuple):
 
     mean: np.ndarray
     root: np.ndarray
+
+
+class Mode(NamedTuple):
+    """A normal approximation and the log density at its mean."""
+
+    normal: Laplace
+    log_density: float
+
+    @property
+    def log_mass(self) -> float:
+        """Log integral of the density, were it as its curvature says."""
+        d = len(self.normal.mean)
+        log_det = np.linalg.slogdet(self.normal.root)[1]
+        return float(self.log_density + log_det + 0.5 * d * np.log(2 * np.pi))
 
 
 class Derivatives(NamedTuple):
@@ -31,10 +63,13 @@ class Derivatives(NamedTuple):
     hessian: np.ndarray
 
 
-def from_values(function: Callable[[np.ndarray], np.ndarray], point: np.ndarray) -> Derivatives:
+def from_values(
+    function: Callable[[np.ndarray], np.ndarray], point: np.ndarray, steps: Any = STEP
+) -> Derivatives:
     """Derivatives by central differences of values at ``d^2 + d + 1`` points, all at once."""
     d = len(point)
-    one = STEP * np.eye(d)
+    steps = np.broadcast_to(steps, d)
+    one = np.diag(steps)
     i, j = np.triu_indices(d, 1)
     two = one[i] + one[j]
     values = function(point + np.concatenate([np.zeros((1, d)), one, -one, two, -two]))
@@ -43,7 +78,7 @@ def from_values(function: Callable[[np.ndarray], np.ndarray], point: np.ndarray)
         up, down, up2, down2 = np.split(values[1:] - centre, np.cumsum([d, d, len(i)]))
         hessian = np.diag(up + down)
         hessian[i, j] = hessian[j, i] = (up2 + down2 - (up + down)[i] - (up + down)[j]) / 2
-    return Derivatives(centre, (up - down) / (2 * STEP), hessian / STEP**2)
+    return Derivatives(centre, (up - down) / (2 * steps), hessian / np.outer(steps, steps))
 
 
 def from_gradients(
@@ -75,6 +110,10 @@ def laplace(
     RuntimeError
         No point with a finite density and gradient was found.
     """
+    return _ascend(derivatives, start, rng).normal
+
+
+def _ascend(derivatives, start, rng) -> Mode:
     last: dict[bytes, Derivatives] = {}
 
     def at(point: Any) -> Derivatives:
@@ -102,7 +141,107 @@ def laplace(
         tol=TOLERANCE,  # of the gradient
         options={"maxiter": MAX_ITERATIONS},
     )
-    return Laplace(found.x, _root(at(found.x).hessian))
+    end = at(found.x)
+    return Mode(Laplace(found.x, _root(end.hessian)), -float(end.value))
+
+
+def find_modes(
+    log_densities: Callable[[np.ndarray], np.ndarray],
+    derivatives: Callable[[np.ndarray], Derivatives],
+    starts: np.ndarray,
+    rng: np.random.Generator,
+    steps: Any = STEP,
+) -> list[Mode]:
+    """The modes that the starts lead to, the heaviest first.
+
+    Those with :data:`LESS_MASS` less than the heaviest are left out. By mass, not by height: a low
+    mode may be wide, and heights depend on the coordinates.
+
+    Parameters
+    ----------
+    log_densities : callable
+        Takes (n, d) points to n log densities.
+    derivatives : callable
+        Of the log density, at a point (d,).
+    starts : array of shape (n_starts, d)
+    rng : Generator
+    steps : float or array of shape (d,)
+        Of differences; well below the narrowest width.
+
+    Raises
+    ------
+    RuntimeError
+        No point with a finite density and gradient was found.
+    """
+    heights = _finite(log_densities(starts))
+    modes = [_ascend(derivatives, starts[heights.argmax()], rng)]
+    points, heights = _climb(log_densities, starts, heights, steps)
+    kept = on_other_hills(log_densities, points, modes[0].normal.mean[None])
+    in_vain = 0
+    for _ in range(MAX_DESCENTS):
+        points, heights = points[kept], heights[kept]
+        if not len(points) or in_vain == IN_VAIN:
+            break
+        start = points[heights.argmax()]
+        mode = _ascend(derivatives, start, rng)
+        means = np.array([known.normal.mean for known in modes])
+        is_new = on_other_hills(log_densities, mode.normal.mean[None], means)[0]
+        if is_new:
+            modes, in_vain, top = [*modes, mode], 0, mode.normal.mean
+        else:  # a curved hill: others there look as far away
+            in_vain, top = in_vain + 1, start
+        kept = on_other_hills(log_densities, points, top[None])
+    modes.sort(key=lambda mode: -mode.log_mass)
+    return [mode for mode in modes if mode.log_mass > modes[0].log_mass - LESS_MASS]
+
+
+def on_other_hills(
+    log_densities: Callable[[np.ndarray], np.ndarray], points: np.ndarray, tops: np.ndarray
+) -> np.ndarray:
+    """Whether a valley lies between a point and each top, shape (n,).
+
+    Parameters
+    ----------
+    log_densities : callable
+    points : array of shape (n, d)
+        Those without a finite density are on no hill.
+    tops : array of shape (n_tops, d)
+    """
+    n, d = points.shape
+    part = np.linspace(0, 1, STOPS + 2)
+    # the points themselves are part of each way: all values come from one call
+    ways = points[:, None, None] + part[:, None] * (tops[:, None] - points[:, None, None])
+    values = _finite(log_densities(ways.reshape(-1, d))).reshape(n, len(tops), len(part))
+    ends = np.minimum(values[..., 0], values[..., -1])
+    return (np.isfinite(values[..., 0]) & (values.min(2) < ends - VALLEY)).all(1)
+
+
+def _climb(log_densities, points, heights, steps):
+    """Points some steps further up, by each coordinate's own slope and curvature."""
+    points, heights = points[np.isfinite(heights)], heights[np.isfinite(heights)]
+    n, d = points.shape
+    steps = np.broadcast_to(steps, d)
+    offsets = np.concatenate([np.diag(steps), -np.diag(steps)])
+    fractions = 0.5 ** np.arange(4)
+    for _ in range(CLIMBS):
+        around = log_densities((points[:, None] + offsets).reshape(-1, d)).reshape(n, -1)
+        with np.errstate(invalid="ignore"):
+            ahead, behind = np.split(around - heights[:, None], 2, axis=1)
+            slope, curvature = (ahead - behind) / (2 * steps), -(ahead + behind) / steps**2
+            step = slope / np.maximum(np.abs(curvature), MAX_SD**-2)
+        step = np.clip(np.where(np.isfinite(step), step, 0.0), -FARTHEST, FARTHEST)
+        places = points[:, None] + fractions[:, None] * step[:, None]
+        values = _finite(log_densities(places.reshape(-1, d))).reshape(n, -1)
+        best = values.argmax(1)
+        higher = values.max(1) > heights
+        points = np.where(higher[:, None], places[np.arange(n), best], points)
+        heights = np.maximum(heights, values.max(1))
+    return points, heights
+
+
+def _finite(values):
+    """What is not finite is impossible."""
+    return np.where(np.isfinite(values), values, -np.inf)
 
 
 def _negative(found):

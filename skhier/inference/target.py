@@ -23,6 +23,7 @@ __all__ = [
     "density_and_gradient",
     "evaluate",
     "origin",
+    "prior_profiles",
 ]
 
 
@@ -78,6 +79,12 @@ class Marginal(NamedTuple):
 def origin(data: tuple, spec: ModelSpec) -> Any:
     """The point ``theta = 0``, shape (d,)."""
     return jnp.zeros(flat.size(partial(marginal_parameters, spec), data))
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def prior_profiles(grids: Any, data: tuple, spec: ModelSpec) -> dict[str, Any]:
+    """Log prior density of each entry of ``theta`` alone at ``grids`` (n_grid, d), per site."""
+    return flat.profiles(partial(marginal_parameters, spec), data, grids)
 
 
 def _at(theta, data, spec):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from skhier.inference.estimates import Estimate, estimates
-from skhier.inference.mode import Derivatives, from_gradients, from_values
+from skhier.inference.importance import Mixture
+from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
+from skhier.inference.starts import PriorTops, prior_tops, structured_starts
 from skhier.kernels.normal.conditional import Components
 from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
 from skhier.kernels.user_units import coef_to_user, in_user_units
@@ -64,16 +66,44 @@ class Theta:
         self.n_evaluations = 0
         self._last: tuple[np.ndarray, list[Any]] | None = None
 
-    def promising(self, rng: np.random.Generator) -> np.ndarray:
-        """The best of a batch of random points, which costs no more than one point, and of 0."""
-        points = rng.standard_normal((self.batch, self.size))
-        points[0] = 0
-        return points[np.argmax(np.nan_to_num(self.log_densities(points), nan=-np.inf))]
+    def starts(self, rng: np.random.Generator) -> np.ndarray:
+        """Where modes may be, (n_starts, d): structured, and the best of a batch of random points.
+
+        Such a batch costs no more than one point.
+        """
+        random = rng.standard_normal((self.batch, self.size))
+        random[0] = 0
+        heights = np.nan_to_num(self.log_densities(random), nan=-np.inf)
+        return np.concatenate([self._structured_starts(), random[heights.argmax()][None]])
+
+    def _structured_starts(self):
+        stats, units, _ = self.data
+        return structured_starts(self.spec, units, stats.total, self.priors)
+
+    def has_other_modes(self, known: Mixture) -> bool:
+        """Whether a start is on a hill of its own, apart from all components of ``known``."""
+        starts = self._structured_starts()
+        return bool(on_other_hills(self.log_densities, starts, known.means).any())
+
+    @cached_property
+    def priors(self) -> PriorTops:
+        """Where the prior of each entry of theta has its modes."""
+
+        def profiles(grids):
+            found = self.targets.prior_profiles(grids, self.data, self.spec)
+            return {name: np.asarray(values) for name, values in found.items()}
+
+        return prior_tops(profiles, self.size)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """Of differences, (d,): well below the width of a narrow prior."""
+        return np.minimum(STEP, self.priors.widths / 20)
 
     def derivatives(self, point: np.ndarray) -> Derivatives:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
         if self.size <= MAX_SIZE_BY_VALUES:
-            return from_values(self.log_densities, point)
+            return from_values(self.log_densities, point, self.steps)
         return from_gradients(self._density_and_gradient, point)
 
     def _density_and_gradient(self, points):

@@ -4,16 +4,18 @@ Samplers and optimisers see a vector; the names, shapes and supports of the site
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import potential_energy
 
-__all__ = ["log_density", "size", "values"]
+__all__ = ["log_density", "profiles", "size", "values"]
 
 _TRACING = threading.RLock()  # NumPyro's stack of handlers is one list for all threads
 
@@ -43,20 +45,47 @@ def values(program: Callable[..., Any], data: tuple, position: Any) -> Any:
         return handlers.substitute(program, substitute_fn=value)(*data)
 
 
+def profiles(program: Callable[..., Any], data: tuple, grids: Any) -> dict[str, Any]:
+    """Log density of each unconstrained parameter alone, (n_grid, k) per site of k parameters.
+
+    In the order of the flat vector, the other sites at 0; ``grids`` (n_grid, size) are each one's
+    values. All 0 for sites whose parameters have no density of their own: correlation matrices,
+    simplices.
+    """
+    found, first = OrderedDict(), 0  # JAX sorts the keys of others
+    for name, (family, shape) in _sites(program, data).items():
+        last = first + int(np.prod(shape))
+        at, first = grids[:, first:last], last
+        family = family.base_dist if type(family) is dist.Independent else family
+        transform = biject_to(family.support)
+        own = jnp.zeros(at.shape)
+        if not (family.event_dim or transform.domain.event_dim):
+            value = transform(at)
+            own += family.log_prob(value) + transform.log_abs_det_jacobian(at, value)
+        found[name] = own
+    return found
+
+
 def _shapes(program, data) -> dict[str, tuple[int, ...]]:
     """Shape of each site's unconstrained value."""
-    shapes = {}
+    return {name: shape for name, (_, shape) in _sites(program, data).items()}
+
+
+def _sites(program, data) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """Distribution of each site, where the others are 0, and shape of its unconstrained value."""
+    sites = {}
 
     def at_zero(site):
         if site["type"] == "sample" and not site["is_observed"]:
             transform = biject_to(site["fn"].support)
-            shapes[site["name"]] = transform.inverse_shape(site["fn"].shape())
-            return transform(jnp.zeros(shapes[site["name"]]))
+            shape = transform.inverse_shape(site["fn"].shape())
+            sites[site["name"]] = site["fn"], shape
+            return transform(jnp.zeros(shape))
         return None
 
     with _TRACING:
         handlers.substitute(program, substitute_fn=at_zero)(*data)
-    return shapes
+    return sites
 
 
 def _unflatten(position, shapes):
