@@ -367,6 +367,7 @@ class BaseHierarchical(BaseEstimator):
         DataFrame
             Columns factor, effect, with (the other effect of a correlation, else empty),
             parameter ("sd", "corr" or "icc"), posterior mean, sd and 90% highest-density interval.
+            Of a constant y there are no "icc" rows: it has no variance to share.
 
         References
         ----------
@@ -374,8 +375,9 @@ class BaseHierarchical(BaseEstimator):
         Ecol. Evol. 5.
         """
         check_is_fitted(self)
-        shares = variance_shares(self._posterior)
-        return _tables.variance_components(self.posterior_, self._effects(), shares.icc)
+        constant = self.diagnostics_["engine"] == "constant"
+        shares = [] if constant else variance_shares(self._posterior).icc
+        return _tables.variance_components(self.posterior_, self._effects(), shares)
 
     def r_squared(self, return_draws: bool = False) -> Any:
         """Posterior of the explained share of the variance of y: by the features, and by all.
@@ -393,12 +395,19 @@ class BaseHierarchical(BaseEstimator):
         DataFrame
             Rows marginal and conditional; posterior mean, sd and 90% highest-density interval.
 
+        Raises
+        ------
+        ValueError
+            y is constant.
+
         References
         ----------
         Nakagawa and Schielzeth (2013), Methods Ecol. Evol. 4. Johnson (2014), Methods Ecol. Evol.
         5.
         """
         check_is_fitted(self)
+        if self.diagnostics_["engine"] == "constant":
+            raise ValueError("r_squared has no variance to explain: y is constant.")
         shares = variance_shares(self._posterior)
         draws = {"marginal": shares.marginal, "conditional": shares.conditional}
         return draws if return_draws else _tables.intervals(draws)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.utils.diagnostics import mcse_mean
+from skhier.utils.diagnostics import is_constant, mcse_mean
 
 __all__ = ["Estimate", "block_error", "chain_error", "estimates"]
 
@@ -70,9 +70,13 @@ def block_error(n_blocks: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def chain_error(place: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Standard error from Markov chains; ``place`` (n_chains, n_draws) are their points."""
+    """Standard error from Markov chains; ``place`` (n_chains, n_draws) are their points.
+
+    0 of what is the same at every point, as the mean of a slope that the data say nothing of.
+    """
 
     def error(weights, values):
-        return mcse_mean(values[place])
+        draws = values[place]
+        return np.where(is_constant(draws), 0.0, mcse_mean(draws))
 
     return error

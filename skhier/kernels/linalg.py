@@ -2,12 +2,12 @@
 
 import numpy as np
 
-__all__ = ["inverse_cholesky", "matmul"]
+__all__ = ["cholesky", "inverse_cholesky", "matmul"]
 
 UNROLL_UP_TO = 8
 
 
-def inverse_cholesky(m):
+def inverse_cholesky(m, least=0.0):
     """``R^-1`` of ``m = R R'``, R lower triangular.
 
     Unrolled over the rows for small matrices, so that every operation runs over the whole batch.
@@ -15,16 +15,32 @@ def inverse_cholesky(m):
     Parameters
     ----------
     m : array of shape (q, q, ...)
-        Symmetric positive definite. Only the lower triangle is read; not checked.
+        Symmetric positive definite: a semidefinite matrix and ``least`` on its diagonal. Only the
+        lower triangle is read; not checked.
+    least : array that broadcasts to the batch
+        No pivot of such a sum is smaller, whatever rounding says: with little noise and many rows
+        the first part swallows it.
 
     Returns
     -------
     array of shape (q, q, ...)
     """
     if len(m) > UNROLL_UP_TO:
-        root = np.linalg.cholesky(np.moveaxis(m, (0, 1), (-2, -1)))
+        root = cholesky(np.moveaxis(m, (0, 1), (-2, -1)), least)
         return np.moveaxis(np.linalg.inv(root), (-2, -1), (0, 1))
-    return _invert_lower(_cholesky(m))
+    return _invert_lower(_unrolled_cholesky(m, least))
+
+
+def cholesky(m, least):
+    """LAPACK's factors of ``m`` (..., q, q), with eigenvalues no smaller than ``least`` (...)."""
+    try:
+        return np.linalg.cholesky(m)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(m)
+        half = vectors * np.sqrt(np.maximum(values, np.asarray(least)[..., None]))[..., None, :]
+        upper = np.linalg.qr(np.swapaxes(half, -2, -1), mode="r")
+        signs = np.sign(np.diagonal(upper, axis1=-2, axis2=-1))
+        return np.swapaxes(signs[..., None] * upper, -2, -1)
 
 
 def matmul(a, b):
@@ -44,11 +60,11 @@ def matmul(a, b):
     return out
 
 
-def _cholesky(m):
+def _unrolled_cholesky(m, least):
     q = len(m)
     root = np.zeros_like(m)
     for j in range(q):
-        root[j, j] = np.sqrt(m[j, j] - (root[j, :j] ** 2).sum(0))
+        root[j, j] = np.sqrt(np.maximum(m[j, j] - (root[j, :j] ** 2).sum(0), least))
         for i in range(j + 1, q):
             root[i, j] = (m[i, j] - (root[i, :j] * root[j, :j]).sum(0)) / root[j, j]
     return root

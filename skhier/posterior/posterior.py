@@ -145,7 +145,8 @@ class Posterior:
         cov = cov + cross + np.swapaxes(cross, 1, 2)
         population = of_beta @ self.beta_mean
         population[-1] += self.units.y_mean
-        sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+        # far from X = 0 its parts cancel
+        sd = np.sqrt(np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0))
         return effects[:-1, order], (effects + population)[:-1, order], sd[:-1, order]
 
     def group_draws(
@@ -262,7 +263,8 @@ class Posterior:
                 gr, zr = g[rows], z[rows]
                 variance[rows] += np.einsum("na,nab,nb->n", zr, m.cov[gr], zr)
                 variance[rows] += 2 * np.einsum("np,npq,nq->n", x[rows], m.cross[gr], zr)
-        return self.units.y_scale**2 * variance
+        # a level's effects and the coefficients may be known by their sum alone: the parts cancel
+        return self.units.y_scale**2 * np.maximum(variance, 0)
 
     def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per draw.

@@ -29,7 +29,7 @@ class VarianceShares(NamedTuple):
 
 
 def variance_shares(posterior: Posterior) -> VarianceShares:
-    """Of the rows of fit; NaN of a constant y, which has no variance to share."""
+    """Of the rows of fit, whose y is not constant."""
     stats, draws = posterior.stats, posterior.population
     mean_square = stats.xx / stats.n
     cov = mean_square - np.outer(mean_square[-1], mean_square[-1])
@@ -41,7 +41,7 @@ def variance_shares(posterior: Posterior) -> VarianceShares:
         of_factors.append(np.einsum("sij,ik,skj->s", chol, of_rows, chol, optimize=True))
     random = sum(of_factors, np.zeros_like(draws.sigma))
     noise = draws.sigma**2
-    left = np.where(stats.yy > 0, random + noise, np.nan)
+    left = random + noise
     total = fixed + left
     return VarianceShares(
         [(part / left).reshape(posterior.shape) for part in (*of_factors, noise)],

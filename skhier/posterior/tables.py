@@ -151,7 +151,7 @@ def variance_components(
         ``posterior_``.
     effects : mapping of factor to its effects' names
     shares : sequence of array of shape (n_chains, n_draws)
-        Of each factor and, last, of the noise.
+        Of each factor and, last, of the noise; empty if there is no variance to share.
     """
     import pandas as pd
 
@@ -163,8 +163,9 @@ def variance_components(
         for i, j in combinations(range(len(names)), 2):
             rows.append((factor, names[i], names[j], "corr", corr[..., i, j]))
     rows.append(("residual", "", "", "sd", posterior["noise_scale"]))
-    whose = [*effects, "residual"]
-    rows += [(factor, "", "", "icc", share) for factor, share in zip(whose, shares, strict=True)]
+    if len(shares):
+        whose = zip([*effects, "residual"], shares, strict=True)
+        rows += [(factor, "", "", "icc", share) for factor, share in whose]
     keys = pd.DataFrame([r[:4] for r in rows], columns=["factor", "effect", "with", "parameter"])
     return keys.join(intervals({i: r[4] for i, r in enumerate(rows)}))
 

@@ -279,9 +279,11 @@ def test_shares_of_the_variance_are_those_of_the_draws(crossed, crossed_fit):
 def test_a_constant_response_has_no_shares(crossed):
     with pytest.warns(UserWarning, match="constant"):
         still = HierarchicalSlopesRegressor(crossed.groups).fit(crossed.data, np.ones(150))
-    assert still.r_squared().isna().all(axis=None)
+    with pytest.raises(ValueError, match=r"no variance to explain: y is constant\."):
+        still.r_squared()
     table = still.variance_components()
-    assert table.loc[table["parameter"] == "icc", "mean"].isna().all()
+    assert set(table["parameter"]) == {"sd", "corr"}
+    assert np.isfinite(table.select_dtypes("number")).all(axis=None)
     assert_allclose(still.predict(crossed.data), 1)
 
 

@@ -92,6 +92,14 @@ def test_block_error_is_that_of_the_jackknife():
     np.testing.assert_allclose(block_error(N_BLOCKS)(weights, values), expected, rtol=1e-10)
 
 
+def test_chain_error_of_what_every_point_agrees_on_is_0():
+    place = np.random.default_rng(0).permutation(100).reshape(2, 50)
+    values = np.stack([np.full(100, 0.1), np.arange(100.0)], axis=1)
+    same, varies = chain_error(place)(np.full(100, 0.01), values)
+    assert same == 0
+    assert varies > 0
+
+
 def test_chain_errors_are_honest_for_autoregressive_chains():
     """Four AR(1) chains of 500, handed over as points in random order with their places."""
     rho, found, reported = 0.6, [], []

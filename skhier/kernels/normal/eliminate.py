@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
-from skhier.kernels.linalg import inverse_cholesky, matmul
+from skhier.kernels.linalg import cholesky, inverse_cholesky, matmul
 from skhier.statistics.elimination import Crossing, ancestors, crossing, dense_block, later_products
 from skhier.statistics.records import GroupStats, Plan
 
@@ -222,7 +222,7 @@ def level_factor(zz, chol, variance) -> tuple[np.ndarray, np.ndarray]:
     m = matmul(transposed, matmul(zz, chol))
     for j in range(len(m)):
         m[j, j] += variance[:, None]
-    inverse = inverse_cholesky(m)
+    inverse = inverse_cholesky(m, variance[:, None])
     log_det = -2 * sum(np.log(inverse[j, j]).sum(1) for j in range(len(m)))
     return matmul(inverse, transposed), log_det
 
@@ -288,7 +288,7 @@ def _eliminate_dense(layout, gram, d, chols, variance):
     system = _times_chols(layout, chols, gram, transposed=True)
     system = _times_chols(layout, chols, np.swapaxes(system, 1, 2), transposed=True)
     system[:, np.arange(m), np.arange(m)] += variance[:, None]
-    roots = np.linalg.cholesky(system)
+    roots = cholesky(system, variance)
     log_det = 2 * np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
     inverse = _inverse_of_lower(roots)
     half = np.swapaxes(_times_chols(layout, chols, np.swapaxes(inverse, 1, 2)), 1, 2)
