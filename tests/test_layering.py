@@ -28,7 +28,8 @@ KERNELS = {
     "nuts": {"targets"},
     "laplace": set(),
     "importance": {"laplace"},
-    "loo": {"types", "conditional", "importance", "effects", "moments"},
+    "information": {"conditional"},
+    "loo": {"conditional", "effects", "importance", "information", "linalg"},
     "runtime": set(),
 }
 
@@ -97,7 +98,9 @@ def test_samplers_of_few_parameters_know_no_jax():
     assert offenders("skhier.inference.importance", {"jax"}) == []
 
 
-@pytest.mark.parametrize("name", ["layout", "effects", "conditional", "moments"])
+@pytest.mark.parametrize(
+    "name", ["layout", "effects", "conditional", "moments", "information", "loo"]
+)
 def test_kernels_in_numpy_know_no_jax(name):
     assert offenders(f"skhier.kernels.{name}", {"jax", "numpyro"}) == []
 

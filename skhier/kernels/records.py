@@ -96,6 +96,8 @@ class PopulationConditional(NamedTuple):
         Intercept last.
     coef_root : array of shape (p, k)
         The covariance is ``coef_root coef_root'``.
+    coef_prior : CoefPrior
+        What with the rows makes that distribution.
     """
 
     noise_scale: Any
@@ -103,6 +105,7 @@ class PopulationConditional(NamedTuple):
     corr_chol: tuple[Any, ...]
     coef_mean: Any
     coef_root: Any
+    coef_prior: Any
 
 
 class CoefPrior(NamedTuple):
