@@ -20,7 +20,8 @@ ROOMS = {
     "statistics": "records products elimination problem",
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
-        "normal.models normal.eliminate normal.conditional normal.moments normal.left_out"
+        "normal.models normal.eliminate normal.conditional normal.moments normal.information "
+        "normal.left_out"
     ),
     "inference": (
         "runtime model checks estimates mode importance starts target nuts theta engines prior"

@@ -12,10 +12,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhier.estimators._group_tables import group_arrays, group_tables
+from skhier.kernels.normal.conditional import Components
 from skhier.posterior import tables as _tables
-from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out
+from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
 from skhier.posterior.mixture import mixture_quantiles
-from skhier.posterior.posterior import OUT
+from skhier.posterior.posterior import OUT, equal_components
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_table
 from skhier.posterior.shares import variance_shares
@@ -30,7 +31,6 @@ from skhier.utils.validation import check_choice, check_number, check_target
 __all__ = ["BaseHierarchical"]
 
 Level = str | Sequence[str]
-WITH_ROWS = ("_training", "_components")
 
 
 class FactorItems(NamedTuple):
@@ -60,12 +60,16 @@ class BaseHierarchical(BaseEstimator):
         return super().set_params(**params)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Arrays, labels and words: none of the training rows, and no pandas.
+        """Arrays, labels and words: no pandas, and of the training rows a fingerprint alone.
 
         Pickles are then independent of pandas' version, and skops can save them.
         """
-        state = super().__getstate__()
-        state = {name: value for name, value in state.items() if name not in WITH_ROWS}
+        state = dict(super().__getstate__())
+        training, components = state.pop("_training", None), state.pop("_components", None)
+        if training is not None:
+            state["_rows_id"] = rows_id(training)
+        if components is not None and components.prior is not None:
+            state["_components"] = components._replace(beta_cov=None)
         arrays = group_arrays(state)
         if arrays:
             state["_group_arrays"] = arrays
@@ -432,15 +436,22 @@ class BaseHierarchical(BaseEstimator):
         Raises
         ------
         ValueError
-            The rows are not there (an estimator out of a pickle), y is constant, or
-            ``sample_weight`` had fractions.
+            The rows are not there (an estimator out of a pickle), y is constant,
+            ``sample_weight`` had fractions, or a coefficient has no proper distribution without
+            some row.
 
         References
         ----------
         Vehtari, Gelman and Gabry (2017), Stat. Comput. 27. Sundararajan and Keerthi (2001),
         Neural Comput. 13.
         """
-        training, components = self._left_out("loo")
+        components = self._left_out("loo")
+        training = self.__dict__.get("_training")
+        if training is None:
+            raise ValueError(
+                "loo needs the rows of fit, which pickles and copies do not hold: call it where "
+                "the model was fitted, or fit again; logo() works without."
+            )
         return leave_one_out(self._posterior, None if conditional else components, training)
 
     def logo(self, factor: str | None = None) -> Elpd:
@@ -460,8 +471,12 @@ class BaseHierarchical(BaseEstimator):
         Raises
         ------
         ValueError
-            As of :meth:`loo`; an unknown factor; fewer than two levels; or a coefficient that,
-            without the rows of some level, has no proper distribution.
+            y is constant; several factors or an unknown one; fewer than two levels; or a
+            coefficient that, without the rows of some level, has no proper distribution.
+
+        Notes
+        -----
+        Needs no rows, so that it works after a pickle too.
         """
         check_is_fitted(self)
         factor = next(iter(self.group_levels_), "") if factor is None else factor
@@ -472,23 +487,23 @@ class BaseHierarchical(BaseEstimator):
                 f"{', '.join(map(repr, self.group_levels_))}. Cross-validate instead, with "
                 "GroupKFold or LeaveOneGroupOut and the column of the factor."
             )
-        training, components = self._left_out("logo")
+        components = self._left_out("logo")
         labels = self.group_levels_[factor]
         if len(labels) < 2:
             raise ValueError("logo leaves one level out at a time and needs two or more.")
-        return leave_one_group_out(self._posterior, components, training, factor, labels)
+        training, fingerprint = (self.__dict__.get(name) for name in ("_training", "_rows_id"))
+        return leave_one_group_out(
+            self._posterior, components, training, factor, labels, fingerprint
+        )
 
-    def _left_out(self, method):
-        """The rows of fit and the posterior's components."""
+    def _left_out(self, method) -> Components:
+        """The posterior's components."""
         check_is_fitted(self)
-        if "_training" not in self.__dict__:
-            raise ValueError(
-                f"{method} needs the rows of fit, which pickles and copies do not hold: call it "
-                "where the model was fitted, or fit again."
-            )
         if self.diagnostics_["engine"] == "constant":
             raise ValueError(f"{method} has nothing to score: y is constant.")
-        return self._training, self._components
+        if "_components" in self.__dict__:
+            return self._components
+        return equal_components(self._posterior.population)
 
     def prior_sensitivity(self) -> Any:
         """How much each parameter's posterior leans on the prior, and how much on the data.

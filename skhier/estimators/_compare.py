@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
+LEAST = -300.0  # of a log density, less the best model's: beyond it hardly matters how bad
+
 
 def compare(*models: Any, by: str = "loo", **named: Any) -> pd.DataFrame:
     """Rank fitted models by their expected log predictive density.
@@ -41,7 +43,8 @@ def compare(*models: Any, by: str = "loo", **named: Any) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Fewer than two models; or not all of the same rows, or scored differently.
+        Fewer than two models; not all of the same rows, or scored differently; or a score that
+        is not finite.
 
     Notes
     -----
@@ -75,6 +78,7 @@ def compare(*models: Any, by: str = "loo", **named: Any) -> pd.DataFrame:
     if len(given) < 2:
         raise ValueError(f"compare needs two models or more. Got {len(given)}.")
     scores = {name: _score(name, model, by) for name, model in given.items()}
+    _check_finite(scores)
     _check_same(scores)
     names = sorted(scores, key=lambda name: -scores[name].elpd)
     elpd = np.column_stack([scores[name].pointwise["elpd"] for name in names])
@@ -109,6 +113,16 @@ def _score(name, model, by) -> Elpd:
     return getattr(model, by)()
 
 
+def _check_finite(scores: Mapping[str, Elpd]) -> None:
+    for name, score in scores.items():
+        bad = ~np.isfinite(score.pointwise["elpd"].to_numpy())
+        if bad.any() or not np.isfinite(score.elpd):
+            raise ValueError(
+                f"{name!r} has no finite elpd for {bad.sum()} of {len(bad)} rows or groups, so it "
+                "cannot be ranked: fit it again and call its loo() or logo()."
+            )
+
+
 def _check_same(scores: Mapping[str, Elpd]) -> None:
     (reference, first), *others = scores.items()
     for name, score in others:
@@ -131,9 +145,11 @@ def _stacking_weights(elpd: np.ndarray, mass: np.ndarray) -> np.ndarray:
     n_models = elpd.shape[1]
     shifted = elpd - elpd.max(1, keepdims=True)
 
+    densities = np.exp(np.maximum(shifted, LEAST))  # else a weight of 0 is a density of 0
+
     def loss(weights):
-        mixture = np.exp(shifted) @ weights
-        return -mass @ np.log(mixture), -(mass / mixture) @ np.exp(shifted)
+        mixture = densities @ weights
+        return -mass @ np.log(mixture), -(mass / mixture) @ densities
 
     start = softmax(mass @ (elpd - logsumexp(elpd, axis=1, keepdims=True)) / mass.sum())
     found = minimize(

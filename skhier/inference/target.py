@@ -97,7 +97,8 @@ def _at(theta, data, spec):
     log_density = flat.log_density(program, data, theta) + log_likelihood
     # a smaller noise_scale acts like this one, and leaves exact conditionals without digits
     v = v._replace(noise_scale=jnp.maximum(v.noise_scale, MIN_VARIANCE**0.5))
-    return log_density, PopulationConditional(*v, *conditional)
+    given = (*v, *conditional, coefs)
+    return log_density, PopulationConditional(*given)
 
 
 def _log_density(data, spec, theta):

@@ -13,8 +13,8 @@ from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.starts import PriorTops, prior_tops, structured_starts
-from skhier.kernels.normal.conditional import Components
-from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.normal.conditional import CoefPriors, Components
+from skhier.kernels.records import CoefPrior, Hyper, ModelSpec, PopulationConditional
 from skhier.kernels.user_units import coef_to_user, in_user_units
 from skhier.statistics.records import Units
 
@@ -205,7 +205,7 @@ def population_of(
     slopes = tuple(factor.slopes for factor in theta.spec.factors)
     draws = np.argsort(chosen, axis=None, kind="stable")
     at = chosen.ravel()[draws]
-    parts, variances, covs = [], [], []
+    parts, priors, variances, covs = [], [], [], []
     beta = np.empty((chosen.size, len(to_user)))
     for rows, given in theta.conditionals(points):
         here = slice(*np.searchsorted(at, (rows.start, rows.stop)))
@@ -216,7 +216,8 @@ def population_of(
         variances.append(((to_user @ given.coef_root) ** 2).sum(2))
         if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
             covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
-        parts.append(given._replace(coef_root=None))
+        priors.append(_coef_priors(given.coef_prior))
+        parts.append(given._replace(coef_root=None, coef_prior=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's
     place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
     given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
@@ -234,4 +235,12 @@ def population_of(
     hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:2])
     components = Components(weights, given.coef_mean, None, given.noise_scale, given.group_chol)
     kept = components.first(len(cov))
-    return Population(hyper, kept._replace(beta_cov=cov), found)
+    offset, target = (np.concatenate(a) for a in zip(*(prior[2:] for prior in priors), strict=True))
+    prior = priors[0]._replace(offset=offset, target=target).take(place[: len(cov)])
+    return Population(hyper, kept._replace(beta_cov=cov, prior=prior), found)
+
+
+def _coef_priors(prior: CoefPrior) -> CoefPriors:
+    """Of a batch of points; only what differs between them is kept for each."""
+    basis, offset, rows, _ = prior
+    return CoefPriors(basis[0], rows[0, :, :-1], offset, rows[..., -1].copy())

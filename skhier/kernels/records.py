@@ -84,12 +84,15 @@ class PopulationConditional(NamedTuple):
         Intercept last.
     coef_root : array of shape (p, k)
         The covariance is ``coef_root coef_root'``.
+    coef_prior : CoefPrior
+        What with the rows makes that distribution.
     """
 
     noise_scale: Any
     group_chol: tuple[Any, ...]
     coef_mean: Any
     coef_root: Any
+    coef_prior: Any
 
 
 class CoefPrior(NamedTuple):

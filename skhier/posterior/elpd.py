@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skhier.kernels.normal.conditional import Components
-from skhier.kernels.normal.eliminate import Layout, is_wide, layout_of
+from skhier.kernels.normal.eliminate import is_wide
+from skhier.kernels.normal.information import Levels, levels_of
 from skhier.kernels.normal.left_out import (
-    GroupProducts,
     LeftOut,
+    Rows,
+    given_all,
     leave_groups_out,
     leave_rows_out,
+    leave_rows_out_of_several,
+    levels_alone,
+    rows_alone,
     smoothed,
 )
-from skhier.statistics.records import FactorStats
+from skhier.statistics.products import total_products
 from skhier.utils.memory import require_memory
 from skhier.utils.pareto import reliable_k
 
@@ -28,9 +34,13 @@ if TYPE_CHECKING:
     from skhier.posterior.posterior import Posterior
     from skhier.statistics.problem import Training
 
-__all__ = ["Elpd", "leave_one_group_out", "leave_one_out"]
+__all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id"]
 
 AT_ONCE = 2**21  # entries of the arrays over components and rows
+AT_ONCE_OF_SEVERAL = 2**25  # the same with several factors, whose elimination is work
+# so many of these at a time: densities; and what smoothing them takes
+ARRAYS, SMOOTHING_ARRAYS = 2.2, 12
+MAX_LOST = 1e-8  # of the posterior's mass
 MAX_CROSSED = 1e9  # rows x squared number of crossed effects
 PAIRS = 2**28  # of components and rows, beyond which fewer components do
 MIN_COMPONENTS, MAX_COMPONENTS = 1000, 4096
@@ -124,92 +134,135 @@ def leave_one_out(posterior: Posterior, components: Components | None, training:
             "loo leaves one row out at a time, which says nothing of a row that counts "
             "fractionally: sample_weight must be whole numbers of rows."
         )
-    n = len(training.y)
-    x, zs, y = posterior.internal(training.x, training.y)
-    codes = training.codes
-    log_scale = np.log(posterior.units.y_scale)
+    n, log_scale = len(training.y), np.log(posterior.units.y_scale)
     if components is None:
         n_draws = len(posterior.population.sigma)
-        mass = np.full(n_draws, 1 / n_draws)
-
-        def evaluate(rows):
-            density = posterior.row_log_densities(training.x[rows], codes[rows], training.y[rows])
-            return LeftOut(density + log_scale, density + log_scale)
-
+        mass, evaluate = np.full(n_draws, 1 / n_draws), _conditional(posterior, training)
+        order, at_once = np.arange(n), AT_ONCE // n_draws
     else:
-        if len(zs) > 1:
-            _check_size(posterior, n)
-        components = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
-        mass = components.weights
-
-        def evaluate(rows):
-            layout, of_rows = _layout_of_rows(posterior, codes[rows])
-            return leave_rows_out(
-                layout, components, x[rows], [z[rows] for z in zs], y[rows], of_rows
-            )
-
-    order = np.argsort(codes[:, 0], kind="stable") if len(zs) else np.arange(n)
-    at_once = AT_ONCE // (len(mass) * (x.shape[1] + sum(z.shape[1] for z in zs) ** 2 + 1))
-    if len(zs) > 1:  # their elimination needs all levels: all rows at once
-        at_once = n
-    found = _over(order, evaluate, mass, at_once)
+        components = _few(components, n)
+        mass, evaluate = components.weights, _marginal(posterior, components, training)
+        # rows of one level side by side: it is looked at once
+        order = np.lexsort(training.codes.T) if training.codes.size else np.arange(n)
+        several = training.codes.shape[1] > 1
+        at_once = (AT_ONCE_OF_SEVERAL if several else AT_ONCE) // len(mass)
+    found = _over(order, evaluate, mass, at_once, "loo")
     table = pd.DataFrame(_columns(found, log_scale))
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
-    return _summed(table, weights, kind, None, len(mass), training)
+    return _summed(table, weights, kind, None, len(mass), rows_id(training))
+
+
+def _few(components: Components, n: int) -> Components:
+    """As many as n rows or groups allow; without weight, a point need not even be possible."""
+    some = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
+    return some.take(some.weights > 0)
+
+
+def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
+    log_scale = np.log(posterior.units.y_scale)
+
+    def evaluate(which):
+        rows = training.x[which], training.codes[which], training.y[which]
+        density = posterior.row_log_densities(*rows) + log_scale
+        return LeftOut(density, density)
+
+    return evaluate
+
+
+def _marginal(posterior, components, training) -> Callable[[np.ndarray], LeftOut]:
+    """Densities of rows, group effects and coefficients integrated out."""
+    x, zs, y = posterior.internal(training.x, training.y)
+    rows = Rows(x, tuple(zs), y, training.codes, training.weights)
+    if components.prior is not None:
+        alone = rows_alone(posterior.stats.xx, x, components.prior)
+        _check_proper(alone, "loo", "row", np.arange(len(y)))
+    if len(zs) > 1:
+        _check_size(posterior, len(y))
+        return partial(leave_rows_out_of_several, posterior.layout, components, rows)
+    levels = _levels(posterior, training)
+    _, coefs = given_all(levels, components)
+    return partial(leave_rows_out, levels, coefs, components, rows)
 
 
 def leave_one_group_out(
     posterior: Posterior,
     components: Components,
-    training: Training,
+    training: Training | None,
     factor: str,
     labels: np.ndarray,
+    fingerprint: str | None = None,
 ) -> Elpd:
-    """Every level of the factor on its own, all its rows at once."""
+    """Every level of the only factor on its own, all its rows at once; from statistics.
+
+    ``fingerprint``: ``rows_id`` of the rows, where they are gone.
+    """
     import pandas as pd
 
-    n_groups, codes = len(labels), training.codes[:, 0]
-    components = components.first(int(np.clip(PAIRS // n_groups, MIN_COMPONENTS, MAX_COMPONENTS)))
-    x, _, y = posterior.internal(training.x, training.y)
-    rows = np.column_stack([x, y])
-    products = np.stack(
-        [
-            [np.bincount(codes, training.weights * a * b, minlength=n_groups) for b in rows.T]
-            for a in rows.T
-        ]
-    )
-    n_rows = np.bincount(codes, training.weights, minlength=n_groups)
-
-    def evaluate(which):
-        groups = GroupProducts(products[..., which], n_rows[which])
-        layout, _ = _layout_of_rows(posterior, which[:, None])
-        found = leave_groups_out(layout, components, groups)
-        if np.isneginf(found.without).any():
-            raise ValueError(
-                "without the rows of some level a coefficient has no proper distribution: that "
-                "level alone determines it, and its prior is flat. Give it a proper prior."
-            )
-        return found
-
-    at_once = AT_ONCE // (4 * rows.shape[1] ** 2 * len(components.weights))
-    found = _over(np.arange(n_groups), evaluate, components.weights, at_once)
+    n_groups = len(labels)
+    components = _few(components, n_groups)
+    levels, products = _levels(posterior, training), _products(posterior, training)
+    if components.prior is not None:
+        p = len(posterior.stats.xx)
+        alone = levels_alone(posterior.stats.xx, products[:p, :p, :n_groups], components.prior)
+        _check_proper(alone, "logo", f"level of {factor!r}", labels)
+    total, coefs = given_all(levels, components)
+    evaluate = partial(leave_groups_out, levels, total, coefs, components)
+    at_once = AT_ONCE // (len(posterior.stats.xx) * len(components.weights))
+    found = _over(np.arange(n_groups), evaluate, components.weights, at_once, "logo")
+    n_rows = levels.n[:n_groups]
     columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
-    return _summed(table, np.ones(n_groups), "logo", factor, len(components.sigma), training)
+    if training is not None:
+        fingerprint = rows_id(training)
+    weights = np.ones(n_groups)
+    return _summed(table, weights, "logo", factor, len(components.sigma), str(fingerprint))
 
 
-def _layout_of_rows(posterior: Posterior, codes: np.ndarray) -> tuple[Layout, np.ndarray]:
-    """What the rows' conditionals need: of one factor, their levels alone."""
-    if codes.shape[1] != 1:
-        return posterior.layout, codes
-    levels, at = np.unique(codes, return_inverse=True)
-    factor = posterior.stats.factors[0]
-    some = FactorStats(*(a[..., levels] for a in factor))
-    layout = layout_of(posterior.stats._replace(factors=(some,)), posterior.plan)
-    return layout, at.reshape(codes.shape)
+def _levels(posterior: Posterior, training: Training | None) -> Levels:
+    """Of the only factor; without one all rows are one level."""
+    stats = posterior.stats
+    if not stats.factors:
+        p = len(stats.xy)
+        none = np.zeros((0, 0, 1)), np.zeros((0, p + 1, 1))
+        return levels_of(*none, total_products(stats)[..., None], np.array([stats.n]))
+    (factor,) = stats.factors
+    return levels_of(factor.zz, factor.z_xy, _products(posterior, training), factor.zz[-1, -1])
+
+
+def _products(posterior: Posterior, training: Training | None) -> np.ndarray:
+    """Cross-products of ``[x y]`` per level, (p + 1, p + 1, n_levels)."""
+    kept = posterior.stats.factors[0].xy_xy
+    if kept.size:
+        return kept
+    if training is None:
+        raise ValueError(
+            "logo of so many levels with features whose slopes do not vary needs the rows of fit, "
+            "which pickles and copies do not hold: call it where the model was fitted, or fit "
+            "again."
+        )
+    x, _, y = posterior.internal(training.x, training.y)
+    rows, codes, n_levels = np.column_stack([x, y]), training.codes[:, 0], kept.shape[-1]
+    out = np.empty((rows.shape[1], rows.shape[1], n_levels))
+    for i, one in enumerate(rows.T):
+        for j, other in enumerate(rows.T[: i + 1]):
+            out[i, j] = out[j, i] = np.bincount(codes, training.weights * one * other, n_levels)
+    return out
+
+
+def _check_proper(alone: np.ndarray, method: str, what: str, labels: np.ndarray) -> None:
+    """Refuse a score that is not defined."""
+    which = labels[alone]
+    if not len(which):
+        return
+    shown = ", ".join(map(str, which[:5])) + (", ..." if len(which) > 5 else "")
+    raise ValueError(
+        f"{method} is not defined: without {what} {shown} a coefficient has no proper "
+        "distribution, since nothing else determines it and its prior is flat. Give the "
+        "coefficients proper priors, such as prior='default'."
+    )
 
 
 def _check_size(posterior: Posterior, n: int) -> None:
@@ -221,10 +274,9 @@ def _check_size(posterior: Posterior, n: int) -> None:
             f"loo with {n} rows and {dense} crossed group effects is too much work. Compare models "
             "by cross-validation, or by log_evidence_."
         )
-    require_memory(4 * 8.0 * MIN_COMPONENTS * n, "the densities of rows left out")
 
 
-def _rows_id(training: Training) -> str:
+def rows_id(training: Training) -> str:
     """A fingerprint of y and the weights, to refuse a comparison of models of different rows."""
     rows = np.stack([training.y, training.weights])
     return hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
@@ -235,12 +287,40 @@ def _over(
     evaluate: Callable[[np.ndarray], LeftOut],
     mass: np.ndarray,
     at_once: int,
+    method: str,
 ) -> tuple[np.ndarray, ...]:
     """``smoothed`` of all, so many at a time; in the original order."""
+    pairs = len(mass) * min(len(order), max(1, at_once))
+    n_numbers = ARRAYS * pairs + SMOOTHING_ARRAYS * min(pairs, AT_ONCE)
+    require_memory(8.0 * n_numbers, f"{method} of {len(order)} rows or groups")
     out = np.empty((4, len(order)))
+    smooth_at_once = max(1, AT_ONCE // len(mass))
     for part in _parts(order, max(1, at_once)):
-        out[:, part] = smoothed(evaluate(part), mass)
+        with np.errstate(all="ignore"):  # what overflows is looked for below
+            found = evaluate(part)
+        for at in _parts(np.arange(len(part)), smooth_at_once):
+            some = LeftOut(found.without[:, at], found.within[:, at])
+            out[:, part[at]] = smoothed(*_usable(some, mass, method))
+    if not np.isfinite(out[:2]).all():
+        raise ValueError(f"{method} overflows: y is too far from what the model expects of it.")
     return tuple(out)
+
+
+def _usable(found: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.ndarray]:
+    """Points whose densities are finite, and their weights; others matter too little to tell."""
+    lost = ~(np.isfinite(found.without) & np.isfinite(found.within))
+    if not lost.any():
+        return found, mass
+    share = (mass @ lost).max()
+    if share > MAX_LOST:
+        raise ValueError(
+            f"{method} cannot be computed: in {share:.1%} of the posterior the noise is so small "
+            "beside the group effects that only rounding is left of the rows' densities. Is y an "
+            "exact function of X and the groups? Score new rows instead, with "
+            "log_predictive_density."
+        )
+    weights = np.where(lost, 0.0, mass[:, None])
+    return LeftOut(*(np.where(lost, 0.0, part) for part in found)), weights / weights.sum(0)
 
 
 def _parts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -252,7 +332,7 @@ def _columns(found, log_scale) -> dict[str, np.ndarray]:
     return {"elpd": elpd - log_scale, "p": lpd - elpd, "pareto_k": k_hat, "mcse": mcse}
 
 
-def _summed(table, weights, kind, factor, n_components, training) -> Elpd:
+def _summed(table, weights, kind, factor, n_components, fingerprint) -> Elpd:
     n, elpd = weights.sum(), table["elpd"].to_numpy()
     total = float(weights @ elpd)
     variance = weights @ (elpd - total / n) ** 2 / n
@@ -264,5 +344,5 @@ def _summed(table, weights, kind, factor, n_components, training) -> Elpd:
         kind=kind,
         factor=factor,
         n_components=n_components,
-        rows_id=_rows_id(training),
+        rows_id=fingerprint,
     )

@@ -30,6 +30,7 @@ __all__ = [
     "total_products",
 ]
 
+MANY = 2**22  # entries of all levels' full cross-products, above which they are not kept
 ROUNDING = 1e-13  # of a variance, in units of that of more rows: below it the column is constant
 
 
@@ -146,6 +147,7 @@ def group_stats(
     columns = [*((x - units.x_mean) / units.x_scale).T, ones, (y - units.y_mean) / units.y_scale]
     p = len(columns) - 1
     z = [[*varying, p - 1] for varying in slopes]
+    whole = len(z) == 1 and (len(z[0]) == p or (p + 1) ** 2 * n_levels[0] <= MANY)
     total = np.empty((p + 1, p + 1))
     per_level = [np.zeros((p + 1, p + 1, n)) for n in n_levels]
     per_pair = [np.zeros((p, p, len(found.first))) for found in pairs]
@@ -155,14 +157,19 @@ def group_stats(
             parts = _exact_parts(columns[i] * columns[j], weights)
             total[i, j] = total[j, i] = sum(part.sum() for part in parts)
             for k, out in enumerate(per_level):
-                if i in z[k] or j in z[k]:
+                if whole or i in z[k] or j in z[k]:
                     out[i, j] = out[j, i] = _sums(codes[:, k], parts, out.shape[-1])
             for (k, m), found, out in zip(both, pairs, per_pair, strict=True):
                 if (i in z[k] and j in z[m]) or (j in z[k] and i in z[m]):
                     out[i, j] = out[j, i] = _sums(found.of_row, parts, out.shape[-1])
     return GroupStats(
         tuple(
-            FactorStats(out[at][:, at], out[at, :p], out[at, p])
+            FactorStats(
+                out[at][:, at],
+                out[at, :p],
+                out[at, p],
+                out if whole else np.zeros((0, 0, out.shape[-1])),
+            )
             for at, out in zip(z, per_level, strict=True)
         ),
         tuple(
@@ -231,7 +238,8 @@ def change_units(
     factors = []
     for at, left, found in zip(z, of_z, stats.factors, strict=True):
         grouped = moved(left, found.z_xy, matrix)
-        factors.append(FactorStats(grouped[:, at], grouped[:, :p], grouped[:, p]))
+        whole = moved(matrix, found.xy_xy, matrix) if found.xy_xy.size else found.xy_xy
+        factors.append(FactorStats(grouped[:, at], grouped[:, :p], grouped[:, p], whole))
     pairs = [
         pair._replace(zz=moved(of_z[k], pair.zz, of_z[m]))
         for (k, m), pair in zip(combinations(range(len(z)), 2), stats.pairs, strict=True)

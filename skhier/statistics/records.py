@@ -22,11 +22,15 @@ class FactorStats(NamedTuple):
     zz : array of shape (q, q, n_levels)
     zx : array of shape (q, p, n_levels)
     zy : array of shape (q, n_levels)
+    xy_xy : array of shape (p + 1, p + 1, n_levels)
+        Of ``x`` and ``y`` with themselves, which leaving a level out takes; (0, 0, n_levels) where
+        they would be too many, and of several factors.
     """
 
     zz: Any
     zx: Any
     zy: Any
+    xy_xy: Any
 
     @property
     def z_xy(self) -> np.ndarray:

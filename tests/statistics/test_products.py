@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skhier.statistics import products as stats_module
 from skhier.statistics.products import (
     change_units,
     group_stats,
@@ -32,10 +33,10 @@ def rows():
     return x, y, rng.integers(1, 4, n).astype(float), rng.integers(N_LEVELS, size=(n, 2))
 
 
-def reduce(x, y, weights, codes):
-    units = internal_units(moments(x, weights), moments(y[:, None], weights), SLOPES)
-    pairs = level_pairs(codes)
-    return group_stats(x, y, weights, codes, N_LEVELS, SLOPES, units, pairs), units
+def reduce(x, y, weights, codes, slopes=SLOPES):
+    units = internal_units(moments(x, weights), moments(y[:, None], weights), slopes)
+    sizes, pairs = N_LEVELS[: len(slopes)], level_pairs(codes)
+    return group_stats(x, y, weights, codes, sizes, slopes, units, pairs), units
 
 
 def assert_bitwise_equal(found, expected):
@@ -82,9 +83,36 @@ def test_stats_match_naive_cross_products(rows):
     assert stats.n == weights.sum()
 
 
-def test_stats_are_bitwise_equal_for_permuted_rows(rows):
+@pytest.mark.parametrize("slopes", [(), (1,), (0, 1, 2)])
+def test_only_factor_has_all_products_of_its_levels(rows, slopes):
+    x, y, weights, codes = rows
+    units = internal_units(moments(x, weights), moments(y[:, None], weights), (slopes,))
+    stats = group_stats(x, y, weights, codes[:, :1], N_LEVELS[:1], (slopes,), units, ())
+    columns = [(x - units.x_mean) / units.x_scale, np.ones(len(y))]
+    columns = np.column_stack([*columns, (y - units.y_mean) / units.y_scale])
+    (factor,) = stats.factors
+    for g in range(N_LEVELS[0]):
+        mine = codes[:, 0] == g
+        expected = (weights[mine, None] * columns[mine]).T @ columns[mine]
+        assert_allclose(factor.xy_xy[..., g], expected, rtol=1e-11, atol=1e-11)
+
+
+def test_products_of_levels_that_would_be_too_many_are_not_kept(rows, monkeypatch):
+    monkeypatch.setattr(stats_module, "MANY", 5 * 5 * N_LEVELS[0] - 1)
+    x, y, weights, codes = rows
+    for slopes, size in (((), 0), ((0, 1, 2), 5)):  # those are there anyway
+        units = internal_units(moments(x, weights), moments(y[:, None], weights), (slopes,))
+        found = group_stats(x, y, weights, codes[:, :1], N_LEVELS[:1], (slopes,), units, ())
+        assert found.factors[0].xy_xy.shape == (size, size, N_LEVELS[0])
+        moved = change_units(merge(found, found), units, units, (slopes,))
+        assert moved.factors[0].xy_xy.shape == (size, size, N_LEVELS[0])
+
+
+@pytest.mark.parametrize("slopes", [SLOPES, ((1,),)])
+def test_stats_are_bitwise_equal_for_permuted_rows(rows, slopes):
     order = np.random.default_rng(1).permutation(len(rows[1]))
-    assert_bitwise_equal(reduce(*(a[order] for a in rows)), reduce(*rows))
+    rows = (*rows[:3], rows[3][:, : len(slopes)])
+    assert_bitwise_equal(reduce(*(a[order] for a in rows), slopes), reduce(*rows, slopes))
 
 
 def test_integer_weights_are_bitwise_repeated_rows(rows):

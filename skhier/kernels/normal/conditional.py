@@ -28,6 +28,7 @@ from skhier.kernels.normal.eliminate import (
 )
 
 __all__ = [
+    "CoefPriors",
     "Components",
     "GroupConditional",
     "PopulationDraws",
@@ -63,13 +64,31 @@ class PopulationDraws(NamedTuple):
         return np.concatenate([-self.beta, ones], axis=1)[:, :, None]
 
 
+class CoefPriors(NamedTuple):
+    """Priors of the k coefficients that are integrated out, at S points, internal coordinates.
+
+    ``beta = basis u + offset`` with ``root u - target ~ N(0, I)``: ``basis`` (p, k), ``root``
+    (k, k), rows of 0 where the prior is flat, ``offset`` (S, p), ``target`` (S, k).
+    """
+
+    basis: np.ndarray
+    root: np.ndarray
+    offset: np.ndarray
+    target: np.ndarray
+
+    def take(self, which) -> "CoefPriors":
+        """Those of some points."""
+        return self._replace(offset=self.offset[which], target=self.target[which])
+
+
 class Components(NamedTuple):
     """The posterior of the population parameters as a mixture: beta is normal given the others.
 
     Any first few components stand for the posterior too.
 
     ``weights`` (S,), sum 1; ``beta`` (S, p), mean of the coefficients; ``beta_cov`` (S, p, p) or
-    None, if they are draws; ``sigma`` (S,) and ``chols`` as in :class:`PopulationDraws`.
+    None, if they are draws; ``sigma`` (S,) and ``chols`` as in :class:`PopulationDraws`; ``prior``:
+    what ``beta`` and ``beta_cov`` follow from with the rows; None if they are draws.
     """
 
     weights: np.ndarray
@@ -77,6 +96,7 @@ class Components(NamedTuple):
     beta_cov: np.ndarray | None
     sigma: np.ndarray
     chols: tuple[np.ndarray, ...]
+    prior: CoefPriors | None = None
 
     def first(self, n: int) -> "Components":
         """The first n components, weights renormalised."""
@@ -85,10 +105,11 @@ class Components(NamedTuple):
 
     def take(self, which) -> "Components":
         """Some of the components, weights as they are."""
-        weights, beta, beta_cov, sigma, chols = self
+        weights, beta, beta_cov, sigma, chols, prior = self
         cov = None if beta_cov is None else beta_cov[which]
         some = tuple(chol[which] for chol in chols)
-        return Components(weights[which], beta[which], cov, sigma[which], some)
+        prior = None if prior is None else prior.take(which)
+        return Components(weights[which], beta[which], cov, sigma[which], some, prior)
 
 
 class GroupConditional(NamedTuple):
@@ -115,7 +136,7 @@ def condition(
         Draws of the other factors' effects.
     """
     leaf = layout.plan.chain[0]
-    zz, zx, zy = (a[..., levels] for a in layout.stats.factors[leaf])
+    zz, zx, zy, _ = (a[..., levels] for a in layout.stats.factors[leaf])
     half, _ = level_factor(zz[:, :, None], draws.chols[leaf], draws.sigma**2)
     root = np.swapaxes(half, 0, 1)  # L R^-T
     rest = zy[:, None] - draws.beta @ zx - _explained(layout, levels, others)

@@ -1,35 +1,73 @@
 """What the rows say of a row, or of a group, that is left out: closed forms (normal response).
 
-Per component all is normal. With m_i and h_i the mean and the variance of row i's line given all
-rows, group effects and coefficients integrated out,
+Per component all is normal. Let the other rows of row i's level predict it with the variance
+``w sigma^2`` and the residual ``r - u'beta``, and let t be the share of the variance that remains
+if all rows, i among them, tell of beta (and of the other factors' effects):
 
-    g_i = (y_i - m_i) / sigma^2,   c_i = (1 - h_i / sigma^2) / sigma^2
-    y_i | y_-i, theta ~ Normal(y_i - g_i / c_i, 1 / c_i)
+    y_i | y_-i, theta ~ Normal(y_i - r_i / t, w sigma^2 / t),   r_i = r - u'E[beta]
 
-and of one factor, with ``beta = m + Q u``, ``u ~ N(0, I)``, ``r = y - X m``,
-``H = Q' X_g' V_g^-1 X_g Q`` and ``h = Q' X_g' V_g^-1 r_g``, a group that is left out has
+Where the row is one of few, w and t follow from the level without the row: their other form,
+``1 / w = 1 - h / sigma^2``, h the variance of the line given all rows, is a difference of nearly
+equal numbers there. A group of one factor that is left out has
 
-    log p(y_g | y_-g, theta) = log N(r_g; 0, V_g) + log|I - H| / 2 - h'(I - H)^-1 h / 2.
+    y_g | y_-g, theta ~ Normal(X_g m, V_g + X_g S X_g'),  m, S of beta given the others
+    -2 log density = n log 2 pi + log|V_g| + r'V_g^-1 r + d'S^-1 d + log|P| - log|S^-1|
 
+at the mean of beta given all, ``r = y_g - X_g E[beta]``, ``d = E[beta] - m``, P its precision.
 What remains is an average over the components, whose weights change as the inverse of that density:
 importance sampling, smoothed. Vehtari, Gelman and Gabry (2017), Stat. Comput. 27; Sundararajan and
 Keerthi (2001), Neural Comput. 13, for the row's formula.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import null_space
+from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
-from skhier.kernels.normal.conditional import Components, PopulationDraws, condition
-from skhier.kernels.normal.eliminate import Layout
-from skhier.kernels.normal.moments import line_moments
+from skhier.kernels.linalg import matmul
+from skhier.kernels.normal.conditional import CoefPriors, Components
+from skhier.kernels.normal.eliminate import (
+    Eliminated,
+    Layout,
+    batch_size,
+    dense_parts,
+    eliminate,
+    wide_crossing,
+)
+from skhier.kernels.normal.information import (
+    ENTRIES,
+    Coefs,
+    Levels,
+    Reached,
+    coefficients,
+    eliminate_levels,
+    information,
+    levels_of,
+    log_dets,
+    others_information,
+    row_given_level,
+    total_information,
+)
 from skhier.utils.pareto import psis
 
-__all__ = ["GroupProducts", "LeftOut", "leave_groups_out", "leave_rows_out", "smoothed"]
+__all__ = [
+    "LeftOut",
+    "Rows",
+    "given_all",
+    "leave_groups_out",
+    "leave_rows_out",
+    "leave_rows_out_of_several",
+    "levels_alone",
+    "rows_alone",
+    "smoothed",
+]
 
 LOG_2PI = np.log(2 * np.pi)
-ALONE = 1e-12  # a group that leaves less of the precision than this decides on its own
+NEAR = 0.01  # what is left of 1, below which a difference from 1 is not trusted
+ALONE = 1e-10  # of what the others know, in units of what all know: nothing
+EPS = np.finfo(float).eps
 
 
 class LeftOut(NamedTuple):
@@ -42,73 +80,422 @@ class LeftOut(NamedTuple):
     within: np.ndarray
 
 
-class GroupProducts(NamedTuple):
-    """Of K groups: cross-products of ``[X y]``, (p + 1, p + 1, K), and numbers of rows (K,)."""
+class Rows(NamedTuple):
+    """All rows of fit, internal coordinates.
 
-    products: np.ndarray
-    n: np.ndarray
+    ``x`` (n, p); ``zs``: per factor (n, q); ``y`` (n,); ``codes`` (n, n_factors); ``weights`` (n,),
+    whole numbers: one copy of a row is left out.
+    """
+
+    x: np.ndarray
+    zs: tuple[np.ndarray, ...]
+    y: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def xy(self) -> np.ndarray:
+        """``[x y]``, (n, p + 1)."""
+        return np.column_stack([self.x, self.y])
 
 
-def leave_rows_out(layout: Layout, components: Components, x, zs, y, codes) -> LeftOut:
-    """Densities of rows, each left out on its own.
+class _Row(NamedTuple):
+    """Of K rows at S points (S, K): ``w``, ``t`` and ``r_i`` of the module's first formula."""
+
+    spread: np.ndarray
+    share: np.ndarray
+    rest: np.ndarray
+
+    def put(self, out: LeftOut, here: slice, columns, sigma) -> None:
+        """Write the densities to these points and columns."""
+        w, t, r = self
+        variance = (sigma**2)[:, None]
+        out.without[here, columns] = _log_normal(r**2 / t, w * variance) + 0.5 * np.log(t)
+        out.within[here, columns] = _log_normal((r / w) ** 2, variance * (2 - t / w))
+
+
+def _log_normal(square, variance):
+    return -0.5 * (LOG_2PI + np.log(variance) + square / variance)
+
+
+def given_all(levels: Levels, components: Components) -> tuple[np.ndarray, Coefs]:
+    """What all levels of one factor say of the coefficients.
+
+    Returns
+    -------
+    total : array of shape (S, p + 1, p + 1)
+        ``[X y]'V^-1 [X y]``.
+    coefs : Coefs
+        K = 1.
+    """
+    total = total_information(levels, components.sigma, _chol(components))
+    return total, coefficients(total[:, None], _prior(components))
+
+
+def _prior(components) -> CoefPriors:
+    """Coefficients that are draws have nothing left to integrate out."""
+    if components.prior is not None:
+        return components.prior
+    n_points, p = components.beta.shape
+    nothing = np.zeros((p, 0)), np.zeros((0, 0))
+    return CoefPriors(*nothing, components.beta, np.zeros((n_points, 0)))
+
+
+def _chol(components) -> np.ndarray:
+    """Root of the only factor's effects' covariance; (S, 0, 0) without a factor."""
+    return components.chols[0] if components.chols else np.zeros((len(components.sigma), 0, 0))
+
+
+def leave_rows_out(
+    levels: Levels, coefs: Coefs, components: Components, rows: Rows, which
+) -> LeftOut:
+    """Densities of rows of one factor or none, each left out on its own.
 
     Parameters
     ----------
-    layout, components, x, zs, codes
-        As of :func:`~skhier.kernels.normal.moments.line_moments`.
-    y : array of shape (K,)
+    levels : Levels
+        Of the factor, with columns ``[x y]``; without a factor all rows are one level.
+    coefs : Coefs
+        Of :func:`given_all` of the same.
+    components : Components
+    rows : Rows
+    which : int array of shape (K,)
     """
-    mean, line = line_moments(layout, components, x, zs, codes)
-    variance = (components.sigma**2)[:, None]
-    g, c = (y - mean) / variance, (1 - line / variance) / variance
-    c = np.maximum(c, np.finfo(float).tiny)  # a row that alone decides a coefficient
-    without = 0.5 * (np.log(c) - g**2 / c - LOG_2PI)
-    again = variance + line
-    within = -0.5 * (np.log(again) + (variance * g) ** 2 / again + LOG_2PI)
-    return LeftOut(without, within)
+    out = _empty(components, which)
+    used, at = np.unique(_only_codes(rows)[which], return_inverse=True)
+    model, everything = (coefs, components, rows, which), np.arange(len(which))
+    doubtful, decisive = _put_given_levels(out, everything, levels.take(used), at, *model, True)
+    few = np.flatnonzero(doubtful)
+    if len(few):
+        own = _others_in_level(rows, which[few], with_rest=False)
+        model, at = (coefs, components, rows, which[few]), np.arange(len(few))
+        _, decisive[few] = _put_given_levels(out, few, own, at, *model, False)
+    few = np.flatnonzero(decisive)
+    if len(few):
+        _put_without_row(out, few, levels, components, rows, which[few])
+    return out
 
 
-def leave_groups_out(layout: Layout, components: Components, groups: GroupProducts) -> LeftOut:
+def _empty(components, which):
+    shape = len(components.sigma), len(which)
+    return LeftOut(np.empty(shape), np.empty(shape))
+
+
+def _only_codes(rows):
+    return rows.codes[:, 0] if rows.zs else np.zeros(len(rows.y), int)
+
+
+def _only_z(rows):
+    return rows.zs[0] if rows.zs else np.zeros((len(rows.y), 0))
+
+
+def _others_in_level(rows: Rows, which, with_rest: bool) -> Levels:
+    """Of each row its level without it."""
+    others, z, xy = _others(_only_codes(rows), rows.weights, which), _only_z(rows), rows.xy
+    rest = _products(others, xy, xy) if with_rest else None
+    return levels_of(_products(others, z, z), _products(others, z, xy), rest, others.sum(1))
+
+
+def _others(codes, weights, which) -> Any:
+    """How often the rows of its level count for each of some rows that are left out, (K, n)."""
+    order = np.argsort(codes, kind="stable")
+    begin, end = (np.searchsorted(codes[order], codes[which], side) for side in ("left", "right"))
+    size = end - begin
+    row = np.repeat(np.arange(len(which)), size)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(size) - size, size)
+    member = order[np.repeat(begin, size) + place]
+    count = weights[member] - (member == which[row])
+    return csr_array((count, (row, member)), (len(which), len(codes)))
+
+
+def _products(others, a, b) -> np.ndarray:
+    """Sums over the other rows of ``a b'``, (columns of a, columns of b, K)."""
+    products = [np.asarray(others @ (column[:, None] * b)).T for column in a.T]
+    return np.stack(products) if products else np.zeros((0, b.shape[1], others.shape[0]))
+
+
+def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, inside):
+    """Rows as their levels' rows predict them, which are all (``inside``) or the others.
+
+    Returns
+    -------
+    doubtful, decisive : bool array of shape (K,)
+        Rows that tell nearly all that their level tells of its effects, or of some coefficient.
+    """
+    doubtful, decisive = np.zeros(len(which), bool), np.zeros(len(which), bool)
+    n_levels, q, c = levels.seen.shape
+    z, xy, chol = _only_z(rows)[which], rows.xy[which], _chol(components)
+    width = n_levels * 2 * q * (q + c) + len(which) * (q * (q + c) + 2 * c)
+    for here in _chunks(len(chol), width):
+        sigma = components.sigma[here]
+        reached = eliminate_levels(levels, sigma, chol[here])
+        of_rows = Reached(reached.factor[..., at], reached.seen[..., at], reached.left[:0])
+        variance, off = row_given_level(of_rows, chol[here], z, xy)
+        spread = 1 + variance
+        if inside:
+            alone = np.maximum(1 - variance, EPS)
+            doubtful |= (alone < NEAR).any(0)
+            spread, off = 1 / alone, off / alone
+        slopes = np.moveaxis(off[:-1], 0, -1)
+        known = ((slopes @ coefs.root[here, 0]) ** 2).sum(-1) / (sigma**2)[:, None]
+        share = np.maximum(1 - known / spread, EPS)
+        decisive |= (share < NEAR).any(0)
+        rest = off[-1] - (slopes @ coefs.mean[here, 0, :, None])[..., 0]
+        _Row(spread, share, rest).put(out, here, columns, sigma)
+    return doubtful, decisive
+
+
+def _put_without_row(out, columns, levels, components, rows, which):
+    """Rows that tell nearly all that is known of some coefficient: the others are added up."""
+    own, codes = _others_in_level(rows, which, with_rest=True), _only_codes(rows)[which]
+    z, xy = _only_z(rows)[which], rows.xy[which]
+    _, q, c = own.seen.shape
+    for here in _chunks(len(components.sigma), len(which) * (3 * c * c + 2 * q * (q + c))):
+        some = components.take(here)
+        sigma, chol = some.sigma, _chol(some)
+        reached = eliminate_levels(own, sigma, chol)
+        gram = information(own, reached, sigma) + others_information(levels, sigma, chol, codes)
+        coefs = coefficients(gram, _prior(some))
+        variance, off = row_given_level(reached, chol, z, xy)
+        slopes = np.moveaxis(off[:-1], 0, -1)[:, :, None]
+        unknown = ((slopes @ coefs.root)[:, :, 0] ** 2).sum(-1) / (sigma**2)[:, None]
+        spread = 1 + variance
+        share = spread / (spread + unknown)
+        rest = share * (off[-1] - (slopes @ coefs.mean[..., None])[..., 0, 0])
+        _Row(spread, share, rest).put(out, here, columns, sigma)
+
+
+def _chunks(n, width):
+    """Slices of n points, so that arrays with so many numbers a point stay small."""
+    size = max(1, ENTRIES // max(int(width), 1))
+    return [slice(begin, begin + size) for begin in range(0, n, size)]
+
+
+def leave_groups_out(levels: Levels, total, coefs: Coefs, components: Components, which) -> LeftOut:
     """Joint densities of all rows of a group of the only factor, each group left out on its own.
 
-    A group without which a coefficient has no distribution (flat priors) has density 0.
+    Parameters
+    ----------
+    levels : Levels
+        All.
+    total, coefs
+        :func:`given_all` of the same.
+    components : Components
+    which : int array of shape (K,)
+    """
+    out = _empty(components, which)
+    for here in _chunks(len(components.sigma), len(which) * 4 * levels.seen.shape[2] ** 2):
+        given = Coefs(*(a[here] for a in coefs))
+        found = _groups_out(levels, total[here], given, components.take(here), which)
+        for whole, part in zip(out, found, strict=True):
+            whole[here] = part
+    return out
+
+
+def _groups_out(levels, total, coefs, components, which):
+    sigma, chol = components.sigma, _chol(components)
+    some = levels.take(which)
+    reached = eliminate_levels(some, sigma, chol)
+    gram = information(some, reached, sigma)
+    shift = np.concatenate([-coefs.mean[:, 0], np.ones((len(sigma), 1))], axis=1)
+    squares = (np.einsum("icSK,Sc->iSK", reached.left, shift) ** 2).sum(0)
+    squares += np.einsum("Sc,Kcd,Sd->SK", shift, some.rest, shift, optimize=True)
+    alone = some.n * LOG_2PI + log_dets(some, reached, sigma) + squares / (sigma**2)[:, None]
+    root = coefs.root
+    share = np.swapaxes(root, -1, -2) @ gram[..., :-1, :-1] @ root
+    pull = np.swapaxes(root, -1, -2) @ (gram[..., :-1, :] @ shift[:, None, :, None])
+    others = _coefs_of_others(levels, total, components, which, gram, share)
+    moved = np.swapaxes(others.factor, -1, -2) @ (coefs.u - others.u)[..., None]
+    without = (moved**2).sum((-1, -2)) + coefs.log_det - others.log_det
+    return LeftOut(-0.5 * (alone + without), -0.5 * (alone + _seen_again(share, pull)))
+
+
+def _seen_again(share, pull):
+    """What the coefficients' spread adds to -2 log density, given all rows."""
+    posterior = np.eye(share.shape[-1]) + share
+    explained = (pull * np.linalg.solve(posterior, pull)).sum((-1, -2))
+    return np.linalg.slogdet(posterior)[1] - explained
+
+
+def _coefs_of_others(levels, total, components, which, gram, share) -> Coefs:
+    """The coefficients without each group. ``share``: of what is known, the group's part."""
+    rest = total[:, None] - gram
+    decisive = (np.trace(share, axis1=-2, axis2=-1) > 1 - NEAR).any(0)
+    if decisive.any():
+        some = components.sigma, _chol(components), which[decisive]
+        rest[:, decisive] = others_information(levels, *some)
+    return coefficients(rest, _prior(components))
+
+
+def rows_alone(xx, x, prior: CoefPriors) -> np.ndarray:
+    """Whether a coefficient with a flat prior has no distribution without a row, (K,).
+
+    Parameters
+    ----------
+    xx : array of shape (p, p)
+        Of all rows: cross-products of x.
+    x : array of shape (K, p)
+        The rows, one copy of each.
+    prior : CoefPriors
+    """
+    return ((x @ _flat_directions(xx, prior)) ** 2).sum(1) > 1 - ALONE
+
+
+def levels_alone(xx, of_levels, prior: CoefPriors) -> np.ndarray:
+    """The same of levels, of which ``of_levels`` (p, p, K) has the cross-products, (K,)."""
+    white = _flat_directions(xx, prior)
+    shares = np.linalg.eigvalsh(white.T @ np.moveaxis(of_levels, -1, 0) @ white)
+    return np.any(shares > 1 - ALONE, axis=-1)
+
+
+def _flat_directions(xx, prior):
+    """Of the coefficients: where the rows alone tell, on the scale of what they tell, (p, k)."""
+    flat = prior.basis @ null_space(prior.root)
+    of_all = flat.T @ xx @ flat
+    size = np.sqrt(np.diagonal(of_all))
+    size = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh(of_all / size[:, None] / size)
+    return flat / size @ (vectors / np.sqrt(np.maximum(values, EPS)))
+
+
+def leave_rows_out_of_several(layout: Layout, components: Components, rows: Rows, which) -> LeftOut:
+    """Densities of rows of several factors, each left out on its own.
 
     Parameters
     ----------
     layout : Layout
-        Of the K groups.
+        Its crossings are small enough to be full matrices.
     components : Components
-    groups : GroupProducts
-        Of the same groups.
+    rows : Rows
+    which : int array of shape (K,)
     """
-    _, beta, beta_cov, sigma, (chol,) = components
-    factor = layout.stats.factors[0]
-    zz, d = factor.zz, factor.z_xy
-    q = len(zz)
-    n_components, p = beta.shape
-    k = _shrinkage(layout, components)
-    left = np.einsum("acK,abSK,bdK->SKcd", d, k, d, optimize=True)
-    gram = (np.moveaxis(groups.products, 2, 0) - left) / (sigma**2)[:, None, None, None]
-    # [X y] to [X y - X m]
-    shift = np.concatenate([-beta, np.ones((n_components, 1))], axis=1)
-    h = np.einsum("SKpd,Sd->SKp", gram[..., :p, :], shift)
-    quadratic = np.einsum("Sc,SKcd,Sd->SK", shift, gram, shift, optimize=True)
-    m = np.einsum("Sai,abK,Sbj->SKij", chol, zz, chol, optimize=True)
-    m = m + (sigma**2)[:, None, None, None] * np.eye(q)
-    log_det = (groups.n - q) * np.log(sigma**2)[:, None] + np.linalg.slogdet(m)[1]  # of V_g
-    alone = -0.5 * (groups.n * LOG_2PI + log_det + quadratic)
-    if beta_cov is None:
-        return LeftOut(alone, alone)
-    root = _root(beta_cov)
-    h = np.einsum("Spr,SKp->SKr", root, h)
-    inner = np.einsum("Spr,SKpd,Sdt->SKrt", root, gram[..., :p, :p], root, optimize=True)
-    values, vectors = np.linalg.eigh(inner)
-    h2 = np.einsum("SKrt,SKr->SKt", vectors, h) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        without = alone + 0.5 * (np.log1p(-values) - h2 / (1 - values)).sum(-1)
-    without = np.where((values < 1 - ALONE).all(-1), without, -np.inf)
-    within = alone - 0.5 * (np.log1p(values) - h2 / (1 + values)).sum(-1)
-    return LeftOut(without, within)
+    out = _empty(components, which)
+    doubtful = _put_of_several(out, np.arange(len(which)), layout, components, rows, which, None)
+    few = np.flatnonzero(doubtful)
+    if len(few):
+        leaf = layout.plan.chain[0]
+        others, z = _others(rows.codes[:, leaf], rows.weights, which[few]), rows.zs[leaf]
+        products = _products(others, z, _columns(layout, rows, np.arange(len(rows.y))))
+        own = levels_of(_products(others, z, z), products, None, others.sum(1))
+        _put_of_several(out, few, layout, components, rows, which[few], own)
+    return out
+
+
+def _columns(layout, rows, which):
+    """What the leaf's effects are correlated with: later effects of the chain, dense ones, [x y]"""
+    pattern = np.zeros((len(which), len(layout.gram)))
+    for k, columns, (q, n_levels) in dense_parts(layout):
+        for a in range(q):
+            column = columns.start + a * n_levels + rows.codes[which, k]
+            pattern[np.arange(len(which)), column] += rows.zs[k][which, a]
+    later = [rows.zs[k][which] for k in layout.plan.chain[1:]]
+    return np.concatenate([*later, pattern, rows.xy[which]], axis=1)
+
+
+def _put_of_several(out, columns, layout, components, rows, which, own):
+    """``own``: of each row its level of the leaf without it; None: with it. Returns which rows
+    tell nearly all that their level tells of its effects, (K,).
+    """
+    n_points, p = components.beta.shape
+    doubtful, products = np.zeros(len(which), bool), _columns(layout, rows, which)
+    q = rows.zs[layout.plan.chain[0]].shape[1]
+    width = products.size * (q + 2)
+    size = min(batch_size(layout, p + 1, ENTRIES), max(1, ENTRIES // width))
+    for begin in range(0, n_points, size):
+        here = slice(begin, begin + size)
+        some = components.take(here)
+        found = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
+        spread, off, unsure = _off_leaf(layout, found, some, rows, which, products, own)
+        doubtful |= unsure
+        share, rest = _off_others(layout, found, some, rows, which, off, spread)
+        _Row(spread, share, rest).put(out, here, columns, some.sigma)
+    return doubtful
+
+
+def _off_leaf(layout, found: Eliminated, some, rows, which, columns, own):
+    """Variance of the row given its level of the leaf and the later effects, in units of the
+    noise's; its columns less what the level's other rows predict; whether that is doubtful.
+    """
+    leaf = layout.plan.chain[0]
+    z, doubtful = rows.zs[leaf][which], np.zeros(len(which), bool)
+    if own is not None:
+        reached = eliminate_levels(own, some.sigma, some.chols[leaf])
+        variance, off = row_given_level(reached, some.chols[leaf], z, columns)
+        return 1 + variance, off, doubtful
+    off = np.repeat(columns.T[:, None], len(some.sigma), axis=1)
+    z = np.broadcast_to(z.T[:, None], (z.shape[1], len(some.sigma), len(which)))
+    alone = 1 - _take_out(layout, found, 0, rows.codes[which], z, off)
+    doubtful = (alone < NEAR).any(0)
+    alone = np.maximum(alone, EPS)
+    return 1 / alone, off / alone, doubtful
+
+
+def _take_out(layout, found, i, codes, z, off):
+    """Take what the i-th factor of the chain explains out of ``off``, in place.
+
+    ``z`` (q, S, K), the row's products with its effects; ``off`` (c, S, K), with all later effects
+    and ``[x y]``. Returns the variance of its effects' sum, (S, K).
+    """
+    level, m = found.levels[i], len(layout.gram)
+    at = codes[:, layout.plan.chain[i]]
+    white = matmul(level.half[..., at], z[:, None])[:, 0]
+    begin = 0
+    for up in level.up:
+        off[begin : begin + up.shape[1]] -= _turned(up[..., at], white)
+        begin += up.shape[1]
+    if m:
+        wide = wide_crossing(layout.crossings[i], level.crossing, level.half.shape[-1], m)
+        explained = np.einsum("aSKm,aSK->mSK", wide[:, :, at], white, optimize=True)
+        off[begin : begin + m] -= explained
+    off[begin + m :] -= _turned(level.d[..., at], white)
+    return (white**2).sum(0)
+
+
+def _turned(a, white):
+    return matmul(np.swapaxes(a, 0, 1), white[:, None])[:, 0]
+
+
+def _off_others(layout, found: Eliminated, some, rows, which, off, spread):
+    """Share and rest of :class:`_Row`: later effects of the chain, dense ones, coefficients."""
+    least = 1 / (1 + _prior_variance(layout, some, off) / spread)
+    known, off = np.zeros_like(spread), off.copy()
+    for i, k in enumerate(layout.plan.chain[1:], start=1):
+        q = rows.zs[k].shape[1]
+        z, off = off[:q], off[q:]
+        known += _take_out(layout, found, i, rows.codes[which], z, off)
+    m = len(layout.gram)
+    if m:
+        white = np.moveaxis(off[:m], 0, -1) @ np.swapaxes(found.root, 1, 2)  # (S, K, m)
+        off = off[m:] - np.moveaxis(white @ found.d, -1, 0)
+        known += (white**2).sum(-1)
+    slopes = np.moveaxis(off[:-1], 0, -1)
+    if some.beta_cov is not None:
+        spread_of_beta = ((slopes @ some.beta_cov) * slopes).sum(-1)
+        known += spread_of_beta / (some.sigma**2)[:, None]
+    share = np.maximum(1 - known / spread, np.maximum(least, EPS))
+    return share, off[-1] - (slopes @ some.beta[..., None])[..., 0]
+
+
+def _prior_variance(layout, some, off):
+    """Prior variance of what the row tells of later effects and coefficients, (S, K).
+
+    In units of the noise's; the rows can only lessen it. Infinite under flat priors.
+    """
+    begin, variance = 0, np.zeros(off.shape[1:])
+    shapes = [(k, (some.chols[k].shape[-1], 1)) for k in layout.plan.chain[1:]]
+    for k, shape in [*shapes, *((k, shape) for k, _, shape in dense_parts(layout))]:
+        size = shape[0] * shape[1]
+        part = off[begin : begin + size].reshape(*shape, *off.shape[1:])
+        white = np.einsum("Saj,agSK->jgSK", some.chols[k], part, optimize=True)
+        variance += (white**2).sum((0, 1))
+        begin += size
+    if some.beta_cov is not None:
+        root = None if some.prior is None else some.prior.root
+        if root is None or np.linalg.matrix_rank(root) < len(root):
+            return np.full_like(variance, np.inf)
+        white = np.linalg.solve(root.T, some.prior.basis.T)
+        variance += (np.tensordot(white, off[begin:-1], 1) ** 2).sum(0)
+    return variance / (some.sigma**2)[:, None]
 
 
 def smoothed(left_out: LeftOut, weights):
@@ -117,7 +504,8 @@ def smoothed(left_out: LeftOut, weights):
     Parameters
     ----------
     left_out : LeftOut
-    weights : array of shape (S,)
+        Finite where there is a weight.
+    weights : array of shape (S,) or (S, K)
         Of the components, sum 1.
 
     Returns
@@ -127,24 +515,13 @@ def smoothed(left_out: LeftOut, weights):
         Monte Carlo standard error of the first.
     """
     without, within = left_out
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(weights)[:, None]
+    weights = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], without.shape)
+    log_weights = np.full(without.shape, -np.inf)
+    np.log(weights, out=log_weights, where=weights > 0)
     log_ratio, k_hat = psis((log_weights - without).T)
     log_ratio = log_ratio.T - logsumexp(log_ratio.T, axis=0)
     elpd = logsumexp(log_ratio + without, axis=0)
     # delta method for a ratio of two means; Vehtari et al. (2024), sec. 6
-    off = np.exp(log_ratio) * np.expm1(without - elpd)
+    off = np.exp(log_ratio + without - elpd) - np.exp(log_ratio)
     mcse = np.sqrt((off**2).sum(0))
     return elpd, logsumexp(log_weights + within, axis=0), k_hat, mcse
-
-
-def _shrinkage(layout, components):
-    """``K_g = L M_g^-1 L'`` per component and group, (q, q, S, K)."""
-    _, beta, _, sigma, chols = components
-    root = condition(layout, PopulationDraws(beta, sigma, chols), slice(None), {}).root
-    return np.einsum("ijSK,kjSK->ikSK", root, root) / (sigma**2)[:, None]
-
-
-def _root(cov):
-    values, vectors = np.linalg.eigh(cov)
-    return vectors * np.sqrt(np.maximum(values, 0))[:, None]

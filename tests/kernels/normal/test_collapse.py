@@ -60,7 +60,11 @@ def statistics(data, n_groups=8) -> Elimination:
 
     wx, wy = w[:, None] * x, w * y
     return ordered(
-        (FactorStats(sums(z, w[:, None] * z), sums(z, wx), sums(z, wy)),),
+        (
+            FactorStats(
+                sums(z, w[:, None] * z), sums(z, wx), sums(z, wy), np.zeros((0, 0, n_groups))
+            ),
+        ),
         xx=x.T @ wx,
         xy=x.T @ wy,
         yy=F(y @ wy),

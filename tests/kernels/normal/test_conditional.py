@@ -26,6 +26,7 @@ def problem(q, seed=0):
         zz=np.stack([z[i].T @ z[i] for i in per_group], -1),
         zx=np.stack([z[i].T @ x[i] for i in per_group], -1),
         zy=np.stack([z[i].T @ y[i] for i in per_group], -1),
+        xy_xy=np.zeros((0, 0, N_GROUPS)),
     )
     stats = GroupStats(
         factors=(factor,),
