@@ -380,7 +380,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         if chains:
             found["max_tree_depth_reached"] = report.n_saturated
             found["e_bfmi"] = report.min_e_bfmi
-        return found, list(report.warnings)
+        return found, [*result.advice, *report.warnings]
 
 
 def posterior_of(
