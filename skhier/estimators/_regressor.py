@@ -374,7 +374,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         if chains:
             found["max_tree_depth_reached"] = report.n_saturated
             found["e_bfmi"] = report.min_e_bfmi
-        return found, list(report.warnings)
+        return found, [*result.advice, *report.warnings]
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
