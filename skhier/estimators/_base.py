@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhier.estimators._group_tables import group_arrays, group_tables
+from skhier.inference.engines import load_jax
 from skhier.posterior import tables as _tables
 from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out
 from skhier.posterior.mixture import mixture_quantiles
@@ -254,6 +255,7 @@ class BaseHierarchical(BaseEstimator):
         Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), J. R. Stat. Soc. A 182, sec. 3.
         """
         forbid_forked_process("sample_prior")
+        load_jax()
         check_number("n_samples", n_samples, low=1, integer=True)
         if y is not None or "_prior_setting" not in self.__dict__:
             setting, rows = prior_without_fit(self, X, y)
@@ -510,6 +512,7 @@ class BaseHierarchical(BaseEstimator):
         """
         forbid_forked_process("prior_sensitivity")
         check_is_fitted(self)
+        load_jax()
         if self.diagnostics_["engine"] == "constant":
             raise ValueError("prior_sensitivity has nothing to weigh: y is constant.")
         table = sensitivity_table(

@@ -20,6 +20,7 @@ from skhier.inference.engines import (
     EngineResult,
     constant_posterior,
     engine_for,
+    load_jax,
     run_joint,
     run_marginal,
 )
@@ -268,6 +269,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         self, design, problem, seed, start=None
     ) -> tuple[PriorChoice, ModelSpec, EngineResult]:
         """The priors and model that the parameters mean for these data, and what was sampled."""
+        load_jax()
         factors = [(factor.name, factor.slopes) for factor in design.factors]
         choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
         spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
