@@ -14,8 +14,8 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "memory callers forks crps diagnostics figures notes frames categories columns labels "
-        "nesting pareto pipelines rank uniformity convergence validation design"
+        "memory callers forks imports crps diagnostics figures notes frames categories columns "
+        "labels nesting pareto pipelines rank uniformity convergence validation design"
     ),
     "statistics": "records products elimination problem",
     "kernels": (

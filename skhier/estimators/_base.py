@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhier import __version__
 from skhier.estimators._group_tables import group_arrays, group_tables
+from skhier.inference.engines import load_jax
 from skhier.posterior.fitted import Fitted
 from skhier.posterior.mixture import mixture_quantiles
 from skhier.posterior.posterior import OUT
@@ -264,6 +265,7 @@ class BaseHierarchical(BaseEstimator):
         Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), J. R. Stat. Soc. A 182, sec. 3.
         """
         forbid_forked_process("sample_prior")
+        load_jax()
         check_number("n_samples", n_samples, low=1, integer=True)
         if y is not None or "_fitted" not in self.__dict__:
             setting, rows = prior_without_fit(self, X, y)

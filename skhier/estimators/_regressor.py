@@ -23,6 +23,7 @@ from skhier.inference.engines import (
     EngineResult,
     constant_posterior,
     engine_for,
+    load_jax,
     run_joint,
     run_marginal,
 )
@@ -273,6 +274,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
 
     def _sample(self, design, problem, seed, start=None) -> tuple[PriorChoice, EngineResult]:
         """The priors that the parameters mean for these data, and what was sampled."""
+        load_jax()
         factors = [(factor.name, factor.slopes) for factor in design.factors]
         choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
         forbid_improper(problem, choice, design.feature_names)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from skhier.inference.engines import load_jax
 from skhier.posterior import tables
 from skhier.posterior.arviz import to_arviz
 from skhier.posterior.fitted import Fitted
@@ -136,6 +137,7 @@ class Reports:
         """
         forbid_forked_process("prior_sensitivity")
         check_is_fitted(self)
+        load_jax()
         if self._fitted.engine == "constant":
             raise ValueError("prior_sensitivity has nothing to weigh: y is constant.")
         table = sensitivity_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from skhier.statistics.elimination import arrange, dense_size
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import pad_groups
 from skhier.utils.callers import users_stacklevel
+from skhier.utils.imports import imports_without_trace
 from skhier.utils.memory import require_memory
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "EngineResult",
     "constant_posterior",
     "engine_for",
+    "load_jax",
     "run_joint",
     "run_marginal",
 ]
@@ -92,6 +95,13 @@ class EngineOptions(NamedTuple):
     eta: float
     device: str | None
     verbose: bool
+
+
+def load_jax() -> None:
+    """Import JAX, NumPyro and the kernels that use them; the first time that takes seconds."""
+    if "skhier.inference.nuts" not in sys.modules:
+        with imports_without_trace():
+            from skhier.inference import nuts, runtime  # noqa: F401
 
 
 def engine_for(

@@ -8,9 +8,9 @@ from numpy.testing import assert_allclose
 from scipy.special import expit
 
 from skhier import HierarchicalSlopesRegressor, Prior
-from skhier.estimators._starts import LARGE, SMALL, structured_starts
 from skhier.inference import engines as _engines
 from skhier.inference import runtime
+from skhier.inference.starts import LARGE, SMALL, structured_starts
 from skhier.inference.theta import Theta
 
 RNG = np.random.default_rng(0)
