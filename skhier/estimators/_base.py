@@ -22,6 +22,7 @@ from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_
 from skhier.posterior.shares import variance_shares
 from skhier.presets import prior_from
 from skhier.priors import Prior
+from skhier.utils.callers import users_stacklevel
 from skhier.utils.design import Rows, read_rows, slope_notes
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table, column_names, index_names, with_columns_of_fit
@@ -673,7 +674,7 @@ class BaseHierarchical(BaseEstimator):
         warnings.warn(
             f"{found} They are predicted as new members of the population.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=users_stacklevel(),
         )
 
 
