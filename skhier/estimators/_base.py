@@ -22,9 +22,10 @@ from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_
 from skhier.posterior.shares import variance_shares
 from skhier.presets import prior_from
 from skhier.priors import Prior
-from skhier.utils.design import Rows, read_rows, slope_notes
+from skhier.utils.design import Rows, read_rows
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table, column_names, index_names, with_columns_of_fit
+from skhier.utils.identifiability import slope_notes
 from skhier.utils.pareto import MAX_K_HAT
 from skhier.utils.validation import check_choice, check_number, check_target
 

@@ -31,8 +31,10 @@ from skhier.posterior import tables as _tables
 from skhier.posterior.posterior import Posterior, equal_components
 from skhier.presets import prior_from
 from skhier.priors import PriorChoice
-from skhier.statistics.elimination import dense_size
-from skhier.statistics.problem import Problem, problem_warnings, read_training, reduce_rows
+from skhier.statistics.data_warnings import problem_warnings
+from skhier.statistics.plan import dense_size
+from skhier.statistics.problem import Problem, reduce_rows
+from skhier.statistics.training import read_training
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
 from skhier.utils.forks import forbid_forked_process
