@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from skhier.priors import DecovPrior, Prior
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "CorrelationDisplay",
     "DecovPrior",
@@ -69,6 +69,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "enable_compilation_cache":  # the only name whose module imports JAX
+        with import_module("skhier.utils.imports").imports_without_trace():
+            return getattr(import_module(_HOMES[name]), name)
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in _MODULES:

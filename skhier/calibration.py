@@ -22,6 +22,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
+from skhier.inference.engines import load_jax
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.posterior import tables as _tables
 from skhier.posterior.prior_draws import prior_without_fit
@@ -227,6 +228,7 @@ def simulation_based_calibration(
     ['intercept', 'coef[x0]', 'noise_scale', 'log_likelihood']
     """
     forbid_forked_process("simulation_based_calibration")
+    load_jax()
     check_number("n_simulations", n_simulations, low=1, integer=True)
     check_number("n_draws", n_draws, low=1, integer=True)
     if not isinstance(model, HierarchicalSlopesRegressor):

@@ -21,11 +21,13 @@ from skhier.estimators._folds import (
     split,
 )
 from skhier.estimators._refits import Checked, checked, doubts
-from skhier.estimators._regressor import HierarchicalSlopesRegressor, posterior_of
+from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._scoring import call_scorer, is_r2, r2, scorer_of, take_rows, takes_weights
 from skhier.inference.engines import EngineResult
 from skhier.inference.mode import Laplace
+from skhier.inference.prior import PriorSetting
 from skhier.posterior.elpd import leave_one_group_out, leave_one_out
+from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import Problem, part_of, reduce_rows
 from skhier.statistics.products import LevelPairs, level_pairs
 from skhier.statistics.records import Units
@@ -375,13 +377,15 @@ class _Race:
             raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
         result = self._fit_to_all(model)
         seed = model.random_state
-        posterior, components = posterior_of(problem, result, seed)
+        setting = PriorSetting.of(model, problem.scales, design)
+        fit = fitted_of(design, problem, result, setting, seed, training)
         if by_group:
             (factor,) = design.factors
-            labels = factor.levels.labels
-            elpd = leave_one_group_out(posterior, components, training, factor.name, labels)
+            elpd = leave_one_group_out(
+                fit.posterior, fit.mixture, training, factor.name, factor.levels.labels, fit.rows_id
+            )
         else:
-            elpd = leave_one_out(posterior, components, training)
+            elpd = leave_one_out(fit.posterior, fit.mixture, training)
 
         def sample(rest):
             return _light(model)._sample(design, rest, seed, result.normal)[-1]
@@ -457,13 +461,15 @@ class _Race:
     def _score(self, model, part, test, start):
         design, training, *_ = self.data(model)
         seed = model.random_state
-        *_, result = model._sample(design, part, seed, start)
-        posterior, _ = posterior_of(part, result, seed, group_entries=GROUP_ENTRIES)
+        _, result = model._sample(design, part, seed, start)
+        setting = PriorSetting.of(model, part.scales, design)
+        fit = fitted_of(design, part, result, setting, seed, training, group_entries=GROUP_ENTRIES)
+        posterior = fit.posterior
         self._check_known(model, part, training, test)
         weights = training.weights[test]
         codes = training.codes[test]
         if self.scorer is not None:
-            score = self._by_scorer(model, design, posterior, test)
+            score = self._by_scorer(model, fit, test)
         elif self.estimator.scoring is None:
             mean = posterior.mean(training.x[test], codes)
             score = r2(training.y[test], mean, weights)
@@ -482,11 +488,11 @@ class _Race:
                     "Set handle_unknown='population'."
                 )
 
-    def _by_scorer(self, model, design, posterior, test):
+    def _by_scorer(self, model, fit, test):
         """Any scorer, on an estimator that can predict."""
         table, y, _ = self.given
         fitted = clone(model)
-        fitted._design, fitted._posterior = design, posterior
+        fitted._fitted = fit
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.estimator, name):
                 setattr(fitted, name, getattr(self.estimator, name))

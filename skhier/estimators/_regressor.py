@@ -15,25 +15,26 @@ from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical
 from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
+from skhier.estimators._reports import Reports
+from skhier.estimators._scores import Scores
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
 from skhier.inference.engines import (
     EngineOptions,
     EngineResult,
     constant_posterior,
     engine_for,
+    load_jax,
     run_joint,
     run_marginal,
 )
 from skhier.inference.model import model_spec, origin_warnings
 from skhier.inference.prior import PriorSetting
-from skhier.kernels.normal.conditional import Components
-from skhier.posterior import tables as _tables
-from skhier.posterior.posterior import Posterior, equal_components
+from skhier.posterior.fitted import fitted_of
 from skhier.presets import prior_from
 from skhier.priors import PriorChoice
 from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.plan import dense_size
-from skhier.statistics.problem import Problem, reduce_rows
+from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
@@ -44,7 +45,7 @@ from skhier.utils.validation import check_choice, check_flag, check_number
 __all__ = ["HierarchicalSlopesRegressor"]
 
 
-class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
+class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchical):
     """Bayesian linear regression with intercepts and slopes that vary by group.
 
         y_i ~ Normal(x_i' beta + z_i' b_g(i), sigma^2),   b_g ~ Normal(0, Sigma),
@@ -255,16 +256,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
         problem = reduce_rows(design, training)
         choice, result = self._sample(design, problem, seed)
-        self._design, self._training = design, training
-        self._posterior, self._components = posterior_of(problem, result, seed)
-        self._prior_setting = PriorSetting.of(self, problem.scales, design)
-        self._estimates = result.population.estimates if result.population else {}
-        self._max_ess = float(result.max_ess)
+        setting = PriorSetting.of(self, problem.scales, design)
+        self._fitted = fitted_of(design, problem, result, setting, seed, training)
         self.log_evidence_ = result.log_evidence
-        self._sample_stats = result.sample_stats
-        self._prior_rows = _tables.prior_rows(
-            choice, design, float(self.eta) if self.correlated else None
-        )
         self._set_attributes()
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
         data_warnings = problem_warnings(design, problem, training.codes)
@@ -282,6 +276,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
 
     def _sample(self, design, problem, seed, start=None) -> tuple[PriorChoice, EngineResult]:
         """The priors that the parameters mean for these data, and what was sampled."""
+        load_jax()
         factors = [(factor.name, factor.slopes) for factor in design.factors]
         choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
         forbid_improper(problem, choice, design.feature_names)
@@ -327,30 +322,29 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             )
 
     def _set_attributes(self):
-        design, posterior = self._design, self._posterior
-        draws: dict[str, Any] = posterior.population_draws()
-        means = {name: values.mean((0, 1)) for name, values in draws.items()}
-        means |= {name: estimate.mean for name, estimate in self._estimates.items()}
+        fit = self._fitted
+        design = fit.design
+        means: dict[str, Any] = {
+            name: values.mean((0, 1)) for name, values in fit.posterior.population_draws().items()
+        }
+        means |= {name: estimate.mean for name, estimate in fit.estimates.items()}
         self.coef_names_ = list(design.feature_names)
         self.intercept_ = float(means["intercept"])
         self.coef_ = means["coef"]
         self.noise_scale_ = float(means["noise_scale"])
+        self.posterior_ = fit.draws
         arrays: dict[str, Any] = {attribute: {} for attribute in (*BY_LEVEL, *BY_EFFECT)}
-        of_factors: dict[str, Any] = {"group_scale": {}, "group_corr": {}}
         for k, factor in enumerate(design.factors):
             of_effects = (means[f"group_scale_{k}"], means[f"group_corr_{k}"])
-            values = (*posterior.group_table(k), *of_effects)
+            values = (*fit.posterior.group_table(k), *of_effects)
             for attribute, array in zip(arrays, values, strict=True):
                 arrays[attribute][factor.name] = array
-            for part, by_factor in of_factors.items():
-                by_factor[factor.name] = draws.pop(f"{part}_{k}")
-        self.posterior_: dict[str, Any] = of_factors | draws
         for attribute, tables in group_tables(arrays, design).items():
             setattr(self, attribute, tables)
 
     def _n_groups(self):
         """A number for one factor, else one per factor."""
-        sizes = {factor.name: len(factor.levels.labels) for factor in self._design.factors}
+        sizes = {factor.name: len(factor.levels.labels) for factor in self._fitted.design.factors}
         return sum(sizes.values()) if len(sizes) < 2 else sizes
 
     def _diagnose(self, result: EngineResult) -> tuple[dict[str, Any], list[str]]:
@@ -359,7 +353,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             unknown = dict.fromkeys(("r_hat", "ess_bulk", "ess_tail", "e_bfmi"), float("nan"))
             return {"engine": result.engine, "divergences": 0, "evaluations": 0} | unknown, []
         stats = result.sample_stats
-        draws = self._named_draws(group_effects=False) | {"lp": stats["lp"]}
+        draws = self._fitted.named_draws() | {"lp": stats["lp"]}
         chains = {k: stats[k] for k in ("diverging", "energy", "n_steps") if k in stats}
         report = convergence_report(
             draws,
@@ -367,7 +361,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             max_tree_depth=int(self.max_tree_depth),
             noncentered=result.engine == "marginal"
             or bool(self.noncentered)
-            or not self._design.factors,
+            or not self._fitted.design.factors,
             max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
         )
         found = {
@@ -384,25 +378,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
         if chains:
             found["max_tree_depth_reached"] = report.n_saturated
             found["e_bfmi"] = report.min_e_bfmi
-        return found, list(report.warnings)
-
-
-def posterior_of(
-    problem: Problem, result: EngineResult, seed: int, **settings: Any
-) -> tuple[Posterior, Components]:
-    """What predicts, and the components behind it."""
-    components = result.population.components if result.population else None
-    posterior = Posterior(
-        problem.units,
-        problem.stats,
-        problem.plan,
-        result.hyper,
-        problem.slopes,
-        seed,
-        components,
-        **settings,
-    )
-    return posterior, components or equal_components(posterior.population)
+        return found, [*result.advice, *report.warnings]
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"

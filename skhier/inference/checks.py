@@ -38,8 +38,10 @@ def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str])
     if not flat:
         return
     gram, mean = problem.stats.xx[:-1, :-1], problem.units.x_mean / problem.units.x_scale
-    varying = [j for j in flat if gram[j, j] > 0]
-    constant = [j for j in flat if gram[j, j] == 0]
+    # a column's unit is its sd, up to 2; what statistics of a fold leave of a constant is rounding
+    is_constant = np.diag(gram) <= 0.1 * max(problem.stats.n - 1, 0)
+    varying = [j for j in flat if not is_constant[j]]
+    constant = [j for j in flat if is_constant[j]]
     found = linear_dependence(gram[np.ix_(varying, varying)], mean[varying])
     redundant = sorted(constant + [varying[j] for j in found.redundant])
     if not redundant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import Problem
 from skhier.utils.callers import users_stacklevel
+from skhier.utils.imports import imports_without_trace
 from skhier.utils.memory import require_memory
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "EngineResult",
     "constant_posterior",
     "engine_for",
+    "load_jax",
     "run_joint",
     "run_marginal",
 ]
@@ -39,6 +42,7 @@ MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights deg
 MAX_LAPLACE_SIZE = 64  # beyond which a Hessian costs more than it spares NUTS
 MIN_POINTS, MAX_POINTS = 2**9, 2**17
 FEW_POINTS, PATIENCE = 2**10, 1e10  # points, multiplications
+CLIMB_SHARE = 1 / 6  # of the points, as many as may go into bringing starts nearer to modes
 MAX_DENSE = 3000  # crossed effects beyond which their matrix is too large to factorise often
 MIN_ESS_PER_CHAIN = 100
 NUTS_SECONDS, NUTS_STEPS = 1e-8, (63, 511)  # of a step per cross-product; steps of a transition
@@ -65,6 +69,8 @@ class EngineResult(NamedTuple):
         Where theta's modes are and how wide: where a similar problem may begin.
     announced : tuple of str
         What was warned of before sampling.
+    advice : tuple of str
+        What is wrong with the draws and does not show in them.
     """
 
     hyper: Hyper
@@ -76,6 +82,7 @@ class EngineResult(NamedTuple):
     max_ess: float = float("inf")
     normal: Mixture | None = None
     announced: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 class EngineOptions(NamedTuple):
@@ -89,6 +96,13 @@ class EngineOptions(NamedTuple):
     eta: float
     device: str | None
     verbose: bool
+
+
+def load_jax() -> None:
+    """Import JAX, NumPyro and the kernels that use them; the first time that takes seconds."""
+    if "skhier.inference.nuts" not in sys.modules:
+        with imports_without_trace():
+            from skhier.inference import nuts, runtime  # noqa: F401
 
 
 def engine_for(
@@ -209,7 +223,7 @@ def _sample_theta(data, spec, options, device, workers, seed, start, check) -> E
         found = _from_similar(theta, start, n_points, rng)
         if found is not None:
             return _from_weighted_points(theta, data, options, found, rng)
-    modes, k_hat = _search(theta, rng), np.nan
+    modes, k_hat = _search(theta, n_points, rng), np.nan
     if theta.size <= MAX_IMPORTANCE_SIZE:
         found = importance(theta.log_densities, modes, n_points, rng)
         if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):
@@ -245,28 +259,32 @@ def _from_similar(theta, start, n_points, rng):
     return found if good else None
 
 
-def _search(theta, rng) -> Mixture:
+def _search(theta, n_points, rng) -> Mixture:
     """Modes of theta's posterior; a standard normal where it is too long for a Hessian."""
     from skhier.inference.importance import Mixture, mixture_of
-    from skhier.inference.mode import find_modes
+    from skhier.inference.mode import CLIMBS, find_modes
 
     if theta.size > MAX_LAPLACE_SIZE:
         return Mixture(np.ones(1), np.zeros((1, theta.size)), np.eye(theta.size)[None])
     starts = theta.starts(rng)
-    return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, rng, theta.steps))
+    dear = CLIMBS * len(starts) * (2 * theta.size + 4) > CLIMB_SHARE * n_points
+    climbs = 0 if dear else CLIMBS
+    return mixture_of(
+        find_modes(theta.log_densities, theta.derivatives, starts, rng, theta.steps, climbs)
+    )
 
 
 def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:
     """Numbers of chains, and the data in whose frame they move: each mode's own.
 
-    Chains seldom change modes, so they start in proportion to the masses.
+    Chains seldom change modes, so they start in proportion to the masses: largest remainders.
     """
-    places = (np.arange(n_chains) + 0.5) / n_chains
-    at = np.searchsorted(np.cumsum(modes.shares) / modes.shares.sum(), places)
-    return [
-        (int((at == k).sum()), (*data, modes.means[k], modes.roots[k]))
-        for k in np.unique(np.minimum(at, len(modes.shares) - 1))
-    ]
+    wanted = n_chains * modes.shares
+    counts = np.floor(wanted).astype(int)
+    rest = np.argsort(counts - wanted, kind="stable")
+    counts[rest[: n_chains - counts.sum()]] += 1
+    parts = zip(counts, modes.means, modes.roots, strict=True)
+    return [(int(n), (*data, mean, root)) for n, mean, root in parts if n]
 
 
 def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
@@ -281,7 +299,7 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
         "sampler": "importance",
         "pareto_k": found.k_hat,
         "ess_importance": float(found.ess),
-        "modes": found.shares.shape[1],
+        "modes": _n_modes(found.weights @ found.shares),
         "evaluations": theta.n_evaluations,
     }
     evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
@@ -301,6 +319,7 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
 def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
     from skhier.inference.importance import bridge
 
+    forbid_nonfinite({"draws of the variance parameters": draws.values, "lp": draws.lp})
     stats, units, _ = data
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
@@ -312,12 +331,37 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
     facts = {
         "sampler": "nuts",
         "pareto_k": k_hat,
-        "modes": len(modes.shares),
+        "modes": _n_modes(modes.shares),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
     sample_stats = _sample_stats(draws)
-    return EngineResult(population.hyper, "marginal", sample_stats, population, facts, evidence)
+    return EngineResult(
+        population.hyper,
+        "marginal",
+        sample_stats,
+        population,
+        facts,
+        evidence,
+        advice=_advice_on_modes(facts["modes"], len(draws.lp)),
+    )
+
+
+def _n_modes(shares) -> int:
+    """Those that have any mass to speak of."""
+    from skhier.inference.mode import LESS_MASS
+
+    return int((shares > np.exp(-LESS_MASS)).sum())
+
+
+def _advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
+    if n_modes == 1:
+        return ()
+    return (
+        f"The posterior has {n_modes} modes and chains seldom leave the one they start in: the "
+        f"modes' shares of the draws are known no better than 1/{n_chains}. Raise n_chains, or use "
+        "a prior that rules modes out.",
+    )
 
 
 def _data(stats, problem, choice, options):

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 __all__ = [
+    "CLIMBS",
     "Derivatives",
     "Laplace",
     "Mode",
@@ -151,6 +152,7 @@ def find_modes(
     starts: np.ndarray,
     rng: np.random.Generator,
     steps: Any = STEP,
+    climbs: int = CLIMBS,
 ) -> list[Mode]:
     """The modes that the starts lead to, the heaviest first.
 
@@ -167,6 +169,8 @@ def find_modes(
     rng : Generator
     steps : float or array of shape (d,)
         Of differences; well below the narrowest width.
+    climbs : int
+        Steps up of each start before it is judged, each of ``2 d + 4`` values.
 
     Raises
     ------
@@ -175,7 +179,7 @@ def find_modes(
     """
     heights = _finite(log_densities(starts))
     modes = [_ascend(derivatives, starts[heights.argmax()], rng)]
-    points, heights = _climb(log_densities, starts, heights, steps)
+    points, heights = _climb(log_densities, starts, heights, steps, climbs)
     kept = on_other_hills(log_densities, points, modes[0].normal.mean[None])
     in_vain = 0
     for _ in range(MAX_DESCENTS):
@@ -216,14 +220,14 @@ def on_other_hills(
     return (np.isfinite(values[..., 0]) & (values.min(2) < ends - VALLEY)).all(1)
 
 
-def _climb(log_densities, points, heights, steps):
+def _climb(log_densities, points, heights, steps, climbs):
     """Points some steps further up, by each coordinate's own slope and curvature."""
     points, heights = points[np.isfinite(heights)], heights[np.isfinite(heights)]
     n, d = points.shape
     steps = np.broadcast_to(steps, d)
     offsets = np.concatenate([np.diag(steps), -np.diag(steps)])
     fractions = 0.5 ** np.arange(4)
-    for _ in range(CLIMBS):
+    for _ in range(climbs):
         around = log_densities((points[:, None] + offsets).reshape(-1, d)).reshape(n, -1)
         with np.errstate(invalid="ignore"):
             ahead, behind = np.split(around - heights[:, None], 2, axis=1)

@@ -8,11 +8,12 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 __all__ = [
     "enable_compilation_cache",
@@ -24,6 +25,24 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# JAX's context managers and what they are set to
+SETTINGS: dict[str, Any] = {
+    "enable_x64": True,
+    "default_matmul_precision": "highest",
+    "numpy_dtype_promotion": "standard",
+    "numpy_rank_promotion": "allow",
+    "threefry_partitionable": True,
+    "default_prng_impl": "threefry2x32",
+    "enable_custom_prng": False,
+    "legacy_prng_key": "allow",
+    "disable_jit": False,
+    "debug_nans": False,
+    "debug_infs": False,
+    "debug_key_reuse": False,
+    "check_tracer_leaks": False,
+    "transfer_guard": "allow",
+}
 
 _blas: dict[str, int] = {}
 _blas_lock = threading.Lock()
@@ -97,13 +116,28 @@ def is_cpu(device: Any) -> bool:
 
 @contextmanager
 def precisely_on(device: Any) -> Iterator[None]:
-    """float64, full-precision products and one random stream, on this device, in this thread."""
-    with (
-        jax.enable_x64(True),
-        jax.default_device(device),
-        jax.default_matmul_precision("highest"),
-        jax.threefry_partitionable(True),
-    ):
+    """float64, full-precision products and one random stream, on this device, in this thread.
+
+    Whatever the user has set: flags that help to find errors (NaN, key reuse, strict promotion)
+    would find what is meant to be there, such as a density that is not finite at a random point.
+
+    Raises
+    ------
+    RuntimeError
+        The user's flags make new arrays float32 all the same.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(jax.default_device(device))
+        for setting, value in SETTINGS.items():
+            if hasattr(jax, setting):  # not every version has every one
+                stack.enter_context(getattr(jax, setting)(value))
+        if jax.numpy.result_type(float) != np.float64:
+            raise RuntimeError(
+                "JAX makes float32 arrays although float64 is enabled, because its flag "
+                "jax_default_dtype_bits is '32'. Set it to '64', "
+                "`jax.config.update('jax_default_dtype_bits', '64')`, and unset the environment "
+                "variable JAX_DEFAULT_DTYPE_BITS."
+            )
         yield
 
 

@@ -19,7 +19,7 @@ from skhier.statistics.records import Units
 __all__ = ["PriorTops", "prior_tops", "structured_starts"]
 
 GRID = np.linspace(-24.0, 12.0, 145)  # of logarithms of scales, and of coefficients
-ZOOM, N_ZOOMS = 0.05, 3
+ZOOM, N_ZOOMS = 0.05, 4
 LESS_DENSE = 15.0  # nats below the top of a prior, from which its other modes do not count
 LARGE, SMALL = np.log(0.6), np.log(0.02)  # of a scale, in internal units of y
 NEAR = 0.7  # starts closer than this in every coordinate are one

@@ -77,8 +77,10 @@ class Theta:
         return np.concatenate([self._structured_starts(), random[heights.argmax()][None]])
 
     def _structured_starts(self):
-        stats, units, _ = self.data
-        return structured_starts(self.spec, units, stats.total, self.priors)
+        import jax
+
+        units, total = jax.tree.map(np.asarray, (self.data[1], self.data[0].total))
+        return structured_starts(self.spec, units, total, self.priors)
 
     def has_other_modes(self, known: Mixture) -> bool:
         """Whether a start is on a hill of its own, apart from all components of ``known``."""
@@ -91,7 +93,8 @@ class Theta:
 
         def profiles(grids):
             found = self.targets.prior_profiles(grids, self.data, self.spec)
-            return {name: np.asarray(values) for name, values in found.items()}
+            heights = {name: np.asarray(values) for name, values in found.items()}
+            return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
 
         return prior_tops(profiles, self.size)
 

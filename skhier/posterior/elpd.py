@@ -119,7 +119,7 @@ class Elpd:
         arviz.stats.ELPDData
             Of whichever ArviZ is installed; ``arviz.compare`` takes it.
         """
-        from skhier.posterior.tables import elpd_to_arviz
+        from skhier.posterior.arviz import elpd_to_arviz
 
         return elpd_to_arviz(self)
 

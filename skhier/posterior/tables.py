@@ -12,24 +12,22 @@ from skhier.inference.estimates import Estimate
 from skhier.priors import describe
 from skhier.utils import diagnostics
 from skhier.utils.design import Design
-from skhier.utils.memory import require_memory
 
 __all__ = [
     "full_name",
     "intervals",
     "joined_label",
     "named_draws",
+    "named_effects",
     "named_estimates",
     "prior_rows",
     "prior_table",
     "summary",
-    "to_arviz",
     "variance_components",
 ]
 
 HDI_PROB = 0.9
 TEMPORARY = 2**24  # entries of the arrays that are there for a slice of the rows or levels
-RESERVED_DIMS = {"chain", "draw", "feature", "row", "intercept", "coef", "noise_scale"}
 
 
 def full_name(parameter: str, *parts: Any) -> str:
@@ -62,6 +60,17 @@ def named_draws(
             draws = posterior["group_corr"][factor][..., i, j]
             named[full_name("group_corr", factor, names[i], names[j])] = draws
     return named
+
+
+def named_effects(
+    factor: str, labels: Sequence[Any], effects: Sequence[str], draws: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Draws (n_chains, n_draws, n_levels, q) of a factor's effects, each under its full name."""
+    return {
+        full_name("group_effects", factor, joined_label(label), effect): draws[..., g, j]
+        for g, label in enumerate(labels)
+        for j, effect in enumerate(effects)
+    }
 
 
 def named_estimates(
@@ -240,127 +249,8 @@ def _group_prior_rows(prior, factor, effects, eta):
     return rows
 
 
-def to_arviz(model: Any, group_effects: bool, log_likelihood: bool) -> Any:
-    """See ``BaseHierarchical.to_arviz``; one function for ArviZ before and after 1.0."""
-    import inspect
-
-    import arviz as az
-
-    groups, coords, dims = _exchange(model, group_effects, log_likelihood)
-    if "posterior" in inspect.signature(az.from_dict).parameters:
-        return az.from_dict(**groups, coords=coords, dims=dims)
-    return az.from_dict(groups, coords=coords, dims=dims)
-
-
-def elpd_to_arviz(found: Any) -> Any:
-    """See ``Elpd.to_arviz``; ArviZ before and after 1.0."""
-    import xarray as xr
-
-    dim = found.factor or "row"
-    copies = np.repeat(np.arange(len(found.pointwise)), _copies(found))
-    parts = {
-        name: xr.DataArray(values[copies], dims=[dim], name=name)
-        for name, values in (
-            ("loo_i", found.pointwise["elpd"].to_numpy()),
-            ("pareto_k", found.pointwise["pareto_k"].to_numpy()),
-        )
-    }
-    numbers = (found.elpd, found.se, found.p, found.n_components, len(copies))
-    try:
-        from arviz_stats.utils import ELPDDataLOO
-    except ImportError:
-        from arviz.stats.stats_utils import ELPDData
-
-        facts = dict(zip(("elpd_loo", "se", "p_loo", *SIZES), numbers, strict=True))
-        facts |= {"warning": found.n_bad > 0, **parts, "scale": "log", "good_k": found.good_k}
-        return ELPDData(data=list(facts.values()), index=list(facts))
-    facts = dict(zip(("elpd", "se", "p", *SIZES), numbers, strict=True))
-    facts |= {"warning": found.n_bad > 0, "scale": "log", "good_k": found.good_k}
-    return ELPDDataLOO(**facts, elpd_i=parts["loo_i"], pareto_k=parts["pareto_k"])
-
-
-SIZES = ("n_samples", "n_data_points")
-
-
-def _copies(found):
-    """ArviZ knows no weights: a row of weight 2 is there twice."""
-    return found.pointwise["weight"].astype(int) if "weight" in found.pointwise else 1
-
-
-def _exchange(model, group_effects, log_likelihood):
-    source = model.posterior_
-    training = model.__dict__.get("_training")
-    log_likelihood = log_likelihood and training is not None
-    _require_memory(model, group_effects, len(training.y) if log_likelihood else 0)
-    posterior = {name: source[name] for name in ("intercept", "noise_scale")}
-    coords: dict[str, Any] = {}
-    dims: dict[str, list[str]] = {}
-    if len(model.coef_names_):
-        posterior["coef"] = source["coef"]
-        coords["feature"], dims["coef"] = list(model.coef_names_), ["feature"]
-    for k, (factor, effects) in enumerate(model._effects().items()):
-        name = factor.replace("/", "_")  # which in a tree of groups is a path
-        level = f"{name}_level" if name in RESERVED_DIMS else name
-        one, other = f"{name}_effect", f"{name}_effect_bis"
-        coords[one] = coords[other] = effects
-        posterior[f"group_scale_{name}"] = source["group_scale"][factor]
-        dims[f"group_scale_{name}"] = [one]
-        posterior[f"group_corr_{name}"] = source["group_corr"][factor]
-        dims[f"group_corr_{name}"] = [one, other]
-        if group_effects:
-            labels = model.group_levels_[factor]
-            coords[level] = [joined_label(label) for label in labels]
-            draws = model._posterior.group_draws(k, np.arange(len(labels)))
-            shape = (*model._posterior.shape, *draws.shape[1:])
-            posterior[f"group_effects_{name}"] = draws.reshape(shape)
-            dims[f"group_effects_{name}"] = [level, one]
-    groups = {"posterior": posterior, "sample_stats": dict(model._sample_stats)}
-    if training is not None:
-        groups["observed_data"] = {"y": training.y}
-        coords["row"], dims["y"] = np.arange(len(training.y)), ["row"]
-    if log_likelihood:
-        groups["log_likelihood"] = {"y": _log_likelihood(model._posterior, training)}
-    return {k: v for k, v in groups.items() if v}, coords, dims
-
-
 def joined_label(label: Any) -> Any:
     """One label of a nesting's several; parts that hold a colon are quoted: none collide."""
     if not isinstance(label, tuple):
         return label
     return ":".join(repr(part) if set(str(part)) & set(":'\"") else str(part) for part in label)
-
-
-def _require_memory(model, group_effects, n_rows):
-    """Refuse an exchange object that would not fit, with what leaves its largest part out."""
-    n_draws = np.prod(model._posterior.shape)
-    levels, names = model.group_levels_, model._effects()
-    effects = sum(len(levels[f]) * len(names[f]) for f in names) if group_effects else 0
-    parts = {
-        "group_effects": 8.0 * n_draws * effects,
-        "log_likelihood": 8.0 * n_draws * n_rows,
-    }
-    largest = max(parts, key=parts.__getitem__)
-    if not parts[largest]:
-        return
-    require_memory(
-        sum(parts.values()) + 8.0 * TEMPORARY,
-        f"draws of {effects} group effects and log likelihoods of {n_rows} rows",
-        f"{largest}=False leaves the larger part out.",
-    )
-
-
-def _log_likelihood(posterior, training):
-    """Log density of each training row given each joint draw, (n_chains, n_draws, n_samples)."""
-    n_chains, n_draws = posterior.shape
-    n_rows = len(training.y)
-    out = np.empty((n_chains * n_draws, n_rows))
-    chain = posterior.plan.chain
-    # rows of a level side by side, so that few slices draw its effects
-    order = np.argsort(training.codes[:, chain[0]], kind="stable") if chain else np.arange(n_rows)
-    width = 4 + sum((len(slopes) + 2) ** 2 for slopes in posterior.slopes)
-    for rows in np.array_split(order, -(-out.size * width // TEMPORARY)):
-        density = posterior.row_log_densities(
-            training.x[rows], training.codes[rows], training.y[rows]
-        )
-        out[:, rows] = training.weights[rows] * density
-    return out.reshape(n_chains, n_draws, n_rows)

@@ -223,7 +223,7 @@ def test_diagnostics_say_what_ran(sleepstudy_fit):
     assert found["r_hat"] < 1.01
     assert found["warnings"] == []
     assert (found["n_rows"], found["n_groups"]) == (180, 18)
-    assert all(isinstance(v, str | float | int | list) for v in found.values())
+    assert all(isinstance(v, str | float | int | list | dict) for v in found.values())
 
 
 def test_attributes_without_groups_are_empty_dicts(people, short_run):

@@ -1,5 +1,6 @@
 """Models side by side: against ArviZ's table, and what is refused."""
 
+import dataclasses
 import inspect
 
 import numpy as np
@@ -73,6 +74,25 @@ def test_stacking_weights_maximise_the_mixture():
     assert value(weights) >= max(map(value, others))
     twice = np.repeat(np.arange(200), mass.astype(int))
     assert_allclose(weights, _stacking_weights(elpd[twice], np.ones(len(twice))), atol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [10.0, 1e3, 1e6])
+def test_stacking_weights_of_hopeless_models_are_finite(spread):
+    elpd = np.random.default_rng(0).normal(size=(50, 3)) * spread
+    elpd[:, 2] -= 1e2 * spread  # of no use for any row
+    with np.errstate(all="raise", under="ignore"):
+        weights = _stacking_weights(elpd, np.ones(50))
+    assert_allclose(weights.sum(), 1)
+    assert_allclose(weights[2], 0, atol=1e-12)
+
+
+def test_scores_that_are_not_finite_are_refused(models):
+    good = models["lines"].loo()
+    table = good.pointwise.copy()
+    table.loc[3, "elpd"] = np.nan
+    bad = dataclasses.replace(good, pointwise=table, elpd=np.nan)
+    with pytest.raises(ValueError, match=r"'bad' has no finite elpd for 1 of 180"):
+        compare(good=good, bad=bad)
 
 
 def test_different_rows_are_refused(models, sleepstudy):

@@ -10,7 +10,7 @@ from pandas.testing import assert_frame_equal
 from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.posterior import tables as _tables
+from skhier.posterior import arviz, tables
 
 
 def warnings_of_fit(model, X, y):
@@ -95,16 +95,16 @@ def test_exchange_without_log_likelihood_needs_no_memory_for_it(monkeypatch, sle
 def test_memory_of_the_exchange_is_asked_for_in_full(monkeypatch, request, fit, parts):
     model = request.getfixturevalue(fit)
     asked = []
-    monkeypatch.setattr(_tables, "require_memory", lambda size, *_: asked.append(size))
+    monkeypatch.setattr(arviz, "require_memory", lambda size, *_: asked.append(size))
     model.to_arviz(*parts)
-    kept = np.prod(model._posterior.shape) * 8 * len(model._training.y)
+    kept = np.prod(model._fitted.posterior.shape) * 8 * len(model._fitted.training.y)
     tracemalloc.start()
     model.to_arviz(*parts)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < asked[-1]
     if parts[1]:  # the log likelihood once, and what a slice of the rows needs
-        monkeypatch.setattr(_tables, "TEMPORARY", 2**18)
+        monkeypatch.setattr(arviz, "TEMPORARY", 2**18)
         tracemalloc.start()
         model.to_arviz(False, True)
         _, sliced = tracemalloc.get_traced_memory()
@@ -117,10 +117,10 @@ def test_summary_needs_memory_for_few_parameters_at_a_time(monkeypatch):
     drawn[7] = 1.0
     named = {"intercept": drawn[0]} | {f"b[{i}]": draws for i, draws in enumerate(drawn)}
     better = {"b[3]": (0.5, 2.0, 0.1)}
-    whole = _tables.summary(named, better, np.inf)
-    monkeypatch.setattr(_tables, "TEMPORARY", 2**19)
+    whole = tables.summary(named, better, np.inf)
+    monkeypatch.setattr(tables, "TEMPORARY", 2**19)
     tracemalloc.start()
-    parts = _tables.summary(named, better, np.inf)
+    parts = tables.summary(named, better, np.inf)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert_frame_equal(parts, whole, rtol=1e-12)

@@ -1,15 +1,20 @@
 """Leave-one-out and leave-one-group-out: against refits, and every way to call them."""
 
 import pickle
+import tracemalloc
+import warnings
 
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from scipy.special import logsumexp
 
-from skhier import HierarchicalSlopesRegressor, Prior
+from skhier import HierarchicalSlopesRegressor, Prior, compare
 from skhier.datasets import load_sleepstudy
+from skhier.posterior import elpd as _elpd
+from skhier.statistics import products as stats
 
 # explicit, so that a refit without some rows has the same
 PRIOR = Prior(
@@ -192,3 +197,161 @@ def test_data_frames_with_any_index(sleepstudy):
     index = pd.Index(np.arange(180) + 1000)
     fitted = model().fit(X.set_axis(index), y.set_axis(index))
     assert_allclose(fitted.loo().elpd, model().fit(X, y).loo().elpd)
+
+
+def few_rows(seed, sizes):
+    """Levels of so many rows, y that owes nothing to them."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    X = pd.DataFrame({"x": rng.standard_normal(len(codes)), "g": codes})
+    return X, rng.standard_normal(len(codes))
+
+
+def quiet_fit(estimator, X, y):
+    """Fit without the warnings of data that say little, or of chains too short to converge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return estimator.fit(X, y)
+
+
+def assert_finite(found):
+    assert np.isfinite(found.pointwise[["elpd", "p", "mcse"]].to_numpy()).all()
+    assert np.isfinite([found.elpd, found.se, found.p]).all()
+
+
+@pytest.mark.parametrize("n", [10, 12])
+@pytest.mark.parametrize("seed", [3, 10, 12, 14, 15, 17, 18, 23])
+def test_rows_and_groups_of_one_row_score_the_same(seed, n):
+    fitted = quiet_fit(HierarchicalSlopesRegressor("g", random_state=0), *few_rows(seed, [1] * n))
+    rows, groups = fitted.loo(), fitted.logo()
+    assert_finite(rows)
+    assert_allclose(rows.pointwise["elpd"], groups.pointwise["elpd"], rtol=1e-8)
+    assert_allclose(rows.pointwise["pareto_k"], groups.pointwise["pareto_k"], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_of_one_or_two_rows_have_finite_scores(seed):
+    sizes = np.random.default_rng(seed).integers(1, 3, 30)
+    fitted = quiet_fit(HierarchicalSlopesRegressor("g", random_state=0), *few_rows(seed, sizes))
+    rows, groups = fitted.loo(), fitted.logo()
+    assert_finite(rows)
+    assert_finite(groups)
+    alone = np.repeat(sizes == 1, sizes)
+    assert_allclose(rows.pointwise["elpd"][alone], groups.pointwise["elpd"][sizes == 1], rtol=1e-8)
+
+
+def log_normal(r, cov):
+    """Log densities at r of normals, one per matrix."""
+    quadratic = np.einsum("i,sij,j->s", r, np.linalg.inv(cov), r)
+    return -0.5 * (quadratic + np.linalg.slogdet(cov)[1] + len(r) * np.log(2 * np.pi))
+
+
+@pytest.mark.parametrize(("seed", "sizes"), [(15, [1] * 10), (2, [1, 2, 1, 2, 2, 1, 1, 2, 1, 1])])
+def test_scores_are_those_of_quadrature(seed, sizes):
+    """Two variance parameters: p(y_i | y_-i) = p(y) / p(y_-i), each a double integral."""
+    X, y = few_rows(seed, sizes)
+    half = dist.HalfNormal(1.0)
+    prior = Prior(intercept=dist.Normal(0, 2), group_scale=half, noise_scale=half)
+    fitted = quiet_fit(HierarchicalSlopesRegressor("g", prior=prior, random_state=0), X[["g"]], y)
+    node, weight = np.polynomial.legendre.leggauss(150)
+    sd, weight = 3 * (node + 1), 3 * weight  # the prior beyond 6 is 1e-9
+    density = weight * np.sqrt(2 / np.pi) * np.exp(-(sd**2) / 2)
+    sigma, tau = (a.ravel() for a in np.meshgrid(sd, sd))
+    log_prior = np.log(np.outer(density, density).ravel())
+    codes = X["g"].to_numpy()
+    same, eye = (codes[:, None] == codes) * 1.0, np.eye(len(y))
+    cov = 4 + tau[:, None, None] ** 2 * same + sigma[:, None, None] ** 2 * eye
+
+    def log_density(kept):
+        return logsumexp(log_prior + log_normal(y[kept], cov[:, kept][:, :, kept]))
+
+    whole = log_density(np.ones(len(y), bool))
+    for found, units in ((fitted.loo(), np.arange(len(y))), (fitted.logo(), codes)):
+        table = found.pointwise
+        exact = [whole - log_density(units != k) for k in range(len(table))]
+        z = (table["elpd"].to_numpy() - exact) / table["mcse"].to_numpy()
+        good = table["pareto_k"].to_numpy() <= found.good_k
+        assert good.sum() >= 8
+        assert np.abs(z[good]).max() < 5
+        tenth = 0.1  # of a nat, where the posterior sd of a log density is some 1
+        assert np.abs(table["elpd"].to_numpy() - exact)[good].max() < tenth
+
+
+@pytest.mark.parametrize("inference", ["auto", "nuts"])
+@pytest.mark.parametrize("slopes", ["all", None])
+def test_logo_needs_no_rows(sleepstudy, slopes, inference):
+    X, y = sleepstudy
+    settings = {} if inference == "auto" else {"n_chains": 2, "n_warmup": 100, "n_draws": 100}
+    fitted = HierarchicalSlopesRegressor(
+        "Subject", slopes=slopes, inference=inference, random_state=0, **settings
+    )
+    quiet_fit(fitted, X, y)
+    here = fitted.logo()
+    twin = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(fitted))))
+    there = twin.logo()
+    pd.testing.assert_frame_equal(there.pointwise, here.pointwise, rtol=1e-12)
+    assert there.rows_id == here.rows_id
+    table = compare(here=fitted, there=twin, by="logo")
+    assert_allclose(table["elpd_diff"], 0, atol=1e-10)
+    other = pickle.loads(pickle.dumps(HierarchicalSlopesRegressor("Subject").fit(X, y + X["Days"])))
+    with pytest.raises(ValueError, match="different rows"):
+        compare(twin, other, by="logo")
+    quiet_fit(twin, X, y + X["Days"])  # what is new counts, not what the pickle brought
+    assert twin.logo().rows_id == other.logo().rows_id
+
+
+def test_logo_of_products_that_were_not_kept_needs_the_rows(sleepstudy, monkeypatch):
+    X, y = sleepstudy
+    levels = HierarchicalSlopesRegressor("Subject", slopes=None, random_state=0)
+    expected = levels.fit(X, y).logo()
+    monkeypatch.setattr(stats, "MANY", 0)
+    fitted = levels.fit(X, y)
+    assert_allclose(fitted.logo().pointwise["elpd"], expected.pointwise["elpd"], rtol=1e-10)
+    with pytest.raises(ValueError, match="rows of fit"):
+        pickle.loads(pickle.dumps(fitted)).logo()
+
+
+def test_a_row_that_alone_decides_a_flat_coefficient_is_an_error(sleepstudy):
+    X, y = sleepstudy
+    X = X.assign(only=np.where(np.arange(len(X)) == 7, 1.0, 0.0))
+    flat = dist.ImproperUniform(dist.constraints.real, (), ())
+    fitted = HierarchicalSlopesRegressor(
+        "Subject", slopes=["Days"], prior=Prior(intercept=flat, coef=flat), random_state=0
+    ).fit(X, y)
+    with pytest.raises(ValueError, match=r"without row 7 .* no proper distribution"):
+        fitted.loo()
+
+
+@pytest.mark.parametrize(
+    ("groups", "noise"),
+    [(None, 0.0), ("g", 0.0), ("g", 1e-6), ("g", 1e-3), (["g", "h"], 1e-3)],
+)
+def test_y_that_a_line_fits_has_finite_scores(groups, noise):
+    rng = np.random.default_rng(0)
+    g, h, x = np.repeat(np.arange(6), 5), rng.integers(4, size=30), rng.standard_normal(30)
+    X = pd.DataFrame({"x": x, "g": g, "h": h})
+    b = rng.standard_normal((6, 2))
+    y = 1 + x + b[g, 0] + b[g, 1] * x if groups else 1 + x
+    y = y + noise * rng.standard_normal(30)
+    columns = ["x", *sorted({"g", "h"} & set(str(groups)))] if groups else ["x"]
+    fitted = quiet_fit(HierarchicalSlopesRegressor(groups, random_state=0), X[columns], y)
+    assert_finite(fitted.loo())
+    if groups == "g":
+        assert_finite(fitted.logo())
+        assert_finite(fitted.loo(conditional=True))
+
+
+@pytest.mark.parametrize("at_once", [2**22, 2**25])
+def test_memory_is_bounded_as_the_guard_says(at_once, monkeypatch):
+    rng = np.random.default_rng(0)
+    n = 1500
+    X = pd.DataFrame({"a": rng.integers(60, size=n), "b": rng.integers(8, size=n)})
+    fitted = HierarchicalSlopesRegressor(["a", "b"], random_state=0).fit(X, rng.normal(size=n))
+    monkeypatch.setattr(_elpd, "AT_ONCE_OF_SEVERAL", at_once)
+    guarded = []
+    monkeypatch.setattr(_elpd, "require_memory", lambda size, what: guarded.append(size))
+    tracemalloc.start()
+    fitted.loo()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < guarded[0] < 1.5 * peak

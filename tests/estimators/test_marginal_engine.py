@@ -320,9 +320,9 @@ def test_draws_of_the_chains_stay_in_their_order(people, by_nuts, monkeypatch):
     drawn, run = [], _engines._run_nuts
     monkeypatch.setattr(_engines, "_run_nuts", lambda *args: drawn.append(run(*args)) or drawn[0])
     model = fit(X, y, "subject")
-    scale = model._posterior.units.y_scale
+    scale = model._fitted.posterior.units.y_scale
     assert_allclose(model.posterior_["noise_scale"], scale * np.exp(drawn[0].values[..., 0]))
-    assert_array_equal(model._sample_stats["lp"], drawn[0].lp)
+    assert_array_equal(model._fitted.sample_stats["lp"], drawn[0].lp)
 
 
 def test_weights_that_fail_lead_to_nuts(people, monkeypatch):

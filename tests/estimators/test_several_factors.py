@@ -9,8 +9,14 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binom
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline, make_pipeline
 
-from skhier import HierarchicalSlopesRegressor, Prior, compare
+from skhier import (
+    HierarchicalSlopesRegressor,
+    HierarchicalSlopesRegressorCV,
+    Prior,
+    compare,
+)
 from skhier.calibration import simulation_based_calibration
 from skhier.datasets import make_hierarchical
 from skhier.inference import engines as _engines
@@ -439,8 +445,27 @@ def test_too_many_crossed_effects_are_sampled_by_nuts(crossed, monkeypatch):
     assert "11" in message
     assert all(w.category in (UserWarning, ConvergenceWarning) for w in caught)
     assert [w.filename for w in caught if "crossed" in str(w.message)] == [__file__]
+    assert message in model.diagnostics_["warnings"]
     with pytest.raises(ValueError, match="12 group effects are crossed"):
         light(crossed.groups, crossed.data, crossed.target, inference="marginal")
+
+
+def test_long_run_is_announced_where_the_user_called(crossed, monkeypatch):
+    """Under the CV estimator and in a Pipeline too; once more in ``diagnostics_``."""
+    monkeypatch.setattr(_engines, "MAX_DENSE", 11)
+    short = {"n_chains": 1, "n_warmup": 20, "n_draws": 10, "random_state": 0}
+    models = (
+        HierarchicalSlopesRegressorCV(crossed.groups, param_grid={"eta": [2.0]}, cv=2, **short),
+        make_pipeline(HierarchicalSlopesRegressor(crossed.groups, **short)),
+    )
+    for model in models:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(crossed.data, crossed.target)
+        told = [w for w in caught if "minutes on a CPU" in str(w.message)]
+        assert {w.filename for w in told} == {__file__}
+        last = model[-1] if isinstance(model, Pipeline) else model
+        assert last.diagnostics_["warnings"].count(str(told[-1].message)) == 1
 
 
 CALIBRATED = {"prior": PRIOR, "n_chains": 2, "n_draws": 500}

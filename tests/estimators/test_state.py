@@ -26,13 +26,30 @@ from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from skhier import HierarchicalSlopesRegressorCV, Prior
+from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
 from skhier.calibration import simulation_based_calibration as calibrate
 
 # the runs are too short to converge
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
+# values that a user may set, none of them the default
+JAX_FLAGS = {
+    "jax_enable_x64": True,
+    "jax_default_matmul_precision": "bfloat16",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_threefry_partitionable": False,
+    "jax_default_prng_impl": "rbg",
+    "jax_enable_custom_prng": True,
+    "jax_legacy_prng_key": "error",
+    "jax_disable_jit": True,
+    "jax_debug_nans": True,
+    "jax_debug_infs": True,
+    "jax_debug_key_reuse": True,
+    "jax_check_tracer_leaks": True,
+    "jax_transfer_guard": "disallow",
+}
 HEAVY = {"jax", "jaxlib", "numpyro", "sklearn", "pandas", "arviz", "scipy", "numpy", "narwhals"}
 
 
@@ -52,14 +69,7 @@ def run_python(code, *options, stdin=None, timeout=300, **environment):
 
 def global_state():
     """Everything a library could change behind its user's back."""
-    flags = (
-        "jax_enable_x64",
-        "jax_default_device",
-        "jax_default_matmul_precision",
-        "jax_threefry_partitionable",
-        "jax_platforms",
-        "jax_debug_nans",
-    )
+    flags = ("jax_default_device", "jax_platforms", *JAX_FLAGS)
     loggers = [logging.getLogger(), *map(logging.getLogger, ("jax", "numpyro", "skhier", "arviz"))]
     return {
         "jax": {name: getattr(jax.config, name) for name in flags},
@@ -199,6 +209,35 @@ def test_draws_do_not_depend_on_the_users_jax_settings(people, short_run, fitted
     assert jax.numpy.zeros(1).dtype == np.float32
 
 
+@pytest.fixture(scope="module")
+def with_default_flags(people):
+    X, y = people
+    found = {}
+    for inference in ("auto", "nuts"):
+        model = HierarchicalSlopesRegressor("subject", inference=inference, **SHORT)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found[inference] = model.fit(X, y)
+    fitted = found["auto"]
+    return found, fitted.sample_prior(X, 3, 0), fitted.prior_sensitivity()
+
+
+@pytest.mark.parametrize("flag", JAX_FLAGS)
+def test_no_flag_of_jax_changes_a_draw(people, with_default_flags, flag):
+    X, y = people
+    fits, prior_draws, sensitivity = with_default_flags
+    before = getattr(jax.config, flag)
+    jax.config.update(flag, JAX_FLAGS[flag])
+    try:
+        for fitted in fits.values():
+            assert same_draws(clone(fitted).fit(X, y), fitted)
+        assert_array_equal(fits["auto"].sample_prior(X, 3, 0), prior_draws)
+        pd.testing.assert_frame_equal(fits["auto"].prior_sensitivity(), sensitivity)
+        assert getattr(jax.config, flag) == JAX_FLAGS[flag]
+    finally:
+        jax.config.update(flag, before)
+
+
 def test_attributes_hold_numpy_and_pandas_only(fitted):
     def leaves(value):
         if isinstance(value, dict):
@@ -240,6 +279,37 @@ def test_import_of_the_class_starts_no_jax():
     assert {name.split(".")[0] for name in loaded} & {"jax", "jaxlib", "numpyro", "arviz"} == set()
     np.random.seed(0)
     assert drawn == np.random.rand()
+
+
+FIRST_CALLS = {
+    "fit": "model.fit(X, y)",
+    "fit in a thread": "ThreadPoolExecutor(1).submit(model.fit, X, y).result()",
+    "sample_prior": "model.sample_prior(X, 3, 0, y=y)",
+    "cache": "skhier.enable_compilation_cache(sys.argv[1])",
+}
+
+
+@pytest.mark.parametrize("call", FIRST_CALLS.values(), ids=FIRST_CALLS)
+def test_first_use_of_jax_leaves_generators_and_filters_alone(call, tmp_path):
+    code = (
+        "import json, random, sys, warnings, numpy as np, skhier\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        f"sys.argv.append({str(tmp_path)!r})\n"
+        "warnings.simplefilter('ignore')\n"
+        "X, y = np.linspace(-1, 1, 20)[:, None], np.sin(np.arange(20))\n"
+        "model = skhier.HierarchicalSlopesRegressor(n_draws=50, random_state=0)\n"
+        "assert 'jax' not in sys.modules\n"
+        "np.random.seed(0); random.seed(0); before = list(warnings.filters)\n"
+        f"{call}\n"
+        "same = list(warnings.filters) == before\n"
+        "found = [np.random.rand(), random.random(), same, 'jax' in sys.modules]\n"
+        "json.dump(found, sys.stdout)"
+    )
+    drawn, also_drawn, same_filters, jax_is_loaded = run_python(code)
+    assert drawn == np.random.RandomState(0).rand()
+    assert also_drawn == random.Random(0).random()
+    assert same_filters
+    assert jax_is_loaded
 
 
 @pytest.fixture(scope="module")

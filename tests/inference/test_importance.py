@@ -11,15 +11,19 @@ from scipy import stats as sp
 from scipy.special import digamma, gammaln, logsumexp, polygamma
 
 from skhier.inference.importance import (
+    LEAST_SHARE,
     N_BLOCKS,
+    Mixture,
     WeightedPoints,
     bridge,
+    fitted_mixture,
     fitted_normal,
     importance,
+    mixture_of,
     resample,
     trustworthy,
 )
-from skhier.inference.mode import Laplace
+from skhier.inference.mode import Laplace, Mode
 from skhier.utils.pareto import psis
 
 N = 2048
@@ -364,3 +368,124 @@ def test_bridge_without_a_shore_is_unknown():
     nowhere = rng.normal(size=(20, 2))
     density = np.zeros(20)
     assert np.isnan(bridge(lambda points: np.full(len(points), -np.inf), nowhere, density, rng))
+
+
+class TwoModes:
+    """exp(3) times two normals far apart, the second of share 0.02."""
+
+    log_integral = 3.0
+
+    def __init__(self, d, share=0.02):
+        self.parts = [Normal(d), Normal(d)]
+        self.shift = np.zeros(d)
+        self.shift[0] = 30.0
+        self.share = np.array([1 - share, share])
+        self.mean = self.parts[0].mean + self.share[1] * self.shift
+        self.start = Mixture(
+            self.share,
+            np.array([self.parts[0].mean, self.parts[0].mean + self.shift]),
+            np.array([part.start.root for part in self.parts]),
+        )
+        self.cov = self.parts[0].cov + self.share.prod() * np.outer(self.shift, self.shift)
+
+    def __call__(self, x):
+        one, two = (part.known.logpdf(x - k * self.shift) for k, part in enumerate(self.parts))
+        ways = np.atleast_2d([one, two]) + np.log(self.share)[:, None]
+        return logsumexp(ways, axis=0) + self.log_integral
+
+
+def of_second(found):
+    return found.points[:, 0] > 15
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_modes_far_apart_have_their_masses(d):
+    target = TwoModes(d)
+    for seed in range(5):
+        found = importance(target, target.start, N, np.random.default_rng(seed))
+        assert trustworthy(found, 0.2 * N)
+        assert abs(found.log_evidence - target.log_integral) < 5 * evidence_error(found)
+        off = found.weights @ found.points - target.mean
+        assert np.all(np.abs(off) < 5 * mean_error(found))
+        assert_allclose(found.weights @ of_second(found), 0.02, rtol=0.1)
+        assert_allclose(found.weights @ found.shares, target.share, rtol=0.1)
+
+
+def test_light_mode_has_points_enough_in_every_block():
+    target = TwoModes(2, share=1e-4)
+    found = importance(target, target.start, N, np.random.default_rng(0))
+    in_blocks = of_second(found).reshape(-1, N_BLOCKS).sum(0)
+    least = LEAST_SHARE / 2 * N / N_BLOCKS
+    assert np.all(np.abs(in_blocks - least) <= 2)
+    assert_allclose(found.weights @ of_second(found), 1e-4, rtol=0.1)
+
+
+def test_any_first_few_points_have_every_mode():
+    target = TwoModes(2, share=0.3)
+    found = importance(target, target.start, 2 * N, np.random.default_rng(0))
+    for n in (128, 256, 1024):
+        weights = found.weights[:n] / found.weights[:n].sum()
+        assert 0.5 * n < 1 / (weights**2).sum()
+        share = weights @ of_second(found)[:n]
+        assert abs(share - 0.3) < 5 * np.sqrt(0.21 / n)
+
+
+def test_masses_and_places_are_refitted():
+    """Started with the light mode for the heavy one, and both a standard deviation off."""
+    target = TwoModes(3, share=0.9)
+    means = target.start.means + np.sqrt(np.diag(target.parts[0].cov))
+    start = Mixture(np.array([0.99, 0.01]), means, 0.6 * target.start.roots)
+    found = importance(target, start, N, np.random.default_rng(0))
+    assert trustworthy(found, 0.2 * N)
+    assert abs(found.log_evidence - target.log_integral) < min(5 * evidence_error(found), 0.1)
+    fitted = fitted_mixture(found)
+    assert_allclose(fitted.shares, [0.1, 0.9], atol=0.02)
+    sd = np.sqrt(np.diag(target.parts[0].cov))
+    assert np.all(np.abs(fitted.means - target.start.means) < 0.2 * sd)
+
+
+def test_component_without_mass_does_no_harm():
+    target = Normal(2)
+    nowhere = target.mean + 200.0
+    roots = np.array([target.start.root, 0.01 * np.eye(2)])
+    start = Mixture(np.array([0.5, 0.5]), np.array([target.mean, nowhere]), roots)
+    found = importance(target, start, N, np.random.default_rng(0), max_rounds=1)
+    assert abs(found.log_evidence - target.log_integral) < min(5 * evidence_error(found), 0.1)
+    assert fitted_mixture(found).shares[1] < 1e-6
+    found = importance(target, start, N, np.random.default_rng(0))
+    assert trustworthy(found, 0.2 * N)
+    assert abs(found.log_evidence - target.log_integral) < min(5 * evidence_error(found), 0.1)
+
+
+def test_mixture_of_one_is_a_single_start():
+    target = LogGammas(3)
+    one = importance(target, target.start, N, np.random.default_rng(0))
+    mixture = mixture_of([Mode(target.start, 0.0)])
+    assert_allclose(mixture.shares, [1.0])
+    other = importance(target, mixture, N, np.random.default_rng(0))
+    for a, b in zip(one, other, strict=True):
+        assert_array_equal(a, b)
+    assert_allclose(fitted_mixture(one).means[0], fitted_normal(one).mean)
+    assert_array_equal(one.shares, np.ones((N, 1)))
+
+
+def test_masses_of_modes_are_their_shares():
+    """Height times width."""
+    modes = [Mode(Laplace(np.zeros(2), k * np.eye(2)), -float(k)) for k in (1, 2)]
+    wanted = np.array([np.exp(-1), 4 * np.exp(-2)])
+    assert_allclose(mixture_of(modes).shares, wanted / wanted.sum())
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_blocks_of_a_mixture_are_independent(share):
+    """As of one component: the spread between blocks is the error of the mean, over 100 runs."""
+    target, n_runs = TwoModes(1, share), 100
+    means = np.empty((n_runs, N_BLOCKS))
+    for seed in range(n_runs):
+        found = importance(target, target.start, 1024, np.random.default_rng(seed), max_rounds=1)
+        weights, points = blocks(found)
+        means[seed] = np.einsum("jb,jb->b", weights, points[..., 0]) / weights.sum(0)
+    within = means.var(1, ddof=1).mean()
+    ratio = N_BLOCKS * means.mean(1).var(ddof=1) / within
+    ends = sp.f.ppf([1e-6, 1 - 1e-6], n_runs - 1, n_runs * (N_BLOCKS - 1))
+    assert ends[0] < ratio < ends[1]

@@ -3,8 +3,19 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.special import logsumexp
 
-from skhier.inference.mode import MAX_SD, STEP, TOLERANCE, from_gradients, from_values, laplace
+from skhier.inference.mode import (
+    LESS_MASS,
+    MAX_SD,
+    STEP,
+    TOLERANCE,
+    find_modes,
+    from_gradients,
+    from_values,
+    laplace,
+    on_other_hills,
+)
 
 EPS = np.finfo(float).eps
 
@@ -182,3 +193,123 @@ def test_search_stays_off_a_wall():
 def test_density_that_is_nowhere_finite_is_an_error():
     with pytest.raises(RuntimeError, match="no valid starting point"):
         laplace(lambda x: from_values(lambda t: np.full(len(t), np.nan), x), np.zeros(2), rng())
+
+
+class Hills:
+    """Normals far apart, each with a share of the mass."""
+
+    def __init__(self, means, sds, log_masses):
+        self.means, self.sds = np.array(means, float), np.array(sds, float)
+        self.log_masses = np.array(log_masses, float)
+        self.calls = 0
+
+    def values(self, x):
+        z = (x[:, None] - self.means) / self.sds
+        d = x.shape[1]
+        log_det = np.log(self.sds).sum(1) + 0.5 * d * np.log(2 * np.pi)
+        return logsumexp(self.log_masses - 0.5 * (z**2).sum(2) - log_det, axis=1)
+
+    def derivatives(self, x):
+        self.calls += 1
+        return from_values(self.values, x)
+
+
+THREE = Hills([[0, 0], [8, 0], [0, -9]], [[0.5, 1.0], [0.1, 0.2], [2.0, 1.5]], [0.0, -3.0, 1.0])
+
+
+def scattered(hills=THREE, n=30, seed=0):
+    """Starts on every hill, and anywhere."""
+    noise = np.random.default_rng(seed).normal(size=(n, 2))
+    on_hills = hills.means + 1.5 * hills.sds * [1, -1]
+    return np.concatenate([6 * noise, on_hills])
+
+
+def test_every_mode_is_found_the_heaviest_first():
+    modes = find_modes(THREE.values, THREE.derivatives, scattered(), rng())
+    order = [2, 0, 1]
+    assert len(modes) == 3
+    for mode, k in zip(modes, order, strict=True):
+        assert_allclose(mode.normal.mean, THREE.means[k], atol=1.01 * TOLERANCE * 4)
+        assert_allclose(
+            mode.normal.root @ mode.normal.root.T, np.diag(THREE.sds[k] ** 2), atol=0.01
+        )
+        assert_allclose(mode.log_density, THREE.values(mode.normal.mean[None])[0])
+        assert_allclose(mode.log_mass, THREE.log_masses[k], atol=0.01)
+
+
+@pytest.mark.parametrize(("behind", "n_modes"), [(LESS_MASS - 0.5, 2), (LESS_MASS + 0.5, 1)])
+def test_light_modes_are_left_out_by_mass_not_height(behind, n_modes):
+    """The narrow one is e^4.6 times as high for its mass."""
+    hills = Hills([[0, 0], [8, 0]], [[1, 1], [0.1, 0.1]], [0.0, -behind])
+    modes = find_modes(hills.values, hills.derivatives, scattered(hills), rng())
+    assert len(modes) == n_modes
+
+
+def test_one_hill_takes_one_descent():
+    target = Hills([[1.0, -2.0]], [[0.3, 2.0]], [0.0])
+    starts = scattered(target)
+    (mode,) = find_modes(target.values, target.derivatives, starts, rng())
+    together = target.calls
+    best = starts[target.values(starts).argmax()]
+    alone = laplace(target.derivatives, best, rng())
+    assert target.calls == 2 * together
+    assert_allclose(mode.normal.mean, alone.mean)
+    assert_allclose(mode.normal.root, alone.root)
+
+
+def test_starts_on_the_same_hill_share_a_descent():
+    """Fifty on three hills: as many calls as the longest way takes, three times."""
+    target = Hills(THREE.means, THREE.sds, THREE.log_masses)
+    starts = scattered(n=50)
+    find_modes(target.values, target.derivatives, starts, rng())
+    together, each = target.calls, []
+    for start in starts:
+        before = target.calls
+        laplace(target.derivatives, start, rng())
+        each.append(target.calls - before)
+    assert together <= 3 * max(each)
+
+
+def test_curved_hill_is_one_mode():
+    """A banana: straight ways between its ends leave it, and the descents end at one top."""
+
+    def values(x):
+        return -0.5 * (x[:, 0] / 2) ** 2 - 0.5 * ((x[:, 1] - x[:, 0] ** 2) / 0.3) ** 2
+
+    starts = np.array([[-3.0, 9.0], [3.0, 9.0], [2.0, 4.0], [-2.0, 4.0], [0.5, 0.0]])
+    assert on_other_hills(values, starts[:1], starts[1:2]).all()
+    modes = find_modes(values, lambda x: from_values(values, x), starts, rng())
+    assert len(modes) == 1
+    assert_allclose(modes[0].normal.mean, 0, atol=0.05)
+
+
+def test_starts_without_a_density_are_passed_over():
+    def values(x):
+        return np.where(x[:, 0] > 3, np.nan, THREE.values(x))
+
+    starts = np.concatenate([[[5.0, 0.0], [np.nan, 0.0]], scattered()])
+    modes = find_modes(values, lambda x: from_values(values, x), starts, rng())
+    assert {round(mode.normal.mean[1]) for mode in modes} == {0, -9}
+
+
+def test_spike_narrower_than_the_usual_steps_is_a_mode():
+    hills = Hills([[0, 0], [2, 0]], [[1e-4, 1], [0.5, 0.5]], [0.0, 0.0])
+    steps = np.array([1e-5, STEP])
+    starts = np.array([[0.0, 0.7], [1.5, 0.3]])
+    modes = find_modes(
+        hills.values, lambda x: from_values(hills.values, x, steps), starts, rng(), steps
+    )
+    assert len(modes) == 2
+    for mode in modes:
+        assert_allclose(mode.log_mass, 0.0, atol=0.01)
+
+
+def test_valleys_tell_hills_apart():
+    tops = THREE.means
+    points = np.add(tops, [[0.3, 0.3], [0.05, 0.1], [-1.0, 1.0]])
+    for k in range(3):
+        others = np.delete(tops, k, axis=0)
+        apart = on_other_hills(THREE.values, points, tops[k : k + 1])
+        np.testing.assert_array_equal(apart, np.arange(3) != k)
+        assert not on_other_hills(THREE.values, points[np.arange(3) != k], others).any()
+    assert not on_other_hills(lambda x: np.full(len(x), -np.inf), points, tops).any()

@@ -1,11 +1,13 @@
-"""Threads of LAPACK: given up for a while, and given back."""
+"""Threads of LAPACK: given up for a while, and given back. Flags of JAX that forbid float64."""
 
 import threading
 
+import jax
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skhier.inference.runtime import side_by_side_calls
+from skhier.inference.runtime import precisely_on, side_by_side_calls
 
 
 def blas_threads():
@@ -50,3 +52,17 @@ def test_fits_that_overlap_give_the_threads_back(first_leaves_first):
     thread.join()
     assert found == [workers]
     assert blas_threads() == before
+
+
+def test_float32_in_spite_of_x64_is_an_error(monkeypatch):
+    # JAX 0.8 with jax_default_dtype_bits=32; later versions have no such flag
+    monkeypatch.setattr(jax.numpy, "result_type", lambda *_: np.dtype(np.float32))
+    with (
+        pytest.raises(RuntimeError, match=r"jax_default_dtype_bits.*'64'"),
+        precisely_on(None),
+    ):
+        pass
+    monkeypatch.undo()
+    assert jax.numpy.zeros(1).dtype == np.float32
+    with precisely_on(None):
+        assert jax.numpy.zeros(1).dtype == np.float64

@@ -37,7 +37,8 @@ def of_sleepstudy(sleepstudy):
 
 def parts(model):
     """Log prior and log likelihood of every draw."""
-    return log_prior(model._prior_setting, model._posterior), log_likelihood(model._posterior)
+    fit = model._fitted
+    return log_prior(fit.prior, fit.posterior), log_likelihood(fit.posterior)
 
 
 def cjs_of_normals(one, other, low, high):
@@ -179,7 +180,7 @@ def test_log_likelihood_is_the_dense_normals(people, short_run, params):
         X = X[["x"]]
     model = short_run(**params).fit(X, y)
     x, draws = X["x"].to_numpy(), model.posterior_
-    found = log_likelihood(model._posterior).reshape(2, 50)
+    found = log_likelihood(model._fitted.posterior).reshape(2, 50)
     expected = np.empty(4)
     for s in range(4):
         cov = draws["noise_scale"][0, s] ** 2 * np.eye(80)

@@ -1,0 +1,195 @@
+"""What a fit knows: the columns, the posterior, the prior and how it was sampled, by name.
+
+One record travels: attributes of the estimator are views of it, displays and reports read it, and
+cross-validation makes one for each fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from skhier.inference.engines import EngineResult
+from skhier.inference.estimates import Estimate
+from skhier.inference.prior import PriorSetting
+from skhier.kernels.normal.conditional import Components
+from skhier.posterior import tables
+from skhier.posterior.elpd import rows_id
+from skhier.posterior.posterior import Posterior, equal_components
+from skhier.statistics.problem import Problem
+from skhier.statistics.training import Training
+from skhier.utils.design import Design
+
+__all__ = ["Fitted", "fitted_of"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Arrays, labels and words; pickles hold neither the rows nor what follows from the rest.
+
+    Attributes
+    ----------
+    design : Design
+        Columns, factors and their levels.
+    posterior : Posterior
+        Draws and moments of everything.
+    components : Components or None
+        Weighted points of the population parameters; None: the draws are all there is.
+    prior : PriorSetting
+    estimates : dict of str to Estimate
+        Means and sds more exact than the draws', where known.
+    sample_stats : dict of str to array of shape (n_chains, n_draws)
+    engine : str
+    max_ess : float
+        Effective number of the points that the draws were resampled from.
+    training : Training or None
+        The rows of fit; None out of a pickle.
+    """
+
+    design: Design
+    posterior: Posterior
+    components: Components | None
+    prior: PriorSetting
+    estimates: Mapping[str, Estimate]
+    sample_stats: Mapping[str, np.ndarray]
+    engine: str
+    max_ess: float
+    training: Training | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the rows, and without what follows from the rest and needs no JAX."""
+        state = dict(self.__dict__, training=None)
+        state |= {"rows_id": self.rows_id, "prior_rows": self.prior_rows}
+        state.pop("draws", None)
+        if self.components is not None:
+            state["components"] = self.components._replace(beta_cov=None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A frozen record is filled as a whole."""
+        self.__dict__.update(state)
+
+    @cached_property
+    def rows_id(self) -> str:
+        """Fingerprint of y and the weights."""
+        assert self.training is not None  # out of a pickle the fingerprint is there
+        return rows_id(self.training)
+
+    @cached_property
+    def prior_rows(self) -> list[tuple[str, str, str]]:
+        """The resolved priors in words: parameter, prior, what it is on."""
+        eta = self.prior.eta if self.prior.correlated else None
+        return tables.prior_rows(self.prior.resolve(), self.design, eta)
+
+    @property
+    def mixture(self) -> Components:
+        """The posterior of the population parameters as weighted points."""
+        return self.components or equal_components(self.posterior.population)
+
+    def index_of(self, factor: Any) -> int:
+        """Place of a grouping factor; ValueError unless it is one of this fit."""
+        names = [of_design.name for of_design in self.design.factors]
+        if factor not in names:
+            known = ", ".join(map(repr, names)) or "none"
+            raise ValueError(f"{factor!r} is not a grouping factor of this fit. Factors: {known}.")
+        return names.index(factor)
+
+    def codes_of(self, factor: str, levels: Sequence[Any] | None) -> np.ndarray:
+        """Codes of labels, (n_levels,), of all of them for None; ValueError for an unknown one."""
+        known = list(self.design.factors[self.index_of(factor)].levels.labels)
+        if levels is None:
+            return np.arange(len(known))
+        codes = {label: code for code, label in enumerate(known)}
+        unknown = [label for label in levels if label not in codes]
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} levels of {factor!r} were not seen in fit: "
+                f"{', '.join(map(repr, unknown[:5]))}."
+            )
+        return np.array([codes[label] for label in levels], dtype=int)
+
+    def effects(self) -> dict[str, list[str]]:
+        """Per factor the names of its effects, the varying intercept first."""
+        return {factor.name: self.design.effects(k) for k, factor in enumerate(self.design.factors)}
+
+    @cached_property
+    def draws(self) -> dict[str, Any]:
+        """What ``posterior_`` holds: draws by parameter, those of groups by factor."""
+        draws: dict[str, Any] = self.posterior.population_draws()
+        by_factor: dict[str, Any] = {"group_scale": {}, "group_corr": {}}
+        for k, factor in enumerate(self.design.factors):
+            for part, of_factors in by_factor.items():
+                of_factors[factor.name] = draws.pop(f"{part}_{k}")
+        return by_factor | draws
+
+    def named_draws(self, group_effects: bool = False) -> dict[str, np.ndarray]:
+        """Every scalar parameter under its full name, (n_chains, n_draws) each.
+
+        Parameters
+        ----------
+        group_effects : bool
+            Also the deviation of every level.
+        """
+        effects = self.effects()
+        named = tables.named_draws(self.draws, self.design.feature_names, effects)
+        if group_effects:
+            for k, factor in enumerate(self.design.factors):
+                labels = list(factor.levels.labels)
+                draws = self.posterior.group_draws(k, np.arange(len(labels)))
+                draws = draws.reshape(*self.posterior.shape, *draws.shape[1:])
+                named |= tables.named_effects(factor.name, labels, effects[factor.name], draws)
+        return named
+
+    def named_estimates(self) -> dict[str, tuple[float, float, float]]:
+        """Mean, sd and standard error of the population's, under the names of the draws."""
+        return tables.named_estimates(self.estimates, self.design.feature_names, self.effects())
+
+
+def fitted_of(
+    design: Design,
+    problem: Problem,
+    result: EngineResult,
+    prior: PriorSetting,
+    seed: int,
+    training: Training,
+    **settings: Any,
+) -> Fitted:
+    """The record of a fit.
+
+    Parameters
+    ----------
+    design, problem, training
+        Of the rows.
+    result : EngineResult
+    prior : PriorSetting
+    seed : int
+        Of the group effects' draws.
+    **settings
+        See :class:`~skhier.posterior.posterior.Posterior`.
+    """
+    components = result.population.components if result.population else None
+    posterior = Posterior(
+        problem.units,
+        problem.stats,
+        problem.plan,
+        result.hyper,
+        problem.slopes,
+        seed,
+        components,
+        **settings,
+    )
+    return Fitted(
+        design=design,
+        posterior=posterior,
+        components=components,
+        prior=prior,
+        estimates=result.population.estimates if result.population else {},
+        sample_stats=result.sample_stats,
+        engine=result.engine,
+        max_ess=float(result.max_ess),
+        training=training,
+    )
