@@ -7,9 +7,11 @@ import numpy as np
 from dense import DESIGNS, Design, Prior, Theta, n_levels, random_theta
 
 from skhier.kernels.records import CoefPrior
-from skhier.statistics.elimination import elimination_plan
-from skhier.statistics.products import group_stats, internal_units, level_pairs, moments
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.plan import elimination_plan
+from skhier.statistics.products import group_stats, level_pairs
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
+from skhier.statistics.units import internal_units
 
 __all__ = [
     "CHAINS",
@@ -38,7 +40,7 @@ class Reduced(NamedTuple):
 def reduce(design: Design) -> Reduced:
     """Rows become statistics."""
     weights, codes = design.weights.astype(float), np.column_stack(design.codes)
-    of_x, of_y = moments(design.x, weights), moments(design.y[:, None], weights)
+    of_x, of_y = mean_sd_of_rows(design.x, weights), mean_sd_of_rows(design.y[:, None], weights)
     units = internal_units(of_x, of_y, design.slopes)
     sizes, pairs = n_levels(design), level_pairs(codes)
     rows = design.x, design.y, weights, codes

@@ -16,9 +16,13 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 ROOMS = {
     "utils": (
         "memory callers forks imports crps diagnostics notes frames categories columns labels "
-        "nesting pareto pipelines rank uniformity convergence validation design"
+        "nesting level_union pareto pipelines rank uniformity convergence validation schema "
+        "features design settling identifiability"
     ),
-    "statistics": "records products elimination problem",
+    "statistics": (
+        "records sums products mean_sd units padding plan elimination addition training reduction "
+        "problem data_warnings"
+    ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
         "normal.models normal.eliminate normal.conditional normal.moments normal.information "

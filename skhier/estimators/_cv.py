@@ -28,19 +28,14 @@ from skhier.inference.mode import Laplace
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.elpd import leave_one_group_out, leave_one_out
 from skhier.posterior.fitted import fitted_of
-from skhier.statistics.problem import Problem, Training, read_training, reduce_part, reduce_rows
-from skhier.statistics.products import (
-    LevelPairs,
-    group_stats,
-    internal_units,
-    level_pairs,
-    merge,
-    moments,
-    moments_of,
-)
-from skhier.statistics.records import GroupStats, Units
-from skhier.utils.design import Design, fit_design
+from skhier.statistics.problem import Problem, part_of, reduce_rows
+from skhier.statistics.products import LevelPairs, level_pairs
+from skhier.statistics.records import Units
+from skhier.statistics.reduction import Reduction, merge, reduce_block
+from skhier.statistics.training import Training, read_training
+from skhier.utils.design import Design, read_levels
 from skhier.utils.frames import as_table, label_column
+from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
 __all__ = ["HierarchicalSlopesRegressorCV"]
@@ -403,11 +398,11 @@ class _Race:
             model._check_params()
         self._choose_scorer(models[0])
         folds = self._folds(models[0])
-        parts: dict[Any, list[GroupStats]] = {}
+        parts: dict[Any, list[Reduction]] = {}
         for model in models:
             data, key = self.data(model), repr(model.slopes)
             if key not in parts:
-                parts[key] = list(_training_statistics(data, folds))
+                parts[key] = list(_training_reductions(data, folds))
         light = [_light(m, FEW_DRAWS if self.estimator.scoring is None else DRAWS) for m in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Laplace | None] = {}
@@ -460,7 +455,8 @@ class _Race:
         positions = design.factors[0].positions
         if len(positions) == 1:
             return label_column(table, positions[0])
-        return fit_design(table, self.names, model.groups, model.slopes)[1].codes[:, 0]
+        _, codes = read_levels(table, read_schema(table, self.names, model.groups, model.slopes))
+        return codes[:, 0]
 
     def _score(self, model, part, test, start):
         design, training, *_ = self.data(model)
@@ -515,16 +511,16 @@ def _light(model, n_draws=DRAWS) -> HierarchicalSlopesRegressor:
     return clone(model).set_params(n_chains=1, n_draws=n_draws)
 
 
-def _training_statistics(data: _Data, folds: Sequence[Fold]) -> Iterator[GroupStats]:
+def _training_reductions(data: _Data, folds: Sequence[Fold]) -> Iterator[Reduction]:
     """Of each fold's training rows, in the units of all rows."""
     n, units = len(data.training.y), data.problem.units
     tests = np.concatenate([test for _, test in folds])
     parted = len(tests) == n and len(np.unique(tests)) == n
     if not (parted and all(_is_complement(train, test, n) for train, test in folds)):
         for train, _ in folds:
-            yield _statistics(data, train, units)
+            yield _reduced(data, train, units)
         return
-    parts = [_statistics(data, test, units) for _, test in folds]
+    parts = [_reduced(data, test, units) for _, test in folds]
     before = _running(parts)
     after = _running(parts[::-1])[::-1]
     for k in range(len(parts)):
@@ -536,34 +532,28 @@ def _is_complement(train: np.ndarray, test: np.ndarray, n: int) -> bool:
     return len(train) + len(test) == n and len(np.union1d(train, test)) == n
 
 
-def _statistics(data: _Data, rows: np.ndarray, units: Units) -> GroupStats:
-    """Of some rows, levels and pairs of levels numbered as in all."""
-    _, training, problem, pairs = data
-    x, codes, y, weights = (of_all[rows] for of_all in training)
-    n_levels = [found.zy.shape[-1] for found in problem.stats.factors]
-    pairs = tuple(pair._replace(of_row=pair.of_row[rows]) for pair in pairs)
-    return group_stats(x, y, weights, codes, n_levels, problem.slopes, units, pairs)
+def _reduced(data: _Data, rows: np.ndarray, units: Units | None = None) -> Reduction:
+    """Of some rows, levels and pairs of levels numbered as in all; None: in units of their own."""
+    axes, pairs = data.problem.reduction.axes, [pair.take(rows) for pair in data.pairs]
+    return reduce_block(axes, data.training.take(rows), units, pairs)
 
 
-def _part_of(data: _Data, stats: GroupStats, rows: np.ndarray) -> Problem:
+def _part_of(data: _Data, reduction: Reduction, rows: np.ndarray) -> Problem:
     """The problem of a fold's training rows, whose statistics in the units of all are known.
 
     Columns that vary much less than in all rows have lost digits there: they are reduced anew.
     """
-    _, training, problem, _ = data
-    y, weights = training.y[rows], training.weights[rows]
-    of_x, of_y = moments_of(stats, problem.units)
-    spread = np.append(of_x.sd / problem.units.x_scale, of_y.sd / problem.units.y_scale)
-    if np.any((spread < SHRUNK) & _varies(problem)):
-        of_x, of_y = moments(training.x[rows], weights), moments(y[:, None], weights)
-        units = internal_units(of_x, of_y, problem.slopes)
-        stats, problem = _statistics(data, rows, units), problem._replace(units=units)
-    return reduce_part(problem, stats, y, weights)
+    of_x, of_y = reduction.mean_sd()
+    units = reduction.units
+    spread = np.append(of_x.sd / units.x_scale, of_y.sd / units.y_scale)
+    if np.any((spread < SHRUNK) & _varies(data.problem)):
+        reduction = _reduced(data, rows)
+    return part_of(data.problem, reduction, data.training.medians(rows))
 
 
 def _varies(problem: Problem) -> np.ndarray:
     """Whether each feature, and y, varies: (n_features + 1,)."""
-    of_x, of_y = moments_of(problem.stats, problem.units)
+    of_x, of_y = problem.reduction.mean_sd()
     return np.append(of_x.sd, of_y.sd) > 0
 
 
@@ -573,7 +563,7 @@ def _constant_in(data: _Data, part: Problem) -> list[str]:
     return [data.design.feature_names[j] for j in np.flatnonzero(gone)]
 
 
-def _running(parts: list[GroupStats]) -> list[GroupStats]:
+def _running(parts: list[Reduction]) -> list[Reduction]:
     """Sums of the first 1, 2, ... parts."""
     sums = parts[:1]
     for part in parts[1:]:

@@ -29,9 +29,11 @@ from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.moments import line_moments
 from skhier.posterior.elpd import Elpd
-from skhier.statistics.problem import Problem, Training
-from skhier.statistics.products import Moments, group_stats, internal_units, level_pairs, moments
+from skhier.statistics.problem import Problem
+from skhier.statistics.products import level_pairs
 from skhier.statistics.records import FactorStats
+from skhier.statistics.reduction import own_units, reduce_block
+from skhier.statistics.training import Training
 
 __all__ = ["Checked", "checked", "doubts", "without"]
 
@@ -156,23 +158,15 @@ def without(problem: Problem, training: Training, weights: np.ndarray) -> Proble
         None: fewer than two rows, or a constant y, whose posterior is no distribution.
     """
     kept = weights > 0
-    y, counts = training.y[kept], weights[kept]
-    if len(y) < 2 or counts.sum() < 2 or y.min() == y.max():
+    rest = training._replace(weights=weights).take(kept)
+    if len(rest.y) < 2 or rest.weights.sum() < 2 or rest.y.min() == rest.y.max():
         return None
-    none = Moments(np.empty(0), np.empty(0))
-    of_y = internal_units(none, moments(y[:, None], counts), ())
-    units = problem.units._replace(y_mean=of_y.y_mean, y_scale=of_y.y_scale)
-    stats = group_stats(
-        training.x[kept],
-        y,
-        counts,
-        training.codes[kept],
-        [factor.zy.shape[-1] for factor in problem.stats.factors],
-        problem.slopes,
-        units,
-        [pair._replace(of_row=pair.of_row[kept]) for pair in level_pairs(training.codes)],
-    )
-    return problem._replace(stats=stats, units=units)
+    axes = problem.reduction.axes
+    of_rest = own_units(axes, rest)
+    units = problem.units._replace(y_mean=of_rest.y_mean, y_scale=of_rest.y_scale)
+    pairs = [pair.take(kept) for pair in level_pairs(training.codes)]
+    reduction = reduce_block(axes, rest, units, pairs)
+    return problem._replace(reduction=reduction)
 
 
 def _row_densities(problem: Problem, components: Components, x, codes, y) -> np.ndarray:

@@ -32,8 +32,10 @@ from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
 from skhier.presets import prior_from
 from skhier.priors import PriorChoice
-from skhier.statistics.elimination import dense_size
-from skhier.statistics.problem import problem_warnings, read_training, reduce_rows
+from skhier.statistics.data_warnings import problem_warnings
+from skhier.statistics.plan import dense_size
+from skhier.statistics.problem import reduce_rows
+from skhier.statistics.training import read_training
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
 from skhier.utils.forks import forbid_forked_process

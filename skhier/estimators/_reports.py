@@ -13,8 +13,8 @@ from skhier.posterior.arviz import to_arviz
 from skhier.posterior.fitted import Fitted
 from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_table
 from skhier.posterior.shares import variance_shares
-from skhier.utils.design import slope_notes
 from skhier.utils.forks import forbid_forked_process
+from skhier.utils.identifiability import slope_notes
 from skhier.utils.pareto import MAX_K_HAT
 
 __all__ = ["Reports"]

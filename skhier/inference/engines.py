@@ -20,9 +20,10 @@ from skhier.inference.model import prior_dists
 from skhier.inference.theta import Population, Theta, population_of
 from skhier.kernels.records import Hyper, ModelSpec
 from skhier.priors import PriorChoice
-from skhier.statistics.elimination import arrange, dense_size
+from skhier.statistics.elimination import arrange
+from skhier.statistics.padding import pad_groups
+from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import Problem
-from skhier.statistics.products import pad_groups
 from skhier.utils.callers import users_stacklevel
 from skhier.utils.imports import imports_without_trace
 from skhier.utils.memory import require_memory

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skhier.posterior.posterior import Posterior
-    from skhier.statistics.problem import Training
+    from skhier.statistics.training import Training
 
 __all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id"]
 

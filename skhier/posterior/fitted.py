@@ -20,7 +20,8 @@ from skhier.kernels.normal.conditional import Components
 from skhier.posterior import tables
 from skhier.posterior.elpd import rows_id
 from skhier.posterior.posterior import Posterior, equal_components
-from skhier.statistics.problem import Problem, Training
+from skhier.statistics.problem import Problem
+from skhier.statistics.training import Training
 from skhier.utils.design import Design
 
 __all__ = ["Fitted", "fitted_of"]

@@ -27,7 +27,7 @@ from skhier.kernels.normal.moments import GroupMoments, group_moments
 from skhier.kernels.records import Hyper
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
 from skhier.posterior.mixture import mixture_log_density
-from skhier.statistics.elimination import dense_size
+from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
 from skhier.utils.memory import require_memory
 

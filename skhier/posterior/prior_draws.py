@@ -10,11 +10,13 @@ from sklearn.utils.validation import validate_data
 
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.priors import DataScales
-from skhier.statistics.problem import read_training, reduce_rows
-from skhier.statistics.products import moments
-from skhier.utils.design import Rows, fit_design, settle_slopes
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.problem import reduce_rows
+from skhier.statistics.training import read_training
+from skhier.utils.design import Rows, fit_design
 from skhier.utils.frames import as_table
 from skhier.utils.memory import require_memory
+from skhier.utils.settling import settle_slopes
 
 __all__ = ["draw_responses", "prior_without_fit"]
 
@@ -61,7 +63,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
         return PriorSetting.of(model, scales, design), Rows(training.x, training.codes, ())
     design, rows = fit_design(table, names, model.groups, model.slopes)
     design = settle_slopes(design, rows)
-    of_x = moments(rows.x, np.ones(len(rows.x)))
+    of_x = mean_sd_of_rows(rows.x, np.ones(len(rows.x)))
     x_sd = np.where(of_x.sd > 0, of_x.sd, 1.0)
     unknown = [np.nan] * 4
     scales = _WithoutTarget(float(len(rows.x)), of_x.mean, x_sd, *unknown)

@@ -1,70 +1,55 @@
-"""From the user's X, y and weights to a problem without rows: statistics, units and scales."""
+"""A problem without rows: statistics about their own mean, scales for the priors, and a plan."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from skhier.priors import DataScales
-from skhier.statistics.elimination import elimination_plan
-from skhier.statistics.products import (
-    change_units,
-    group_stats,
-    internal_units,
-    level_pairs,
-    moments,
-    moments_of,
-)
+from skhier.statistics.mean_sd import MeanSd, mean_sd_of_rows
+from skhier.statistics.plan import elimination_plan
 from skhier.statistics.records import GroupStats, Plan, Units
-from skhier.utils.design import (
-    Design,
-    design_warnings,
-    drop_rows,
-    fit_design,
-    settle_slopes,
-    slope_warnings,
-)
-from skhier.utils.validation import (
-    check_scales,
-    check_target,
-    check_weights,
-    coarse_numbers,
-    relative_spacing,
-    weighted_median,
-)
+from skhier.statistics.reduction import Reduction, axes_of, reduce_block
+from skhier.statistics.training import Medians, Training
+from skhier.statistics.units import internal_units
+from skhier.utils.design import Design
+from skhier.utils.validation import check_scales
 
-__all__ = [
-    "Problem",
-    "Training",
-    "problem_warnings",
-    "read_training",
-    "reduce_part",
-    "reduce_rows",
-]
+__all__ = ["Problem", "part_of", "problem_of", "reduce_rows"]
 
 POINT = np.finfo(float).eps  # an sd that stands for 0
 
 
-class Training(NamedTuple):
-    """The rows of fit with a positive weight, in the user's units."""
-
-    x: np.ndarray
-    codes: np.ndarray
-    y: np.ndarray
-    weights: np.ndarray
-
-
 class Problem(NamedTuple):
-    """What sampling needs to know of the data."""
+    """What sampling needs to know of the data.
 
-    stats: GroupStats
-    units: Units
+    Attributes
+    ----------
+    reduction : Reduction
+        In units of its own mean and sd.
+    scales : DataScales
+    plan : Plan
+    """
+
+    reduction: Reduction
     scales: DataScales
-    slopes: tuple[tuple[int, ...], ...]
     plan: Plan
+
+    @property
+    def stats(self) -> GroupStats:
+        """In ``units``."""
+        return self.reduction.stats
+
+    @property
+    def units(self) -> Units:
+        """The internal coordinates."""
+        return self.reduction.units
+
+    @property
+    def slopes(self) -> tuple[tuple[int, ...], ...]:
+        """Per factor, the features with a varying slope."""
+        return self.reduction.axes.slopes
 
     @property
     def y_is_constant(self) -> bool:
@@ -72,104 +57,87 @@ class Problem(NamedTuple):
         return self.stats.yy == 0
 
 
-def read_training(
-    table: Any, y: Any, sample_weight: Any, names: Sequence[str] | None, groups: Any, slopes: Any
-) -> tuple[Design, Training]:
-    """Checked rows, and what their columns mean.
+class _WithoutMedians(DataScales):
+    """Of statistics whose source does not tell medians."""
 
-    Parameters
-    ----------
-    table : DataFrame or 2-D array
-    y, sample_weight
-        As the user gave them.
-    names : sequence of str or None
-        Column names.
-    groups, slopes
-        The estimator's parameters.
-    """
-    y_eps = relative_spacing(y)
-    y = check_target(y, table)
-    design, rows = fit_design(table, names, groups, slopes)
-    weights = check_weights(sample_weight, rows.x)
-    kept = weights > 0
-    if kept.sum() < 2:
-        raise ValueError(f"fit needs two rows or more with a weight, got n_samples={kept.sum()}.")
-    design, rows = drop_rows(design, rows, kept)
-    design = settle_slopes(design, rows)._replace(y_eps=y_eps)
-    return design, Training(rows.x, rows.codes, y[kept], weights[kept])
+    def _untold(self) -> NoReturn:
+        raise ValueError(
+            "This prior is scaled by the median of y and by its median absolute deviation, which "
+            "are no sums over rows, so that statistics alone do not tell them. Fit the rows "
+            "themselves, or use another prior, such as prior=None or 'bambi'."
+        )
+
+    y_median = property(_untold)
+    y_mad = property(_untold)
 
 
 def reduce_rows(design: Design, training: Training) -> Problem:
-    """Rows become statistics in internal coordinates."""
-    x, codes, y, weights = training
-    slopes = tuple(factor.slopes for factor in design.factors)
-    n_levels = [len(factor.levels.labels) for factor in design.factors]
-    of_x, of_y = moments(x, weights), moments(y[:, None], weights)
-    check_scales(design.feature_names, of_x.sd, of_y.sd[0])
-    units = internal_units(of_x, of_y, slopes)
-    stats = group_stats(x, y, weights, codes, n_levels, slopes, units, level_pairs(codes))
-    scales = _scales(of_x, of_y, y, weights)
-    return Problem(stats, units, scales, slopes, elimination_plan(stats))
+    """Rows in memory become a problem."""
+    axes, (x, _, y, weights) = axes_of(design), training
+    columns = mean_sd_of_rows(x, weights), mean_sd_of_rows(y[:, None], weights)
+    check_scales(axes.features, columns[0].sd, columns[1].sd[0])
+    reduction = reduce_block(axes, training, internal_units(*columns, axes.slopes))
+    scales = _scales(reduction, columns, training.medians())
+    return Problem(reduction, scales, elimination_plan(reduction.stats))
 
 
-def reduce_part(problem: Problem, stats: GroupStats, y: np.ndarray, weights: np.ndarray) -> Problem:
-    """The problem of some of its rows, whose statistics are known in its units.
+def problem_of(reduction: Reduction, medians: Medians | None = None) -> Problem:
+    """The problem of rows of which nothing but their statistics is known.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        In any units; every level has rows.
+    medians : Medians or None
+        Of y. None: a prior that asks for them is refused.
+
+    Raises
+    ------
+    ValueError
+        Standard deviations out of float64's range.
+    """
+    columns, reduction = _about_mean(reduction)
+    check_scales(reduction.axes.features, columns[0].sd, columns[1].sd[0])
+    scales = _scales(reduction, columns, medians)
+    return Problem(reduction, scales, elimination_plan(reduction.stats))
+
+
+def part_of(problem: Problem, reduction: Reduction, medians: Medians) -> Problem:
+    """The problem of some of its rows, with the same levels in the same order of elimination.
 
     Parameters
     ----------
     problem : Problem
         Of all rows.
-    stats : GroupStats
-    y, weights : array of shape (n_samples,)
-        The rows' own: medians are not additive.
+    reduction : Reduction
+        Of the part, in any units; levels may be without rows.
+    medians : Medians
+        Of the part's y.
     """
-    of_x, of_y = moments_of(stats, problem.units)
-    units = internal_units(of_x, of_y, problem.slopes)
-    stats = change_units(stats, problem.units, units, problem.slopes)
-    if of_y.sd[0] == 0:
-        stats = stats._replace(yy=0.0)
-    return problem._replace(stats=stats, units=units, scales=_scales(of_x, of_y, y, weights))
+    columns, reduction = _about_mean(reduction)
+    return problem._replace(reduction=reduction, scales=_scales(reduction, columns, medians))
 
 
-def _scales(of_x, of_y, y, weights):
-    median = weighted_median(y, weights)
-    return DataScales(
-        n=weights.sum(),
+def _about_mean(reduction: Reduction) -> tuple[tuple[MeanSd, MeanSd], Reduction]:
+    """Mean and sd of the features and of y, and the products about them."""
+    columns = reduction.mean_sd()
+    moved = reduction.about_mean()
+    if columns[1].sd[0] == 0:
+        moved = moved._replace(stats=moved.stats._replace(yy=0.0))
+    return columns, moved
+
+
+def _scales(
+    reduction: Reduction, columns: tuple[MeanSd, MeanSd], medians: Medians | None
+) -> DataScales:
+    of_x, of_y = columns
+    kind = DataScales if medians is not None else _WithoutMedians
+    return kind(
+        n=reduction.stats.n,
         x_mean=of_x.mean,
         x_sd=np.where(of_x.sd > 0, of_x.sd, 1.0),
         y_mean=of_y.mean[0],
         y_sd=of_y.sd[0] or POINT * max(abs(of_y.mean[0]), 1.0),
-        y_median=median,
-        y_mad=1.4826 * weighted_median(np.abs(y - median), weights),
+        y_median=medians.y_median if medians is not None else np.nan,
+        y_mad=medians.y_mad if medians is not None else np.nan,
     )
-
-
-def problem_warnings(design: Design, problem: Problem, codes: np.ndarray) -> list[str]:
-    """What the data cannot tell; ``codes`` (n_samples, n_factors) are the rows' levels."""
-    stats, units, scales, *_ = problem
-    x_mean = units.x_mean / units.x_scale
-    group_rows = [found.zz[-1, -1] for found in stats.factors]
-    found = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, codes)
-    found += slope_warnings(design, group_rows) + _coarse_warnings(design, problem)
-    if problem.y_is_constant:
-        found.append(
-            f"y is constant ({scales.y_mean:g}): the posterior is a point; slopes and standard "
-            "deviations are 0."
-        )
-    return found
-
-
-def _coarse_warnings(design: Design, problem: Problem) -> list[str]:
-    """Columns whose type rounds away what varies; what does not vary has another warning."""
-    stats, scales = problem.stats, problem.scales
-    varies = [not problem.y_is_constant, *(np.diag(stats.xx)[:-1] > 0)]
-    names = ["y", *(f"Column {name!r} of X" for name in design.feature_names)]
-    columns = zip(
-        names,
-        (design.y_eps, *design.eps),
-        (scales.y_mean, *scales.x_mean),
-        (scales.y_sd, *scales.x_sd),
-        strict=True,
-    )
-    found = [coarse_numbers(*column) for column in itertools.compress(columns, varies)]
-    return [message for message in found if message]

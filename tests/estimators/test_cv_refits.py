@@ -16,7 +16,8 @@ from skhier.estimators._refits import checked, without
 from skhier.estimators._regressor import posterior_of
 from skhier.kernels.normal.conditional import Components
 from skhier.posterior.elpd import leave_one_group_out, leave_one_out
-from skhier.statistics.problem import read_training, reduce_rows
+from skhier.statistics.problem import reduce_rows
+from skhier.statistics.training import read_training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -18,7 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skhier import HierarchicalSlopesRegressor
 from skhier.inference.runtime import precisely_on
 from skhier.kernels.normal.models import log_likelihood
-from skhier.statistics.products import group_stats, internal_units, moments
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.products import group_stats
+from skhier.statistics.units import internal_units
 from skhier.utils.diagnostics import mcse_mean
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -363,7 +365,7 @@ def random_problem(x_offset=0.0, y_offset=0.0):
     rng = np.random.default_rng(5)
     x, y = (np.round(rng.normal(size=(60, 2)) * 2**20) / 2**20).T
     x, y, codes, ones = x[:, None] + x_offset, y + y_offset, np.arange(60) % 6, np.ones(60)
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), ((0,),))
+    units = internal_units(mean_sd_of_rows(x, ones), mean_sd_of_rows(y[:, None], ones), ((0,),))
     return group_stats(x, y, ones, codes[:, None], [6], ((0,),), units, ()), units
 
 

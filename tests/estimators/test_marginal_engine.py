@@ -27,8 +27,10 @@ from skhier.inference.theta import Theta, population_of
 from skhier.kernels.covariance import Lkj
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.statistics.elimination import arrange
-from skhier.statistics.products import group_stats, internal_units, moments
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.products import group_stats
 from skhier.statistics.records import Plan
+from skhier.statistics.units import internal_units
 from skhier.utils.diagnostics import ess_bulk, is_constant, mcse_mean, mcse_sd
 
 F = np.float64
@@ -635,7 +637,7 @@ def weighted_points(batch, n_draws=20_000):
     x = rng.normal(size=(21, 2)) * [3.0, 0.1] + [5.0, 2.0]
     y = 200 + x @ [2.0, -30.0] + 8 * rng.normal(size=5)[codes] + 12 * rng.normal(size=21)
     ones = np.ones(21)
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), ((1,),))
+    units = internal_units(mean_sd_of_rows(x, ones), mean_sd_of_rows(y[:, None], ones), ((1,),))
     stats = group_stats(x, y, ones, codes[:, None], [5], ((1,),), units, ())
     prior = PriorDists(
         dist.Normal(F(180.0), F(40.0)),

@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference import engines as _engines
-from skhier.statistics.problem import read_training, reduce_rows
+from skhier.statistics.problem import reduce_rows
+from skhier.statistics.training import read_training
 
 
 class Exact(NamedTuple):

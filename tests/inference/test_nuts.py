@@ -17,8 +17,10 @@ from skhier.inference.target import Joint, Marginal, evaluate
 from skhier.kernels.covariance import Lkj
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.statistics.elimination import arrange
-from skhier.statistics.products import group_stats, internal_units, moments
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.products import group_stats
 from skhier.statistics.records import Plan
+from skhier.statistics.units import internal_units
 
 F = np.float64
 FACTOR = FactorSpec((0,), Lkj(2, ((0, 1),)), at_mean=False)
@@ -30,7 +32,9 @@ def problem(seed=0, n=80):
     rng = np.random.default_rng(seed)
     codes, x = np.arange(n) % 8, rng.normal(size=(n, 1))
     y = x[:, 0] + rng.normal(size=8)[codes] + rng.normal(size=n)
-    units = internal_units(moments(x, np.ones(n)), moments(y[:, None], np.ones(n)), ((0,),))
+    units = internal_units(
+        mean_sd_of_rows(x, np.ones(n)), mean_sd_of_rows(y[:, None], np.ones(n)), ((0,),)
+    )
     stats = group_stats(x, y, np.ones(n), codes[:, None], [8], ((0,),), units, ())
     prior = PriorDists(
         intercept=dist.Normal(F(0.0), F(5.0)),

@@ -21,8 +21,10 @@ from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.models import joint_model, marginal_model
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.statistics.elimination import arrange
-from skhier.statistics.products import group_stats, internal_units, moments
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.products import group_stats
 from skhier.statistics.records import FactorStats, Plan
+from skhier.statistics.units import internal_units
 
 F = np.float64
 NATS_PER_ROW = 1e-9
@@ -146,7 +148,7 @@ def joint_case(name):
     prior = prior._replace(**{k: v for k, v in changes.items() if k in PriorDists._fields})
     x, y, codes = user_rows()
     ones = np.ones(len(y))
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), slopes)
+    units = internal_units(mean_sd_of_rows(x, ones), mean_sd_of_rows(y[:, None], ones), slopes)
     levels, n_levels = np.repeat(codes[:, None], len(slopes), axis=1), [5] * len(slopes)
     stats = group_stats(x, y, ones, levels, n_levels, slopes, units, ())
     return spec, (stats, units, prior), (x, y, codes)

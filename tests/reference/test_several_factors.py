@@ -16,7 +16,8 @@ from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.kernels.normal.collapse import marginal_and_conditional
 from skhier.kernels.records import CoefPrior
 from skhier.statistics.elimination import arrange
-from skhier.statistics.problem import read_training, reduce_rows
+from skhier.statistics.problem import reduce_rows
+from skhier.statistics.training import read_training
 
 DIGITS = 1e-4
 

@@ -27,7 +27,7 @@ from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.calibration import simulation_based_calibration
 from skhier.kernels import flat
 from skhier.kernels.normal import collapse as marginal
-from skhier.statistics import problem as _problem
+from skhier.statistics import reduction as _reduction
 
 DOCS = Path(__file__).parents[2] / "docs"
 PRIOR = Prior(
@@ -151,10 +151,10 @@ BUGS = {  # what it is: module, function, what it becomes, design
     ),
     "Jacobian of log sigma forgotten": (flat, "log_density", _without_jacobian(0), "ungrouped"),
     "Jacobian of log tau forgotten": (flat, "log_density", _without_jacobian(1), "dense"),
-    "every other row ignored": (_problem, "group_stats", _with_weights(_every_other), "dense"),
+    "every other row ignored": (_reduction, "group_stats", _with_weights(_every_other), "dense"),
     # 0 rows would be a constant y
     "all rows ignored: posterior = prior": (
-        _problem,
+        _reduction,
         "group_stats",
         _with_weights(lambda weights: 1e-12 * weights),
         "small",

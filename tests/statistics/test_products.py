@@ -8,17 +8,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skhier.statistics import products as stats_module
-from skhier.statistics.products import (
-    change_units,
-    group_stats,
-    internal_units,
-    level_pairs,
-    merge,
-    moments,
-    moments_of,
-    pad_groups,
-    padded_size,
-)
+from skhier.statistics.addition import added
+from skhier.statistics.mean_sd import mean_sd_of_products, mean_sd_of_rows
+from skhier.statistics.padding import pad_groups, padded_size
+from skhier.statistics.products import group_stats, level_pairs
+from skhier.statistics.units import change_units, internal_units
 
 SLOPES = ((0, 2), (1,))
 N_LEVELS = (7, 4)
@@ -33,8 +27,13 @@ def rows():
     return x, y, rng.integers(1, 4, n).astype(float), rng.integers(N_LEVELS, size=(n, 2))
 
 
+def units_of(x, y, weights, slopes):
+    of_x, of_y = mean_sd_of_rows(x, weights), mean_sd_of_rows(y[:, None], weights)
+    return internal_units(of_x, of_y, slopes)
+
+
 def reduce(x, y, weights, codes, slopes=SLOPES):
-    units = internal_units(moments(x, weights), moments(y[:, None], weights), slopes)
+    units = units_of(x, y, weights, slopes)
     sizes, pairs = N_LEVELS[: len(slopes)], level_pairs(codes)
     return group_stats(x, y, weights, codes, sizes, slopes, units, pairs), units
 
@@ -44,17 +43,17 @@ def assert_bitwise_equal(found, expected):
         assert_array_equal(a, b)
 
 
-def test_moments_match_numpy_on_repeated_rows(rows):
+def test_mean_sd_matches_numpy_on_repeated_rows(rows):
     x, _, weights, _ = rows
     repeated = np.repeat(x, weights.astype(int), axis=0)
-    found = moments(x, weights)
+    found = mean_sd_of_rows(x, weights)
     assert_allclose(found.mean, repeated.mean(0), rtol=1e-14)
     assert_allclose(found.sd, repeated.std(0, ddof=1), rtol=1e-12)
 
 
-def test_moments_survive_values_whose_squares_overflow():
+def test_mean_sd_survives_values_whose_squares_overflow():
     x = np.array([[1e200], [3e200]])
-    assert_allclose(moments(x, np.ones(2)).sd, np.sqrt(2) * 1e200, rtol=1e-14)
+    assert_allclose(mean_sd_of_rows(x, np.ones(2)).sd, np.sqrt(2) * 1e200, rtol=1e-14)
 
 
 def test_stats_match_naive_cross_products(rows):
@@ -86,7 +85,7 @@ def test_stats_match_naive_cross_products(rows):
 @pytest.mark.parametrize("slopes", [(), (1,), (0, 1, 2)])
 def test_only_factor_has_all_products_of_its_levels(rows, slopes):
     x, y, weights, codes = rows
-    units = internal_units(moments(x, weights), moments(y[:, None], weights), (slopes,))
+    units = units_of(x, y, weights, (slopes,))
     stats = group_stats(x, y, weights, codes[:, :1], N_LEVELS[:1], (slopes,), units, ())
     columns = [(x - units.x_mean) / units.x_scale, np.ones(len(y))]
     columns = np.column_stack([*columns, (y - units.y_mean) / units.y_scale])
@@ -101,10 +100,10 @@ def test_products_of_levels_that_would_be_too_many_are_not_kept(rows, monkeypatc
     monkeypatch.setattr(stats_module, "MANY", 5 * 5 * N_LEVELS[0] - 1)
     x, y, weights, codes = rows
     for slopes, size in (((), 0), ((0, 1, 2), 5)):  # those are there anyway
-        units = internal_units(moments(x, weights), moments(y[:, None], weights), (slopes,))
+        units = units_of(x, y, weights, (slopes,))
         found = group_stats(x, y, weights, codes[:, :1], N_LEVELS[:1], (slopes,), units, ())
         assert found.factors[0].xy_xy.shape == (size, size, N_LEVELS[0])
-        moved = change_units(merge(found, found), units, units, (slopes,))
+        moved = change_units(added(found, found), units, units, (slopes,))
         assert moved.factors[0].xy_xy.shape == (size, size, N_LEVELS[0])
 
 
@@ -149,7 +148,7 @@ def test_padding_appends_zero_groups(rows):
     x, y, weights, codes = rows
     codes = np.column_stack([np.arange(len(y)) % 19, codes[:, 0]])
     pairs = level_pairs(codes)
-    units = internal_units(moments(x, weights), moments(y[:, None], weights), SLOPES)
+    units = units_of(x, y, weights, SLOPES)
     stats = group_stats(x, y, weights, codes, (19, 7), SLOPES, units, pairs)
     padded = pad_groups(stats)
     assert [found.zy.shape[-1] for found in padded.factors] == [20, 7]
@@ -180,15 +179,18 @@ def test_merged_parts_are_the_whole_in_any_units(slopes):
             assert_allclose(one, other, **tolerances)
 
     everything = np.arange(n)
-    of_x, of_y = moments(x, weights), moments(y[:, None], weights)
+    of_x, of_y = mean_sd_of_rows(x, weights), mean_sd_of_rows(y[:, None], weights)
     units = internal_units(of_x, of_y, slopes)
     parts = [of(everything[k::3], units) for k in range(3)]
-    assert_close(merge(*parts), of(everything, units), rtol=1e-12, atol=1e-12)
+    assert_close(added(*parts), of(everything, units), rtol=1e-12, atol=1e-12)
     kept = np.setdiff1d(everything, everything[::3])
-    some_x, some_y = moments(x[kept], weights[kept]), moments(y[kept, None], weights[kept])
+    some_x, some_y = (
+        mean_sd_of_rows(x[kept], weights[kept]),
+        mean_sd_of_rows(y[kept, None], weights[kept]),
+    )
     fold = internal_units(some_x, some_y, slopes)
-    training = merge(*parts[1:])
-    for found, expected in zip(moments_of(training, units), (some_x, some_y), strict=True):
+    training = added(*parts[1:])
+    for found, expected in zip(mean_sd_of_products(training, units), (some_x, some_y), strict=True):
         assert_allclose(found.mean, expected.mean, rtol=1e-14)
         assert_allclose(found.sd, expected.sd, rtol=1e-12)
     moved = change_units(training, units, fold, slopes)

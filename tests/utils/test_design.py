@@ -9,17 +9,11 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from skhier.utils import design as design_module
-from skhier.utils.design import (
-    design_warnings,
-    drop_rows,
-    fit_design,
-    read_rows,
-    settle_slopes,
-    slope_notes,
-    slope_warnings,
-)
+from skhier.utils import settling
+from skhier.utils.design import fit_design, read_rows
 from skhier.utils.frames import as_table
+from skhier.utils.identifiability import design_warnings, slope_notes, slope_warnings
+from skhier.utils.settling import drop_rows, settle_slopes
 
 RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame(
@@ -304,7 +298,7 @@ def test_slopes_of_all_are_what_differs_within_levels(monkeypatch):
     """Against pandas' count of distinct values per level, whatever the order of the rows."""
     rng = np.random.default_rng(4)
     for n, chunk in ((1, 5), (7, 2), (60, 7), (60, 60), (60, 1000)):
-        monkeypatch.setattr(design_module, "CHUNK", chunk)
+        monkeypatch.setattr(settling, "CHUNK", chunk)
         for _ in range(20):
             g, h = rng.integers(0, 5, (2, n))
             levels = rng.normal(size=(5, 3)).round(1)

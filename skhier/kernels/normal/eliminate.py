@@ -14,7 +14,7 @@ from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
 from skhier.kernels.linalg import cholesky, inverse_cholesky, matmul
-from skhier.statistics.elimination import Crossing, ancestors, crossing, dense_block, later_products
+from skhier.statistics.plan import Crossing, ancestors, crossing, dense_block, later_products
 from skhier.statistics.records import GroupStats, Plan
 
 __all__ = [
@@ -36,7 +36,7 @@ MAX_WIDE = 2**16  # entries of a crossing as a full matrix, above which it stays
 
 
 class Layout(NamedTuple):
-    """The statistics in the order of elimination; see :mod:`skhier.statistics.elimination`.
+    """The statistics in the order of elimination; see :mod:`skhier.statistics.plan`.
 
     Attributes
     ----------

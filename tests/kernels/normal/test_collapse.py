@@ -12,9 +12,12 @@ from skhier.inference import runtime
 from skhier.kernels.normal import collapse as marginal
 from skhier.kernels.normal.collapse import log_marginal, marginal_and_conditional
 from skhier.kernels.records import MIN_VARIANCE, CoefPrior
+from skhier.statistics.addition import added
 from skhier.statistics.elimination import Elimination, arrange
-from skhier.statistics.products import group_stats, internal_units, merge, moments
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.products import group_stats
 from skhier.statistics.records import FactorStats, GroupStats, Plan
+from skhier.statistics.units import internal_units
 
 F = np.float64
 SIZES = (12, 7, 3, 2, 1, 1, 0, 4)  # rows of 8 groups: fewer than effects, one, none
@@ -341,7 +344,7 @@ def user_rows(seed=0):
 def reduced(x, y, codes, units=None):
     ones, slopes = np.ones(len(y)), ((0, 1),)
     if units is None:
-        units = internal_units(moments(x, ones), moments(y[:, None], ones), slopes)
+        units = internal_units(mean_sd_of_rows(x, ones), mean_sd_of_rows(y[:, None], ones), slopes)
     return group_stats(x, y, ones, codes[:, None], [8], slopes, units, ()), units
 
 
@@ -387,7 +390,7 @@ def test_statistics_of_parts_add_up():
     stats, units = reduced(x, y, codes)
     part = np.random.default_rng(1).uniform(size=60) < 0.4
     parts = [reduced(x[i], y[i], codes[i], units)[0] for i in (part, ~part)]
-    together = merge(*parts)
+    together = added(*parts)
     chol, prior = effects_factor(3, "regular"), coef_prior(3, range(3))
     expected = density(stats, chol, 0.7, prior)
     assert_allclose(density(together, chol, 0.7, prior), expected, rtol=1e-13)

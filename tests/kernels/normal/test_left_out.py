@@ -25,8 +25,10 @@ from skhier.kernels.normal.left_out import (
     rows_alone,
     smoothed,
 )
-from skhier.statistics.elimination import elimination_plan
-from skhier.statistics.products import group_stats, internal_units, level_pairs, moments
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.plan import elimination_plan
+from skhier.statistics.products import group_stats, level_pairs
+from skhier.statistics.units import internal_units
 
 CODES = np.repeat([0, 1, 2, 3], [9, 6, 2, 1])
 N_GROUPS, P, S = 5, 3, 4
@@ -125,7 +127,9 @@ def test_row_left_out_of_several_factors_is_the_dense_conditional(name):
     x, y, weights, codes = design.x, design.y, design.weights, np.column_stack(design.codes)
     slopes = tuple(map(tuple, design.slopes))
     p = x.shape[1] + 1
-    units = internal_units(moments(x, weights), moments(y[:, None], weights), slopes)
+    units = internal_units(
+        mean_sd_of_rows(x, weights), mean_sd_of_rows(y[:, None], weights), slopes
+    )
     units = units._replace(  # so that internal coordinates are the user's
         x_mean=0 * units.x_mean, x_scale=0 * units.x_scale + 1, y_mean=0.0, y_scale=1.0
     )
@@ -371,7 +375,9 @@ def test_rows_of_several_factors_lose_no_more_than_the_products_do(name, sigma):
     half = precise.solve_lower(root, np.eye(n, dtype=precise.Wide))
     g, c = half.T @ (half @ y), (half**2).sum(0)
     exact = (0.5 * (np.log(c) - g**2 / c - np.log(2 * precise.Wide(np.pi)))).astype(float)
-    units = internal_units(moments(design.x, weights), moments(y[:, None], weights), slopes)
+    units = internal_units(
+        mean_sd_of_rows(design.x, weights), mean_sd_of_rows(y[:, None], weights), slopes
+    )
     units = units._replace(
         x_mean=0 * units.x_mean, x_scale=0 * units.x_scale + 1, y_mean=0.0, y_scale=1.0
     )

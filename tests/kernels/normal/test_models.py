@@ -14,8 +14,11 @@ from scipy import stats as sp
 from skhier.kernels.covariance import Decov, Lkj
 from skhier.kernels.normal.models import joint_model, log_likelihood, parameters
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
-from skhier.statistics.products import group_stats, internal_units, moments, pad_groups
+from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.padding import pad_groups
+from skhier.statistics.products import group_stats
 from skhier.statistics.records import Plan
+from skhier.statistics.units import internal_units
 
 F = np.float64
 
@@ -35,7 +38,7 @@ def rows(n_groups=3, n_features=2, seed=0):
 
 def reduced(x, y, codes, slopes):
     ones = np.ones(len(y))
-    units = internal_units(moments(x, ones), moments(y[:, None], ones), (slopes,))
+    units = internal_units(mean_sd_of_rows(x, ones), mean_sd_of_rows(y[:, None], ones), (slopes,))
     n_levels = [codes.max() + 1]
     return group_stats(x, y, ones, codes[:, None], n_levels, (slopes,), units, ()), units
 

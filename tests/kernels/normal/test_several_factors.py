@@ -28,7 +28,8 @@ from skhier.kernels import cholesky as factor
 from skhier.kernels.normal import collapse as marginal
 from skhier.kernels.normal.collapse import log_marginal, marginal_and_conditional
 from skhier.statistics import elimination as layout
-from skhier.statistics.elimination import arrange, elimination_plan
+from skhier.statistics.elimination import arrange
+from skhier.statistics.plan import elimination_plan
 from skhier.statistics.records import Plan
 
 TABLE, LIST = np.inf, 0.0

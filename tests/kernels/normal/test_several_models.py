@@ -20,7 +20,7 @@ from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.models import joint_model, log_likelihood
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.statistics.elimination import arrange
-from skhier.statistics.products import pad_groups
+from skhier.statistics.padding import pad_groups
 
 F = np.float64
 NAMES = ["nested_deep", "partially_crossed"]

@@ -1,0 +1,146 @@
+"""What the data cannot tell: redundant columns and factors, groups that hold no information."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from skhier.utils.design import Design, Factor
+from skhier.utils.rank import linear_dependence
+
+__all__ = ["design_warnings", "slope_notes", "slope_warnings"]
+
+
+def design_warnings(
+    design: Design,
+    x_mean: np.ndarray,
+    gram: np.ndarray,
+    group_rows: Sequence[np.ndarray],
+    codes: np.ndarray,
+) -> list[str]:
+    """What the data cannot tell: redundant columns and factors, groups that hold no information.
+
+    Parameters
+    ----------
+    design : Design
+    x_mean : array of shape (n_features,)
+        In internal units.
+    gram : array of shape (n_features, n_features)
+        Cross-products of the centred features, internal units.
+    group_rows : sequence of arrays of shape (n_groups,)
+        Rows per group, for each factor.
+    codes : int array of shape (n_samples, n_factors)
+        Of the rows of fit; every level occurs.
+    """
+    names = np.array(design.feature_names, dtype=object)
+    found = []
+    constant = np.diag(gram) == 0
+    if constant.any():
+        found.append(
+            "Constant columns carry no information on their slope, which keeps its prior: "
+            f"{_listed(names[constant])}."
+        )
+    found += _rank_warning(names[~constant], gram[~constant][:, ~constant], x_mean[~constant])
+    several = len(design.factors) > 1
+    for factor, n_rows in zip(design.factors, group_rows, strict=True):
+        found += _group_warning(repr(factor.name) if several else "", n_rows)
+    return found + _same_partition_warnings(design.factors, codes)
+
+
+def slope_notes(design: Design) -> list[str]:
+    """A sentence for each factor to which ``slopes="all"`` did not give every slope."""
+    return [
+        f'slopes="all" gives {name!r} no varying slope of features that are constant within each '
+        f"of its levels: {_listed(features)}."
+        for name, features in design.slopes_left_out().items()
+        if features
+    ]
+
+
+def slope_warnings(design: Design, group_rows: Sequence[np.ndarray]) -> list[str]:
+    """Which varying slopes the rows cannot tell from something else.
+
+    Parameters
+    ----------
+    design : Design
+        With its slopes settled.
+    group_rows : sequence of arrays of shape (n_groups,)
+        Rows per group, for each factor.
+    """
+    found = []
+    for k, (factor, n_rows) in enumerate(zip(design.factors, group_rows, strict=True)):
+        if factor.flat and not factor.automatic:
+            names = _listed([design.feature_names[j] for j in factor.flat])
+            found.append(
+                "`slopes` names columns that are constant within every level of "
+                f"{factor.name!r}, so that their varying slopes cannot be told from the varying "
+                f"intercept: {names}. Leave them out of `slopes`."
+            )
+        name = repr(factor.name) if len(design.factors) > 1 else ""
+        found += _few_rows_warning(name, n_rows, design.effects(k))
+    return found
+
+
+def _few_rows_warning(name: str, n_rows: np.ndarray, effects: list[str]) -> list[str]:
+    """``name`` is empty for the only factor."""
+    most, q = n_rows.max(), len(effects)
+    if len(n_rows) == 1 or most <= 1 or most > q:  # the first two are told by another warning
+        return []
+    most_slopes = int(np.ceil(most)) - 2
+    fewer = f", or at most {most_slopes} of the slopes" if most_slopes > 0 else ""
+    return [
+        f"No group{f' of {name}' if name else ''} has more rows ({most:g} at most) than it has "
+        f"effects ({q}: {_listed(effects)}): only the priors tell group effects from noise. Write "
+        f"slopes=None (in a dict of `groups`, None) for varying intercepts alone{fewer}."
+    ]
+
+
+def _group_warning(name: str, n_rows: np.ndarray) -> list[str]:
+    """``name`` is empty for the only factor."""
+    if len(n_rows) == 1:
+        groups = f"{name} has 1 group" if name else "1 group"
+        return [f"{groups}: between-group sd is set by its prior."]
+    if n_rows.max() <= 1:
+        groups = f"Every group of {name}" if name else "Every group"
+        return [f"{groups} has one row: only the priors tell group effects from noise."]
+    return []
+
+
+def _same_partition_warnings(factors: Sequence[Factor], codes: np.ndarray) -> list[str]:
+    return [
+        f"{factors[j].name!r} and {factors[k].name!r} group the rows identically: only the "
+        "priors tell their effects apart."
+        for j, k in combinations(range(len(factors)), 2)
+        if _same_partition(codes[:, j], codes[:, k])
+    ]
+
+
+def _same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+    n_levels = a.max() + 1
+    if b.max() + 1 != n_levels:
+        return False
+    # as many levels on both sides and all occur: a map from a's to b's is one to one
+    partner = np.empty(n_levels, dtype=b.dtype)
+    partner[a] = b
+    return bool((partner[a] == b).all())
+
+
+def _rank_warning(names: np.ndarray, gram: np.ndarray, mean: np.ndarray) -> list[str]:
+    kept, redundant, needs_constant = linear_dependence(gram, mean)
+    if not redundant:
+        return []
+    rank, p = len(kept) + int(needs_constant), len(gram)
+    what = f"X has rank {rank} of {p}"
+    if rank == p:  # one-hot columns that add up to 1, for example
+        what = f"X and the intercept have rank {p} of {p + 1}"
+    return [
+        f"{what}: only the priors tell apart the slopes of these columns and of others that "
+        f"determine them: {_listed(names[redundant])}."
+    ]
+
+
+def _listed(names) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
