@@ -26,6 +26,7 @@ from skhier.plotting._fit import effects_by_factor, group_draws, target_of
 from skhier.posterior import tables as _tables
 from skhier.posterior.prior_draws import prior_without_fit
 from skhier.priors import DataScales
+from skhier.responses.normal import Normal
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.validation import check_number
 
@@ -115,7 +116,7 @@ def simulation_based_calibration(
         rng = np.random.default_rng(seed)
         drawn = truths[i] if draw_prior is None else draw_prior(rng)
         truth = simulated.with_effects(drawn, rng)
-        y = simulated.line(truth) + truth["noise_scale"] * rng.standard_normal(len(simulated.x))
+        y = Normal().draw(simulated.line(truth), truth, rng)
         fitted = _fitted_to(model, X, y, int(rng.integers(2**31 - 1)), i)
         ranks.append({k: _rank(v, rng) for k, v in _quantities(simulated, fitted, truth, n_draws)})
         fits.append(_facts(fitted))

@@ -123,11 +123,12 @@ class BaseHierarchical(BaseEstimator):
             member of the population.
         """
         rows = self._rows_of(X, level)
-        mean = self._fitted.posterior.mean(rows.x, rows.codes)
+        posterior = self._fitted.posterior
+        mean = posterior.mean(rows.x, rows.codes)
         if not return_std:
             return mean
-        variance = self._fitted.posterior.variance(rows.x, rows.codes)
-        return mean, np.sqrt(variance + np.mean(self._fitted.posterior.noise_draws() ** 2))
+        variance = posterior.variance(rows.x, rows.codes)
+        return mean, np.sqrt(variance + np.mean(posterior.observation_variance()))
 
     def predict_interval(
         self, X: Any, coverage: float = 0.9, kind: str = "response", level: Level = "group"
@@ -224,11 +225,9 @@ class BaseHierarchical(BaseEstimator):
         rows = self._rows_of(X, level)
         rng = _generator(random_state)
         which = self._choose_draws(n_samples, rng)
-        lines = self._fitted.posterior.sample_lines(rows.x, rows.codes, which, rng.integers(2**31))
-        noise = self._fitted.posterior.noise_draws(which)[:, None] * rng.standard_normal(
-            lines.shape
-        )
-        return (lines + noise).T
+        posterior = self._fitted.posterior
+        lines = posterior.sample_lines(rows.x, rows.codes, which, rng.integers(2**31))
+        return posterior.response.draw(lines, posterior.own_parameters(which), rng).T
 
     def sample_prior(
         self, X: Any, n_samples: int = 1, random_state: Any = None, *, y: Any = None
@@ -278,7 +277,7 @@ class BaseHierarchical(BaseEstimator):
 
     def _choose_draws(self, n_draws, rng):
         """Distinct posterior draws as far as there are enough."""
-        total = len(self._fitted.posterior.population.sigma)
+        total = self._fitted.posterior.n_draws
         rounds = [rng.permutation(total) for _ in range(-(-n_draws // total))]
         return np.concatenate(rounds)[:n_draws]
 

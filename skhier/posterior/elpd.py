@@ -136,7 +136,7 @@ def leave_one_out(posterior: Posterior, components: Components | None, training:
         )
     n, log_scale = len(training.y), np.log(posterior.units.y_scale)
     if components is None:
-        n_draws = len(posterior.population.sigma)
+        n_draws = posterior.n_draws
         mass, evaluate = np.full(n_draws, 1 / n_draws), _conditional(posterior, training)
         order, at_once = np.arange(n), AT_ONCE // n_draws
     else:

@@ -27,12 +27,15 @@ from skhier.kernels.normal.moments import GroupMoments, group_moments
 from skhier.kernels.records import Hyper
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
 from skhier.posterior.mixture import mixture_log_density
+from skhier.responses.base import Response
+from skhier.responses.normal import Normal
 from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
 from skhier.utils.memory import require_memory
 
 __all__ = ["OUT", "Posterior", "equal_components"]
 
+NORMAL = Normal()
 OUT = -1  # the code of a factor whose effects do not count
 NO_LEVEL = 2**48 - 1
 
@@ -66,6 +69,8 @@ class Posterior:
         The same posterior with the coefficients in closed form; None: that of the draws.
     group_entries : int
         Of levels x components x q^2 in the group moments, beyond which fewer components do.
+    response : Response
+        What y is, given the line.
     """
 
     def __init__(
@@ -78,7 +83,9 @@ class Posterior:
         seed: int,
         components: Components | None = None,
         group_entries: int = GROUP_ENTRIES,
+        response: Response = NORMAL,
     ):
+        self.response = response
         self.units, self.plan, self.hyper = units, plan, hyper
         self.slopes, self.seed = slopes, seed
         self.n_levels = [found.zy.shape[-1] for found in stats.factors]
@@ -118,6 +125,11 @@ class Posterior:
         beta = np.concatenate([flat(self.hyper.coef), flat(self.hyper.intercept)[:, None]], axis=1)
         chols = tuple(map(flat, self.hyper.group_chol))
         return PopulationDraws(beta, flat(self.hyper.noise_scale), chols)
+
+    @property
+    def n_draws(self) -> int:
+        """Of all chains."""
+        return len(self.population.sigma)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -315,9 +327,9 @@ class Posterior:
 
     def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As :meth:`line_mixture`, of new responses: noise included."""
-        noise = self.noise_draws()[:, None]
+        own = self.own_parameters()
         for rows, mean, sd in self.line_mixture(x, codes):
-            yield rows, mean, np.hypot(sd, noise)
+            yield rows, *self.response.over_lines(mean, sd, own)
 
     def log_density(self, x, codes, y) -> np.ndarray:
         """Log posterior predictive density of each row on its own, (n_samples,)."""
@@ -328,9 +340,8 @@ class Posterior:
 
     def row_log_densities(self, x, codes, y) -> np.ndarray:
         """Log density of each row given each joint draw, group effects too, (n_draws, n_rows)."""
-        sigma = self.noise_draws()[:, None]
-        z = (y - self.sample_lines(x, codes, slice(None), None)) / sigma
-        return -0.5 * z**2 - np.log(sigma * np.sqrt(2 * np.pi))
+        lines = self.sample_lines(x, codes, slice(None), None)
+        return self.response.log_density(y, lines, self.own_parameters())
 
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
         """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""
@@ -351,9 +362,14 @@ class Posterior:
         """Designs of coefficients and of each factor's effects, and y, in internal units."""
         return *self._internal_rows(x), (y - self.units.y_mean) / self.units.y_scale
 
-    def noise_draws(self, which: Any = slice(None)) -> np.ndarray:
-        """Draws of the noise's sd, (n_draws,), in units of y."""
-        return self.units.y_scale * self.population.sigma[which]
+    def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
+        """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
+        scale = self.units.y_scale * self.population.sigma[which]
+        return dict.fromkeys(self.response.parameters, scale[:, None])
+
+    def observation_variance(self) -> np.ndarray:
+        """Draws of the variance of y around its line, (n_draws,), in units of y squared."""
+        return self.response.variance(np.zeros(1), self.own_parameters())[:, 0]
 
     def _internal_rows(self, x):
         """Designs of the population coefficients and of each factor's effects, constant last."""

@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.priors import DataScales
+from skhier.responses.normal import Normal
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
@@ -112,10 +113,7 @@ def draw_responses(
             y += of_rows
             del of_rows
         del effects
-    noise = rng.standard_normal(y.shape)
-    noise *= drawn.noise_scale
-    y += noise
-    return y
+    return Normal().draw(y, {"noise_scale": drawn.noise_scale}, rng)
 
 
 def _require_memory(setting, n_rows, n_levels, n):

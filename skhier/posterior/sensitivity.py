@@ -77,7 +77,7 @@ def log_prior(setting: PriorSetting, posterior: Posterior) -> np.ndarray:
     """
     choice = setting.resolve()
     drawn = posterior.population_draws()
-    n = len(posterior.population.sigma)
+    n = posterior.n_draws
     coef, intercept = drawn["coef"].reshape(n, -1), drawn["intercept"].ravel()
     if choice.intercept_at_mean:
         intercept = intercept + coef @ setting.scales.x_mean

@@ -39,8 +39,8 @@ def variance_shares(posterior: Posterior) -> VarianceShares:
         at = [*varying, len(stats.xx) - 1]
         of_rows = mean_square[np.ix_(at, at)]
         of_factors.append(np.einsum("sij,ik,skj->s", chol, of_rows, chol, optimize=True))
-    random = sum(of_factors, np.zeros_like(draws.sigma))
-    noise = draws.sigma**2
+    random = sum(of_factors, np.zeros(posterior.n_draws))
+    noise = posterior.observation_variance() / posterior.units.y_scale**2
     left = random + noise
     total = fixed + left
     return VarianceShares(

@@ -42,11 +42,14 @@ class Normal:
 
     def variance(self, line, own):
         """``noise_scale^2``, whatever the line."""
-        return own[SCALE] ** 2 + np.zeros_like(line)
+        return own[SCALE] ** 2 + np.zeros_like(line, dtype=float)
 
     def draw(self, line, own, rng):
-        """The line and noise."""
-        return line + own[SCALE] * rng.standard_normal(np.shape(line))
+        """The line and noise; one array beside the line."""
+        y = rng.standard_normal(np.shape(line))
+        y *= own[SCALE]
+        y += line
+        return y
 
     def dispersion(self, own):
         """The noise's standard deviation."""
