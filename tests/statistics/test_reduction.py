@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skhier.statistics import products as products_module
+from skhier.statistics import products
 from skhier.statistics.problem import problem_of, reduce_rows
 from skhier.statistics.reduction import axes_of, merge, no_rows, own_units, reduce_block
 from skhier.statistics.training import Training, read_training
@@ -207,7 +207,7 @@ def test_blocks_of_little_weight_merge(y):
 
 
 def test_products_of_levels_are_dropped_where_one_pass_has_none(monkeypatch):
-    monkeypatch.setattr(products_module, "MANY", 25 * 11)
+    monkeypatch.setattr(products, "MANY", 25 * 11)
     parts = [reduction(rows, {"g": None}) for rows in parts_of("halves")]
     assert all(len(part.stats.factors[0].xy_xy) for part in parts)
     merged = merge(*parts)
