@@ -1,6 +1,7 @@
 """Who may import whom, read from the source: nothing is imported to find out."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "memory callers forks imports crps diagnostics figures notes frames categories columns "
-        "labels nesting level_union pareto pipelines rank uniformity convergence validation schema "
+        "memory callers forks imports crps diagnostics notes frames categories columns labels "
+        "nesting level_union pareto pipelines rank uniformity convergence validation schema "
         "features design settling identifiability"
     ),
     "statistics": (
@@ -34,11 +35,16 @@ ROOMS = {
     "estimators": (
         "_group_tables _base _reports _scores _compare _regressor _folds _scoring _refits _cv"
     ),
+    "plotting": (
+        "_fit _style _words _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
+        "_posterior_predictive _correlation _variance_shares _predictive_calibration _trace"
+    ),
+    "calibration": "_report _rows _simulations",
 }
 LEAVES = {"presets", "priors", "responses"}  # which everything from statistics on may see
 TOMBS = {"utils": {"groups"}, "estimators": {"_posterior"}}  # of version 0.1.0, with a message
-OUTSIDE = {"plotting", "calibration", "metrics", "datasets"}
-NO_JAX = {"utils", "statistics", "estimators"}
+OUTSIDE = {"metrics", "datasets"}
+NO_JAX = {"utils", "statistics", "estimators", "plotting", "calibration"}
 
 
 def module_name(path):
@@ -112,7 +118,7 @@ def test_layering_knows_every_room():
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_imports_run_one_way(path):
-    """utils <- statistics <- kernels <- inference <- posterior <- estimators, and inside a room."""
+    """A room uses those that stand before it in ROOMS, a module those before it in its room."""
     if path.parent == ROOT:
         return
     room, module = room_and_module(module_name(path))
@@ -163,6 +169,24 @@ def test_numpyro_appears_where_a_model_is_stated_or_sampled():
 @pytest.mark.parametrize("name", ["mode", "importance"])
 def test_samplers_of_few_parameters_know_no_jax(name):
     assert offenders(f"skhier.inference.{name}", {"jax"}) == []
+
+
+def private_parts(path):
+    """Private attributes that a file asks of anything but ``self`` and ``cls``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr):
+            owner = getattr(node.value, "id", None)
+            if owner not in {"self", "cls"}:
+                yield node.attr
+
+
+@pytest.mark.parametrize("room", ["plotting", "calibration"])
+def test_one_module_sees_an_estimators_private_parts(room):
+    asked = {
+        module_name(path): set(private_parts(path)) - {"_replace"}  # of named tuples
+        for path in (ROOT / room).glob("*.py")
+    }
+    assert {name for name, parts in asked.items() if parts} <= {"skhier.plotting._fit"}
 
 
 def test_package_imports_nothing_heavy():

@@ -20,6 +20,7 @@ from skhier.posterior.posterior import OUT
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from
 from skhier.priors import Prior
+from skhier.utils.callers import users_stacklevel
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table, column_names, index_names, with_columns_of_fit
@@ -388,7 +389,7 @@ class BaseHierarchical(BaseEstimator):
         warnings.warn(
             f"{found} They are predicted as new members of the population.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=users_stacklevel(),
         )
 
 

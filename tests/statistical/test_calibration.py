@@ -165,10 +165,10 @@ def test_same_random_state_gives_the_same_ranks(design):
 def test_log_marginal_likelihood_matches_dense_normal(design):
     from scipy.stats import multivariate_normal
 
-    from skhier.calibration import _log_marginal_likelihood, _Plan
+    from skhier.calibration._rows import SimulatedRows, log_marginal_likelihood
     from skhier.posterior.prior_draws import prior_without_fit
 
-    plan = _Plan.of(*prior_without_fit(model(), design, None))
+    rows = SimulatedRows.of(*prior_without_fit(model(), design, None))
     root = np.array([[1.0, 0.0], [0.6, 0.8]])
     parameters = {
         "intercept": np.array([0.5]),
@@ -183,14 +183,14 @@ def test_log_marginal_likelihood_matches_dense_normal(design):
     cov = same * (z @ sigma @ z.T) + 0.09 * np.eye(12)  # V = Z Sigma Z' + sigma^2 I
     y = np.random.default_rng(0).normal(size=12)
     expected = multivariate_normal(0.5 - x, cov).logpdf(y)
-    assert np.isclose(_log_marginal_likelihood(plan, parameters, y)[0], expected, rtol=1e-12)
+    assert np.isclose(log_marginal_likelihood(rows, parameters, y)[0], expected, rtol=1e-12)
 
 
 def test_square_root_of_singular_correlations():
-    from skhier.calibration import _square_root
+    from skhier.calibration._rows import square_root
 
     corr = np.array([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.5], [0.5, 1.0]]])
-    root = _square_root(corr)
+    root = square_root(corr)
     np.testing.assert_allclose(root @ np.swapaxes(root, 1, 2), corr, atol=1e-15)
 
 

@@ -1,4 +1,4 @@
-"""Figures and axes; Matplotlib loads with the first."""
+"""Figures, axes, colours and keywords of the displays; Matplotlib loads with the first figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["axes_of", "pyplot", "styled"]
+__all__ = [
+    "BOLD",
+    "FAINT",
+    "REFERENCE",
+    "add_legend",
+    "axes_of",
+    "draw_intervals",
+    "draw_line",
+    "pyplot",
+    "styled",
+]
+
+BOLD, FAINT, REFERENCE = "C0", "0.65", "0.35"
 
 
 def pyplot() -> Any:
@@ -59,6 +71,42 @@ def styled(artist: Any, defaults: Mapping[str, Any], user: Mapping[str, Any]) ->
         The user gave one keyword by two names.
     """
     return _full_names(artist, defaults) | _full_names(artist, user)
+
+
+def add_legend(
+    figure: Any, axis: Any, own_figure: bool, ncols: int, title: str | None = None
+) -> None:
+    """Of an axis's artists, the faint ones in full.
+
+    Above a figure of one's own, inside the axes of somebody else's.
+    """
+    handles, labels = axis.get_legend_handles_labels()
+    style: dict[str, Any] = {"frameon": False, "title": title}
+    if own_figure:
+        made = figure.legend(handles, labels, loc="outside upper center", ncols=ncols, **style)
+    else:
+        made = axis.legend(handles, labels, fontsize="small", **style)
+    for handle in made.legend_handles:
+        if hasattr(handle, "set_markersize"):
+            handle.set(alpha=1.0, markersize=max(5.0, handle.get_markersize()))
+        if hasattr(handle, "get_segments") or getattr(handle, "get_linewidth", float)() > 0:
+            handle.set(alpha=1.0, linewidth=max(1.2, np.max(handle.get_linewidth())))
+
+
+def draw_line(axis: Any, x: Any, y: Any, style: Mapping[str, Any], user: Mapping[str, Any]) -> None:
+    """``Axes.plot`` with the display's style and the user's in its place."""
+    from matplotlib.lines import Line2D
+
+    axis.plot(x, y, **styled(Line2D, style, user))
+
+
+def draw_intervals(
+    axis: Any, at: Any, low: Any, high: Any, style: Mapping[str, Any], user: Mapping[str, Any]
+) -> None:
+    """``Axes.hlines`` with the display's style and the user's in its place."""
+    from matplotlib.collections import LineCollection
+
+    axis.hlines(at, low, high, **styled(LineCollection, style, user))
 
 
 def _full_names(artist, style):

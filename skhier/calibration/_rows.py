@@ -1,0 +1,161 @@
+"""The rows of every simulation: the regression at them, and their log likelihood.
+
+Written from the model's definition, in the user's units; shares nothing with the package's kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skhier.inference.prior import PriorSetting
+from skhier.utils.design import Rows
+
+__all__ = [
+    "OF_GROUPS",
+    "PARAMETERS",
+    "Parameters",
+    "SimulatedRows",
+    "log_likelihood",
+    "log_marginal_likelihood",
+    "square_root",
+]
+
+Parameters = Mapping[str, Any]
+PARAMETERS = ("intercept", "coef", "noise_scale")
+OF_GROUPS = ("group_scale", "group_corr")
+
+
+class FactorRows(NamedTuple):
+    """A grouping factor at the rows: levels, and the design (n, q) of its effects."""
+
+    name: str
+    codes: np.ndarray
+    z: np.ndarray
+
+    @property
+    def n_levels(self) -> int:
+        """Every level has rows."""
+        return int(self.codes.max()) + 1
+
+
+class SimulatedRows(NamedTuple):
+    """The rows of every simulation, in the user's units; effects have the intercept first."""
+
+    x: np.ndarray
+    factors: tuple[FactorRows, ...]
+    correlated: bool
+
+    @classmethod
+    def of(cls, setting: PriorSetting, rows: Rows) -> SimulatedRows:
+        """The rows with the designs of the group effects."""
+        x = rows.x
+        factors = [
+            FactorRows(name, codes, np.column_stack([np.ones(len(x)), *x.T[list(slopes)]]))
+            for (name, slopes), codes in zip(setting.factors, rows.codes.T, strict=True)
+        ]
+        return cls(x, tuple(factors), setting.correlated)
+
+    def with_effects(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, Any]:
+        """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q)."""
+        truth: dict[str, Any] = {
+            name: np.asarray(parameters[name], float) for name in PARAMETERS if name in parameters
+        }
+        for name in OF_GROUPS:
+            truth[name] = self._by_factor(parameters.get(name, {}))
+        truth["group_effects"] = {}
+        for factor in self.factors:
+            name = factor.name
+            root = truth["group_scale"][name][:, None] * square_root(truth["group_corr"][name])
+            noise = rng.standard_normal((factor.n_levels, len(root)))
+            truth["group_effects"][name] = noise @ root.T
+        return truth
+
+    def _by_factor(self, value) -> dict[str, np.ndarray]:
+        """Of one factor the array may stand alone."""
+        names = [factor.name for factor in self.factors]
+        if len(names) == 1 and not isinstance(value, Mapping):
+            value = {names[0]: value}
+        return {name: np.asarray(value[name], float) for name in names}
+
+    def line(self, parameters: Parameters) -> np.ndarray:
+        """The regression at the rows, (..., n_samples), whatever the leading axes."""
+        line = parameters["intercept"][..., None] + parameters["coef"] @ self.x.T
+        for name, codes, z in self.factors:
+            effects = parameters["group_effects"][name][..., codes, :]
+            line = line + (effects * z).sum(-1)
+        return line
+
+
+def log_likelihood(residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Of the rows given all parameters, (...,); residuals (..., n_samples), sigma (...,)."""
+    n = residuals.shape[-1]
+    return -0.5 * (residuals**2).sum(-1) / sigma**2 - n * np.log(sigma * np.sqrt(2 * np.pi))
+
+
+def log_marginal_likelihood(
+    rows: SimulatedRows, parameters: Parameters, y: np.ndarray
+) -> np.ndarray:
+    """Of the rows given population parameters: ``V = sum over factors of Z Sigma Z' + sigma^2 I``.
+
+    Of one factor ``V`` is made of blocks, one a group; else it is factorised as it is.
+
+    Parameters
+    ----------
+    rows : SimulatedRows
+    parameters : mapping
+        Draws in the user's units, (n_draws, ...) each; those of groups by factor.
+    y : array of shape (n_samples,)
+
+    Returns
+    -------
+    array of shape (n_draws,)
+    """
+    sigma = parameters["noise_scale"]
+    residuals = y - parameters["intercept"][:, None] - parameters["coef"] @ rows.x.T
+    scales, corrs = parameters["group_scale"], parameters["group_corr"]
+    roots = [scales[f.name][..., None] * square_root(corrs[f.name]) for f in rows.factors]
+    evaluate = _by_groups if len(rows.factors) == 1 else _by_rows
+    log_det, quadratic = evaluate(rows, roots, sigma, residuals)
+    return -0.5 * (len(y) * np.log(2 * np.pi) + log_det + quadratic)
+
+
+def _by_groups(rows, roots, sigma, residuals):
+    """By ``M_g = sigma^2 I + L' Z'Z L``: ``|V_g| = sigma^(2 (n_g - q)) |M_g|`` and
+    ``r' V_g^-1 r = (r'r - r'Z L M_g^-1 L'Z'r) / sigma^2`` (Woodbury).
+    """
+    (factor,), (root,) = rows.factors, roots
+    n, q = factor.z.shape
+    member = np.eye(factor.n_levels)[factor.codes]  # (n, G)
+    zz = np.einsum("ng,na,nb->gab", member, factor.z, factor.z, optimize=True)
+    zr = np.einsum("ng,na,sn->sga", member, factor.z, residuals, optimize=True)
+    half = zr @ root
+    m = np.einsum("sai,gab,sbj->sgij", root, zz, root, optimize=True)
+    m = m + sigma[:, None, None, None] ** 2 * np.eye(q)
+    explained = (half * np.linalg.solve(m, half[..., None])[..., 0]).sum((1, 2))
+    log_det = (n - factor.n_levels * q) * np.log(sigma**2) + np.linalg.slogdet(m)[1].sum(1)
+    return log_det, ((residuals**2).sum(1) - explained) / sigma**2
+
+
+def _by_rows(rows, roots, sigma, residuals):
+    """``log |V|`` and ``r' V^-1 r``, (n_draws,) each."""
+    log_det, quadratic = np.empty(len(sigma)), np.empty(len(sigma))
+    for s in range(len(sigma)):
+        v = sigma[s] ** 2 * np.eye(residuals.shape[1])
+        for (_, codes, z), root in zip(rows.factors, roots, strict=True):
+            half = z @ root[s]
+            v += (codes[:, None] == codes) * (half @ half.T)
+        log_det[s] = np.linalg.slogdet(v)[1]
+        quadratic[s] = residuals[s] @ np.linalg.solve(v, residuals[s])
+    return log_det, quadratic
+
+
+def square_root(corr: np.ndarray) -> np.ndarray:
+    """``L`` with ``L L' = corr``, also of matrices that rounding made singular."""
+    try:
+        return np.linalg.cholesky(corr)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(corr)
+        return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]

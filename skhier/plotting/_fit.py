@@ -1,0 +1,177 @@
+"""What displays and calibration ask of a fitted estimator.
+
+The one file of both that sees an estimator's private parts; all else they take from its attributes
+and public methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skhier.estimators._base import BaseHierarchical
+from skhier.posterior.posterior import OUT
+from skhier.posterior.shares import variance_shares
+from skhier.utils.design import Rows
+from skhier.utils.pipelines import unwrap
+
+__all__ = [
+    "OUT",
+    "draws_by_name",
+    "effects_by_factor",
+    "fitted_model",
+    "group_draws",
+    "index_of",
+    "line_codes",
+    "line_means",
+    "line_quantiles",
+    "response_mixture",
+    "rows_of",
+    "shares_of",
+    "target_of",
+]
+
+
+def fitted_model(estimator: Any, X: Any = None) -> tuple[BaseHierarchical, Any]:
+    """The estimator, out of its search and its pipeline, and X as it sees it.
+
+    Parameters
+    ----------
+    estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
+    X : table or None
+        What the outermost takes.
+
+    Raises
+    ------
+    TypeError
+        Another kind of estimator.
+    sklearn.exceptions.NotFittedError
+    """
+    estimator, X = unwrap(estimator, X)
+    if not isinstance(estimator, BaseHierarchical):
+        raise TypeError(
+            "`estimator` must be a HierarchicalSlopesRegressor, or a Pipeline or search that ends "
+            f"in one. Got {type(estimator).__name__}."
+        )
+    check_is_fitted(estimator)
+    return estimator, X
+
+
+def rows_of(model: BaseHierarchical, X: Any) -> Rows:
+    """Rows of X as the model sees them, every factor's codes known or new; warns of new levels.
+
+    Parameters
+    ----------
+    model : BaseHierarchical
+        Fitted.
+    X : table of shape (n_samples, n_features_in_)
+
+    Returns
+    -------
+    Rows
+        ``x`` (n_samples, n_features) in the user's units; ``codes`` (n_samples, n_factors).
+    """
+    return model._rows_of(X, "group")
+
+
+def target_of(model: BaseHierarchical) -> np.ndarray:
+    """Y of the rows of fit (n_samples,); not of an estimator out of a pickle, which has none."""
+    training = model._fitted.training
+    assert training is not None
+    return training.y
+
+
+def index_of(model: BaseHierarchical, factor: str) -> int:
+    """A factor's column in codes; ValueError names the factors if it is none of them."""
+    return model._fitted.index_of(factor)
+
+
+def effects_by_factor(model: BaseHierarchical) -> Mapping[str, list[str]]:
+    """Names of each factor's effects, the intercept first."""
+    return model._fitted.effects()
+
+
+def draws_by_name(model: BaseHierarchical, group_effects: bool) -> dict[str, np.ndarray]:
+    """Draws (n_chains, n_draws) of every parameter under its name in ``summary(group_effects)``."""
+    return model._fitted.named_draws(group_effects)
+
+
+def group_draws(
+    model: BaseHierarchical, factor: str, codes: np.ndarray, which: Any = slice(None)
+) -> np.ndarray:
+    """Draws of a factor's effects, those of ``summary``, in units of y per unit of x.
+
+    Parameters
+    ----------
+    model : BaseHierarchical
+        Fitted.
+    factor : str
+    codes : int array of shape (k,)
+        Of the levels.
+    which : index
+        Which posterior draws, of all chains one after the other.
+
+    Returns
+    -------
+    array of shape (n_draws, k, q)
+        Intercept first.
+    """
+    return model._fitted.posterior.group_draws(index_of(model, factor), codes, which=which)
+
+
+def line_codes(
+    model: BaseHierarchical, n_rows: int, factor: str | None = None, codes: Any = OUT
+) -> np.ndarray:
+    """Codes (n_rows, n_factors) of rows for which one factor's effects count, or none's.
+
+    ``codes`` (n_rows,) are those of the factor's levels.
+    """
+    of_rows = np.full((n_rows, len(model._fitted.design.factors)), OUT)
+    if factor is not None:
+        of_rows[:, index_of(model, factor)] = codes
+    return of_rows
+
+
+def line_means(model: BaseHierarchical, x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Posterior mean (n_rows,) of the line at rows, in units of y.
+
+    ``x`` (n_rows, n_features) in the user's units; ``codes`` (n_rows, n_factors), ``OUT`` of the
+    factors whose effects do not count.
+    """
+    return model._fitted.posterior.mean(x, codes)
+
+
+def line_quantiles(
+    model: BaseHierarchical, x: np.ndarray, codes: np.ndarray, q: np.ndarray, kind: str
+) -> np.ndarray:
+    """Quantiles (n_rows, len(q)) at rows as in :func:`line_means`.
+
+    ``kind``: ``"mean"``, of the line; ``"response"``, of new responses.
+    """
+    return model._quantiles(Rows(x, codes, ()), q, kind)
+
+
+def response_mixture(
+    model: BaseHierarchical, rows: Rows
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The predictive distribution at rows, a slice at a time: one normal per posterior draw.
+
+    Yields
+    ------
+    at : int array of shape (k,)
+        Which rows.
+    mean, sd : array of shape (n_draws, k)
+        In units of y, noise included.
+    """
+    return model._fitted.posterior.response_mixture(rows.x, rows.codes)
+
+
+def shares_of(model: BaseHierarchical) -> list[np.ndarray]:
+    """Draws (n_chains, n_draws) of each factor's share of the variance and, last, the noise's.
+
+    Of the variance that the features leave; y is not constant.
+    """
+    return variance_shares(model._fitted.posterior).icc
