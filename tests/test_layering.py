@@ -21,7 +21,7 @@ ROOMS = {
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem data_warnings"
+        "problem data_warnings folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +27,17 @@ from skhier.inference.mode import Laplace
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.elpd import leave_one_group_out, leave_one_out
 from skhier.posterior.fitted import fitted_of
-from skhier.statistics.problem import Problem, part_of, reduce_rows
-from skhier.statistics.products import LevelPairs, level_pairs
-from skhier.statistics.records import Units
-from skhier.statistics.reduction import Reduction, merge, reduce_block
-from skhier.statistics.training import Training, read_training
-from skhier.utils.design import Design, read_levels
+from skhier.statistics.folds import (
+    EveryRow,
+    constant_in_part,
+    problem_of_fold,
+    training_reductions,
+)
+from skhier.statistics.problem import reduce_rows
+from skhier.statistics.products import level_pairs
+from skhier.statistics.reduction import Reduction
+from skhier.statistics.training import read_training
+from skhier.utils.design import read_levels
 from skhier.utils.frames import as_table, label_column
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
@@ -46,7 +50,6 @@ DEFAULT_GRID = {"eta": [1.0, 2.0, 4.0]}
 GROUP_ENTRIES = 2**17  # see Posterior
 # of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
 DRAWS, FEW_DRAWS = 1024, 64
-SHRUNK = 1e-3  # sd in units of that of all rows: its square has lost 6 of 16 digits
 
 
 class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
@@ -285,15 +288,6 @@ def _objects(values) -> np.ndarray:
     return column
 
 
-class _Data(NamedTuple):
-    """All rows, read for one value of ``slopes``, and their statistics."""
-
-    design: Design
-    training: Training
-    problem: Problem
-    pairs: tuple[LevelPairs, ...]
-
-
 class _Scores(NamedTuple):
     """``values`` (n_candidates, n_splits), and further columns of ``cv_results_``."""
 
@@ -314,17 +308,17 @@ class _Race:
         self.weights = check_weights(sample_weight, table)
         self.candidates = candidates
         self.names = getattr(estimator, "feature_names_in_", None)
-        self.read: dict[Any, _Data] = {}
+        self.read: dict[Any, EveryRow] = {}
         self.messages: list[str] = []
         self.checked: list[Checked] = []
 
-    def data(self, model) -> _Data:
+    def data(self, model) -> EveryRow:
         """Rows and statistics, once for each value of ``slopes``."""
         key = repr(model.slopes)
         if key not in self.read:
             design, training = read_training(*self.given, self.names, model.groups, model.slopes)
             problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
-            self.read[key] = _Data(design, training, problem, pairs)
+            self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
 
     def by_one_fit(self, models) -> _Scores:
@@ -402,17 +396,17 @@ class _Race:
         for model in models:
             data, key = self.data(model), repr(model.slopes)
             if key not in parts:
-                parts[key] = list(_training_reductions(data, folds))
+                parts[key] = list(training_reductions(data, folds))
         light = [_light(m, FEW_DRAWS if self.estimator.scoring is None else DRAWS) for m in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Laplace | None] = {}
         constant: dict[str, list[int]] = {}
         for k, fold in enumerate(folds):
             problems = {
-                key: _part_of(self.read[key], of_folds[k], fold.train)
+                key: problem_of_fold(self.read[key], of_folds[k], fold.train)
                 for key, of_folds in parts.items()
             }
-            for name in _constant_in(self.data(models[0]), problems[repr(models[0].slopes)]):
+            for name in constant_in_part(self.data(models[0]), problems[repr(models[0].slopes)]):
                 constant.setdefault(name, []).append(k)
             for i, model in enumerate(light):
                 key = repr(model.slopes)
@@ -509,63 +503,3 @@ def _light(model, n_draws=DRAWS) -> HierarchicalSlopesRegressor:
     if model.inference == "nuts":
         return model
     return clone(model).set_params(n_chains=1, n_draws=n_draws)
-
-
-def _training_reductions(data: _Data, folds: Sequence[Fold]) -> Iterator[Reduction]:
-    """Of each fold's training rows, in the units of all rows."""
-    n, units = len(data.training.y), data.problem.units
-    tests = np.concatenate([test for _, test in folds])
-    parted = len(tests) == n and len(np.unique(tests)) == n
-    if not (parted and all(_is_complement(train, test, n) for train, test in folds)):
-        for train, _ in folds:
-            yield _reduced(data, train, units)
-        return
-    parts = [_reduced(data, test, units) for _, test in folds]
-    before = _running(parts)
-    after = _running(parts[::-1])[::-1]
-    for k in range(len(parts)):
-        around = [*before[:k][-1:], *after[k + 1 :][:1]]
-        yield merge(*around)
-
-
-def _is_complement(train: np.ndarray, test: np.ndarray, n: int) -> bool:
-    return len(train) + len(test) == n and len(np.union1d(train, test)) == n
-
-
-def _reduced(data: _Data, rows: np.ndarray, units: Units | None = None) -> Reduction:
-    """Of some rows, levels and pairs of levels numbered as in all; None: in units of their own."""
-    axes, pairs = data.problem.reduction.axes, [pair.take(rows) for pair in data.pairs]
-    return reduce_block(axes, data.training.take(rows), units, pairs)
-
-
-def _part_of(data: _Data, reduction: Reduction, rows: np.ndarray) -> Problem:
-    """The problem of a fold's training rows, whose statistics in the units of all are known.
-
-    Columns that vary much less than in all rows have lost digits there: they are reduced anew.
-    """
-    of_x, of_y = reduction.mean_sd()
-    units = reduction.units
-    spread = np.append(of_x.sd / units.x_scale, of_y.sd / units.y_scale)
-    if np.any((spread < SHRUNK) & _varies(data.problem)):
-        reduction = _reduced(data, rows)
-    return part_of(data.problem, reduction, data.training.medians(rows))
-
-
-def _varies(problem: Problem) -> np.ndarray:
-    """Whether each feature, and y, varies: (n_features + 1,)."""
-    of_x, of_y = problem.reduction.mean_sd()
-    return np.append(of_x.sd, of_y.sd) > 0
-
-
-def _constant_in(data: _Data, part: Problem) -> list[str]:
-    """Features that vary in all rows, but not in the part."""
-    gone = (_varies(data.problem) & ~_varies(part))[:-1]
-    return [data.design.feature_names[j] for j in np.flatnonzero(gone)]
-
-
-def _running(parts: list[Reduction]) -> list[Reduction]:
-    """Sums of the first 1, 2, ... parts."""
-    sums = parts[:1]
-    for part in parts[1:]:
-        sums.append(merge(sums[-1], part))
-    return sums

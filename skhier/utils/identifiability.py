@@ -35,18 +35,18 @@ def design_warnings(
         Of the rows of fit; every level occurs.
     """
     names = np.array(design.feature_names, dtype=object)
-    found = []
+    messages = []
     constant = np.diag(gram) == 0
     if constant.any():
-        found.append(
+        messages.append(
             "Constant columns carry no information on their slope, which keeps its prior: "
             f"{_listed(names[constant])}."
         )
-    found += _rank_warning(names[~constant], gram[~constant][:, ~constant], x_mean[~constant])
+    messages += _rank_warning(names[~constant], gram[~constant][:, ~constant], x_mean[~constant])
     several = len(design.factors) > 1
     for factor, n_rows in zip(design.factors, group_rows, strict=True):
-        found += _group_warning(repr(factor.name) if several else "", n_rows)
-    return found + _same_partition_warnings(design.factors, codes)
+        messages += _group_warning(repr(factor.name) if several else "", n_rows)
+    return messages + _same_partition_warnings(design.factors, codes)
 
 
 def slope_notes(design: Design) -> list[str]:
@@ -69,18 +69,18 @@ def slope_warnings(design: Design, group_rows: Sequence[np.ndarray]) -> list[str
     group_rows : sequence of arrays of shape (n_groups,)
         Rows per group, for each factor.
     """
-    found = []
+    messages = []
     for k, (factor, n_rows) in enumerate(zip(design.factors, group_rows, strict=True)):
         if factor.flat and not factor.automatic:
             names = _listed([design.feature_names[j] for j in factor.flat])
-            found.append(
+            messages.append(
                 "`slopes` names columns that are constant within every level of "
                 f"{factor.name!r}, so that their varying slopes cannot be told from the varying "
                 f"intercept: {names}. Leave them out of `slopes`."
             )
         name = repr(factor.name) if len(design.factors) > 1 else ""
-        found += _few_rows_warning(name, n_rows, design.effects(k))
-    return found
+        messages += _few_rows_warning(name, n_rows, design.effects(k))
+    return messages
 
 
 def _few_rows_warning(name: str, n_rows: np.ndarray, effects: list[str]) -> list[str]:

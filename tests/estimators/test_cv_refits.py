@@ -13,9 +13,10 @@ from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
 from skhier.datasets import load_sleepstudy
 from skhier.estimators import _refits
 from skhier.estimators._refits import checked, without
-from skhier.estimators._regressor import posterior_of
+from skhier.inference.prior import PriorSetting
 from skhier.kernels.normal.conditional import Components
 from skhier.posterior.elpd import leave_one_group_out, leave_one_out
+from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
 
@@ -41,12 +42,13 @@ class Fitted:
         self.design, self.training = design, training
         self.problem = reduce_rows(design, training)
         self.result = self.sample(self.problem)
-        posterior, components = posterior_of(self.problem, self.result, 0)
+        prior = PriorSetting.of(self.model, self.problem.scales, design)
+        fit = fitted_of(design, self.problem, self.result, prior, 0, training)
         if kind == "loo":
-            self.elpd = leave_one_out(posterior, components, training)
+            self.elpd = leave_one_out(fit.posterior, fit.mixture, training)
         else:
             labels = design.factors[0].levels.labels
-            self.elpd = leave_one_group_out(posterior, components, training, groups, labels)
+            self.elpd = leave_one_group_out(fit.posterior, fit.mixture, training, groups, labels)
 
     def sample(self, problem):
         return self.model._sample(self.design, problem, 0)[-1]

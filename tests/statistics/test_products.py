@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skhier.statistics import products as stats_module
+from skhier.statistics import products
 from skhier.statistics.addition import added
 from skhier.statistics.mean_sd import mean_sd_of_products, mean_sd_of_rows
 from skhier.statistics.padding import pad_groups, padded_size
@@ -97,7 +97,7 @@ def test_only_factor_has_all_products_of_its_levels(rows, slopes):
 
 
 def test_products_of_levels_that_would_be_too_many_are_not_kept(rows, monkeypatch):
-    monkeypatch.setattr(stats_module, "MANY", 5 * 5 * N_LEVELS[0] - 1)
+    monkeypatch.setattr(products, "MANY", 5 * 5 * N_LEVELS[0] - 1)
     x, y, weights, codes = rows
     for slopes, size in (((), 0), ((0, 1, 2), 5)):  # those are there anyway
         units = units_of(x, y, weights, (slopes,))

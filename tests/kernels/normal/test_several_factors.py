@@ -27,7 +27,7 @@ from skhier.inference import runtime
 from skhier.kernels import cholesky as factor
 from skhier.kernels.normal import collapse as marginal
 from skhier.kernels.normal.collapse import log_marginal, marginal_and_conditional
-from skhier.statistics import elimination as layout
+from skhier.statistics import elimination as elimination_module
 from skhier.statistics.elimination import arrange
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.records import Plan
@@ -111,7 +111,7 @@ def assert_dense(found, design, points, prior):
 
 @pytest.mark.parametrize(("name", "scatter"), WAYS)
 def test_marginal_matches_dense_normal(name, scatter, monkeypatch):
-    monkeypatch.setattr(layout, "SCATTER", scatter)
+    monkeypatch.setattr(elimination_module, "SCATTER", scatter)
     design, stats, _, plan = problem(name)
     points, prior = thetas(design), normal_prior(design)
     elimination = arrange(stats, plan)
@@ -226,7 +226,7 @@ def gradient_at(name):
     ],
 )
 def test_gradient_matches_differences_of_dense_normal(name, scatter, large, chunk, monkeypatch):
-    monkeypatch.setattr(layout, "SCATTER", scatter)
+    monkeypatch.setattr(elimination_module, "SCATTER", scatter)
     monkeypatch.setattr(factor, "LARGE", large)
     for size in ("CHUNK", "CHUNK_FACTORISED"):
         monkeypatch.setattr(marginal, size, chunk)
