@@ -48,7 +48,7 @@ def test_nearly_constant_y_is_finite(size, fitted, people):
 
 
 def assert_finite(model, X):
-    for draws in model._named_draws(group_effects=True).values():
+    for draws in model._fitted.named_draws(group_effects=True).values():
         assert np.isfinite(draws).all()
     for result in (*model.predict(X, return_std=True), model.predict_interval(X)):
         assert np.isfinite(result).all()

@@ -37,7 +37,7 @@ def fit(X, y, groups="subject", weights=None, **params):
 
 
 def draws_of(model):
-    return model._named_draws(group_effects=True)
+    return model._fitted.named_draws(group_effects=True)
 
 
 def assert_same(one, other, X_one, X_other):

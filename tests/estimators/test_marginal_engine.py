@@ -337,7 +337,7 @@ def test_weights_that_fail_lead_to_nuts(people, monkeypatch):
 
 def test_estimates_are_those_of_the_draws(sleepstudy_fit):
     """Weighted closed forms, and draws resampled from the same points."""
-    table, draws = sleepstudy_fit.summary(), sleepstudy_fit._named_draws(group_effects=False)
+    table, draws = sleepstudy_fit.summary(), sleepstudy_fit._fitted.named_draws(group_effects=False)
     error = table["sd"] / np.sqrt(sleepstudy_fit.diagnostics_["ess_importance"])
     for name, values in draws.items():
         assert abs(values.mean() - table.loc[name, "mean"]) < 5 * error[name]
@@ -348,7 +348,7 @@ def test_estimates_are_those_of_the_draws(sleepstudy_fit):
 
 def draws_of(model, factor):
     """Draws (n_chains, n_draws) of every parameter; coefficients of the groups."""
-    named = dict(model._named_draws(group_effects=False))
+    named = dict(model._fitted.named_draws(group_effects=False))
     if factor is not None:
         effects = model.sample_group_effects(factor)
         shape = model.posterior_["intercept"].shape

@@ -197,7 +197,7 @@ def test_order_of_rows_and_names_of_levels_do_not_matter(request, design):
 
 def assert_same_posterior(one, other, tenth=True):
     """Population parameters and all group effects, within 5 combined Monte Carlo errors."""
-    named, others = (model._named_draws(group_effects=True) for model in (one, other))
+    named, others = (model._fitted.named_draws(group_effects=True) for model in (one, other))
     table, table_2 = (model.summary(group_effects=True) for model in (one, other))
     assert set(table.index) == set(table_2.index)
     limits = [model.diagnostics_.get("ess_importance", np.inf) for model in (one, other)]

@@ -32,7 +32,8 @@ def test_correlations_print_their_spread(sleepstudy_fit, spread, n):
 
 
 def test_independent_effects_have_no_correlations(sleepstudy):
-    model = short_fit(*sleepstudy, "Subject", correlated=False)
+    # at X = 0, where this prior sits
+    model = short_fit(*sleepstudy, "Subject", correlated=False, prior="bambi")
     with pytest.raises(ValueError, match="correlated=False"):
         CorrelationDisplay.from_estimator(model)
 

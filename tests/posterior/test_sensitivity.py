@@ -63,7 +63,7 @@ def assert_means_move_as_refitted(base, refitted, log_weights):
     weights /= weights.sum()
     expected = refitted.summary()
     before = base.summary()["mean"]
-    for name, draws in base._named_draws(group_effects=False).items():
+    for name, draws in base._fitted.named_draws(group_effects=False).items():
         if name in expected.index:
             mean = weights @ draws.ravel()
             error = np.hypot(
@@ -214,9 +214,8 @@ def test_pickles_keep_the_prior_of_the_fit(fitted):
 
 
 def test_weights_that_cannot_be_trusted_are_a_warning(fitted, monkeypatch):
-    from skhier.estimators import _base
 
-    monkeypatch.setattr(_base, "MAX_K_HAT", -9.0)
+    monkeypatch.setattr(_reports, "MAX_K_HAT", -9.0)
     with pytest.warns(UserWarning, match=r"Pareto k of the weights is .*cannot be trusted"):
         fitted.prior_sensitivity()
 
