@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+import skhier
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
 from skhier.calibration import simulation_based_calibration as calibrate
 
@@ -477,13 +479,28 @@ def test_copies_hold_arrays_and_make_the_tables_anew(fitted):
     stored = pickle.dumps(fitted)
     assert b"pandas" not in stored
     twin = pickle.loads(stored)
-    assert set(vars(twin)) == set(vars(fitted)) - {"_training", "_components"}
+    assert set(vars(twin)) == set(vars(fitted))
+    assert twin._fitted.training is None
     for name in ("group_coef_", "group_coef_std_", "group_effects_", "group_corr_"):
         ours, theirs = getattr(fitted, name), getattr(twin, name)
         assert list(ours) == list(theirs) == ["subject"]
         pd.testing.assert_frame_equal(theirs["subject"], ours["subject"], check_exact=True)
     scales = (each.group_scale_["subject"] for each in (twin, fitted))
     pd.testing.assert_series_equal(*scales, check_exact=True)
+
+
+def test_a_fit_of_another_version_says_so(fitted):
+    ours = re.escape(skhier.__version__)
+    state = fitted.__getstate__() | {"_skhier_version": "0.1.5"}
+    with pytest.raises(ValueError, match=rf"saved by skhier 0\.1\.5, and this is skhier {ours}"):
+        HierarchicalSlopesRegressor().__setstate__(state)
+    unfitted = HierarchicalSlopesRegressor("g").__getstate__() | {"_skhier_version": "0.1.5"}
+    HierarchicalSlopesRegressor().__setstate__(unfitted)
+    for home, name in (("skhier.estimators._posterior", "Posterior"), ("skhier.utils.groups", "L")):
+        with pytest.raises(
+            ImportError, match=rf"saved by skhier 0\.1\.0, and this is skhier {ours}"
+        ):
+            pickle.loads(f"c{home}\n{name}\n.".encode())
 
 
 def test_unpickled_fit_predicts_without_jax(people, fitted):

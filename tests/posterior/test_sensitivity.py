@@ -214,6 +214,7 @@ def test_pickles_keep_the_prior_of_the_fit(fitted):
 
 
 def test_weights_that_cannot_be_trusted_are_a_warning(fitted, monkeypatch):
+    from skhier.estimators import _reports
 
     monkeypatch.setattr(_reports, "MAX_K_HAT", -9.0)
     with pytest.warns(UserWarning, match=r"Pareto k of the weights is .*cannot be trusted"):
