@@ -44,7 +44,7 @@ ROOMS = {
 LEAVES = {"presets", "priors", "responses"}  # which everything from statistics on may see
 TOMBS = {"utils": {"groups"}, "estimators": {"_posterior"}}  # of version 0.1.0, with a message
 OUTSIDE = {"metrics", "datasets"}
-NO_JAX = {"utils", "statistics", "estimators", "plotting", "calibration"}
+NO_JAX = {"utils", "statistics", "posterior", "responses", "estimators", "plotting", "calibration"}
 
 
 def module_name(path):
