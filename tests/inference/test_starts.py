@@ -115,13 +115,12 @@ def test_coefficients_are_tried_at_their_prior_and_at_least_squares(loc, scale, 
 
 
 def test_effects_far_from_the_origin_are_uncorrelated_at_the_mean(monkeypatch):
-    """By the model's own map from theta to scales and correlations."""
+    """By the model's own map from theta to the effects' covariance at the mean."""
     prior = Prior(group_scale=dist.HalfNormal(np.array([100.0, 1.0])))
     theta = theta_of(monkeypatch, X.assign(x=X["x"] + 50), prior=prior)
     starts = starts_of(theta)
     (_, given), *_ = theta.conditionals(starts)
-    scale, corr = given.group_scale[0], given.corr_chol[0]
-    chol = theta.data[1].effects_at_mean[0] @ (scale[:, :, None] * corr)
+    chol = given.group_chol[0]
     cov = chol @ np.swapaxes(chol, 1, 2)
     sds = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
     uncorrelated = np.abs(cov[:, 0, 1]) < 1e-3 * sds.prod(1)
