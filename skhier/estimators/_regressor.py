@@ -212,6 +212,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, BaseHierarchical):
             Bad data or parameters.
         RuntimeError
             No device, no valid starting point, or a forked process.
+        MemoryError
+            What would not fit, or a limit on the address space (``ulimit -v``) under which JAX
+            would end the process.
 
         Warns
         -----
