@@ -225,6 +225,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             Bad data or parameters.
         RuntimeError
             No device, no valid starting point, numbers that are not finite, or a forked process.
+        MemoryError
+            What would not fit, or a limit on the address space (``ulimit -v``) under which JAX
+            would end the process.
 
         Warns
         -----

@@ -26,7 +26,7 @@ from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import Problem
 from skhier.utils.callers import users_stacklevel
 from skhier.utils.imports import imports_without_trace
-from skhier.utils.memory import require_memory
+from skhier.utils.memory import require_address_space, require_memory
 
 __all__ = [
     "EngineOptions",
@@ -99,7 +99,14 @@ class EngineOptions(NamedTuple):
 
 
 def load_jax() -> None:
-    """Import JAX, NumPyro and the kernels that use them; the first time that takes seconds."""
+    """Import JAX, NumPyro and the kernels that use them; the first time that takes seconds.
+
+    Raises
+    ------
+    MemoryError
+        A limit on the address space leaves JAX too little.
+    """
+    require_address_space()
     if "skhier.inference.nuts" not in sys.modules:
         with imports_without_trace():
             from skhier.inference import nuts, runtime  # noqa: F401

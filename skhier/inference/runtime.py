@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# in the words of XLA, and of Python where the system refuses a thread its stack
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "can't start new thread")
 
 # JAX's context managers and what they are set to
 SETTINGS: dict[str, Any] = {
@@ -161,7 +164,8 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
     Raises
     ------
     BaseException
-        What the first work to fail raised, or the interrupt.
+        What the first work to fail raised, or the interrupt; MemoryError where JAX or the system
+        says otherwise that memory ran out.
     """
     values: list[Any] = [None] * len(works)
     errors: list[BaseException] = []
@@ -193,12 +197,22 @@ def run_side_by_side(works: Sequence[Callable[[Callable[[], None]], T]]) -> list
         for end in ended:
             while not end.wait(0.05):
                 pass
-    except BaseException:
+    except BaseException as error:
         stopped.set()
-        raise
+        _raise(error)
     if errors:
-        raise errors[0]
+        _raise(errors[0])
     return values
+
+
+def _raise(error: BaseException) -> NoReturn:
+    said = str(error)
+    if isinstance(error, RuntimeError) and any(sign in said for sign in OUT_OF_MEMORY):
+        raise MemoryError(
+            f"JAX ran out of memory ({said.splitlines()[0]}). Lower n_chains or n_draws, end "
+            "other programs that use the device, or take one with more memory."
+        ) from error
+    raise error
 
 
 class _Stopped(Exception):

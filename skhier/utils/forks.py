@@ -1,22 +1,22 @@
-"""Whether this process may use JAX: not if it was forked after JAX had started, where it hangs."""
+"""Whether JAX has started in this process, and may: it hangs if it had before a fork."""
 
 import os
 import sys
 
-__all__ = ["forbid_forked_process"]
+__all__ = ["forbid_forked_process", "jax_has_started"]
 
 _state = {"forked": False}
 
 
 def _after_fork() -> None:
-    _state["forked"] = _state["forked"] or _jax_has_started()
+    _state["forked"] = _state["forked"] or jax_has_started()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _jax_has_started() -> bool:
+def jax_has_started() -> bool:
     """Whether threads of JAX's run, whoever started them: skhier, or a user's own arrays.
 
     Read from JAX's private table: its own function takes a lock, which a fork may leave locked.

@@ -740,5 +740,46 @@ def test_interrupt_during_compilation_returns_within_a_second():
     assert found["fitted"] == []
 
 
+LITTLE_ADDRESS_SPACE = """
+import json, resource, sys, warnings
+import numpy as np
+from skhier import HierarchicalSlopesRegressor
+
+warnings.simplefilter("ignore")
+x = np.column_stack([np.linspace(-1, 1, 80), np.repeat(np.arange(10), 8)])
+y = np.sin(9 * x[:, 0])
+settings = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+
+def limited_fit(model, limit):
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        model.fit(x, y)
+    except MemoryError as error:
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+new = HierarchicalSlopesRegressor(1, **settings)
+found = {"new": [limited_fit(new, 2 * 10**9), [k for k in vars(new) if k.endswith("_")]]}
+found["enough"] = limited_fit(new, 8 * 10**9)
+expected = new.predict(x)
+found["fitted"] = limited_fit(new.set_params(slopes=None, inference="nuts"), 2 * 10**8)
+found["kept"] = bool(np.array_equal(new.predict(x), expected))
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce the limit")
+def test_little_address_space_is_a_memory_error_and_no_end_of_the_process():
+    found = run_python(LITTLE_ADDRESS_SPACE)
+    message, attributes = found["new"]
+    assert "of the 2.0 GB that this process is limited to (ulimit -v, RLIMIT_AS)" in message
+    assert attributes == []
+    assert found["enough"] is None
+    assert "of the 0.2 GB that this process is limited to" in found["fitted"]
+    assert found["kept"]
+
+
 def test_exit_during_sampling_stops_it():
     run_python(EXIT_DURING_SAMPLING, timeout=120)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skhier.inference.runtime import precisely_on, side_by_side_calls
+from skhier.inference.runtime import precisely_on, run_side_by_side, side_by_side_calls
 
 
 def blas_threads():
@@ -66,3 +66,29 @@ def test_float32_in_spite_of_x64_is_an_error(monkeypatch):
     assert jax.numpy.zeros(1).dtype == np.float32
     with precisely_on(None):
         assert jax.numpy.zeros(1).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.\nmore", MemoryError),
+        ("can't start new thread", MemoryError),
+        ("no valid starting point", RuntimeError),
+    ],
+)
+def test_memory_that_ran_out_is_a_memory_error(said, kind):
+    def work(check):
+        raise RuntimeError(said)
+
+    with pytest.raises(kind, match=said.splitlines()[0]) as caught:
+        run_side_by_side([work])
+    assert type(caught.value) is kind
+
+
+def test_a_thread_that_cannot_start_is_a_memory_error(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(MemoryError, match="Lower n_chains or n_draws"):
+        run_side_by_side([lambda check: 1])
