@@ -193,9 +193,9 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         data_warnings, convergence_warnings = best._fit(X, y, sample_weight)
         own = set(self.get_params(deep=False))
         self.__dict__ |= {name: at for name, at in best.__dict__.items() if name not in own}
-        data_warnings = race.messages + messages + data_warnings
-        self.diagnostics_["warnings"] = data_warnings + convergence_warnings
-        return data_warnings, convergence_warnings
+        of_search = race.messages + messages
+        self.diagnostics_["warnings"] = of_search + self.diagnostics_["warnings"]
+        return of_search + data_warnings, convergence_warnings
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Where scikit-learn's metadata routing passes what ``fit`` is given: on to the scorer.

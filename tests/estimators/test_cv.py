@@ -68,7 +68,7 @@ def test_scores_are_those_of_grid_search(sleepstudy, cv):
     mean = expected.cv_results_["mean_test_score"]
     assert_allclose(found.cv_results_["mean_test_score"], mean, atol=R2_ERROR)
     assert found.cv_results_["params"] == expected.cv_results_["params"]
-    assert found.best_params_["prior__group_scale"] == 1.0
+    assert mean[found.best_index_] >= mean.max() - 2 * R2_ERROR
 
 
 @pytest.mark.parametrize("scoring", ["log_predictive_density", log_predictive_density])
@@ -183,7 +183,11 @@ def test_what_cannot_be_done_says_why(sleepstudy, params, message):
         model.fit(X, y)
 
 
-@parametrize_with_checks([HierarchicalSlopesRegressorCV(n_chains=1, n_draws=20, cv=3)])
+# few chains, folds and candidates: rows that a line fits perfectly, as some checks have, take NUTS
+SHORT = {"n_chains": 1, "n_warmup": 50, "n_draws": 20, "max_tree_depth": 6, "cv": 2}
+
+
+@parametrize_with_checks([HierarchicalSlopesRegressorCV(param_grid={"eta": [1.0, 2.0]}, **SHORT)])
 def test_estimator_passes_sklearn(estimator, check):
     check(estimator)
 

@@ -145,7 +145,7 @@ def poison(value):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("part", ["coef", "intercept", "noise_scale", "group_scale"])
+@pytest.mark.parametrize("part", ["coef", "intercept", "noise_scale", "group_chol"])
 def test_chain_with_a_number_that_is_not_finite_is_an_error(part, value, monkeypatch):
     model = fit(X, inference="nuts")
     before, run = dict(vars(model)), _engines._run_nuts

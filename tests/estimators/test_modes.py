@@ -209,6 +209,7 @@ def far_origin(sleepstudy):
     return X, y, prior
 
 
+@pytest.mark.filterwarnings("ignore:The prior of the group effects' scales speaks of")
 @pytest.mark.parametrize("seed", range(2))
 def test_mode_far_from_the_origin_is_met(seed, sleepstudy):
     """Evidence of either mode from a sampler that stayed in it: -921.3 and -920.66."""

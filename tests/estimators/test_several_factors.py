@@ -53,10 +53,10 @@ FORMS = {
     "list": (["a", "b"], ["x0"]),
     "dict": ({"a": ["x0"], "b": ["x0"]}, "all"),
     "dict in a list": (["a", {"b": ["x0"]}], ["x0"]),
-    "dicts in a list": ([{"a": ["x0"]}, {"b": ["x0"]}], None),
+    "dicts in a list": ([{"a": ["x0"]}, {"b": ["x0"]}], "all"),
     "positions": ([2, -1], [0]),
     "callable": (lambda X: ["a", "b"], ["x0"]),
-    "callable that gives a dict": (lambda X: {"a": ["x0"], "b": ["x0"]}, None),
+    "callable that gives a dict": (lambda X: {"a": ["x0"], "b": ["x0"]}, "all"),
 }
 
 
