@@ -26,14 +26,15 @@ ROOMS = {
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
         "normal.models normal.eliminate normal.conditional normal.moments normal.information "
-        "normal.left_out"
+        "normal.left_out normal.left_out_of_several"
     ),
     "inference": (
-        "runtime model checks estimates mode importance starts target nuts theta engines prior"
+        "options runtime model checks estimates mode importance starts target nuts chains theta "
+        "engines prior"
     ),
     "posterior": "mixture posterior prior_draws sensitivity shares tables arviz elpd fitted",
     "estimators": (
-        "_group_tables _base _reports _scores _compare _regressor _folds _scoring _refits _cv"
+        "_group_tables _base _reports _scores _compare _regressor _folds _scoring _refits _race _cv"
     ),
     "plotting": (
         "_fit _style _words _choices _numerics _panels _group_coef _shrinkage _fitted_lines "

@@ -19,7 +19,6 @@ from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
 from skhier.inference.engines import (
-    EngineOptions,
     EngineResult,
     constant_posterior,
     engine_for,
@@ -28,6 +27,7 @@ from skhier.inference.engines import (
     run_marginal,
 )
 from skhier.inference.model import model_spec, origin_warnings
+from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
 from skhier.presets import prior_from

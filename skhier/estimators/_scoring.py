@@ -14,7 +14,16 @@ from sklearn import get_config
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.utils.metadata_routing import process_routing
 
-__all__ = ["OWN_SCORES", "call_scorer", "is_r2", "r2", "scorer_of", "take_rows", "takes_weights"]
+__all__ = [
+    "OWN_SCORES",
+    "call_scorer",
+    "is_r2",
+    "objects",
+    "r2",
+    "scorer_of",
+    "take_rows",
+    "takes_weights",
+]
 
 OWN_SCORES = (None, "log_predictive_density")  # computed without an estimator that predicts
 
@@ -131,3 +140,10 @@ def r2(y: np.ndarray, mean: np.ndarray, weights: np.ndarray) -> float:
         return float(np.array_equal(y, mean))
     residual, total = weights @ ((y - mean) / size) ** 2, weights @ (off / size) ** 2
     return float(1 - residual / total)
+
+
+def objects(values: Any) -> np.ndarray:
+    """A column (n,) that holds anything."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.inference.chains import run_nuts, sample_stats
 from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import block_error, chain_error
 from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
+from skhier.inference.options import EngineOptions
 from skhier.inference.theta import Population, Theta, population_of
 from skhier.kernels.records import Hyper, ModelSpec
 from skhier.priors import PriorChoice
@@ -29,7 +29,6 @@ from skhier.utils.imports import imports_without_trace
 from skhier.utils.memory import require_address_space, require_memory
 
 __all__ = [
-    "EngineOptions",
     "EngineResult",
     "constant_posterior",
     "engine_for",
@@ -83,19 +82,6 @@ class EngineResult(NamedTuple):
     normal: Mixture | None = None
     announced: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
-
-
-class EngineOptions(NamedTuple):
-    """The estimator's parameters that concern sampling."""
-
-    n_chains: int
-    n_warmup: int
-    n_draws: int
-    target_accept: float
-    max_tree_depth: int
-    eta: float
-    device: str | None
-    verbose: bool
 
 
 def load_jax() -> None:
@@ -163,9 +149,9 @@ def run_joint(
 
     device = runtime.find_device(options.device)
     data = _data(pad_groups(problem.stats), problem, choice, options)
-    draws = _run_nuts(targets.Joint(spec), [(options.n_chains, data)], options, device, seed)
+    draws = run_nuts(targets.Joint(spec), [(options.n_chains, data)], options, device, seed)
     facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    return _finite(EngineResult(draws.values, "nuts", _sample_stats(draws), facts=facts))
+    return _finite(EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts))
 
 
 def run_marginal(
@@ -237,7 +223,7 @@ def _sample_theta(data, spec, options, device, workers, seed, start, check) -> E
             return _from_weighted_points(theta, data, options, found, rng)
         modes, k_hat = fitted_mixture(found), found.k_hat
     frames = _frames(modes, data, options.n_chains)
-    draws = _run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
+    draws = run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
     return _from_chains(theta, data, draws, k_hat, modes, rng)
 
 
@@ -342,11 +328,11 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
-    sample_stats = _sample_stats(draws)
+    stats_of_chains = sample_stats(draws)
     return EngineResult(
         population.hyper,
         "marginal",
-        sample_stats,
+        stats_of_chains,
         population,
         facts,
         evidence,
@@ -382,50 +368,6 @@ def _data(stats, problem, choice, options):
     return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta)))
 
 
-def _run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
-    """Draws of all chains, in threads that Ctrl-C can leave behind.
-
-    ``frames`` are pairs: a number of chains, and their data.
-    """
-    import jax
-
-    from skhier.inference import nuts, runtime
-
-    settings = nuts.NutsSettings(options.n_warmup, options.target_accept, options.max_tree_depth)
-    with runtime.precisely_on(device):
-        keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
-    ends = np.cumsum([n for n, _ in frames])[:-1]
-    bundles = []
-    for of_frame, (n, data) in zip(np.split(keys, ends), frames, strict=True):
-        bundles += [(b, data) for b in np.split(of_frame, n if runtime.is_cpu(device) else 1)]
-
-    with _Progress(options) as progress:
-
-        def work(bundle, data, check):
-            def advanced(rows):
-                check_caller()
-                check()
-                progress.update(rows * len(bundle))
-
-            with runtime.precisely_on(device):
-                return nuts.sample_nuts(target, settings, data, bundle, options.n_draws, advanced)
-
-        drawn = runtime.run_side_by_side([partial(work, *bundle) for bundle in bundles])
-    return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
-
-
-def _sample_stats(draws: Any) -> dict[str, np.ndarray]:
-    return {
-        "lp": draws.lp,
-        "energy": draws.energy,
-        "acceptance_rate": draws.accept,
-        "n_steps": draws.n_steps,
-        "tree_depth": np.floor(np.log2(np.maximum(draws.n_steps, 1))).astype(int) + 1,
-        "diverging": draws.diverging,
-        "step_size": np.broadcast_to(draws.step_size[:, None], draws.lp.shape).copy(),
-    }
-
-
 def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineResult:
     """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
     size = problem.scales.y_sd
@@ -438,28 +380,3 @@ def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineR
         group_chol=tuple(np.broadcast_to(size * np.eye(q), (*shape, q, q)) for q in sizes),
     )
     return EngineResult(hyper, "constant", {})
-
-
-class _Progress:
-    """A bar over the transitions of all chains, if one is wanted."""
-
-    def __init__(self, options: EngineOptions):
-        self.bar, self.lock = None, threading.Lock()
-        if options.verbose:
-            from tqdm.auto import tqdm
-
-            total = options.n_chains * (options.n_warmup + options.n_draws)
-            self.bar = tqdm(total=total, desc=f"NUTS, {options.n_chains} chains", unit="draw")
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def update(self, transitions: int) -> None:
-        """Count more transitions; from any thread."""
-        if self.bar is not None:
-            with self.lock:
-                self.bar.update(transitions)
-
-    def __exit__(self, *exc: object) -> None:
-        if self.bar is not None:
-            self.bar.close()

@@ -19,11 +19,11 @@ from skhier.kernels.normal.left_out import (
     given_all,
     leave_groups_out,
     leave_rows_out,
-    leave_rows_out_of_several,
     levels_alone,
     rows_alone,
     smoothed,
 )
+from skhier.kernels.normal.left_out_of_several import leave_rows_out_of_several
 from skhier.statistics.products import total_products
 from skhier.utils.memory import require_memory
 from skhier.utils.pareto import reliable_k

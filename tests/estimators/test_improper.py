@@ -148,7 +148,7 @@ def poison(value):
 @pytest.mark.parametrize("part", ["coef", "intercept", "noise_scale", "group_chol"])
 def test_chain_with_a_number_that_is_not_finite_is_an_error(part, value, monkeypatch):
     model = fit(X, inference="nuts")
-    before, run = dict(vars(model)), _engines._run_nuts
+    before, run = dict(vars(model)), _engines.run_nuts
 
     def run_badly(*args):
         draws = run(*args)
@@ -156,20 +156,20 @@ def test_chain_with_a_number_that_is_not_finite_is_an_error(part, value, monkeyp
         bad = tuple(map(poison(value), bad)) if isinstance(bad, tuple) else poison(value)(bad)
         return draws._replace(values=draws.values._replace(**{part: bad}))
 
-    monkeypatch.setattr(_engines, "_run_nuts", run_badly)
+    monkeypatch.setattr(_engines, "run_nuts", run_badly)
     assert_nothing_is_stored(model, before)
 
 
 def test_chain_of_theta_with_nan_is_an_error(monkeypatch):
     monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
     model = fit(X)
-    before, run = dict(vars(model)), _engines._run_nuts
+    before, run = dict(vars(model)), _engines.run_nuts
 
     def run_badly(*args):
         draws = run(*args)
         return draws._replace(values=poison(np.nan)(draws.values))
 
-    monkeypatch.setattr(_engines, "_run_nuts", run_badly)
+    monkeypatch.setattr(_engines, "run_nuts", run_badly)
     assert_nothing_is_stored(model, before)
 
 

@@ -318,8 +318,8 @@ def test_diagnostics_say_what_ran(path, people, monkeypatch):
 def test_draws_of_the_chains_stay_in_their_order(people, by_nuts, monkeypatch):
     """One entry of theta is log sigma; the points are shuffled in between."""
     X, y = people
-    drawn, run = [], _engines._run_nuts
-    monkeypatch.setattr(_engines, "_run_nuts", lambda *args: drawn.append(run(*args)) or drawn[0])
+    drawn, run = [], _engines.run_nuts
+    monkeypatch.setattr(_engines, "run_nuts", lambda *args: drawn.append(run(*args)) or drawn[0])
     model = fit(X, y, "subject")
     scale = model._fitted.posterior.units.y_scale
     assert_allclose(model.posterior_["noise_scale"], scale * np.exp(drawn[0].values[..., 0]))

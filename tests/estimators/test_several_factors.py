@@ -428,13 +428,13 @@ def test_prior_sensitivity_lists_every_parameter(crossed):
 def test_too_many_crossed_effects_are_sampled_by_nuts(crossed, monkeypatch):
     monkeypatch.setattr(_engines, "MAX_DENSE", 11)
     short = {"n_chains": 2, "n_warmup": 50, "n_draws": 20}
-    ran, run = [], _engines._run_nuts
+    ran, run = [], _engines.run_nuts
 
     def after_the_warning(*args):
         ran.append([str(w.message) for w in caught])
         return run(*args)
 
-    monkeypatch.setattr(_engines, "_run_nuts", after_the_warning)
+    monkeypatch.setattr(_engines, "run_nuts", after_the_warning)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = light(crossed.groups, crossed.data, crossed.target, **short)

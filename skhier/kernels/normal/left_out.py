@@ -26,16 +26,7 @@ from scipy.linalg import null_space
 from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
-from skhier.kernels.linalg import matmul
 from skhier.kernels.normal.conditional import CoefPriors, Components
-from skhier.kernels.normal.eliminate import (
-    Eliminated,
-    Layout,
-    batch_size,
-    dense_parts,
-    eliminate,
-    wide_crossing,
-)
 from skhier.kernels.normal.information import (
     ENTRIES,
     Coefs,
@@ -54,12 +45,15 @@ from skhier.utils.pareto import psis
 
 __all__ = [
     "LeftOut",
+    "RowGiven",
     "Rows",
     "given_all",
     "leave_groups_out",
     "leave_rows_out",
-    "leave_rows_out_of_several",
     "levels_alone",
+    "not_filled",
+    "other_rows",
+    "products_of_others",
     "rows_alone",
     "smoothed",
 ]
@@ -99,7 +93,7 @@ class Rows(NamedTuple):
         return np.column_stack([self.x, self.y])
 
 
-class _Row(NamedTuple):
+class RowGiven(NamedTuple):
     """Of K rows at S points (S, K): ``w``, ``t`` and ``r_i`` of the module's first formula."""
 
     spread: np.ndarray
@@ -161,7 +155,7 @@ def leave_rows_out(
     rows : Rows
     which : int array of shape (K,)
     """
-    out = _empty(components, which)
+    out = not_filled(components, which)
     used, at = np.unique(_only_codes(rows)[which], return_inverse=True)
     model, everything = (coefs, components, rows, which), np.arange(len(which))
     doubtful, decisive = _put_given_levels(out, everything, levels.take(used), at, *model, True)
@@ -176,7 +170,8 @@ def leave_rows_out(
     return out
 
 
-def _empty(components, which):
+def not_filled(components: Components, which) -> LeftOut:
+    """Densities (S, K) to be filled in."""
     shape = len(components.sigma), len(which)
     return LeftOut(np.empty(shape), np.empty(shape))
 
@@ -191,12 +186,14 @@ def _only_z(rows):
 
 def _others_in_level(rows: Rows, which, with_rest: bool) -> Levels:
     """Of each row its level without it."""
-    others, z, xy = _others(_only_codes(rows), rows.weights, which), _only_z(rows), rows.xy
-    rest = _products(others, xy, xy) if with_rest else None
-    return levels_of(_products(others, z, z), _products(others, z, xy), rest, others.sum(1))
+    others, z, xy = other_rows(_only_codes(rows), rows.weights, which), _only_z(rows), rows.xy
+    rest = products_of_others(others, xy, xy) if with_rest else None
+    return levels_of(
+        products_of_others(others, z, z), products_of_others(others, z, xy), rest, others.sum(1)
+    )
 
 
-def _others(codes, weights, which) -> Any:
+def other_rows(codes, weights, which) -> Any:
     """How often the rows of its level count for each of some rows that are left out, (K, n)."""
     order = np.argsort(codes, kind="stable")
     begin, end = (np.searchsorted(codes[order], codes[which], side) for side in ("left", "right"))
@@ -208,7 +205,7 @@ def _others(codes, weights, which) -> Any:
     return csr_array((count, (row, member)), (len(which), len(codes)))
 
 
-def _products(others, a, b) -> np.ndarray:
+def products_of_others(others, a, b) -> np.ndarray:
     """Sums over the other rows of ``a b'``, (columns of a, columns of b, K)."""
     products = [np.asarray(others @ (column[:, None] * b)).T for column in a.T]
     return np.stack(products) if products else np.zeros((0, b.shape[1], others.shape[0]))
@@ -241,7 +238,7 @@ def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, 
         share = np.maximum(1 - known / spread, EPS)
         decisive |= (share < NEAR).any(0)
         rest = off[-1] - (slopes @ coefs.mean[here, 0, :, None])[..., 0]
-        _Row(spread, share, rest).put(out, here, columns, sigma)
+        RowGiven(spread, share, rest).put(out, here, columns, sigma)
     return doubtful, decisive
 
 
@@ -262,7 +259,7 @@ def _put_without_row(out, columns, levels, components, rows, which):
         spread = 1 + variance
         share = spread / (spread + unknown)
         rest = share * (off[-1] - (slopes @ coefs.mean[..., None])[..., 0, 0])
-        _Row(spread, share, rest).put(out, here, columns, sigma)
+        RowGiven(spread, share, rest).put(out, here, columns, sigma)
 
 
 def _chunks(n, width):
@@ -283,7 +280,7 @@ def leave_groups_out(levels: Levels, total, coefs: Coefs, components: Components
     components : Components
     which : int array of shape (K,)
     """
-    out = _empty(components, which)
+    out = not_filled(components, which)
     for here in _chunks(len(components.sigma), len(which) * 4 * levels.seen.shape[2] ** 2):
         given = Coefs(*(a[here] for a in coefs))
         found = _groups_out(levels, total[here], given, components.take(here), which)
@@ -356,146 +353,6 @@ def _flat_directions(xx, prior):
     size = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(of_all / size[:, None] / size)
     return flat / size @ (vectors / np.sqrt(np.maximum(values, EPS)))
-
-
-def leave_rows_out_of_several(layout: Layout, components: Components, rows: Rows, which) -> LeftOut:
-    """Densities of rows of several factors, each left out on its own.
-
-    Parameters
-    ----------
-    layout : Layout
-        Its crossings are small enough to be full matrices.
-    components : Components
-    rows : Rows
-    which : int array of shape (K,)
-    """
-    out = _empty(components, which)
-    doubtful = _put_of_several(out, np.arange(len(which)), layout, components, rows, which, None)
-    few = np.flatnonzero(doubtful)
-    if len(few):
-        leaf = layout.plan.chain[0]
-        others, z = _others(rows.codes[:, leaf], rows.weights, which[few]), rows.zs[leaf]
-        products = _products(others, z, _columns(layout, rows, np.arange(len(rows.y))))
-        own = levels_of(_products(others, z, z), products, None, others.sum(1))
-        _put_of_several(out, few, layout, components, rows, which[few], own)
-    return out
-
-
-def _columns(layout, rows, which):
-    """What the leaf's effects are correlated with: later effects of the chain, dense ones, [x y]"""
-    pattern = np.zeros((len(which), len(layout.gram)))
-    for k, columns, (q, n_levels) in dense_parts(layout):
-        for a in range(q):
-            column = columns.start + a * n_levels + rows.codes[which, k]
-            pattern[np.arange(len(which)), column] += rows.zs[k][which, a]
-    later = [rows.zs[k][which] for k in layout.plan.chain[1:]]
-    return np.concatenate([*later, pattern, rows.xy[which]], axis=1)
-
-
-def _put_of_several(out, columns, layout, components, rows, which, own):
-    """``own``: of each row its level of the leaf without it; None: with it. Returns which rows
-    tell nearly all that their level tells of its effects, (K,).
-    """
-    n_points, p = components.beta.shape
-    doubtful, products = np.zeros(len(which), bool), _columns(layout, rows, which)
-    q = rows.zs[layout.plan.chain[0]].shape[1]
-    width = products.size * (q + 2)
-    size = min(batch_size(layout, p + 1, ENTRIES), max(1, ENTRIES // width))
-    for begin in range(0, n_points, size):
-        here = slice(begin, begin + size)
-        some = components.take(here)
-        found = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
-        spread, off, unsure = _off_leaf(layout, found, some, rows, which, products, own)
-        doubtful |= unsure
-        share, rest = _off_others(layout, found, some, rows, which, off, spread)
-        _Row(spread, share, rest).put(out, here, columns, some.sigma)
-    return doubtful
-
-
-def _off_leaf(layout, found: Eliminated, some, rows, which, columns, own):
-    """Variance of the row given its level of the leaf and the later effects, in units of the
-    noise's; its columns less what the level's other rows predict; whether that is doubtful.
-    """
-    leaf = layout.plan.chain[0]
-    z, doubtful = rows.zs[leaf][which], np.zeros(len(which), bool)
-    if own is not None:
-        reached = eliminate_levels(own, some.sigma, some.chols[leaf])
-        variance, off = row_given_level(reached, some.chols[leaf], z, columns)
-        return 1 + variance, off, doubtful
-    off = np.repeat(columns.T[:, None], len(some.sigma), axis=1)
-    z = np.broadcast_to(z.T[:, None], (z.shape[1], len(some.sigma), len(which)))
-    alone = 1 - _take_out(layout, found, 0, rows.codes[which], z, off)
-    doubtful = (alone < NEAR).any(0)
-    alone = np.maximum(alone, EPS)
-    return 1 / alone, off / alone, doubtful
-
-
-def _take_out(layout, found, i, codes, z, off):
-    """Take what the i-th factor of the chain explains out of ``off``, in place.
-
-    ``z`` (q, S, K), the row's products with its effects; ``off`` (c, S, K), with all later effects
-    and ``[x y]``. Returns the variance of its effects' sum, (S, K).
-    """
-    level, m = found.levels[i], len(layout.gram)
-    at = codes[:, layout.plan.chain[i]]
-    white = matmul(level.half[..., at], z[:, None])[:, 0]
-    begin = 0
-    for up in level.up:
-        off[begin : begin + up.shape[1]] -= _turned(up[..., at], white)
-        begin += up.shape[1]
-    if m:
-        wide = wide_crossing(layout.crossings[i], level.crossing, level.half.shape[-1], m)
-        explained = np.einsum("aSKm,aSK->mSK", wide[:, :, at], white, optimize=True)
-        off[begin : begin + m] -= explained
-    off[begin + m :] -= _turned(level.d[..., at], white)
-    return (white**2).sum(0)
-
-
-def _turned(a, white):
-    return matmul(np.swapaxes(a, 0, 1), white[:, None])[:, 0]
-
-
-def _off_others(layout, found: Eliminated, some, rows, which, off, spread):
-    """Share and rest of :class:`_Row`: later effects of the chain, dense ones, coefficients."""
-    least = 1 / (1 + _prior_variance(layout, some, off) / spread)
-    known, off = np.zeros_like(spread), off.copy()
-    for i, k in enumerate(layout.plan.chain[1:], start=1):
-        q = rows.zs[k].shape[1]
-        z, off = off[:q], off[q:]
-        known += _take_out(layout, found, i, rows.codes[which], z, off)
-    m = len(layout.gram)
-    if m:
-        white = np.moveaxis(off[:m], 0, -1) @ np.swapaxes(found.root, 1, 2)  # (S, K, m)
-        off = off[m:] - np.moveaxis(white @ found.d, -1, 0)
-        known += (white**2).sum(-1)
-    slopes = np.moveaxis(off[:-1], 0, -1)
-    if some.beta_cov is not None:
-        spread_of_beta = ((slopes @ some.beta_cov) * slopes).sum(-1)
-        known += spread_of_beta / (some.sigma**2)[:, None]
-    share = np.maximum(1 - known / spread, np.maximum(least, EPS))
-    return share, off[-1] - (slopes @ some.beta[..., None])[..., 0]
-
-
-def _prior_variance(layout, some, off):
-    """Prior variance of what the row tells of later effects and coefficients, (S, K).
-
-    In units of the noise's; the rows can only lessen it. Infinite under flat priors.
-    """
-    begin, variance = 0, np.zeros(off.shape[1:])
-    shapes = [(k, (some.chols[k].shape[-1], 1)) for k in layout.plan.chain[1:]]
-    for k, shape in [*shapes, *((k, shape) for k, _, shape in dense_parts(layout))]:
-        size = shape[0] * shape[1]
-        part = off[begin : begin + size].reshape(*shape, *off.shape[1:])
-        white = np.einsum("Saj,agSK->jgSK", some.chols[k], part, optimize=True)
-        variance += (white**2).sum((0, 1))
-        begin += size
-    if some.beta_cov is not None:
-        root = None if some.prior is None else some.prior.root
-        if root is None or np.linalg.matrix_rank(root) < len(root):
-            return np.full_like(variance, np.inf)
-        white = np.linalg.solve(root.T, some.prior.basis.T)
-        variance += (np.tensordot(white, off[begin:-1], 1) ** 2).sum(0)
-    return variance / (some.sigma**2)[:, None]
 
 
 def smoothed(left_out: LeftOut, weights):

@@ -20,11 +20,11 @@ from skhier.kernels.normal.left_out import (
     given_all,
     leave_groups_out,
     leave_rows_out,
-    leave_rows_out_of_several,
     levels_alone,
     rows_alone,
     smoothed,
 )
+from skhier.kernels.normal.left_out_of_several import leave_rows_out_of_several
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.products import group_stats, level_pairs

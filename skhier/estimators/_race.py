@@ -1,0 +1,271 @@
+"""Scores of a search's candidates on the same rows, each fitted as lightly as a score needs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+
+from skhier.estimators._folds import (
+    Fold,
+    check_r2,
+    check_training,
+    constant_columns,
+    split,
+)
+from skhier.estimators._refits import Checked, checked
+from skhier.estimators._regressor import HierarchicalSlopesRegressor
+from skhier.estimators._scoring import (
+    call_scorer,
+    is_r2,
+    objects,
+    r2,
+    scorer_of,
+    take_rows,
+    takes_weights,
+)
+from skhier.inference.engines import EngineResult
+from skhier.inference.mode import Laplace
+from skhier.inference.prior import PriorSetting
+from skhier.posterior.elpd import leave_one_group_out, leave_one_out
+from skhier.posterior.fitted import fitted_of
+from skhier.statistics.folds import (
+    EveryRow,
+    constant_in_part,
+    problem_of_fold,
+    training_reductions,
+)
+from skhier.statistics.problem import reduce_rows
+from skhier.statistics.products import level_pairs
+from skhier.statistics.reduction import Reduction
+from skhier.statistics.training import read_training
+from skhier.utils.design import read_levels
+from skhier.utils.frames import label_column
+from skhier.utils.schema import read_schema
+from skhier.utils.validation import check_weights
+
+__all__ = ["Race", "Scores"]
+
+GROUP_ENTRIES = 2**17  # see Posterior
+
+
+# of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
+DRAWS, FEW_DRAWS = 1024, 64
+
+
+class Scores(NamedTuple):
+    """``values`` (n_candidates, n_splits), and further columns of ``cv_results_``."""
+
+    values: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+class Race:
+    """Scores of candidates on the same rows.
+
+    ``messages`` are warnings; ``checked`` what refits made of each candidate's ``cv="loo"`` or
+    ``"logo"``.
+    """
+
+    def __init__(self, estimator, table, y, sample_weight, candidates):
+        self.estimator = estimator
+        self.given = (table, y, sample_weight)
+        self.weights = check_weights(sample_weight, table)
+        self.candidates = candidates
+        self.names = getattr(estimator, "feature_names_in_", None)
+        self.read: dict[Any, EveryRow] = {}
+        self.messages: list[str] = []
+        self.checked: list[Checked] = []
+
+    def data(self, model) -> EveryRow:
+        """Rows and statistics, once for each value of ``slopes``."""
+        key = repr(model.slopes)
+        if key not in self.read:
+            design, training = read_training(*self.given, self.names, model.groups, model.slopes)
+            problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
+            self.read[key] = EveryRow(design, training, problem, pairs)
+        return self.read[key]
+
+    def by_one_fit(self, models) -> Scores:
+        """Scores that follow from a fit to all rows, (n_candidates, 1)."""
+        if self.estimator.cv == "evidence":
+            return Scores(np.array([[self._evidence(model)] for model in models]), {})
+        self.checked = [self._left_out(model) for model in models]
+        labels = self.labels()
+        worst = [score.elpd.pointwise["pareto_k"].max() for score in self.checked]
+        refits = np.array([len(score.refitted) for score in self.checked])
+        columns = {
+            "se_test_score": np.array([score.elpd.se for score in self.checked]),
+            "max_pareto_k": np.array(worst),
+            "n_bad_pareto_k": refits + [len(score.unreliable) for score in self.checked],
+            "n_refits": refits,
+            "unreliable": objects([labels[score.unreliable] for score in self.checked]),
+        }
+        return Scores(np.array([[score.elpd.elpd] for score in self.checked]), columns)
+
+    def labels(self) -> np.ndarray:
+        """What ``cv="loo"`` or ``"logo"`` leaves out: positions of rows in X, or levels."""
+        if self.estimator.cv == "loo":
+            return self._rows_with_weight()
+        data = next(iter(self.read.values()))
+        return data.design.factors[0].levels.labels
+
+    def _fit_to_all(self, model) -> EngineResult:
+        design, training, problem, _ = self.data(model)
+        model._check_params()
+        if problem.y_is_constant:
+            raise ValueError(
+                f"cv={self.estimator.cv!r} has nothing to score: y is constant ({training.y[0]:g})."
+            )
+        return _light(model)._sample(design, problem, model.random_state)[-1]
+
+    def _evidence(self, model) -> float:
+        if model.inference == "nuts":
+            raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
+        return self._fit_to_all(model).log_evidence
+
+    def _left_out(self, model) -> Checked:
+        design, training, problem, _ = self.data(model)
+        by_group = self.estimator.cv == "logo"
+        if by_group and len(design.factors) != 1:
+            raise ValueError(
+                "cv='logo' leaves the groups of one factor out, and this model has "
+                f"{len(design.factors)} grouping factors."
+            )
+        if by_group and len(design.factors[0].levels.labels) < 2:
+            raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
+        result = self._fit_to_all(model)
+        seed = model.random_state
+        setting = PriorSetting.of(model, problem.scales, design)
+        fit = fitted_of(design, problem, result, setting, seed, training)
+        if by_group:
+            (factor,) = design.factors
+            elpd = leave_one_group_out(
+                fit.posterior, fit.mixture, training, factor.name, factor.levels.labels, fit.rows_id
+            )
+        else:
+            elpd = leave_one_out(fit.posterior, fit.mixture, training)
+
+        def sample(rest):
+            return _light(model)._sample(design, rest, seed, result.normal)[-1]
+
+        return checked(elpd, training, problem, result, sample)
+
+    def by_folds(self, models) -> Scores:
+        """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
+        for model in models:
+            model._check_params()
+        self._choose_scorer(models[0])
+        folds = self._folds(models[0])
+        parts: dict[Any, list[Reduction]] = {}
+        for model in models:
+            data, key = self.data(model), repr(model.slopes)
+            if key not in parts:
+                parts[key] = list(training_reductions(data, folds))
+        light = [_light(m, FEW_DRAWS if self.estimator.scoring is None else DRAWS) for m in models]
+        values = np.empty((len(models), len(folds)))
+        starts: dict[Any, Laplace | None] = {}
+        constant: dict[str, list[int]] = {}
+        for k, fold in enumerate(folds):
+            problems = {
+                key: problem_of_fold(self.read[key], of_folds[k], fold.train)
+                for key, of_folds in parts.items()
+            }
+            for name in constant_in_part(self.data(models[0]), problems[repr(models[0].slopes)]):
+                constant.setdefault(name, []).append(k)
+            for i, model in enumerate(light):
+                key = repr(model.slopes)
+                shape = (key, bool(model.correlated))
+                try:
+                    values[i, k], starts[shape] = self._score(
+                        model, problems[key], fold.test, starts.get(shape)
+                    )
+                except (RuntimeError, ValueError) as error:
+                    kind = ValueError if isinstance(error, ValueError) else RuntimeError
+                    where = f"Fold {k} of cv, candidate {self.candidates[i]}"
+                    raise kind(f"{where}: {error}") from error
+        self.messages += constant_columns(constant)
+        return Scores(values, {})
+
+    def _choose_scorer(self, model):
+        self.scorer, self.weighted = scorer_of(model, self.estimator.scoring), False
+        if self.scorer is not None:
+            weights = None if self.given[2] is None else self.weights
+            self.weighted, messages = takes_weights(self.estimator, self.scorer, weights)
+            self.messages += messages
+
+    def _folds(self, model) -> list[Fold]:
+        """Those of ``cv`` that can be fitted and scored."""
+        table, y, _ = self.given
+        training = self.data(model).training
+        rows, cv = self._rows_with_weight(), self.estimator.cv
+        folds, messages = split(cv, table, y, rows, lambda: self._groups(model))
+        check_training(folds, training)
+        if is_r2(self.estimator.scoring, self.scorer):
+            check_r2(folds)
+        self.messages += messages
+        return folds
+
+    def _groups(self, model) -> np.ndarray | None:
+        """Labels of the first factor (codes of a nesting), (n_samples,), whatever rows weigh."""
+        table, design = self.given[0], self.data(model).design
+        if not design.factors:
+            return None
+        positions = design.factors[0].positions
+        if len(positions) == 1:
+            return label_column(table, positions[0])
+        _, codes = read_levels(table, read_schema(table, self.names, model.groups, model.slopes))
+        return codes[:, 0]
+
+    def _score(self, model, part, test, start):
+        design, training, *_ = self.data(model)
+        seed = model.random_state
+        _, result = model._sample(design, part, seed, start)
+        setting = PriorSetting.of(model, part.scales, design)
+        fit = fitted_of(design, part, result, setting, seed, training, group_entries=GROUP_ENTRIES)
+        posterior = fit.posterior
+        self._check_known(model, part, training, test)
+        weights = training.weights[test]
+        codes = training.codes[test]
+        if self.scorer is not None:
+            score = self._by_scorer(model, fit, test)
+        elif self.estimator.scoring is None:
+            mean = posterior.mean(training.x[test], codes)
+            score = r2(training.y[test], mean, weights)
+        else:
+            density = posterior.log_density(training.x[test], codes, training.y[test])
+            score = np.average(density, weights=weights)
+        return score, start if result.normal is None else result.normal
+
+    def _check_known(self, model, part, training, test):
+        if model.handle_unknown != "error":
+            return
+        for found, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
+            if np.any(found.zz[-1, -1, codes] == 0):
+                raise ValueError(
+                    "it has rows of groups that the others lack, and handle_unknown='error'. "
+                    "Set handle_unknown='population'."
+                )
+
+    def _by_scorer(self, model, fit, test):
+        """Any scorer, on an estimator that can predict."""
+        table, y, _ = self.given
+        fitted = clone(model)
+        fitted._fitted = fit
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.estimator, name):
+                setattr(fitted, name, getattr(self.estimator, name))
+        rows = self._rows_with_weight()[test]
+        weights = self.weights[rows] if self.weighted else None
+        return call_scorer(self.scorer, fitted, take_rows(table, rows), take_rows(y, rows), weights)
+
+    def _rows_with_weight(self) -> np.ndarray:
+        return np.flatnonzero(self.weights)
+
+
+def _light(model, n_draws=DRAWS) -> HierarchicalSlopesRegressor:
+    """The same model with as many draws as a score needs."""
+    if model.inference == "nuts":
+        return model
+    return clone(model).set_params(n_chains=1, n_draws=n_draws)
