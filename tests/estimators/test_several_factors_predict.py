@@ -413,9 +413,9 @@ FOLDS = {"rows": KFold(3, shuffle=True, random_state=0), "groups": GroupKFold(3)
     ("case", "folds", "scoring"),
     [
         ("on_crossed", "rows", None),
-        ("on_crossed", "groups", "log_predictive_density"),
+        pytest.param("on_crossed", "groups", "log_predictive_density", marks=pytest.mark.slow),
         ("on_nested", "rows", "log_predictive_density"),
-        ("on_nested", "groups", None),
+        pytest.param("on_nested", "groups", None, marks=pytest.mark.slow),
     ],
     indirect=["case"],
 )

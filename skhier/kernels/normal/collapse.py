@@ -250,6 +250,7 @@ def points_at_once(stats: Elimination, on_cpu: bool) -> int:
         entries += n_levels * (4 if _is_small(q, r - 1) else q * (2 * q + r))
         entries += q * (step.cross.z.size + step.table.size) + 2 * step.pairs.shape[1]
     entries += 4 * stats.gram.size
+    entries = max(entries, stats.total.size)  # many coefficients are work too
     low, high = (64, 1024) if small else (8, 128)
     if stats.gram.size:
         low = 1
