@@ -326,19 +326,23 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
 
     def _set_attributes(self):
         fit = self._fitted
-        design = fit.design
-        means: dict[str, Any] = {
-            name: values.mean((0, 1)) for name, values in fit.posterior.population_draws().items()
-        }
-        means |= {name: estimate.mean for name, estimate in fit.estimates.items()}
+        design, draws = fit.design, fit.draws
+
+        def mean(name, drawn):
+            known = fit.estimates.get(name)
+            return drawn.mean((0, 1)) if known is None else known.mean
+
         self.coef_names_ = list(design.feature_names)
-        self.intercept_ = float(means["intercept"])
-        self.coef_ = means["coef"]
-        self.noise_scale_ = float(means["noise_scale"])
-        self.posterior_ = fit.draws
+        self.intercept_ = float(mean("intercept", draws["intercept"]))
+        self.coef_ = mean("coef", draws["coef"])
+        self.noise_scale_ = float(mean("noise_scale", draws["noise_scale"]))
+        self.posterior_ = draws
         arrays: dict[str, Any] = {attribute: {} for attribute in (*BY_LEVEL, *BY_EFFECT)}
         for k, factor in enumerate(design.factors):
-            of_effects = (means[f"group_scale_{k}"], means[f"group_corr_{k}"])
+            of_effects = (
+                mean(f"{part}_{k}", draws[part][factor.name])
+                for part in ("group_scale", "group_corr")
+            )
             values = (*fit.posterior.group_table(k), *of_effects)
             for attribute, array in zip(arrays, values, strict=True):
                 arrays[attribute][factor.name] = array
