@@ -43,8 +43,9 @@ def psis(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     stretched = np.log1p(-(np.arange(n_tail) + 0.5) / n_tail)
     flat = np.abs(shape) < np.finfo(float).eps
     safe = np.where(flat, 1.0, shape)
-    quantiles = scale * np.where(flat, -stretched, np.expm1(-safe * stretched) / safe)
-    with np.errstate(divide="ignore"):
+    # of hopeless weights the tail's quantiles overflow, and the largest weight bounds them
+    with np.errstate(divide="ignore", over="ignore"):
+        quantiles = scale * np.where(flat, -stretched, np.expm1(-safe * stretched) / safe)
         fitted = top + np.minimum(np.log(cutoff + quantiles), 0.0)
     smoothed = log_weights.copy()
     kept = np.take_along_axis(log_weights, tail, -1)
