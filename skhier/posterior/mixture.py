@@ -99,7 +99,8 @@ def _newton_step(at, low, high, mean, sd, spread, level):
     off = ndtr(z).mean(axis=1) - level
     low, high = np.where(off < 0, at, low), np.where(off < 0, high, at)
     slope = (np.exp(-0.5 * z**2) / sd).mean(axis=1) / np.sqrt(2 * np.pi)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # between components the slope is next to nothing: the step leads out, or to no number at all
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         newton = at - off / slope
     inside = (newton > low) & (newton < high)
     new = np.where(inside, newton, 0.5 * (low + high))

@@ -22,6 +22,7 @@ MIXTURES = {
     "two far modes": ([[0.0], [1e6]], [[1.0], [1.0]]),
     "very unequal widths": ([[0.0], [0.0]], [[1e-6], [1e6]]),
     "far from zero": ([[1e9], [1e9 + 1]], [[0.5], [2.0]]),
+    "needles": (np.random.default_rng(47).normal(size=(100, 1)), np.full((100, 1), 9.5e-8)),
     "tiny": ([[5e-200], [1e-200]], [[1e-200], [3e-200]]),
 }
 
