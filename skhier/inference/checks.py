@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from skhier.priors import PriorChoice, describe
+from skhier.priors import PriorChoice
 from skhier.statistics.problem import Problem
 from skhier.utils.rank import linear_dependence
+from skhier.utils.words import listed
 
 __all__ = ["forbid_improper", "forbid_nonfinite"]
-
-N_EXAMPLES = 5
 
 
 def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str]) -> None:
@@ -34,7 +33,9 @@ def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str])
     ValueError
         The posterior is improper; with the columns.
     """
-    flat = sorted(j for at, prior in choice.coef if _is_flat(prior) for j in at)
+    from skhier.kernels.distributions import is_flat, unexpanded
+
+    flat = sorted(j for at, prior in choice.coef if is_flat(unexpanded(prior)) for j in at)
     if not flat:
         return
     gram, mean = problem.stats.xx[:-1, :-1], problem.units.x_mean / problem.units.x_scale
@@ -47,21 +48,16 @@ def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str])
     if not redundant:
         return
     # a proper prior of the intercept at X = 0 settles one combination that adds up to a constant
-    at_zero = not (choice.intercept_at_mean or _is_flat(choice.intercept))
+    at_zero = not (choice.intercept_at_mean or is_flat(unexpanded(choice.intercept)))
     adds_up = found.needs_constant if found.redundant else mean[constant[0]] != 0
     if at_zero and len(redundant) == 1 and adds_up:
         return
     raise ValueError(
         "the posterior is improper: the priors of slopes are flat, and these columns of X are "
         "constant or linear combinations of the intercept and of other columns with flat priors: "
-        f"{_listed(names, redundant)}. Drop them, or give their slopes a proper prior, for example "
-        "with prior='default'."
+        f"{listed(repr(names[j]) for j in redundant)}. Drop them, or give their slopes a proper "
+        "prior, for example with prior='default'."
     )
-
-
-def _is_flat(prior) -> bool:
-    bounds = (getattr(prior.support, name, None) for name in ("lower_bound", "upper_bound"))
-    return describe(prior) == "flat" and all(bound is None for bound in bounds)
 
 
 def forbid_nonfinite(values: Mapping[str, Any]) -> None:
@@ -77,10 +73,14 @@ def forbid_nonfinite(values: Mapping[str, Any]) -> None:
     RuntimeError
         With the names.
     """
-    bad = [name for name, value in values.items() if not all(map(_is_finite, _leaves(value)))]
+    import jax
+
+    bad = [
+        name for name, value in values.items() if not all(map(_is_finite, jax.tree.leaves(value)))
+    ]
     if bad:
         raise RuntimeError(
-            f"the posterior has NaN or infinite values in {_listed(bad, range(len(bad)))}, beyond "
+            f"the posterior has NaN or infinite values in {listed(map(repr, bad))}, beyond "
             "float64 arithmetic, and nothing is stored. Use priors with lighter tails, or rescale "
             "X and y."
         )
@@ -88,18 +88,3 @@ def forbid_nonfinite(values: Mapping[str, Any]) -> None:
 
 def _is_finite(values) -> bool:
     return bool(np.isfinite(np.asarray(values, dtype=float)).all())
-
-
-def _leaves(value) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if not isinstance(value, tuple):
-        yield from () if value is None else (value,)
-        return
-    for part in value:
-        yield from _leaves(part)
-
-
-def _listed(names, at) -> str:
-    shown = ", ".join(repr(names[j]) for j in at[:N_EXAMPLES])
-    return f"{shown} and {len(at) - N_EXAMPLES} more" if len(at) > N_EXAMPLES else shown

@@ -288,11 +288,12 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
     chosen = resample(found.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
     error = block_error(N_BLOCKS)
     population = population_of(theta, units, found.points, found.weights, chosen, error, rng)
+    normal = fitted_mixture(found)
     facts = {
         "sampler": "importance",
         "pareto_k": found.k_hat,
         "ess_importance": float(found.ess),
-        "modes": _n_modes(found.weights @ found.shares),
+        "modes": _n_modes(normal.shares),
         "evaluations": theta.n_evaluations,
     }
     evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
@@ -305,7 +306,7 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
         facts,
         evidence,
         found.ess,
-        fitted_mixture(found),
+        normal,
     )
 
 

@@ -10,6 +10,7 @@ from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.priors import GroupPrior, PriorChoice
 from skhier.statistics.problem import Problem
 from skhier.utils.design import Design
+from skhier.utils.words import listed
 
 if TYPE_CHECKING:
     from skhier.kernels.covariance import Covariance
@@ -32,14 +33,13 @@ def origin_warnings(design: Design, problem: Problem, choice: PriorChoice) -> li
     }
     if not columns:
         return []
-    shown = [
+    shown = listed(
         f"{design.feature_names[j]!r} (mean {scales.x_mean[j]:.6g}, sd {scales.x_sd[j]:.3g})"
-        for j in sorted(columns)[:5]
-    ]
-    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+        for j in sorted(columns)
+    )
     return [
         "The prior of the group effects' scales speaks of the intercepts at X = 0, and X = 0 is "
-        f"far from the data of {', '.join(shown)}{more}: a slope that varies moves the intercepts "
+        f"far from the data of {shown}: a slope that varies moves the intercepts "
         "there by far more than the prior allows, so that it shrinks the slopes towards the "
         "population's. Centre these columns (subtract their mean), or use priors that sit at the "
         "mean of X: prior=None, or numbers in Prior(group_scale=...)."

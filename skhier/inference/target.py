@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from skhier.kernels import flat
 from skhier.kernels.normal.collapse import marginal_and_conditional
 from skhier.kernels.normal.models import joint_model, marginal_parameters, parameters
-from skhier.kernels.records import MIN_VARIANCE, Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.records import MIN_VARIANCE, CoefPrior, Hyper, ModelSpec, PopulationConditional
 
 __all__ = [
     "Joint",
@@ -76,9 +76,11 @@ class Marginal(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("spec",), keep_unused=True)  # else it is dispatched slowly
-def origin(data: tuple, spec: ModelSpec) -> Any:
-    """The point ``theta = 0``, shape (d,)."""
-    return jnp.zeros(flat.size(partial(marginal_parameters, spec), data))
+def origin(data: tuple, spec: ModelSpec) -> tuple[Any, CoefPrior]:
+    """The point ``theta = 0``, shape (d,), and the coefficients' prior there."""
+    program = partial(marginal_parameters, spec)
+    zero = jnp.zeros(flat.size(program, data))
+    return zero, flat.values(program, data, zero)[1]
 
 
 @partial(jax.jit, static_argnames=("spec",))
@@ -97,7 +99,7 @@ def _at(theta, data, spec):
     log_density = flat.log_density(program, data, theta) + log_likelihood
     # a smaller noise_scale acts like this one, and leaves exact conditionals without digits
     v = v._replace(noise_scale=jnp.maximum(v.noise_scale, MIN_VARIANCE**0.5))
-    given = (*v, *conditional, coefs)
+    given = (*v, *conditional, coefs.offset, coefs.rows[:, -1])
     return log_density, PopulationConditional(*given)
 
 

@@ -14,7 +14,7 @@ from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.starts import PriorTops, prior_tops, structured_starts
 from skhier.kernels.normal.conditional import CoefPriors, Components
-from skhier.kernels.records import CoefPrior, Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
 from skhier.kernels.user_units import coef_to_user, in_user_units
 from skhier.statistics.records import Units
 
@@ -62,7 +62,8 @@ class Theta:
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
         self.data = jax.device_put(data) if size > FEW_ENTRIES else data
         self.targets = targets
-        self.size = len(targets.origin(self.data, spec))
+        zero, self.coef_prior = targets.origin(self.data, spec)
+        self.size = len(zero)
         self.n_evaluations = 0
         self._last: tuple[np.ndarray, list[Any]] | None = None
 
@@ -208,7 +209,7 @@ def population_of(
     slopes = tuple(factor.slopes for factor in theta.spec.factors)
     draws = np.argsort(chosen, axis=None, kind="stable")
     at = chosen.ravel()[draws]
-    parts, priors, variances, covs = [], [], [], []
+    parts, variances, covs = [], [], []
     beta = np.empty((chosen.size, len(to_user)))
     for rows, given in theta.conditionals(points):
         here = slice(*np.searchsorted(at, (rows.start, rows.stop)))
@@ -219,8 +220,7 @@ def population_of(
         variances.append(((to_user @ given.coef_root) ** 2).sum(2))
         if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
             covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
-        priors.append(_coef_priors(given.coef_prior))
-        parts.append(given._replace(coef_root=None, coef_prior=None))
+        parts.append(given._replace(coef_root=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's
     place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
     given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
@@ -238,12 +238,6 @@ def population_of(
     hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:2])
     components = Components(weights, given.coef_mean, None, given.noise_scale, given.group_chol)
     kept = components.first(len(cov))
-    offset, target = (np.concatenate(a) for a in zip(*(prior[2:] for prior in priors), strict=True))
-    prior = priors[0]._replace(offset=offset, target=target).take(place[: len(cov)])
-    return Population(hyper, kept._replace(beta_cov=cov, prior=prior), found)
-
-
-def _coef_priors(prior: CoefPrior) -> CoefPriors:
-    """Of a batch of points; only what differs between them is kept for each."""
-    basis, offset, rows, _ = prior
-    return CoefPriors(basis[0], rows[0, :, :-1], offset, rows[..., -1].copy())
+    basis, _, of_coefs, _ = map(np.asarray, theta.coef_prior)
+    prior = CoefPriors(basis, of_coefs[:, :-1], given.coef_offset, given.coef_target)
+    return Population(hyper, kept._replace(beta_cov=cov, prior=prior.take(slice(len(cov)))), found)

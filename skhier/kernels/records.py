@@ -1,9 +1,6 @@
 """Containers that travel between kernels: arrays and hashable shapes, hardly any behaviour.
 
-Everything here lives in *internal coordinates*: the columns of ``x`` are centred at their means
-and divided by powers of two, so is ``y`` (see :class:`Units`). Effects are ordered slopes first,
-intercept last; that order keeps the map between a Cholesky factor at ``x = 0`` and one at the mean
-of ``x`` lower triangular.
+Everything here lives in *internal coordinates*, see :mod:`skhier.statistics.records`.
 """
 
 from typing import Any, NamedTuple
@@ -84,15 +81,17 @@ class PopulationConditional(NamedTuple):
         Intercept last.
     coef_root : array of shape (p, k)
         The covariance is ``coef_root coef_root'``.
-    coef_prior : CoefPrior
-        What with the rows makes that distribution.
+    coef_offset, coef_target : array of shape (p,), (k,)
+        ``offset`` and the last of ``rows`` of :class:`CoefPrior`; the rest of it is the same
+        everywhere.
     """
 
     noise_scale: Any
     group_chol: tuple[Any, ...]
     coef_mean: Any
     coef_root: Any
-    coef_prior: Any
+    coef_offset: Any
+    coef_target: Any
 
 
 class CoefPrior(NamedTuple):

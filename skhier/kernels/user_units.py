@@ -52,11 +52,6 @@ def coef_to_user(units: Units) -> np.ndarray:
     return matrix
 
 
-def effect_scale(units: Units, slopes: tuple[int, ...]) -> np.ndarray:
-    """Units of y per internal unit of each of a factor's effects, intercept last."""
-    return units.y_scale / np.append(units.x_scale[list(slopes)], 1.0)
-
-
 def effects_to_user(
     units: Units, k: int, slopes: tuple[int, ...], at_mean: bool = False
 ) -> np.ndarray:
@@ -65,7 +60,7 @@ def effects_to_user(
     The internal intercept is the one at the mean of x; the user's is that at X = 0, or with
     ``at_mean`` also the one at the mean.
     """
-    scale = effect_scale(units, slopes)
+    scale = units.y_scale / np.append(units.x_scale[list(slopes)], 1.0)
     return np.diag(scale) if at_mean else scale[:, None] * np.linalg.inv(units.effects_at_mean[k])
 
 

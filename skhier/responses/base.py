@@ -5,7 +5,7 @@ of its own, the noise's standard deviation of a normal one, say. They travel as 
 array, in units of y, and broadcast against the line: give draws a trailing axis for the rows.
 
 A new response is a file that states these methods. Where it is conjugate the exact engine of
-:mod:`skhier.kernels.normal` serves it; that flag is all that the choice of an engine asks.
+:mod:`skhier.kernels.normal` serves it. With one response the choice of an engine does not ask yet.
 """
 
 from __future__ import annotations

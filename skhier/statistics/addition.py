@@ -38,10 +38,8 @@ def placed(stats: GroupStats, places: Sequence[np.ndarray], n_levels: Sequence[i
     whole = keeps_level_products(n_effects, len(stats.xy), n_levels)
     factors = []
     for factor, at, n in zip(stats.factors, places, n_levels, strict=True):
-        out = [_spread(products, at, n) for products in factor]
-        if not whole:
-            out[3] = np.zeros((0, 0, n))
-        factors.append(FactorStats(*out))
+        moved = FactorStats(*(_spread(products, at, n) for products in factor))
+        factors.append(moved if whole else moved._replace(xy_xy=np.zeros((0, 0, n))))
     both = combinations(places, 2)
     pairs = [
         pair._replace(first=one[pair.first], second=other[pair.second])

@@ -96,8 +96,10 @@ def arrange(stats: GroupStats, plan: Plan) -> Elimination:
         _seats(of_level, stats.factors[k].zy.shape[-1])
         for k, of_level in zip(plan.chain, above, strict=True)
     ]
-    steps = tuple(_step(stats, plan, i, seats, above[i], n_levels) for i in range(len(seats)))
     gram, d = dense_block(stats, plan, n_levels)
+    steps = tuple(
+        _step(stats, plan, i, seats, above[i], n_levels, len(gram)) for i in range(len(seats))
+    )
     return Elimination(steps, gram, d, total_products(stats), stats.n)
 
 
@@ -119,7 +121,7 @@ def _seats(above, n_levels):
     return _Seats(place, order[begins], slots)
 
 
-def _step(stats, plan, i, seats, above, n_levels):
+def _step(stats, plan, i, seats, above, n_levels, n_columns):
     factor, seat = stats.factors[plan.chain[i]], seats[i]
     products = [*later_products(stats, plan, i), factor.z_xy]
     owners = tuple(
@@ -128,8 +130,7 @@ def _step(stats, plan, i, seats, above, n_levels):
     )
     cross = crossing(stats, plan, i, above, n_levels)
     cross = cross._replace(level=seat.place[cross.level])
-    columns = sum(stats.factors[k].zy.shape[0] * n_levels[k] for k in plan.dense)
-    table, pairs = _meetings(cross, seat.size, columns)
+    table, pairs = _meetings(cross, seat.size, n_columns)
     return Step(
         _seated(factor.zz, seat),
         _seated(np.concatenate(products, axis=1), seat),

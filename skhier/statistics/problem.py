@@ -121,7 +121,7 @@ def part_of(problem: Problem, reduction: Reduction, medians: Medians) -> Problem
 def _about_mean(reduction: Reduction) -> tuple[tuple[MeanSd, MeanSd], Reduction]:
     """Mean and sd of the features and of y, and the products about them."""
     columns = reduction.mean_sd()
-    moved = reduction.about_mean()
+    moved = reduction.in_units(internal_units(*columns, reduction.axes.slopes))
     if columns[1].sd[0] == 0:
         moved = moved._replace(stats=moved.stats._replace(yy=0.0))
     return columns, moved

@@ -1,8 +1,8 @@
 """Containers of statistics: arrays in internal coordinates, hardly any behaviour.
 
-The columns of ``x`` are centred at their means and divided by powers of two, so is ``y`` (see
-:class:`Units`). Effects are ordered slopes first, intercept last; that order keeps the map between
-a Cholesky factor at ``x = 0`` and one at the mean of ``x`` lower triangular.
+*Internal coordinates*: the columns of ``x`` are centred at their means and divided by powers of
+two, so is ``y`` (see :class:`Units`). Effects are ordered slopes first, intercept last; that order
+keeps the map between a Cholesky factor at ``x = 0`` and one at the mean of ``x`` lower triangular.
 """
 
 from typing import Any, NamedTuple

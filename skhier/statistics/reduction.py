@@ -86,10 +86,6 @@ class Reduction(NamedTuple):
         """Of the features and of the target, the user's units; weights sum to more than 1."""
         return mean_sd_of_products(self.stats, self.units)
 
-    def about_mean(self) -> Reduction:
-        """The same rows in units of their own mean and sd, which sampling takes."""
-        return self.in_units(internal_units(*self.mean_sd(), self.axes.slopes))
-
 
 def axes_of(design: Design) -> Axes:
     """Those of statistics of rows that were read with a design whose slopes are settled."""

@@ -7,7 +7,7 @@ all that come later (effects of other factors, X, y), ``Sigma = L L'`` and ``M =
     log|V| = (n - sum_k G_k q_k) log sigma^2 + sum over all levels of log|M|
 
 Take what it explains away, and the next factor sees cross-products again; the last ones are of
-``[X y]``: ``sigma^2 [X y]'V^-1[X y]``. :mod:`skhier.statistics.elimination` says in which order.
+``[X y]``: ``sigma^2 [X y]'V^-1[X y]``. :mod:`skhier.statistics.plan` says in which order.
 The cost does not depend on the number of rows. Valid for singular L, and for levels with fewer rows
 than effects or with none. Lai, Sheldon and Domke (2024); Bates et al. (2015), sec. 3.
 """
@@ -28,7 +28,6 @@ __all__ = [
     "ROUNDING",
     "Collapsed",
     "collapse",
-    "log_marginal",
     "marginal_and_conditional",
     "points_at_once",
     "work_of_a_point",
@@ -51,8 +50,10 @@ class Collapsed(NamedTuple):
     log_det: Any
 
 
-def log_marginal(stats: Elimination, plan: Plan, chols, sigma, prior: CoefPrior):
-    """Log density of the rows given the variance parameters, internal coordinates.
+def marginal_and_conditional(stats: Elimination, plan: Plan, chols, sigma, prior: CoefPrior):
+    """Log density of the rows and the coefficients' normal distribution, internal coordinates.
+
+    Both given the variance parameters.
 
     Parameters
     ----------
@@ -65,12 +66,6 @@ def log_marginal(stats: Elimination, plan: Plan, chols, sigma, prior: CoefPrior)
     sigma : scalar
     prior : CoefPrior
         Of the coefficients that are integrated out, and the values of the others.
-    """
-    return marginal_and_conditional(stats, plan, chols, sigma, prior)[0]
-
-
-def marginal_and_conditional(stats: Elimination, plan: Plan, chols, sigma, prior: CoefPrior):
-    """:func:`log_marginal`, and the coefficients' normal distribution given those parameters.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Group effects given everything else, in closed form (normal response).
 
-Of the *leaf*, the first factor of the chain (:mod:`skhier.statistics.elimination`), given the
+Of the *leaf*, the first factor of the chain (:mod:`skhier.statistics.plan`), given the
 effects of all other factors too. With ``Sigma = L L'``, ``M_g = L' A_g L + sigma^2 I = R_g R_g'``:
 
     b_g | beta, sigma, Sigma, others, y ~ Normal(L a_g, sigma^2 L M_g^-1 L')
@@ -36,10 +36,16 @@ __all__ = [
     "condition",
     "draw_others",
     "log_marginal",
+    "residual",
 ]
 
 ENTRIES = 2**19  # of the largest temporary array
 MANY = 16  # points at once, below which their arrays are large enough for one point at a time
+
+
+def residual(beta: np.ndarray) -> np.ndarray:
+    """``y - X beta`` as a combination of ``[X y]``, (S, p + 1), for ``beta`` (S, p)."""
+    return np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)
 
 
 class PopulationDraws(NamedTuple):
@@ -60,8 +66,7 @@ class PopulationDraws(NamedTuple):
 
     def columns(self) -> np.ndarray:
         """``y - X beta`` as combinations of ``[X y]``, (S, p + 1, 1)."""
-        ones = np.ones((len(self.beta), 1))
-        return np.concatenate([-self.beta, ones], axis=1)[:, :, None]
+        return residual(self.beta)[:, :, None]
 
 
 class CoefPriors(NamedTuple):
@@ -152,10 +157,8 @@ def _explained(layout, levels, others):
         theirs = others[k][..., ancestor[levels]]
         found = found + matmul(up[..., levels][:, :, None], theirs[:, None])[:, 0]
     if layout.plan.dense:
-        cross = layout.crossings[0]
-        n_levels = layout.stats.factors[layout.plan.chain[0]].zy.shape[-1]
         dense = np.concatenate([_stacked(others[k]) for k in layout.plan.dense])
-        met = [sparse_crossing(cross, z, n_levels, len(dense))[levels] @ dense for z in cross.z]
+        met = [sparse_crossing(layout, 0, z)[levels] @ dense for z in layout.crossings[0].z]
         found = found + np.swapaxes(np.stack(met), 1, 2)
     return found
 

@@ -23,6 +23,7 @@ __all__ = [
     "back_substitute",
     "batch_size",
     "dense_parts",
+    "dense_rows",
     "eliminate",
     "is_wide",
     "layout_of",
@@ -146,16 +147,31 @@ def is_wide(layout: Layout, i: int) -> bool:
     return layout.stats.factors[layout.plan.chain[i]].zy.size * len(layout.gram) <= MAX_WIDE
 
 
-def wide_crossing(cross: Crossing, values: np.ndarray, n_levels: int, m: int) -> np.ndarray:
-    """The full matrices of sparse values (q, S, n), (q, S, n_levels, m)."""
-    wide = np.zeros((*values.shape[:2], n_levels, m))
+def wide_crossing(layout: Layout, i: int, values: np.ndarray) -> np.ndarray:
+    """The full matrices of the i-th factor's sparse values (q, S, n), (q, S, n_levels, m)."""
+    cross = layout.crossings[i]
+    wide = np.zeros((*values.shape[:2], *_crossing_shape(layout, i)))
     wide[:, :, cross.level, cross.column] = values
     return wide
 
 
-def sparse_crossing(cross: Crossing, values: np.ndarray, n_levels: int, m: int) -> Any:
-    """The matrix of sparse values (n,), (n_levels, m)."""
-    return csr_array((values, (cross.level, cross.column)), (n_levels, m))
+def sparse_crossing(layout: Layout, i: int, values: np.ndarray) -> Any:
+    """The matrix of the i-th factor's sparse values (n,), (n_levels, m)."""
+    cross = layout.crossings[i]
+    return csr_array((values, (cross.level, cross.column)), _crossing_shape(layout, i))
+
+
+def _crossing_shape(layout, i):
+    return layout.stats.factors[layout.plan.chain[i]].zy.shape[-1], len(layout.gram)
+
+
+def dense_rows(layout: Layout, zs, codes) -> np.ndarray:
+    """Rows of the dense columns' design, (K, m); ``zs`` (K, q) and ``codes`` of every factor."""
+    out, row = np.zeros((len(codes), len(layout.gram))), np.arange(len(codes))
+    for k, columns, (q, n_levels) in dense_parts(layout):
+        for a in range(q):
+            out[row, columns.start + a * n_levels + codes[:, k]] = zs[k][:, a]
+    return out
 
 
 def eliminate(layout: Layout, sigma, chols, columns) -> Eliminated:
@@ -242,39 +258,44 @@ def _less(layout, state, i, j, found):
     ancestor, n = layout.above[i][j - i - 1], zz.shape[-1]
     mine = np.swapaxes(found.up[j - i - 1], 0, 1)
     others = found.up[j - i :]
-    zz = zz - _summed(matmul(mine, np.swapaxes(mine, 0, 1)), ancestor, n)
+    to_ancestors = _places(ancestor, n)
+    zz = zz - _summed(to_ancestors, matmul(mine, np.swapaxes(mine, 0, 1)))
     up = tuple(
-        block - _summed(matmul(mine, other), ancestor, n)
+        block - _summed(to_ancestors, matmul(mine, other))
         for block, other in zip(up, others, strict=True)
     )
-    d = d - _summed(matmul(mine, found.d), ancestor, n)
+    d = d - _summed(to_ancestors, matmul(mine, found.d))
     cross = layout.crossings[i]
     if len(cross.level):
         moved = matmul(mine[..., cross.level], found.crossing[:, None])[:, 0]
-        products = products - _summed(moved, cross.lifts[j - i - 1], products.shape[-1])
+        lift = _places(cross.lifts[j - i - 1], products.shape[-1])
+        products = products - _summed(lift, moved)
     return zz, up, d, products
 
 
-def _summed(a, at, n):
-    """Sums of entries of the last axis that go to the same of n places."""
-    places = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(n, len(at)))
-    return (places @ a.reshape(-1, len(at)).T).T.reshape(*a.shape[:-1], n)
+def _places(at, n):
+    """The matrix that takes entry i to place ``at[i]`` of n."""
+    return csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(n, len(at)))
+
+
+def _summed(places, a):
+    """Sums of entries of the last axis that go to the same place."""
+    n, m = places.shape
+    return (places @ a.reshape(-1, m).T).T.reshape(*a.shape[:-1], n)
 
 
 def _dense_sums(layout, i, found):
     """What a factor of the chain explains of the dense columns' products, (S, m, m), (S, m, c)."""
-    cross, m = layout.crossings[i], len(layout.gram)
-    q, n_points, _ = found.crossing.shape
-    n_levels = found.d.shape[-1]
+    m, (q, n_points, _) = len(layout.gram), found.crossing.shape
     d = np.moveaxis(found.d, 1, -1)  # (q, S, G, c)
     if is_wide(layout, i):
-        wide = wide_crossing(cross, found.crossing, n_levels, m)
+        wide = wide_crossing(layout, i, found.crossing)
         turned = np.swapaxes(wide, 2, 3)
         return (turned @ wide).sum(0), (turned @ d).sum(0)
     of_gram, of_d = np.zeros((n_points, m, m)), np.zeros((n_points, m, d.shape[-1]))
     for s in range(n_points):
         for a in range(q):
-            met = sparse_crossing(cross, found.crossing[a, s], n_levels, m)
+            met = sparse_crossing(layout, i, found.crossing[a, s])
             turned = met.T.tocsr()
             of_gram[s] += (turned @ met).toarray()
             of_d[s] += turned @ d[a, s]
@@ -364,14 +385,12 @@ def _flat(a):
 
 def _met(layout, i, level, dense):
     """``R^-1 L'`` times the products with the dense effects, times those, (q, c, S, n_levels)."""
-    cross, (n_points, m, c) = layout.crossings[i], dense.shape
-    q, n_levels = len(level.half), level.half.shape[-1]
     if is_wide(layout, i):
-        wide = wide_crossing(cross, level.crossing, n_levels, m)
-        return (wide @ dense).transpose(0, 3, 1, 2)
-    out = np.empty((q, c, n_points, n_levels))
+        return (wide_crossing(layout, i, level.crossing) @ dense).transpose(0, 3, 1, 2)
+    (n_points, _, c), q = dense.shape, len(level.half)
+    out = np.empty((q, c, n_points, level.half.shape[-1]))
     for s in range(n_points):
         for a in range(q):
-            met = sparse_crossing(cross, level.crossing[a, s], n_levels, m)
+            met = sparse_crossing(layout, i, level.crossing[a, s])
             out[a, :, s] = (met @ dense[s]).T
     return out

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import CoefPriors
+from skhier.kernels.normal.conditional import ENTRIES, CoefPriors
+from skhier.utils.slices import slices
 
 __all__ = [
-    "ENTRIES",
     "Coefs",
     "Levels",
     "Reached",
@@ -34,7 +34,6 @@ __all__ = [
 
 EPS = np.finfo(float).eps
 TOLERANCE = 16 * EPS  # of squares whose sum is 1
-ENTRIES = 2**19  # of the largest temporary array
 
 
 class Levels(NamedTuple):
@@ -194,11 +193,10 @@ def total_information(levels: Levels, sigma, chol, entries: int = ENTRIES) -> np
     total = np.zeros((len(sigma), c, c))
     width = 2 * max(q, 1) * (q + c)
     n_points = max(1, entries // (width * min(n_levels, max(1, entries // width))))
-    at_once = max(1, entries // (width * n_points))
-    for begin in range(0, len(sigma), n_points):
-        here = slice(begin, begin + n_points)
-        for start in range(0, n_levels, at_once):
-            part = levels.take(slice(start, start + at_once))
+    at_once = entries // (width * n_points)
+    for here in slices(len(sigma), n_points):
+        for at in slices(n_levels, at_once):
+            part = levels.take(at)
             left = eliminate_levels(part, sigma[here], chol[here]).left
             total[here] += np.einsum("icSK,idSK->Scd", left, left, optimize=True)
     return (total + levels.rest.sum(0)) / (sigma**2)[:, None, None]
@@ -218,9 +216,7 @@ def others_information(levels: Levels, sigma, chol, which, entries: int = ENTRIE
     """
     n_levels, q, c = levels.seen.shape
     out = np.empty((len(sigma), len(which), c, c))
-    size = max(1, entries // (n_levels * (3 * c * c + 2 * q * (q + c))))
-    for begin in range(0, len(sigma), size):
-        here = slice(begin, begin + size)
+    for here in slices(len(sigma), entries // (n_levels * (3 * c * c + 2 * q * (q + c)))):
         reached = eliminate_levels(levels, sigma[here], chol[here])
         of_each = information(levels, reached, sigma[here])
         none = np.zeros_like(of_each[:, :1])

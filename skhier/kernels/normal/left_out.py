@@ -26,9 +26,9 @@ from scipy.linalg import null_space
 from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
-from skhier.kernels.normal.conditional import CoefPriors, Components
+from skhier.kernels.normal.conditional import ENTRIES, CoefPriors, Components, residual
 from skhier.kernels.normal.information import (
-    ENTRIES,
+    EPS,
     Coefs,
     Levels,
     Reached,
@@ -42,6 +42,7 @@ from skhier.kernels.normal.information import (
     total_information,
 )
 from skhier.utils.pareto import psis
+from skhier.utils.slices import slices
 
 __all__ = [
     "LeftOut",
@@ -61,7 +62,6 @@ __all__ = [
 LOG_2PI = np.log(2 * np.pi)
 NEAR = 0.01  # what is left of 1, below which a difference from 1 is not trusted
 ALONE = 1e-10  # of what the others know, in units of what all know: nothing
-EPS = np.finfo(float).eps
 
 
 class LeftOut(NamedTuple):
@@ -87,10 +87,9 @@ class Rows(NamedTuple):
     codes: np.ndarray
     weights: np.ndarray
 
-    @property
-    def xy(self) -> np.ndarray:
-        """``[x y]``, (n, p + 1)."""
-        return np.column_stack([self.x, self.y])
+    def xy(self, which=slice(None)) -> np.ndarray:
+        """``[x y]`` of some rows, (K, p + 1)."""
+        return np.column_stack([self.x[which], self.y[which]])
 
 
 class RowGiven(NamedTuple):
@@ -186,7 +185,7 @@ def _only_z(rows):
 
 def _others_in_level(rows: Rows, which, with_rest: bool) -> Levels:
     """Of each row its level without it."""
-    others, z, xy = other_rows(_only_codes(rows), rows.weights, which), _only_z(rows), rows.xy
+    others, z, xy = other_rows(_only_codes(rows), rows.weights, which), _only_z(rows), rows.xy()
     rest = products_of_others(others, xy, xy) if with_rest else None
     return levels_of(
         products_of_others(others, z, z), products_of_others(others, z, xy), rest, others.sum(1)
@@ -221,7 +220,7 @@ def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, 
     """
     doubtful, decisive = np.zeros(len(which), bool), np.zeros(len(which), bool)
     n_levels, q, c = levels.seen.shape
-    z, xy, chol = _only_z(rows)[which], rows.xy[which], _chol(components)
+    z, xy, chol = _only_z(rows)[which], rows.xy(which), _chol(components)
     width = n_levels * 2 * q * (q + c) + len(which) * (q * (q + c) + 2 * c)
     for here in _chunks(len(chol), width):
         sigma = components.sigma[here]
@@ -245,7 +244,7 @@ def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, 
 def _put_without_row(out, columns, levels, components, rows, which):
     """Rows that tell nearly all that is known of some coefficient: the others are added up."""
     own, codes = _others_in_level(rows, which, with_rest=True), _only_codes(rows)[which]
-    z, xy = _only_z(rows)[which], rows.xy[which]
+    z, xy = _only_z(rows)[which], rows.xy(which)
     _, q, c = own.seen.shape
     for here in _chunks(len(components.sigma), len(which) * (3 * c * c + 2 * q * (q + c))):
         some = components.take(here)
@@ -264,8 +263,7 @@ def _put_without_row(out, columns, levels, components, rows, which):
 
 def _chunks(n, width):
     """Slices of n points, so that arrays with so many numbers a point stay small."""
-    size = max(1, ENTRIES // max(int(width), 1))
-    return [slice(begin, begin + size) for begin in range(0, n, size)]
+    return slices(n, ENTRIES // max(int(width), 1))
 
 
 def leave_groups_out(levels: Levels, total, coefs: Coefs, components: Components, which) -> LeftOut:
@@ -294,7 +292,7 @@ def _groups_out(levels, total, coefs, components, which):
     some = levels.take(which)
     reached = eliminate_levels(some, sigma, chol)
     gram = information(some, reached, sigma)
-    shift = np.concatenate([-coefs.mean[:, 0], np.ones((len(sigma), 1))], axis=1)
+    shift = residual(coefs.mean[:, 0])
     squares = (np.einsum("icSK,Sc->iSK", reached.left, shift) ** 2).sum(0)
     squares += np.einsum("Sc,Kcd,Sd->SK", shift, some.rest, shift, optimize=True)
     alone = some.n * LOG_2PI + log_dets(some, reached, sigma) + squares / (sigma**2)[:, None]

@@ -7,23 +7,18 @@ See :mod:`skhier.kernels.normal.left_out` for what is computed. Digits are lost 
 import numpy as np
 
 from skhier.kernels.linalg import matmul
-from skhier.kernels.normal.conditional import Components
+from skhier.kernels.normal.conditional import ENTRIES, Components
 from skhier.kernels.normal.eliminate import (
     Eliminated,
     Layout,
     batch_size,
     dense_parts,
+    dense_rows,
     eliminate,
     wide_crossing,
 )
-from skhier.kernels.normal.information import (
-    ENTRIES,
-    eliminate_levels,
-    levels_of,
-    row_given_level,
-)
+from skhier.kernels.normal.information import EPS, eliminate_levels, levels_of, row_given_level
 from skhier.kernels.normal.left_out import (
-    EPS,
     NEAR,
     LeftOut,
     RowGiven,
@@ -32,6 +27,7 @@ from skhier.kernels.normal.left_out import (
     other_rows,
     products_of_others,
 )
+from skhier.utils.slices import slices
 
 __all__ = ["leave_rows_out_of_several"]
 
@@ -53,7 +49,7 @@ def leave_rows_out_of_several(layout: Layout, components: Components, rows: Rows
     if len(few):
         leaf = layout.plan.chain[0]
         others, z = other_rows(rows.codes[:, leaf], rows.weights, which[few]), rows.zs[leaf]
-        products = products_of_others(others, z, _columns(layout, rows, np.arange(len(rows.y))))
+        products = products_of_others(others, z, _columns(layout, rows, slice(None)))
         own = levels_of(products_of_others(others, z, z), products, None, others.sum(1))
         _put_of_several(out, few, layout, components, rows, which[few], own)
     return out
@@ -61,13 +57,10 @@ def leave_rows_out_of_several(layout: Layout, components: Components, rows: Rows
 
 def _columns(layout, rows, which):
     """What the leaf's effects are correlated with: later effects of the chain, dense ones, [x y]"""
-    pattern = np.zeros((len(which), len(layout.gram)))
-    for k, columns, (q, n_levels) in dense_parts(layout):
-        for a in range(q):
-            column = columns.start + a * n_levels + rows.codes[which, k]
-            pattern[np.arange(len(which)), column] += rows.zs[k][which, a]
-    later = [rows.zs[k][which] for k in layout.plan.chain[1:]]
-    return np.concatenate([*later, pattern, rows.xy[which]], axis=1)
+    zs = [z[which] for z in rows.zs]
+    later = [zs[k] for k in layout.plan.chain[1:]]
+    dense = dense_rows(layout, zs, rows.codes[which])
+    return np.concatenate([*later, dense, rows.xy(which)], axis=1)
 
 
 def _put_of_several(out, columns, layout, components, rows, which, own):
@@ -78,9 +71,8 @@ def _put_of_several(out, columns, layout, components, rows, which, own):
     doubtful, products = np.zeros(len(which), bool), _columns(layout, rows, which)
     q = rows.zs[layout.plan.chain[0]].shape[1]
     width = products.size * (q + 2)
-    size = min(batch_size(layout, p + 1, ENTRIES), max(1, ENTRIES // width))
-    for begin in range(0, n_points, size):
-        here = slice(begin, begin + size)
+    size = min(batch_size(layout, p + 1, ENTRIES), ENTRIES // width)
+    for here in slices(n_points, size):
         some = components.take(here)
         found = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
         spread, off, unsure = _off_leaf(layout, found, some, rows, which, products, own)
@@ -122,7 +114,7 @@ def _take_out(layout, found, i, codes, z, off):
         off[begin : begin + up.shape[1]] -= _turned(up[..., at], white)
         begin += up.shape[1]
     if m:
-        wide = wide_crossing(layout.crossings[i], level.crossing, level.half.shape[-1], m)
+        wide = wide_crossing(layout, i, level.crossing)
         explained = np.einsum("aSKm,aSK->mSK", wide[:, :, at], white, optimize=True)
         off[begin : begin + m] -= explained
     off[begin + m :] -= _turned(level.d[..., at], white)

@@ -5,8 +5,8 @@
 
 Every factor has its own Sigma; beta is one, the mean of all.
 
-The sites live in internal coordinates (:mod:`skhier.kernels.records`), where the geometry is benign
-whatever the units; the priors are those of the user's units, carried over by an affine map.
+The sites live in internal coordinates (:mod:`skhier.statistics.records`), where the geometry is
+benign whatever the units; the priors are those of the user's units, carried over by an affine map.
 The likelihood needs the rows only through their cross-products (Bates et al. 2015, sec. 3), so
 its cost does not depend on the number of rows and neither does the compiled program.
 
@@ -26,7 +26,7 @@ from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import constraints
 
 from skhier.kernels.distributions import affine, is_flat, sample_blocks, site, unexpanded
-from skhier.kernels.normal.collapse import ROUNDING, log_marginal
+from skhier.kernels.normal.collapse import ROUNDING, marginal_and_conditional
 from skhier.kernels.records import CoefPrior, Hyper, ModelSpec, PriorDists, VarianceParameters
 from skhier.statistics.elimination import Elimination
 from skhier.statistics.records import GroupStats, Units
@@ -123,7 +123,7 @@ def marginal_model(spec: ModelSpec, stats: Elimination, units: Units, prior: Pri
     stats : Elimination
     """
     v, coefs = marginal_parameters(spec, stats, units, prior)
-    evidence = log_marginal(stats, spec.plan, v.group_chol, v.noise_scale, coefs)
+    evidence, *_ = marginal_and_conditional(stats, spec.plan, v.group_chol, v.noise_scale, coefs)
     numpyro.factor("log_marginal", evidence)
 
 
@@ -190,8 +190,8 @@ def _sample_beta(spec, units, prior, moved):
     # the intercept at x = 0 is the one at the mean less mean'beta
     loc = 0.0 if spec.intercept_at_mean else (units.x_mean / units.x_scale) @ coef
     loc = loc - units.y_mean / units.y_scale + of_intercept
-    site = numpyro.sample("intercept", affine(prior.intercept, 1 / units.y_scale, loc))
-    return coef, site - of_intercept
+    sampled = numpyro.sample("intercept", affine(prior.intercept, 1 / units.y_scale, loc))
+    return coef, sampled - of_intercept
 
 
 def _sample_other_coefs(spec, units, prior) -> CoefPrior:
@@ -223,10 +223,10 @@ def _sample_other_coefs(spec, units, prior) -> CoefPrior:
     if not spec.intercept_at_mean:
         shift = shift.at[:last].set(units.x_mean / units.x_scale)
     order = np.array(sorted(kept), int)
-    return _coef_prior(order, offset, mean, root, shift)._replace(log_scale=log_scale)
+    return _coef_prior(order, offset, mean, root, shift, log_scale)
 
 
-def _coef_prior(kept, offset, mean, root, shift) -> CoefPrior:
+def _coef_prior(kept, offset, mean, root, shift, log_scale) -> CoefPrior:
     """``(u - mean) * root ~ Normal(0, 1)`` for the kept coefficients, each on its own scale."""
     last = len(offset) - 1
     basis = jnp.eye(last + 1)[:, kept]
@@ -237,7 +237,7 @@ def _coef_prior(kept, offset, mean, root, shift) -> CoefPrior:
     else:
         basis = basis.at[last].add(shift[kept])
         offset = offset.at[last].add(moved)
-    return CoefPrior(basis, offset, root[kept, None] * rows, 0.0)
+    return CoefPrior(basis, offset, root[kept, None] * rows, log_scale)
 
 
 def log_likelihood(stats: GroupStats, beta, effects, sigma):

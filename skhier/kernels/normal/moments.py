@@ -15,18 +15,20 @@ import numpy as np
 from scipy.sparse import diags_array
 
 from skhier.kernels.linalg import matmul
-from skhier.kernels.normal.conditional import Components
+from skhier.kernels.normal.conditional import ENTRIES, Components, residual
 from skhier.kernels.normal.eliminate import (
     Eliminated,
     Layout,
     back_substitute,
     batch_size,
     dense_parts,
+    dense_rows,
     eliminate,
     is_wide,
     sparse_crossing,
     wide_crossing,
 )
+from skhier.utils.slices import slices
 
 __all__ = ["GroupMoments", "group_moments", "line_moments"]
 
@@ -67,8 +69,8 @@ def group_moments(
     centre = components.weights @ components.beta
     origin: dict[int, np.ndarray] = {}
     sums: dict[int, list[Any]] = {k: [0.0, 0.0, 0.0] for k in factors}
-    for begin in range(0, n, size):
-        some = components.take(slice(begin, begin + size))
+    for here in slices(n, size):
+        some = components.take(here)
         for k, (mean, cov, cross) in _conditional_moments(layout, some).items():
             # of deviations from near the mean, or the squares would cancel
             at = origin.setdefault(k, np.ascontiguousarray(mean[:, :1]))
@@ -94,7 +96,7 @@ def _conditional_moments(layout, some):
     p = some.beta.shape[1]
     eliminated = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
     covs = _covariances(layout, eliminated, some.sigma)
-    beta = np.concatenate([-some.beta.T, np.ones((1, len(some.sigma)))])[:, None, :, None]
+    beta = np.ascontiguousarray(residual(some.beta).T)[:, None, :, None]
     found = {}
     for k, t in back_substitute(layout, eliminated).items():
         cross: Any = 0.0
@@ -155,10 +157,10 @@ def _through_dense(layout, found):
 
 def _dense_slopes(layout, found):
     """Per factor of the chain: how its effects change with the dense ones, (q, S, G, m)."""
-    m, slopes = len(layout.gram), dict[int, np.ndarray]()
+    slopes: dict[int, np.ndarray] = {}
     for i in reversed(range(len(found.levels))):
         level = found.levels[i]
-        inner = -wide_crossing(layout.crossings[i], level.crossing, level.half.shape[-1], m)
+        inner = -wide_crossing(layout, i, level.crossing)
         for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
             inner = inner - matmul(up[..., None], slopes[j][:, None][:, :, :, ancestor])[:, 0]
         slopes[i] = matmul(np.swapaxes(level.half, 0, 1)[..., None], inner[:, None])[:, 0]
@@ -176,9 +178,7 @@ def _through_dense_sparse(layout, found):
         slopes: dict[int, list[Any]] = {}
         for i in reversed(chain):
             slopes[i] = _sparse_slopes(layout, i, found.levels[i], s, slopes)
-            step = max(1, ROWS_AT_ONCE // m)
-            for begin in range(0, out[i].shape[-1], step):
-                rows = slice(begin, begin + step)
+            for rows in slices(out[i].shape[-1], ROWS_AT_ONCE // m):
                 turned = np.stack([slope[rows] @ found.root[s].T for slope in slopes[i]])
                 out[i][:, :, s, rows] = np.einsum("agm,bgm->abg", turned, turned)
     return out
@@ -186,9 +186,8 @@ def _through_dense_sparse(layout, found):
 
 def _sparse_slopes(layout, i, level, s, slopes):
     """As of ``_dense_slopes`` the i-th factor's at one point, a sparse matrix per effect."""
-    cross, m = layout.crossings[i], len(layout.gram)
-    q, n_levels = len(level.half), level.half.shape[-1]
-    inner = [-sparse_crossing(cross, level.crossing[b, s], n_levels, m) for b in range(q)]
+    q = len(level.half)
+    inner = [-sparse_crossing(layout, i, level.crossing[b, s]) for b in range(q)]
     for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
         for b in range(q):
             for c, slope in enumerate(slopes[j]):
@@ -201,7 +200,7 @@ def _sparse_slopes(layout, i, level, s, slopes):
 
 
 def line_moments(
-    layout: Layout, components: Components, x, zs, codes, entries: int = 2**19
+    layout: Layout, components: Components, x, zs, codes, entries: int = ENTRIES
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the regression line at rows of fit, given each component.
 
@@ -225,13 +224,12 @@ def line_moments(
     (n_rows, p), n = x.shape, len(components.sigma)
     mean, variance = np.empty((n, n_rows)), np.empty((n, n_rows))
     width = p + 1 + sum(z.shape[1] for z in zs) ** 2 + len(layout.gram)
-    size = min(batch_size(layout, p + 1, entries), max(1, entries // (n_rows * width)))
-    for begin in range(0, n, size):
-        some = components.take(slice(begin, begin + size))
+    size = min(batch_size(layout, p + 1, entries), entries // (n_rows * width))
+    for here in slices(n, size):
+        some = components.take(here)
         found = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
         t = back_substitute(layout, found)
         effects = (some.sigma**2)[:, None] * _effect_terms(layout, found, zs, codes)
-        here = slice(begin, begin + size)
         mean[here], variance[here] = _lines(some, x, zs, codes, t, effects)
     return mean, variance
 
@@ -262,9 +260,6 @@ def _effect_terms(layout, found, zs, codes):
         change = np.zeros((len(found.root), len(codes), len(layout.gram)))
         for k, slope in zip(plan.chain, _dense_slopes(layout, found), strict=True):
             change += np.einsum("Ka,aSKm->SKm", zs[k], slope[:, :, codes[:, k]], optimize=True)
-        for k, columns, (q, n_levels) in dense_parts(layout):
-            for a in range(q):
-                column = columns.start + a * n_levels + codes[:, k]
-                change[:, np.arange(len(codes)), column] += zs[k][:, a]
+        change += dense_rows(layout, zs, codes)
         variance += ((change @ np.swapaxes(found.root, 1, 2)) ** 2).sum(2)
     return variance

@@ -26,7 +26,7 @@ from reduced import (
 from skhier.inference import runtime
 from skhier.kernels import cholesky as factor
 from skhier.kernels.normal import collapse as marginal
-from skhier.kernels.normal.collapse import log_marginal, marginal_and_conditional
+from skhier.kernels.normal.collapse import marginal_and_conditional
 from skhier.statistics import elimination as elimination_module
 from skhier.statistics.elimination import arrange
 from skhier.statistics.plan import elimination_plan
@@ -208,7 +208,7 @@ def gradient_at(name):
 
     @partial(jax.grad, argnums=(0, 1))
     def gradient(chols, sigma, stats, prior):
-        return log_marginal(stats, plan, chols, sigma, prior)
+        return marginal_and_conditional(stats, plan, chols, sigma, prior)[0]
 
     found = jax.jit(gradient)(tuple(theta.chols), theta.sigma, elimination, of_coefs)
     return flat(*jax.tree.map(np.asarray, found)), slopes_along(
