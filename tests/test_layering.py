@@ -16,7 +16,8 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 ROOMS = {
     "utils": (
         "callers words slices forks memory imports crps diagnostics notes frames categories "
-        "columns labels nesting level_union pareto pipelines rank uniformity convergence validation schema "
+        "columns labels nesting level_union pareto pipelines rank uniformity convergence "
+        "validation schema "
         "features design settling identifiability"
     ),
     "statistics": (
