@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from runs import SHORT
 from sklearn.exceptions import ConvergenceWarning
 
 # compiled programs are shared by the workers, by subprocesses and by the next run
@@ -26,10 +27,6 @@ def sleepstudy():
 def sleepstudy_fit(sleepstudy):
     """The default model of sleepstudy; do not modify."""
     return HierarchicalSlopesRegressor(groups="Subject", random_state=0).fit(*sleepstudy)
-
-
-# the same shapes and settings everywhere: one compiled program
-SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +56,23 @@ def short_run():
         return HierarchicalSlopesRegressor(groups, **{**SHORT, **params})
 
     return make
+
+
+@pytest.fixture
+def fitted_under_distributions(people, short_run):
+    """A short run on ``people`` under a prior of distributions, some with arrays of JAX."""
+    import jax.numpy as jnp
+    import numpyro.distributions as dist
+
+    from skhier import Prior
+
+    prior = Prior(
+        intercept=dist.Normal(0.0, jnp.array(5.0)),
+        coef={"x": dist.StudentT(3, 0.0, 2.0)},
+        group_scale=dist.HalfNormal(jnp.ones(2)),
+        noise_scale=dist.TruncatedNormal(1.0, 2.0, low=0.0),
+    )
+    return short_run(prior=prior).fit(*people)
 
 
 @pytest.fixture(scope="session")

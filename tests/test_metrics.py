@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn
 from numpy.testing import assert_allclose
+from runs import SHORT
 from scipy.integrate import quad
 from scipy.stats import norm
 from sklearn.base import clone
@@ -35,7 +36,6 @@ from skhier.metrics import (
 # the runs are too short to converge
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 FOLDS = KFold(3, shuffle=True, random_state=0)
 
 

@@ -42,8 +42,7 @@ class Calibration:
     @property
     def p_value(self) -> float:
         """Of all quantities together: the smallest one's, times their number (Bonferroni)."""
-        smallest = min(self._p_value(name) for name in self.ranks)
-        return min(1.0, smallest * self.ranks.shape[1])
+        return _together([self._p_value(name) for name in self.ranks])
 
     def to_frame(self) -> pd.DataFrame:
         """How far each quantity's ranks are from uniform.
@@ -108,7 +107,6 @@ class Calibration:
             axis.axhline(0, color="0.6", lw=0.8)
             axis.plot(share, counts / n - share, color="C0" if inside else "C3", lw=1.3)
             axis.set_title(f"{name}\np = {self._p_value(name):.2g}", loc="left", size=9, pad=3)
-            axis.spines[["top", "right"]].set_visible(False)
         axes[0].set(xlim=(0, 1), xticks=[0, 0.5, 1])
         fig.supxlabel(f"Relative rank of the true value among {self.n_draws} draws", size=10)
         fig.supylabel("ECDF less uniform", size=10)
@@ -117,13 +115,14 @@ class Calibration:
 
     def __repr__(self) -> str:
         """The table, what it amounts to, and how the fits went."""
-        p, fits = self.p_value, self.fits
+        table, fits = self.to_frame(), self.fits
+        p = _together(table["p_value"])
         samplers = ", ".join(f"{k} {v}" for k, v in fits["sampler"].value_counts().items())
         poor = int((fits["ess_bulk"] < self.n_draws).sum())
         return (
             f"Simulation-based calibration: {len(self.ranks)} simulations, ranks among "
             f"{self.n_draws} draws\n"
-            f"{self.to_frame().to_string(float_format=lambda v: f'{v:.3g}')}\n"
+            f"{table.to_string(float_format=lambda v: f'{v:.3g}')}\n"
             f"p-value of all {self.ranks.shape[1]} quantities together {p:.2g}"
             f"{': NOT calibrated' if p < 0.001 else ''}\n"
             f"fits: {samplers}; {int((fits['n_warnings'] > 0).sum())} warned, in {poor} an "
@@ -132,3 +131,8 @@ class Calibration:
 
     def _p_value(self, name):
         return rank_p_value(self.ranks[name].to_numpy(), self.n_draws + 1)
+
+
+def _together(p_values) -> float:
+    """Bonferroni's."""
+    return min(1.0, min(p_values) * len(p_values))

@@ -60,9 +60,7 @@ class SimulatedRows(NamedTuple):
 
     def with_effects(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, Any]:
         """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q)."""
-        truth: dict[str, Any] = {
-            name: np.asarray(parameters[name], float) for name in PARAMETERS if name in parameters
-        }
+        truth: dict[str, Any] = {name: np.asarray(parameters[name], float) for name in PARAMETERS}
         for name in OF_GROUPS:
             truth[name] = self._by_factor(parameters.get(name, {}))
         truth["group_effects"] = {}

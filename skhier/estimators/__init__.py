@@ -1,1 +1,1 @@
-"""Estimators: recipes that call kernels and utils, and hold no numerics of their own."""
+"""Estimators: recipes that call the rooms below, and how fits are scored, compared and chosen."""

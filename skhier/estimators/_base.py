@@ -25,8 +25,9 @@ from skhier.utils.design import Rows, read_rows
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table, column_names, index_names, with_columns_of_fit
 from skhier.utils.validation import check_choice, check_number, check_target
+from skhier.utils.words import listed
 
-__all__ = ["BaseHierarchical"]
+__all__ = ["BaseHierarchical", "drawn_seed"]
 
 Level = str | Sequence[str]
 
@@ -379,8 +380,7 @@ class BaseHierarchical(BaseEstimator):
         return [self._fitted.index_of(factor) for factor in level]
 
     def _report_unseen(self, unseen, name):
-        more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
-        shown = ", ".join(map(repr, unseen[:5].tolist())) + more
+        shown = listed(map(repr, unseen.tolist()))
         what = f"X contains {len(unseen)} unseen group(s) of {name!r}"
         found = f"{what}, not in the data of fit: {shown}."
         if self.handle_unknown == "error":
@@ -392,5 +392,10 @@ class BaseHierarchical(BaseEstimator):
         )
 
 
+def drawn_seed(random_state: Any) -> int:
+    """What a call draws from its ``random_state``."""
+    return check_random_state(random_state).randint(2**31 - 1)
+
+
 def _generator(random_state) -> np.random.Generator:
-    return np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+    return np.random.default_rng(drawn_seed(random_state))

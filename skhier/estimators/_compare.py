@@ -82,8 +82,7 @@ def compare(*models: Any, by: str = "loo", **named: Any) -> pd.DataFrame:
     _check_same(scores)
     names = sorted(scores, key=lambda name: -scores[name].elpd)
     elpd = np.column_stack([scores[name].pointwise["elpd"] for name in names])
-    first = scores[names[0]].pointwise
-    mass = first["weight"].to_numpy() if "weight" in first else np.ones(len(first))
+    mass = scores[names[0]].counts
     rest = elpd - elpd[:, :1]
     mean = mass @ rest / mass.sum()
     return pd.DataFrame(

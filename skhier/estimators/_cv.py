@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
-from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import validate_data
 
-from skhier.estimators._folds import (
-    listed,
-)
+from skhier.estimators._base import drawn_seed
 from skhier.estimators._race import Race
 from skhier.estimators._refits import doubts
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
-from skhier.estimators._scoring import (
-    objects,
-    scorer_of,
-)
+from skhier.estimators._scoring import objects, scorer_of
 from skhier.utils.frames import as_table
+from skhier.utils.words import listed
 
 __all__ = ["HierarchicalSlopesRegressorCV"]
 
@@ -33,8 +29,9 @@ DEFAULT_GRID = {"eta": [1.0, 2.0, 4.0]}
 class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
     """Hierarchical regression whose priors and structure are chosen by cross-validation.
 
-    The rows are reduced to group statistics once; a fold's training statistics are the sum of the
-    others'. Then the best candidate is fitted to all rows, and this estimator is that fit.
+    The rows are reduced to group statistics once for each value of ``slopes``, as a whole and fold
+    by fold: a fold's training statistics are the sum of the others'. Then the best candidate is
+    fitted to those of all rows, and this estimator is that fit.
 
     Parameters
     ----------
@@ -158,7 +155,7 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
             raise ValueError(f"cv must be a splitter or one of {FROM_ONE_FIT}. Got {self.cv!r}.")
         if by_name and self.scoring is not None:
             raise ValueError(f"cv={self.cv!r} is a score itself: scoring must be None.")
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = drawn_seed(self.random_state)
         models = [_model(self, params).set_params(random_state=seed) for params in candidates]
         table = as_table(X)
         validate_data(self, table, y, skip_check_array=True)
@@ -168,7 +165,11 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         if race.checked:
             messages += doubts(self.cv, candidates, race.checked, race.labels(), self.best_index_)
         best = models[self.best_index_]
-        data_warnings, convergence_warnings = best._fit(X, y, sample_weight)
+        began = time.perf_counter()
+        design, training, problem, _ = race.data(best)
+        data_warnings, convergence_warnings = best._fit_problem(
+            design, training, problem, drawn_seed(best.random_state), began
+        )
         own = set(self.get_params(deep=False))
         self.__dict__ |= {name: at for name, at in best.__dict__.items() if name not in own}
         of_search = race.messages + messages
@@ -240,7 +241,7 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         if not named:
             return []
         what = f"cv={self.cv!r}" if isinstance(self.cv, str) else f"scoring={self.scoring!r}"
-        shown = "; ".join(named[:5]) + (f"; and {len(named) - 5} more" if len(named) > 5 else "")
+        shown = listed(named, "; ")
         if len(named) == len(candidates):
             raise ValueError(
                 f"No candidate has a finite score, so none can be chosen: {shown}. Take a score "

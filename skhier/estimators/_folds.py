@@ -10,10 +10,9 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from skhier.statistics.training import Training
+from skhier.utils.words import listed
 
-__all__ = ["Fold", "check_r2", "check_training", "constant_columns", "listed", "split"]
-
-SHOWN = 5  # examples in a message
+__all__ = ["Fold", "check_r2", "check_training", "constant_columns", "split"]
 
 
 class Fold(NamedTuple):
@@ -130,10 +129,3 @@ def constant_columns(constant: Mapping[str, Sequence[int]]) -> list[str]:
         "Columns that vary, but not among the training rows of some folds of cv, where their "
         f"slopes keep their prior: {listed(where)}."
     ]
-
-
-def listed(items: Iterable[Any]) -> str:
-    """At most five of them, and how many more."""
-    shown = [str(item) for item in items]
-    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    return ", ".join(shown[:SHOWN]) + more

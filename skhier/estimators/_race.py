@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +27,8 @@ from skhier.estimators._scoring import (
     takes_weights,
 )
 from skhier.inference.engines import EngineResult
-from skhier.inference.mode import Laplace
+from skhier.inference.importance import Mixture
 from skhier.inference.prior import PriorSetting
-from skhier.posterior.elpd import leave_one_group_out, leave_one_out
 from skhier.posterior.fitted import fitted_of
 from skhier.statistics.folds import (
     EveryRow,
@@ -45,16 +45,14 @@ from skhier.utils.frames import label_column
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
-__all__ = ["Race", "Scores"]
+__all__ = ["Race"]
 
 GROUP_ENTRIES = 2**17  # see Posterior
-
-
 # of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
 DRAWS, FEW_DRAWS = 1024, 64
 
 
-class Scores(NamedTuple):
+class Scored(NamedTuple):
     """``values`` (n_candidates, n_splits), and further columns of ``cv_results_``."""
 
     values: np.ndarray
@@ -77,6 +75,8 @@ class Race:
         self.read: dict[Any, EveryRow] = {}
         self.messages: list[str] = []
         self.checked: list[Checked] = []
+        self.scorer: Callable[..., Any] | None = None
+        self.weighted = False
 
     def data(self, model) -> EveryRow:
         """Rows and statistics, once for each value of ``slopes``."""
@@ -87,10 +87,10 @@ class Race:
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
 
-    def by_one_fit(self, models) -> Scores:
+    def by_one_fit(self, models) -> Scored:
         """Scores that follow from a fit to all rows, (n_candidates, 1)."""
         if self.estimator.cv == "evidence":
-            return Scores(np.array([[self._evidence(model)] for model in models]), {})
+            return Scored(np.array([[self._evidence(model)] for model in models]), {})
         self.checked = [self._left_out(model) for model in models]
         labels = self.labels()
         worst = [score.elpd.pointwise["pareto_k"].max() for score in self.checked]
@@ -102,7 +102,7 @@ class Race:
             "n_refits": refits,
             "unreliable": objects([labels[score.unreliable] for score in self.checked]),
         }
-        return Scores(np.array([[score.elpd.elpd] for score in self.checked]), columns)
+        return Scored(np.array([[score.elpd.elpd] for score in self.checked]), columns)
 
     def labels(self) -> np.ndarray:
         """What ``cv="loo"`` or ``"logo"`` leaves out: positions of rows in X, or levels."""
@@ -111,19 +111,20 @@ class Race:
         data = next(iter(self.read.values()))
         return data.design.factors[0].levels.labels
 
-    def _fit_to_all(self, model) -> EngineResult:
+    def _fit_to_all(self, model) -> tuple[PriorSetting, EngineResult]:
         design, training, problem, _ = self.data(model)
         model._check_params()
         if problem.y_is_constant:
             raise ValueError(
                 f"cv={self.estimator.cv!r} has nothing to score: y is constant ({training.y[0]:g})."
             )
-        return _light(model)._sample(design, problem, model.random_state)[-1]
+        setting, _, result = _light(model)._sample(design, problem, model.random_state)
+        return setting, result
 
     def _evidence(self, model) -> float:
         if model.inference == "nuts":
             raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
-        return self._fit_to_all(model).log_evidence
+        return self._fit_to_all(model)[-1].log_evidence
 
     def _left_out(self, model) -> Checked:
         design, training, problem, _ = self.data(model)
@@ -135,24 +136,19 @@ class Race:
             )
         if by_group and len(design.factors[0].levels.labels) < 2:
             raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
-        result = self._fit_to_all(model)
+        setting, result = self._fit_to_all(model)
         seed = model.random_state
-        setting = PriorSetting.of(model, problem.scales, design)
-        fit = fitted_of(design, problem, result, setting, seed, training)
-        if by_group:
-            (factor,) = design.factors
-            elpd = leave_one_group_out(
-                fit.posterior, fit.mixture, training, factor.name, factor.levels.labels, fit.rows_id
-            )
-        else:
-            elpd = leave_one_out(fit.posterior, fit.mixture, training)
+        fit = fitted_of(
+            design, problem, result, setting, seed, training, group_entries=GROUP_ENTRIES
+        )
+        elpd = fit.logo() if by_group else fit.loo()
 
         def sample(rest):
             return _light(model)._sample(design, rest, seed, result.normal)[-1]
 
         return checked(elpd, training, problem, result, sample)
 
-    def by_folds(self, models) -> Scores:
+    def by_folds(self, models) -> Scored:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
         for model in models:
             model._check_params()
@@ -165,7 +161,7 @@ class Race:
                 parts[key] = list(training_reductions(data, folds))
         light = [_light(m, FEW_DRAWS if self.estimator.scoring is None else DRAWS) for m in models]
         values = np.empty((len(models), len(folds)))
-        starts: dict[Any, Laplace | None] = {}
+        starts: dict[Any, Mixture | None] = {}
         constant: dict[str, list[int]] = {}
         for k, fold in enumerate(folds):
             problems = {
@@ -186,10 +182,10 @@ class Race:
                     where = f"Fold {k} of cv, candidate {self.candidates[i]}"
                     raise kind(f"{where}: {error}") from error
         self.messages += constant_columns(constant)
-        return Scores(values, {})
+        return Scored(values, {})
 
     def _choose_scorer(self, model):
-        self.scorer, self.weighted = scorer_of(model, self.estimator.scoring), False
+        self.scorer = scorer_of(model, self.estimator.scoring)
         if self.scorer is not None:
             weights = None if self.given[2] is None else self.weights
             self.weighted, messages = takes_weights(self.estimator, self.scorer, weights)
@@ -215,14 +211,14 @@ class Race:
         positions = design.factors[0].positions
         if len(positions) == 1:
             return label_column(table, positions[0])
-        _, codes = read_levels(table, read_schema(table, self.names, model.groups, model.slopes))
+        schema = read_schema(table, self.names, model.groups, model.slopes)
+        _, codes = read_levels(table, schema._replace(factors=schema.factors[:1]))
         return codes[:, 0]
 
     def _score(self, model, part, test, start):
         design, training, *_ = self.data(model)
         seed = model.random_state
-        _, result = model._sample(design, part, seed, start)
-        setting = PriorSetting.of(model, part.scales, design)
+        setting, _, result = model._sample(design, part, seed, start)
         fit = fitted_of(design, part, result, setting, seed, training, group_entries=GROUP_ENTRIES)
         posterior = fit.posterior
         self._check_known(model, part, training, test)

@@ -16,24 +16,25 @@ Vehtari, Gelman and Gabry (2017), Stat. Comput. 27, sec. 2.1, for the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
-from skhier.estimators._folds import listed
 from skhier.inference.engines import EngineResult
 from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.moments import line_moments
-from skhier.posterior.elpd import Elpd
+from skhier.posterior.elpd import Elpd, summed
+from skhier.posterior.posterior import internal_rows, varying_columns
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import level_pairs
 from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import own_units, reduce_block
 from skhier.statistics.training import Training
+from skhier.utils.slices import slices
+from skhier.utils.words import listed
 
 __all__ = ["Checked", "checked", "doubts", "without"]
 
@@ -99,7 +100,8 @@ def checked(
                 gain[at] = seen[at] - density[at]
                 refitted.append(at)
     if refitted:
-        elpd = _summed(elpd, table.assign(elpd=density, p=gain, mcse=error))
+        table = table.assign(elpd=density, p=gain, mcse=error)
+        elpd = summed(table, elpd.kind, elpd.factor, elpd.n_components, elpd.rows_id)
     return Checked(elpd, np.array(refitted, dtype=int), worst[~np.isin(worst, refitted)])
 
 
@@ -172,8 +174,7 @@ def without(problem: Problem, training: Training, weights: np.ndarray) -> Proble
 def _row_densities(problem: Problem, components: Components, x, codes, y) -> np.ndarray:
     """Log densities of one row given each component, (S,), of known levels or new ones."""
     stats, units = problem.stats, problem.units
-    x = _internal(problem, x)
-    zs = [x[:, _varying(problem, k)] for k in range(len(problem.slopes))]
+    x, zs = internal_rows(units, problem.slopes, x)
     if len(stats.factors) == 1:  # the other levels do not matter
         own = FactorStats(*(a[..., codes[0]] for a in stats.factors[0]))
         stats, codes = stats._replace(factors=(own,)), np.zeros_like(codes)
@@ -190,17 +191,17 @@ def _group_densities(problem: Problem, components: Components, x, y, counts) -> 
     the triangle of their QR decomposition, and the quadratic form is a least-squares residual:
     neither squares what it subtracts.
     """
-    units = problem.units
-    rows = np.column_stack([_internal(problem, x), (y - units.y_mean) / units.y_scale])
+    units, (slopes,) = problem.units, problem.slopes
+    x, _ = internal_rows(units, (slopes,), x)
+    rows = np.column_stack([x, (y - units.y_mean) / units.y_scale])
     triangle = np.linalg.qr(np.sqrt(counts)[:, None] * rows).R
     n, p = counts.sum(), rows.shape[1] - 1
     d = p + components.chols[0].shape[1]
     out = np.empty(len(components.sigma))
-    size = max(1, ENTRIES // ((len(triangle) + d) * d))
-    for part in _slices(len(out), size):
+    for part in slices(len(out), ENTRIES // ((len(triangle) + d) * d)):
         some = components.take(part)
         sigma, eye = some.sigma[:, None, None], np.eye(d)
-        w = triangle[:, :p] @ _effect_root(some, _varying(problem, 0))
+        w = triangle[:, :p] @ _effect_root(some, varying_columns(units, slopes))
         rest = triangle[:, p] - some.beta @ triangle[:, :p].T
         tall = np.concatenate([w, sigma * eye], axis=1)
         wide = np.concatenate([rest, np.zeros((len(rest), d))], axis=1)[..., None]
@@ -223,31 +224,6 @@ def _effect_root(some: Components, varying: list[int]) -> np.ndarray:
     values, vectors = np.linalg.eigh(some.beta_cov)
     root = vectors * np.sqrt(np.maximum(values, 0))[:, None]
     return np.concatenate([of_level, root], axis=2)
-
-
-def _internal(problem: Problem, x) -> np.ndarray:
-    units = problem.units
-    return np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
-
-
-def _varying(problem: Problem, k: int) -> list[int]:
-    return [*problem.slopes[k], len(problem.units.x_mean)]
-
-
-def _slices(n: int, size: int) -> Iterator[slice]:
-    return (slice(i, i + size) for i in range(0, n, size))
-
-
-def _summed(elpd: Elpd, table: Any) -> Elpd:
-    values, weights = table["elpd"].to_numpy(), _counts(table)
-    total, n = float(weights @ values), weights.sum()
-    se = float(np.sqrt(weights @ (values - total / n) ** 2))
-    return replace(elpd, elpd=total, se=se, p=float(weights @ table["p"]), pointwise=table)
-
-
-def _counts(table: Any) -> np.ndarray:
-    """How often each row counts; a group once."""
-    return table["weight"].to_numpy() if "weight" in table else np.ones(len(table))
 
 
 def doubts(
@@ -284,12 +260,11 @@ def doubts(
             f"Whether {candidates[best]} is better than {listed(rivals)} rests on these {what}."
         )
     splitter = "KFold(10, shuffle=True)" if cv == "loo" else "GroupKFold(10)"
-    shown = "; ".join(named[:5]) + (f"; and {len(named) - 5} more" if len(named) > 5 else "")
     return [
         f"cv={cv!r} cannot tell how well some {what} are predicted by the others: their Pareto k "
         f"is above {scores[best].elpd.good_k:.2f}, and they were not refitted (at most "
         f"{MAX_REFITS} {what} a candidate are, the worst first, if importance sampling can fit "
-        f"it): {shown}. {choice} Use folds instead: cv={splitter} with "
+        f"it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} with "
         "scoring='log_predictive_density'."
     ]
 
@@ -300,7 +275,8 @@ def _is_contested(winner: Checked, other: Checked) -> bool:
     if not len(doubtful):
         return False
     ours, theirs = winner.elpd.pointwise, other.elpd.pointwise
-    lead = _counts(ours) * (ours["elpd"].to_numpy() - theirs["elpd"].to_numpy())
-    error = _counts(ours) * np.maximum(ours["mcse"].to_numpy(), theirs["mcse"].to_numpy())
+    counts = winner.elpd.counts
+    lead = counts * (ours["elpd"].to_numpy() - theirs["elpd"].to_numpy())
+    error = counts * np.maximum(ours["mcse"].to_numpy(), theirs["mcse"].to_numpy())
     at_stake = np.maximum(np.abs(lead), error)[doubtful].sum()
     return not lead.sum() - lead[doubtful].sum() > at_stake

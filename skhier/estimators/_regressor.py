@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
-from skhier.estimators._base import BaseHierarchical
+from skhier.estimators._base import BaseHierarchical, drawn_seed
 from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
 from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
@@ -30,12 +29,12 @@ from skhier.inference.model import model_spec, origin_warnings
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
-from skhier.presets import prior_from
 from skhier.priors import PriorChoice
 from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
+from skhier.utils.callers import users_stacklevel
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
 from skhier.utils.forks import forbid_forked_process
@@ -132,8 +131,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         ``engine`` ("marginal", "nuts"), ``sampler`` ("importance", "nuts"), ``pareto_k`` and
         ``ess_importance`` (of the importance weights), ``modes`` (that the posterior of the
         variance parameters was found to have, those of a thousandth of the mass left out), worst
-        ``r_hat``, ``ess_bulk``, ``ess_tail`` and the parameters they belong to, ``divergences``,
-        ``e_bfmi``, ``evaluations`` (of the density or, after warm-up, its gradient), ``seconds``,
+        ``r_hat``, ``ess_bulk``, ``ess_tail`` and the parameters they belong to, ``divergences``;
+        of Markov chains only, ``e_bfmi`` and ``max_tree_depth_reached`` (how many transitions
+        used the whole tree); ``evaluations`` (of the density or, after warm-up, its gradient),
+        ``seconds`` (of ``fit``; after a search, of its best candidate's fit to all rows),
         ``warnings``, ``n_rows``, ``n_groups`` (per factor), ``n_dense`` (group effects that are
         integrated out as one block: of crossed factors all but the largest), ``slopes_left_out``
         (per factor the features that ``slopes="all"`` leaves without a varying slope).
@@ -241,9 +242,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         try:
             data_warnings, convergence_warnings = self._fit(X, y, sample_weight)
             for message in data_warnings:
-                warnings.warn(message, UserWarning, stacklevel=2)
+                warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
             for message in convergence_warnings:
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+                warnings.warn(message, ConvergenceWarning, stacklevel=users_stacklevel())
         except BaseException:  # an interrupt or a warning made an error leaves an earlier fit too
             self.__dict__ = before
             raise
@@ -252,14 +253,16 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     def _fit(self, X, y, sample_weight):
         began = time.perf_counter()
         self._check_params()
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = drawn_seed(self.random_state)
         table = as_table(X)
         validate_data(self, table, y, skip_check_array=True)
         names = getattr(self, "feature_names_in_", None)
         design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
-        problem = reduce_rows(design, training)
-        choice, result = self._sample(design, problem, seed)
-        setting = PriorSetting.of(self, problem.scales, design)
+        return self._fit_problem(design, training, reduce_rows(design, training), seed, began)
+
+    def _fit_problem(self, design, training, problem, seed, began):
+        """Set the attributes; warnings of the data and of convergence."""
+        setting, choice, result = self._sample(design, problem, seed)
         self._fitted = fitted_of(design, problem, result, setting, seed, training)
         self.log_evidence_ = result.log_evidence
         self._set_attributes()
@@ -277,15 +280,18 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         }
         return data_warnings, convergence_warnings
 
-    def _sample(self, design, problem, seed, start=None) -> tuple[PriorChoice, EngineResult]:
-        """The priors that the parameters mean for these data, and what was sampled."""
+    def _sample(
+        self, design, problem, seed, start=None
+    ) -> tuple[PriorSetting, PriorChoice, EngineResult]:
+        """The prior, what it means for these data, and what was sampled."""
         load_jax()
-        factors = [(factor.name, factor.slopes) for factor in design.factors]
-        choice = prior_from(self.prior).resolve(problem.scales, design.feature_names, factors)
+        setting = PriorSetting.of(self, problem.scales, design)
+        choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
         spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
         if problem.y_is_constant:
-            return choice, constant_posterior(problem, int(self.n_chains), int(self.n_draws))
+            result = constant_posterior(problem, int(self.n_chains), int(self.n_draws))
+            return setting, choice, result
         options = EngineOptions(
             n_chains=int(self.n_chains),
             n_warmup=int(self.n_warmup),
@@ -301,7 +307,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             result = run_joint(problem, choice, spec, options, seed)
         else:
             result = run_marginal(problem, choice, spec, options, seed, start)
-        return choice, result._replace(announced=announced)
+        return setting, choice, result._replace(announced=announced)
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sklearn.utils.validation import check_is_fitted
 
-from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out
+from skhier.posterior.elpd import Elpd
 from skhier.posterior.fitted import Fitted
 
 __all__ = ["Scores"]
@@ -50,7 +50,7 @@ class Scores:
                 "loo needs the rows of fit, which pickles and copies do not hold: call it where "
                 "the model was fitted, or fit again; logo() works without."
             )
-        return leave_one_out(fit.posterior, None if conditional else fit.mixture, fit.training)
+        return fit.loo(conditional)
 
     def logo(self, factor: str | None = None) -> Elpd:
         """Leave-one-group-out expected log predictive density: how well new groups are predicted.
@@ -69,7 +69,7 @@ class Scores:
         Raises
         ------
         ValueError
-            y is constant; several factors or an unknown one; fewer than two levels; or a
+            y is constant; no factor, several or an unknown one; fewer than two levels; or a
             coefficient that, without the rows of some level, has no proper distribution.
 
         Notes
@@ -78,8 +78,13 @@ class Scores:
         """
         check_is_fitted(self)
         names = [of_design.name for of_design in self._fitted.design.factors]
-        factor = next(iter(names), "") if factor is None else factor
-        self._fitted.index_of(factor)
+        if factor is not None:
+            self._fitted.index_of(factor)
+        if not names:
+            raise ValueError(
+                "logo leaves one group out at a time, and this fit has none: groups=None is not a "
+                "grouping factor. Use loo()."
+            )
         if len(names) > 1:
             raise ValueError(
                 f"logo is for one grouping factor, and this fit has {', '.join(map(repr, names))}. "
@@ -87,12 +92,9 @@ class Scores:
                 "factor."
             )
         fit = self._scored("logo")
-        labels = fit.design.factors[0].levels.labels
-        if len(labels) < 2:
+        if len(fit.design.factors[0].levels.labels) < 2:
             raise ValueError("logo leaves one level out at a time and needs two or more.")
-        return leave_one_group_out(
-            fit.posterior, fit.mixture, fit.training, factor, labels, fit.rows_id
-        )
+        return fit.logo()
 
     def _scored(self, method: str) -> Fitted:
         """The fit, if there is something to score."""

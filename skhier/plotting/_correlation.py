@@ -8,6 +8,7 @@ import numpy as np
 
 from skhier.plotting._choices import chosen_factor
 from skhier.plotting._fit import fitted_model
+from skhier.plotting._numerics import tails
 from skhier.plotting._style import axes_of
 from skhier.plotting._words import printed_number, shortened
 from skhier.utils.validation import check_choice, check_number
@@ -68,7 +69,7 @@ class CorrelationDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted.
         factor : str or None
             The grouping factor; None: the only one.
@@ -99,8 +100,7 @@ class CorrelationDisplay:
             raise ValueError(
                 "Every correlation is 0: the model has correlated=False, or y was constant."
             )
-        tails = [(1 - coverage) / 2, (1 + coverage) / 2]
-        numbers = (draws.std(axis=(0, 1)), *np.quantile(draws, tails, axis=(0, 1)))
+        numbers = (draws.std(axis=(0, 1)), *np.quantile(draws, tails(coverage), axis=(0, 1)))
         sd, lower, upper = (pd.DataFrame(a, corr.index, corr.columns) for a in numbers)
         display = cls(corr=corr, sd=sd, lower=lower, upper=upper, factor=factor, coverage=coverage)
         return display.plot(ax, spread=spread, **kwargs)

@@ -15,7 +15,7 @@ from skhier.plotting._fit import (
     line_quantiles,
     rows_of,
 )
-from skhier.plotting._numerics import without_others
+from skhier.plotting._numerics import tails, without_others
 from skhier.plotting._panels import Panels, panels_of
 from skhier.plotting._style import BOLD, REFERENCE, add_legend, axes_of, draw_line
 from skhier.plotting._words import target_name_of
@@ -102,7 +102,7 @@ class FittedLinesDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted. Of a pipeline, the feature is that after its transformers.
         X : table of shape (n_samples, n_features_in_)
         y : array of shape (n_samples,)
@@ -212,7 +212,6 @@ class FittedLinesDisplay:
         if grouped:
             style = {"color": REFERENCE, "lw": 1.1, "ls": "--"}
             axis.plot(self.grid, self.population[k], **style, label="population line")
-        axis.spines[["top", "right"]].set_visible(False)
 
 
 def _factor_of_panels(model, factor, levels) -> str | None:
@@ -240,11 +239,11 @@ def _lines(model, factor, feature, x, panels: Panels, kind, coverage, n_points) 
     at[:, column] = np.tile(grid, len(panels.codes))
     codes = line_codes(model, len(at), factor, np.repeat(panels.codes, n_points))
     shape = (len(panels.codes), n_points)
-    tails = np.array([(1 - coverage) / 2, (1 + coverage) / 2])
+    q = tails(coverage)
     kinds = ("response", "mean") if kind == "both" else (kind,)
     return {
         "grid": grid,
         "mean": line_means(model, at, codes).reshape(shape),
         "population": line_means(model, at, line_codes(model, len(at))).reshape(shape),
-        "bands": {k: line_quantiles(model, at, codes, tails, k).reshape(*shape, 2) for k in kinds},
+        "bands": {k: line_quantiles(model, at, codes, q, k).reshape(*shape, 2) for k in kinds},
     }

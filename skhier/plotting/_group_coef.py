@@ -82,7 +82,7 @@ class GroupCoefDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted.
         factor : str or None
             The grouping factor; None: the only one.
@@ -126,7 +126,9 @@ class GroupCoefDisplay:
         )
         return display.plot(ax, sort_by=sort_by, **kwargs)
 
-    def plot(self, ax: Any = None, *, sort_by: str | None = None, **kwargs: Any) -> Any:
+    def plot(
+        self, ax: Any = None, *, sort_by: str | None = None, **kwargs: Any
+    ) -> GroupCoefDisplay:
         """Draw a panel per effect.
 
         Up to 40 levels are named; of more, only their number is.
@@ -178,4 +180,3 @@ class GroupCoefDisplay:
         line = {"color": REFERENCE, "lw": 1.0, "ls": "--", "zorder": 0 if named else 3}
         axis.axvline(self.population[effect], label="population", **line)
         axis.set_ylim(-0.7, len(order) - 0.3)
-        axis.spines[["top", "right"]].set_visible(False)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.plotting._fit import OUT, index_of, line_codes, line_means
+from skhier.plotting._fit import OUT, group_draws, index_of, line_codes, line_means
 from skhier.utils.design import Rows
+from skhier.utils.slices import slices
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["coef_quantiles", "ellipse", "no_pooling", "population_coef", "without_others"]
+__all__ = ["coef_quantiles", "ellipse", "no_pooling", "population_coef", "tails", "without_others"]
 
 LEVELS_AT_ONCE = 500
 RANK_TOLERANCE = 1e-8  # of a group's least squares, relative to the largest singular value
@@ -33,6 +34,11 @@ def population_coef(model: Any, effects: Sequence[str]) -> pd.Series:
     return pd.Series({name: float(values[name]) for name in effects})
 
 
+def tails(coverage: float) -> np.ndarray:
+    """Probabilities (2,) below the ends of an equal-tailed interval."""
+    return np.array([(1 - coverage) / 2, (1 + coverage) / 2])
+
+
 def coef_quantiles(
     model: Any, factor: str, effects: list[str], coverage: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -46,15 +52,15 @@ def coef_quantiles(
     """
     import pandas as pd
 
-    table, levels = model.group_coef_[factor], model.group_levels_[factor]
+    table = model.group_coef_[factor]
     at = [list(table.columns).index(name) for name in effects]
     draws = model.posterior_
     slopes = [draws["coef"][..., model.coef_names_.index(name)] for name in table.columns[1:]]
     population = np.stack([draws["intercept"], *slopes], axis=-1).reshape(-1, 1, table.shape[1])
-    tails, parts = [(1 - coverage) / 2, (1 + coverage) / 2], []
-    for first in range(0, len(levels), LEVELS_AT_ONCE):
-        deviations = model.sample_group_effects(factor, levels[first : first + LEVELS_AT_ONCE])
-        parts.append(np.quantile((population + deviations)[..., at], tails, axis=0))
+    codes, parts = np.arange(len(table)), []
+    for part in slices(len(codes), LEVELS_AT_ONCE):
+        deviations = group_draws(model, factor, codes[part])
+        parts.append(np.quantile((population + deviations)[..., at], tails(coverage), axis=0))
     ends = np.concatenate(parts, axis=1)
     lower, upper = (pd.DataFrame(end, table.index, effects) for end in ends)
     return lower, upper

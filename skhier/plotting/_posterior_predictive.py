@@ -62,7 +62,7 @@ class PosteriorPredictiveDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted.
         X : table of shape (n_samples, n_features_in_)
         y : array of shape (n_samples,)
@@ -151,12 +151,13 @@ class PosteriorPredictiveDisplay:
             raise ValueError("A density needs rows that differ. Use kind='ecdf'.")
         figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 4.4))
         draw = _draw_density if kind == "kde" else _draw_ecdf
-        every = np.concatenate([self.y, self.y_replicated.ravel()])
-        ends = every.min(), every.max()
-        n_replicates = self.y_replicated.shape[1]
+        replicated = self.y_replicated
+        ends = replicated.min(initial=self.y.min()), replicated.max(initial=self.y.max())
+        n_replicates = replicated.shape[1]
         label = f"{n_replicates} replicated data sets"
-        for k, replicate in enumerate(self.y_replicated.T):
-            style = {"color": BOLD, "lw": 0.7, "alpha": max(0.1, min(0.6, 15 / n_replicates))}
+        alpha = max(0.1, min(0.6, 15 / max(1, n_replicates)))
+        style = {"color": BOLD, "lw": 0.7, "alpha": alpha}
+        for k, replicate in enumerate(replicated.T):
             draw(axis, replicate, ends, style | {"label": None if k else label}, {})
         style = {"color": "black", "lw": 1.8, "label": "observed"}
         draw(axis, self.y, ends, style, kwargs)
@@ -165,7 +166,6 @@ class PosteriorPredictiveDisplay:
             ylabel="Density" if kind == "kde" else "Share of rows up to this value",
         )
         axis.set_ylim(bottom=0)
-        axis.spines[["top", "right"]].set_visible(False)
         add_legend(figure, axis, ax is None, ncols=2)
         self.ax_, self.figure_ = axis, figure
         return self

@@ -67,7 +67,7 @@ class PredictiveCalibrationDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted.
         X : table of shape (n_samples, n_features_in_)
         y : array of shape (n_samples,)
@@ -171,7 +171,6 @@ class PredictiveCalibrationDisplay:
         else:
             words = {"xlabel": "Nominal coverage", "ylabel": "Observed coverage"}
             axis.set(**words, xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axis.spines[["top", "right"]].set_visible(False)
         add_legend(figure, axis, ax is None, ncols=3 if kind == "pit" else 2)
         self.ax_, self.figure_ = axis, figure
         return self

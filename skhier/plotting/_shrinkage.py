@@ -76,7 +76,7 @@ class ShrinkageDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted.
         X : table of shape (n_samples, n_features_in_)
         y : array of shape (n_samples,)
@@ -146,28 +146,26 @@ class ShrinkageDisplay:
             check_number("coverage", level, low=0, high=1, open_ends=True)
         centre, pooled = self.population.to_numpy(), self.partial_pooling.to_numpy()
         curves = [ellipse(centre, self.covariance.to_numpy(), level) for level in levels]
+        shares = ", ".join(f"{level:.0%}" for level in levels)
+        label = f"population: {shares} of groups"
         for k, curve in enumerate(curves):
-            shares = ", ".join(f"{level:.0%}" for level in levels)
-            label = f"population: {shares} of groups" if k == 0 else None
-            axis.fill(*curve.T, fc=BOLD, alpha=0.12, lw=0, zorder=0, label=label)
+            axis.fill(*curve.T, fc=BOLD, alpha=0.12, lw=0, zorder=0, label=None if k else label)
             axis.plot(*curve.T, color=BOLD, lw=0.8, zorder=4)
-        self._draw_arrows(axis, kwargs)
+        drawn = np.isfinite(self.no_pooling.to_numpy()).all(axis=1)
+        self._draw_arrows(axis, drawn, kwargs)
         axis.plot(*centre, "P", color="C3", mec="white", ms=10, zorder=5, label="population mean")
-        beyond = self._set_limits(axis, np.concatenate([*curves, pooled]))
+        beyond = self._set_limits(axis, drawn, np.concatenate([*curves, pooled]))
         first, second = self.partial_pooling.columns
         axis.set(xlabel=effect_label(first), ylabel=effect_label(second))
-        axis.set_title(self._title(beyond), loc="left", size="medium")
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_title(self._title(drawn, beyond), loc="left", size="medium")
         add_legend(figure, axis, ax is None, ncols=2)
         self.ax_, self.figure_ = axis, figure
         return self
 
-    def _draw_arrows(self, axis, kwargs):
+    def _draw_arrows(self, axis, drawn, kwargs):
         from matplotlib.quiver import Quiver
 
-        own, pooled = self.no_pooling.to_numpy(), self.partial_pooling.to_numpy()
-        drawn = np.isfinite(own).all(axis=1)
-        own, pooled = own[drawn], pooled[drawn]
+        own, pooled = (t.to_numpy()[drawn] for t in (self.no_pooling, self.partial_pooling))
         few = len(own) <= 100
         size, alpha = (5.0, 1.0) if few else (2.0, 0.6)
         style = {"color": "0.5", "width": 0.003} if few else {"color": "0.4", "width": 0.001}
@@ -179,10 +177,9 @@ class ShrinkageDisplay:
         axis.plot(*own.T, **dots, mfc="none", mec="0.5", mew=0.25 * size**0.7, label=label)
         axis.plot(*pooled.T, **dots, color=BOLD, mew=0, zorder=3, label="partially pooled")
 
-    def _set_limits(self, axis, core):
+    def _set_limits(self, axis, drawn, core):
         """Limits around what the model knows; how many least-squares points lie beyond."""
-        own = self.no_pooling.to_numpy()
-        own = own[np.isfinite(own).all(axis=1)]
+        own = self.no_pooling.to_numpy()[drawn]
         low, high = core.min(axis=0), core.max(axis=0)
         size = np.where(high > low, high - low, 1.0)
         near = np.all((own >= low - size / 2) & (own <= high + size / 2), axis=1)
@@ -195,8 +192,8 @@ class ShrinkageDisplay:
         )
         return int((~near).sum())
 
-    def _title(self, beyond):
-        left_out = int(self.no_pooling.isna().any(axis=1).sum())
+    def _title(self, drawn, beyond):
+        left_out = int((~drawn).sum())
         parts = [f"{len(self.no_pooling):,} levels of {self.factor}"]
         if left_out:
             parts.append(f"{left_out:,} not drawn: no least squares of their own")

@@ -35,7 +35,7 @@ def pyplot() -> Any:
 
 
 def axes_of(ax: Any, n: int, n_columns: int | None = None, **layout: Any) -> tuple[Any, np.ndarray]:
-    """Figure and ``n`` axes: the user's, or new ones."""
+    """Figure and ``n`` axes, open at the top and the right: the user's, or new ones."""
     plt = pyplot()
     if ax is None:
         columns = n_columns or n
@@ -46,11 +46,15 @@ def axes_of(ax: Any, n: int, n_columns: int | None = None, **layout: Any) -> tup
             unused.remove()
         for last in axes.flat[max(0, n - columns) : n]:
             last.tick_params(labelbottom=True)
-        return figure, axes.ravel()[:n]
-    axes = np.ravel(np.asarray(ax, dtype=object))
-    if len(axes) != n:
-        raise ValueError(f"`ax` must hold {n} axes, one a panel. Got {len(axes)}.")
-    return axes[0].figure, axes
+        axes = axes.ravel()[:n]
+    else:
+        axes = np.ravel(np.asarray(ax, dtype=object))
+        if len(axes) != n:
+            raise ValueError(f"`ax` must hold {n} axes, one a panel. Got {len(axes)}.")
+        figure = axes[0].figure
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def styled(artist: Any, defaults: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class TraceDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted.
         parameters : str, list of str or None
             Names as in ``summary(group_effects=True)``, such as ``"coef[Days]"``; None: all but

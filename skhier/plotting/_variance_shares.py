@@ -49,7 +49,7 @@ class VarianceSharesDisplay:
 
         Parameters
         ----------
-        estimator : HierarchicalSlopesRegressor or Pipeline that ends in one
+        estimator : HierarchicalSlopesRegressor, or Pipeline or search that ends in one
             Fitted.
         coverage : float in (0, 1)
         ax, **kwargs
@@ -108,7 +108,6 @@ class VarianceSharesDisplay:
         axis.set_yticks(at, printed_labels(self.shares.index))
         axis.set(xlim=(0, 100), ylim=(len(at) - 0.5, -0.5))
         axis.set_xlabel("Share of the variance that the features leave, %")
-        axis.spines[["top", "right"]].set_visible(False)
         add_legend(figure, axis, ax is None, ncols=2)
         self.ax_, self.figure_ = axis, figure
         return self

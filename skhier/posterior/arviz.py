@@ -37,7 +37,8 @@ def elpd_to_arviz(elpd: Any) -> Any:
     import xarray as xr
 
     dim = elpd.factor or "row"
-    copies = np.repeat(np.arange(len(elpd.pointwise)), _copies(elpd))
+    # ArviZ knows no weights: a row of weight 2 is there twice
+    copies = np.repeat(np.arange(len(elpd.pointwise)), elpd.counts.astype(int))
     parts = {
         name: xr.DataArray(values[copies], dims=[dim], name=name)
         for name, values in (
@@ -62,11 +63,6 @@ def elpd_to_arviz(elpd: Any) -> Any:
 SIZES = ("n_samples", "n_data_points")
 
 
-def _copies(elpd):
-    """ArviZ knows no weights: a row of weight 2 is there twice."""
-    return elpd.pointwise["weight"].astype(int) if "weight" in elpd.pointwise else 1
-
-
 def _exchange(fitted, group_effects, log_likelihood):
     source, training, design = fitted.draws, fitted.training, fitted.design
     log_likelihood = log_likelihood and training is not None
@@ -89,9 +85,7 @@ def _exchange(fitted, group_effects, log_likelihood):
         if group_effects:
             labels = design.factors[k].levels.labels
             coords[level] = [joined_label(label) for label in labels]
-            draws = fitted.posterior.group_draws(k, np.arange(len(labels)))
-            shape = (*fitted.posterior.shape, *draws.shape[1:])
-            posterior[f"group_effects_{name}"] = draws.reshape(shape)
+            posterior[f"group_effects_{name}"] = fitted.posterior.group_chains(k)
             dims[f"group_effects_{name}"] = [level, one]
     groups = {"posterior": posterior, "sample_stats": dict(fitted.sample_stats)}
     if training is not None:

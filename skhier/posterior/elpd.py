@@ -27,6 +27,7 @@ from skhier.kernels.normal.left_out_of_several import leave_rows_out_of_several
 from skhier.statistics.products import total_products
 from skhier.utils.memory import require_memory
 from skhier.utils.pareto import reliable_k
+from skhier.utils.slices import slices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from skhier.posterior.posterior import Posterior
     from skhier.statistics.training import Training
 
-__all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id"]
+__all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id", "summed"]
 
 AT_ONCE = 2**21  # entries of the arrays over components and rows
 AT_ONCE_OF_SEVERAL = 2**25  # the same with several factors, whose elimination is work
@@ -83,6 +84,11 @@ class Elpd:
     rows_id: str
 
     @property
+    def counts(self) -> np.ndarray:
+        """How often each row counts; a group once."""
+        return _counts(self.pointwise)
+
+    @property
     def good_k(self) -> float:
         """Largest Pareto k that can be relied on with so many components."""
         return reliable_k(self.n_components)
@@ -124,8 +130,13 @@ class Elpd:
         return elpd_to_arviz(self)
 
 
-def leave_one_out(posterior: Posterior, components: Components | None, training: Training) -> Elpd:
-    """Every row on its own; without components, from draws that include the group effects."""
+def leave_one_out(
+    posterior: Posterior, components: Components | None, training: Training, fingerprint: str
+) -> Elpd:
+    """Every row on its own; without components, from draws that include the group effects.
+
+    ``fingerprint``: ``rows_id`` of the rows.
+    """
     import pandas as pd
 
     weights = training.weights
@@ -151,7 +162,7 @@ def leave_one_out(posterior: Posterior, components: Components | None, training:
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
-    return _summed(table, weights, kind, None, len(mass), rows_id(training))
+    return summed(table, kind, None, len(mass), fingerprint)
 
 
 def _few(components: Components, n: int) -> Components:
@@ -192,11 +203,11 @@ def leave_one_group_out(
     training: Training | None,
     factor: str,
     labels: np.ndarray,
-    fingerprint: str | None = None,
+    fingerprint: str,
 ) -> Elpd:
     """Every level of the only factor on its own, all its rows at once; from statistics.
 
-    ``fingerprint``: ``rows_id`` of the rows, where they are gone.
+    ``fingerprint``: ``rows_id`` of the rows, which may be gone.
     """
     import pandas as pd
 
@@ -215,10 +226,7 @@ def leave_one_group_out(
     columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
-    if training is not None:
-        fingerprint = rows_id(training)
-    weights = np.ones(n_groups)
-    return _summed(table, weights, "logo", factor, len(components.sigma), str(fingerprint))
+    return summed(table, "logo", factor, len(components.sigma), fingerprint)
 
 
 def _levels(posterior: Posterior, training: Training | None) -> Levels:
@@ -294,11 +302,10 @@ def _over(
     n_numbers = ARRAYS * pairs + SMOOTHING_ARRAYS * min(pairs, AT_ONCE)
     require_memory(8.0 * n_numbers, f"{method} of {len(order)} rows or groups")
     out = np.empty((4, len(order)))
-    smooth_at_once = max(1, AT_ONCE // len(mass))
-    for part in _parts(order, max(1, at_once)):
+    for part in _parts(order, at_once):
         with np.errstate(all="ignore"):  # what overflows is looked for below
             found = evaluate(part)
-        for at in _parts(np.arange(len(part)), smooth_at_once):
+        for at in _parts(np.arange(len(part)), AT_ONCE // len(mass)):
             some = LeftOut(found.without[:, at], found.within[:, at])
             out[:, part[at]] = smoothed(*_usable(some, mass, method))
     if not np.isfinite(out[:2]).all():
@@ -324,7 +331,7 @@ def _usable(found: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.
 
 
 def _parts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (order[i : i + size] for i in range(0, len(order), size))
+    return (order[part] for part in slices(len(order), size))
 
 
 def _columns(found, log_scale) -> dict[str, np.ndarray]:
@@ -332,15 +339,23 @@ def _columns(found, log_scale) -> dict[str, np.ndarray]:
     return {"elpd": elpd - log_scale, "p": lpd - elpd, "pareto_k": k_hat, "mcse": mcse}
 
 
-def _summed(table, weights, kind, factor, n_components, fingerprint) -> Elpd:
-    n, elpd = weights.sum(), table["elpd"].to_numpy()
-    total = float(weights @ elpd)
-    variance = weights @ (elpd - total / n) ** 2 / n
+def _counts(pointwise: pd.DataFrame) -> np.ndarray:
+    if "weight" in pointwise:
+        return pointwise["weight"].to_numpy()
+    return np.ones(len(pointwise))
+
+
+def summed(
+    pointwise: pd.DataFrame, kind: str, factor: str | None, n_components: int, fingerprint: str
+) -> Elpd:
+    """The score that rows or groups make, see :class:`Elpd`."""
+    counts, elpd = _counts(pointwise), pointwise["elpd"].to_numpy()
+    total = float(counts @ elpd)
     return Elpd(
         elpd=total,
-        se=float(np.sqrt(n * variance)),
-        p=float(weights @ table["p"].to_numpy()),
-        pointwise=table,
+        se=float(np.sqrt(counts @ (elpd - total / counts.sum()) ** 2)),
+        p=float(counts @ pointwise["p"].to_numpy()),
+        pointwise=pointwise,
         kind=kind,
         factor=factor,
         n_components=n_components,

@@ -18,7 +18,7 @@ from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.normal.conditional import Components
 from skhier.posterior import tables
-from skhier.posterior.elpd import rows_id
+from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
 from skhier.posterior.posterior import Posterior, equal_components
 from skhier.statistics.problem import Problem
 from skhier.statistics.training import Training
@@ -139,14 +139,30 @@ class Fitted:
         if group_effects:
             for k, factor in enumerate(self.design.factors):
                 labels = list(factor.levels.labels)
-                draws = self.posterior.group_draws(k, np.arange(len(labels)))
-                draws = draws.reshape(*self.posterior.shape, *draws.shape[1:])
+                draws = self.posterior.group_chains(k)
                 named |= tables.named_effects(factor.name, labels, effects[factor.name], draws)
         return named
 
     def named_estimates(self) -> dict[str, tuple[float, float, float]]:
         """Mean, sd and standard error of the population's, under the names of the draws."""
         return tables.named_estimates(self.estimates, self.design.feature_names, self.effects())
+
+    def loo(self, conditional: bool = False) -> Elpd:
+        """Every row left out; ``conditional``: given draws of group effects and coefficients.
+
+        Needs ``training``.
+        """
+        assert self.training is not None
+        mixture = None if conditional else self.mixture
+        return leave_one_out(self.posterior, mixture, self.training, self.rows_id)
+
+    def logo(self) -> Elpd:
+        """Every level of the only factor left out."""
+        (factor,) = self.design.factors
+        labels = factor.levels.labels
+        return leave_one_group_out(
+            self.posterior, self.mixture, self.training, factor.name, labels, self.rows_id
+        )
 
 
 def fitted_of(

@@ -8,7 +8,7 @@ all but the largest are made when first asked for, and kept out of pickles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,8 +32,9 @@ from skhier.responses.normal import Normal
 from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
 from skhier.utils.memory import require_memory
+from skhier.utils.slices import slices
 
-__all__ = ["OUT", "Posterior", "equal_components"]
+__all__ = ["OUT", "Posterior", "equal_components", "internal_rows", "varying_columns"]
 
 NORMAL = Normal()
 OUT = -1  # the code of a factor whose effects do not count
@@ -188,10 +189,15 @@ class Posterior:
         to_user = self._to_user(k)[intercept_first(q)]
         draws = np.empty((n_draws, len(codes), q))
         others = self._others(seed, which)
-        for part in _slices(len(codes), ROWS_AT_ONCE // (n_draws * q * q)):
+        for part in slices(len(codes), ROWS_AT_ONCE // (n_draws * q * q)):
             internal = self._level_draws(k, codes[part], others, seed, which)
             np.einsum("ia,ask->ski", to_user, internal, out=draws[:, part])
         return draws
+
+    def group_chains(self, k: int) -> np.ndarray:
+        """:meth:`group_draws` of all known levels, (n_chains, n_draws, n_levels, q)."""
+        draws = self.group_draws(k, np.arange(self.n_levels[k]))
+        return draws.reshape(*self.shape, *draws.shape[1:])
 
     def _others(self, seed, which) -> dict[int, np.ndarray]:
         """Draws of the effects of all factors but the leaf, (q, n_draws, n_levels + 1) each.
@@ -270,7 +276,7 @@ class Posterior:
             known = counts & (g < self.n_levels[k])
             variance[known] = _spread(x[known], self.beta_cov_in_group)
             at = np.flatnonzero(counts)
-            for part in _slices(len(at), ROWS_AT_ONCE // (z.shape[1] * x.shape[1])):
+            for part in slices(len(at), ROWS_AT_ONCE // (z.shape[1] * x.shape[1])):
                 rows = at[part]
                 gr, zr = g[rows], z[rows]
                 variance[rows] += np.einsum("na,nab,nb->n", zr, m.cov[gr], zr)
@@ -295,7 +301,7 @@ class Posterior:
         leaf = self.plan.chain[0] if self.plan.chain else None
         others = self._others(None, slice(None)) if (codes != OUT).any() else {}
         order = np.arange(len(x)) if leaf is None else np.argsort(codes[:, leaf], kind="stable")
-        for part in _slices(len(x), ROWS_AT_ONCE // (len(draws.sigma) * width)):
+        for part in slices(len(x), ROWS_AT_ONCE // (len(draws.sigma) * width)):
             rows = order[part]
             mean = draws.beta @ x[rows].T
             variance = np.zeros_like(mean)
@@ -372,17 +378,42 @@ class Posterior:
         return self.response.variance(np.zeros(1), self.own_parameters())[:, 0]
 
     def _internal_rows(self, x):
-        """Designs of the population coefficients and of each factor's effects, constant last."""
-        u = self.units
-        x = np.column_stack([(x - u.x_mean) / u.x_scale, np.ones(len(x))])
-        return x, [x[:, self._varying(k)] for k in range(len(self.slopes))]
+        return internal_rows(self.units, self.slopes, x)
 
     def _varying(self, k) -> list[int]:
-        return [*self.slopes[k], len(self.units.x_mean)]
+        return varying_columns(self.units, self.slopes[k])
 
     def _to_user(self, k):
         """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
         return effects_to_user(self.units, k, self.slopes[k])
+
+
+def internal_rows(
+    units: Units, slopes: Sequence[Sequence[int]], x: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Designs of the population coefficients and of each factor's effects, constant last.
+
+    Parameters
+    ----------
+    units : Units
+    slopes : sequence of sequence of int
+        Per factor: features with a varying slope.
+    x : array of shape (n_rows, n_features)
+        In the user's units.
+
+    Returns
+    -------
+    x : array of shape (n_rows, n_features + 1)
+    zs : list of array of shape (n_rows, q)
+        In internal units.
+    """
+    x = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
+    return x, [x[:, varying_columns(units, of_factor)] for of_factor in slopes]
+
+
+def varying_columns(units: Units, slopes: Sequence[int]) -> list[int]:
+    """Which columns of the population's design vary by a factor, the constant last."""
+    return [*slopes, len(units.x_mean)]
 
 
 def _stream(seed, k, code) -> np.random.Generator:
@@ -404,11 +435,6 @@ def equal_components(draws: PopulationDraws) -> Components:
     order = np.random.default_rng(0).permutation(n)
     beta, sigma, chols = draws.take(order)
     return Components(np.full(n, 1 / n), beta, None, sigma, chols)
-
-
-def _slices(n: int, size: int) -> Iterator[slice]:
-    size = max(1, size)
-    return (slice(i, i + size) for i in range(0, n, size))
 
 
 def _with_empty_level(found: FactorStats) -> FactorStats:

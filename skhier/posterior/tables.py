@@ -12,6 +12,7 @@ from skhier.inference.estimates import Estimate
 from skhier.priors import describe
 from skhier.utils import diagnostics
 from skhier.utils.design import Design
+from skhier.utils.slices import slices
 
 __all__ = [
     "full_name",
@@ -112,10 +113,10 @@ def summary(
     from skhier.utils.notes import NotedFrame
 
     names = list(named)
-    size = max(1, TEMPORARY // (32 * named["intercept"].size))
+    size = TEMPORARY // (32 * named["intercept"].size)
     parts = [
-        _summary_part({name: named[name] for name in names[i : i + size]}, max_ess)
-        for i in range(0, len(names), size)
+        _summary_part({name: named[name] for name in names[part]}, max_ess)
+        for part in slices(len(names), size)
     ]
     table = NotedFrame(pd.concat([part for part, _ in parts]))
     if better:
@@ -130,13 +131,9 @@ def _summary_part(named, max_ess):
     import pandas as pd
 
     draws = np.stack(list(named.values()), axis=-1)
-    interval = diagnostics.hdi(draws, HDI_PROB)
     table = pd.DataFrame(
         {
-            "mean": draws.mean((0, 1)),
-            "sd": draws.std((0, 1), ddof=1),
-            f"hdi_{50 - 50 * HDI_PROB:g}%": interval[..., 0],
-            f"hdi_{50 + 50 * HDI_PROB:g}%": interval[..., 1],
+            **_moments(draws),
             "mcse": diagnostics.mcse_mean(draws),
             "ess_bulk": np.minimum(diagnostics.ess_bulk(draws), max_ess),
             "ess_tail": np.minimum(diagnostics.ess_tail(draws), max_ess),
@@ -184,14 +181,18 @@ def intervals(named: Mapping[Any, np.ndarray]) -> Any:
     import pandas as pd
 
     draws = np.stack(list(named.values()), axis=-1)
+    return pd.DataFrame(_moments(draws), index=list(named))
+
+
+def _moments(draws: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of the mean, sd and interval of scalars, (n_chains, n_draws, n_scalars)."""
     interval = diagnostics.hdi(draws, HDI_PROB)
-    columns = {
+    return {
         "mean": draws.mean((0, 1)),
         "sd": draws.std((0, 1), ddof=1),
         f"hdi_{50 - 50 * HDI_PROB:g}%": interval[..., 0],
         f"hdi_{50 + 50 * HDI_PROB:g}%": interval[..., 1],
     }
-    return pd.DataFrame(columns, index=list(named))
 
 
 def prior_rows(choice: Any, design: Design, eta: float | None) -> list[tuple[str, str, str]]:

@@ -1,1 +1,1 @@
-"""The host side: validation, labels, names, tables and diagnostics. NumPy and pandas, no JAX."""
+"""The host side: validation, labels, names and diagnostics. NumPy and pandas, no JAX."""

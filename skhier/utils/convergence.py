@@ -20,6 +20,7 @@ from skhier.utils.diagnostics import (
     rank_rhat,
     split_rhat,
 )
+from skhier.utils.words import listed
 
 __all__ = ["ConvergenceReport", "convergence_report"]
 
@@ -28,8 +29,6 @@ FloatArray = NDArray[np.float64]
 RHAT_LIMIT = 1.01  # Vehtari et al. (2021), Bayesian Analysis 16(2), sec. 1
 ESS_LIMIT = 100  # a chain: the same, end of sec. 3.2, 50 for each half
 E_BFMI_LIMIT = 0.3  # Betancourt (2016), arXiv:1604.00695
-
-_N_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,7 @@ def _advice_on_values(x: FloatArray, energy: FloatArray, names: Sequence[str]) -
     finite = np.append(np.isfinite(x).all(axis=(0, 1)), np.isfinite(energy).all())
     bad = [repr(name) for name, fine in zip([*names, "energy"], finite, strict=True) if not fine]
     if bad:
-        rest = f" and {len(bad) - _N_EXAMPLES} more" if len(bad) > _N_EXAMPLES else ""
-        yield f"NaN or infinite draws in {', '.join(bad[:_N_EXAMPLES])}{rest}. Tighten the priors."
+        yield f"NaN or infinite draws in {listed(bad)}. Tighten the priors."
     if is_constant(x).all():
         yield f"No chain moved: the draws of all {len(names)} scalars are constant. Raise n_warmup."
 

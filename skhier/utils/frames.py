@@ -13,6 +13,8 @@ from narwhals.dependencies import is_into_dataframe
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from skhier.utils.words import listed
+
 __all__ = [
     "as_float64",
     "as_table",
@@ -152,12 +154,10 @@ def _forbid_non_finite(block: np.ndarray, names: Sequence[str]) -> None:
         bad, what = np.isinf(block), "infinity or a value too large for dtype('float64')"
         fix = "give the cells finite numbers"
     n_rows, counts = int(bad.any(1).sum()), bad.sum(0)
-    columns = np.flatnonzero(counts)
-    shown = ", ".join(f"{names[j]!r} ({_rows(counts[j])})" for j in columns[:5])
-    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    shown = listed(f"{names[j]!r} ({_rows(counts[j])})" for j in counts.nonzero()[0].tolist())
     raise ValueError(
         f"Input X contains {what} in {_rows(n_rows)} of {len(block)}, the first at row "
-        f"{np.argmax(bad.any(1))}. Columns: {shown}{more}. Drop these rows, or {fix}."
+        f"{np.argmax(bad.any(1))}. Columns: {shown}. Drop these rows, or {fix}."
     )
 
 

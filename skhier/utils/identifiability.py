@@ -9,6 +9,7 @@ import numpy as np
 
 from skhier.utils.design import Design, Factor
 from skhier.utils.rank import linear_dependence
+from skhier.utils.words import listed
 
 __all__ = ["design_warnings", "slope_notes", "slope_warnings"]
 
@@ -40,7 +41,7 @@ def design_warnings(
     if constant.any():
         messages.append(
             "Constant columns carry no information on their slope, which keeps its prior: "
-            f"{_listed(names[constant])}."
+            f"{listed(map(repr, names[constant]))}."
         )
     messages += _rank_warning(names[~constant], gram[~constant][:, ~constant], x_mean[~constant])
     several = len(design.factors) > 1
@@ -53,7 +54,7 @@ def slope_notes(design: Design) -> list[str]:
     """A sentence for each factor to which ``slopes="all"`` did not give every slope."""
     return [
         f'slopes="all" gives {name!r} no varying slope of features that are constant within each '
-        f"of its levels: {_listed(features)}."
+        f"of its levels: {listed(map(repr, features))}."
         for name, features in design.slopes_left_out().items()
         if features
     ]
@@ -72,7 +73,7 @@ def slope_warnings(design: Design, group_rows: Sequence[np.ndarray]) -> list[str
     messages = []
     for k, (factor, n_rows) in enumerate(zip(design.factors, group_rows, strict=True)):
         if factor.flat and not factor.automatic:
-            names = _listed([design.feature_names[j] for j in factor.flat])
+            names = listed(repr(design.feature_names[j]) for j in factor.flat)
             messages.append(
                 "`slopes` names columns that are constant within every level of "
                 f"{factor.name!r}, so that their varying slopes cannot be told from the varying "
@@ -92,8 +93,9 @@ def _few_rows_warning(name: str, n_rows: np.ndarray, effects: list[str]) -> list
     fewer = f", or at most {most_slopes} of the slopes" if most_slopes > 0 else ""
     return [
         f"No group{f' of {name}' if name else ''} has more rows ({most:g} at most) than it has "
-        f"effects ({q}: {_listed(effects)}): only the priors tell group effects from noise. Write "
-        f"slopes=None (in a dict of `groups`, None) for varying intercepts alone{fewer}."
+        f"effects ({q}: {listed(map(repr, effects))}): only the priors tell group effects from "
+        "noise. Write slopes=None (in a dict of `groups`, None) for varying intercepts "
+        f"alone{fewer}."
     ]
 
 
@@ -137,10 +139,5 @@ def _rank_warning(names: np.ndarray, gram: np.ndarray, mean: np.ndarray) -> list
         what = f"X and the intercept have rank {p} of {p + 1}"
     return [
         f"{what}: only the priors tell apart the slopes of these columns and of others that "
-        f"determine them: {_listed(names[redundant])}."
+        f"determine them: {listed(map(repr, names[redundant]))}."
     ]
-
-
-def _listed(names) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -8,23 +8,15 @@ import polars as pl
 import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import SHORT
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 
 from skhier import HierarchicalSlopesRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-# few draws: these tests look at errors; one setting and one shape: one compiled program
-SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 ROW, COLUMN = 3, "x"
-
-
-@pytest.fixture(scope="module")
-def fitted(people):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return HierarchicalSlopesRegressor("subject", **SHORT).fit(*people)
 
 
 def with_cell(X, value, column=COLUMN, rows=(ROW,)):

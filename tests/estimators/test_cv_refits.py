@@ -15,7 +15,6 @@ from skhier.estimators import _refits
 from skhier.estimators._refits import checked, without
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.normal.conditional import Components
-from skhier.posterior.elpd import leave_one_group_out, leave_one_out
 from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
@@ -44,11 +43,7 @@ class Fitted:
         self.result = self.sample(self.problem)
         prior = PriorSetting.of(self.model, self.problem.scales, design)
         fit = fitted_of(design, self.problem, self.result, prior, 0, training)
-        if kind == "loo":
-            self.elpd = leave_one_out(fit.posterior, fit.mixture, training)
-        else:
-            labels = design.factors[0].levels.labels
-            self.elpd = leave_one_group_out(fit.posterior, fit.mixture, training, groups, labels)
+        self.elpd = fit.loo() if kind == "loo" else fit.logo()
 
     def sample(self, problem):
         return self.model._sample(self.design, problem, 0)[-1]

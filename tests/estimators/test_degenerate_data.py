@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from runs import SHORT
 from scipy.stats import kstest
 from sklearn.base import clone
 
@@ -15,8 +16,6 @@ from skhier import HierarchicalSlopesRegressor
 from skhier.utils.diagnostics import mcse_mean
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 
 
 @pytest.mark.parametrize("value", [5.0, 0.1, 0.0, -1e9])

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import SHORT
 from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor
@@ -25,7 +26,6 @@ from skhier.utils.diagnostics import mcse_mean
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 LONG = {"n_draws": 4000, "random_state": 0}  # an effective sample size that shows 0.1 sd
 CODES = np.repeat(np.arange(10), 8)
 RNG = np.random.default_rng(0)

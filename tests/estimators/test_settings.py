@@ -9,8 +9,6 @@ from skhier import HierarchicalSlopesRegressor, Prior
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
-
 
 @pytest.mark.parametrize(
     ("name", "values", "words"),

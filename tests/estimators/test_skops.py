@@ -6,9 +6,7 @@ import os
 import subprocess
 import sys
 
-import jax
 import numpy as np
-import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
@@ -108,15 +106,9 @@ def test_a_nesting_in_a_dict_of_groups_is_read(nested, short_run):
     assert_array_equal(again.fit(nested.data, nested.target).coef_, model.coef_)
 
 
-def test_a_prior_of_distributions_names_their_types(people, short_run):
-    prior = Prior(
-        intercept=dist.Normal(0.0, jax.numpy.array(5.0)),
-        coef={"x": dist.StudentT(3, 0.0, 2.0)},
-        group_scale=dist.HalfNormal(jax.numpy.ones(2)),
-        noise_scale=dist.TruncatedNormal(1.0, 2.0, low=0.0),
-    )
+def test_a_prior_of_distributions_names_their_types(people, fitted_under_distributions):
     X, y = people
-    model = short_run(prior=prior).fit(X, y)
+    model = fitted_under_distributions
     stored, types = untrusted(model)
     assert {each.split(".")[0] for each in types} == {"skhier", "numpyro"}
     assert {

@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_array_equal
+from runs import SHORT
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -34,7 +35,6 @@ from skhier.calibration import simulation_based_calibration as calibrate
 # the runs are too short to converge
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 # values that a user may set, none of them the default
 JAX_FLAGS = {
     "jax_enable_x64": True,
@@ -459,15 +459,9 @@ def test_copy_holds_no_row(people, fitted, dump):
         assert not any(run in stored for run in runs)
 
 
-def test_pickle_refers_to_no_jax(people, short_run):
-    prior = Prior(
-        intercept=dist.Normal(0.0, jax.numpy.array(5.0)),
-        coef={"x": dist.StudentT(3, 0.0, 2.0)},
-        group_scale=dist.HalfNormal(jax.numpy.ones(2)),
-        noise_scale=dist.TruncatedNormal(1.0, 2.0, low=0.0),
-    )
+def test_pickle_refers_to_no_jax(people, fitted_under_distributions):
     X, y = people
-    model = short_run(prior=prior).fit(X, y)
+    model = fitted_under_distributions
     stored = pickle.dumps(model)
     assert b"jax" not in stored
     twin = pickle.loads(stored)
