@@ -56,12 +56,13 @@ class PriorChoice(NamedTuple):
 
     ``coef`` is a tuple of ``(positions, distribution)``, with positions in column order;
     ``intercept_at_mean``: the intercept's prior is on the one at the mean of X (True) or at X = 0;
-    ``groups``: a :class:`GroupPrior` for each grouping factor.
+    ``own``: by name, the response's own parameters; ``groups``: a :class:`GroupPrior` for each
+    grouping factor.
     """
 
     intercept: Any
     intercept_at_mean: bool
-    noise_scale: Any
+    own: dict[str, Any]
     coef: tuple[tuple[tuple[int, ...], Any], ...]
     groups: tuple[GroupPrior, ...]
 
@@ -144,7 +145,7 @@ class Prior(BaseEstimator):
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
         coef = _columns("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
         groups = self._resolve_groups(scales, names, factors)
-        return PriorChoice(intercept, at_mean, noise, coef, groups)
+        return PriorChoice(intercept, at_mean, {"noise_scale": noise}, coef, groups)
 
     def _resolve_intercept(self, scales):
         intercept = _scalar("intercept", self.intercept, self._intercept, scales)

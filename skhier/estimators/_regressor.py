@@ -30,6 +30,8 @@ from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
 from skhier.priors import PriorChoice
+from skhier.responses.base import Response
+from skhier.responses.normal import NORMAL
 from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
@@ -166,6 +168,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     (18, 2)
     """
 
+    _response: Response = NORMAL
+
     def __init__(
         self,
         groups=None,
@@ -288,9 +292,13 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         setting = PriorSetting.of(self, problem.scales, design)
         choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
-        spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
+        spec = model_spec(
+            problem, choice, setting.response, bool(self.correlated), bool(self.noncentered)
+        )
         if problem.y_is_constant:
-            result = constant_posterior(problem, int(self.n_chains), int(self.n_draws))
+            result = constant_posterior(
+                problem, setting.response, int(self.n_chains), int(self.n_draws)
+            )
             return setting, choice, result
         options = EngineOptions(
             n_chains=int(self.n_chains),
@@ -341,7 +349,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         self.coef_names_ = list(design.feature_names)
         self.intercept_ = float(mean("intercept", draws["intercept"]))
         self.coef_ = mean("coef", draws["coef"])
-        self.noise_scale_ = float(mean("noise_scale", draws["noise_scale"]))
+        for name in fit.prior.response.parameters:
+            setattr(self, f"{name}_", float(mean(name, draws[name])))
         self.posterior_ = draws
         arrays: dict[str, Any] = {attribute: {} for attribute in (*BY_LEVEL, *BY_EFFECT)}
         for k, factor in enumerate(design.factors):

@@ -13,13 +13,14 @@ import numpy as np
 
 from skhier.inference.chains import run_nuts, sample_stats
 from skhier.inference.checks import forbid_nonfinite
-from skhier.inference.estimates import block_error, chain_error
+from skhier.inference.estimates import Estimate, block_error, chain_error
 from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
-from skhier.inference.theta import Population, Theta, population_of
-from skhier.kernels.records import Hyper, ModelSpec
+from skhier.inference.theta import Theta, population_of
+from skhier.kernels.records import Components, ModelSpec, Population
 from skhier.priors import PriorChoice
+from skhier.responses.base import Response
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
@@ -52,13 +53,15 @@ class EngineResult(NamedTuple):
 
     Attributes
     ----------
-    hyper : Hyper
-        Internal coordinates, (n_chains, n_draws, ...).
+    draws : Population
+        (n_chains, n_draws, ...).
     engine : str
     sample_stats : dict of str to array of shape (n_chains, n_draws)
         ArviZ's names.
-    population : Population or None
+    components : Components or None
         The same posterior with the coefficients in closed form; None: the draws are all there is.
+    estimates : dict of str to Estimate
+        Means and sds more exact than the draws', where known.
     facts : dict
         For ``diagnostics_``.
     log_evidence : float
@@ -72,10 +75,11 @@ class EngineResult(NamedTuple):
         What is wrong with the draws and does not show in them.
     """
 
-    hyper: Hyper
+    draws: Population
     engine: str
     sample_stats: dict[str, np.ndarray]
-    population: Population | None = None
+    components: Components | None = None
+    estimates: Mapping[str, Estimate] = {}
     facts: Mapping[str, Any] = {}
     log_evidence: float = float("nan")
     max_ess: float = float("inf")
@@ -193,12 +197,11 @@ def run_marginal(
 
 def _finite(result: EngineResult) -> EngineResult:
     """The result, if its draws and moments are numbers."""
-    values: dict[str, Any] = dict(result.hyper._asdict()) | {"lp": result.sample_stats["lp"]}
-    if result.population is not None:
-        values["components"] = result.population.components
-        estimates = result.population.estimates.items()
-        values |= {f"moments of {name}": (found.mean, found.sd) for name, found in estimates}
-    forbid_nonfinite(values)
+    draws = result.draws
+    values = {"coef": draws.coef, "group_root": draws.group_root, **draws.own}
+    moments = {f"moments of {name}": e[:2] for name, e in result.estimates.items()}
+    lp = result.sample_stats["lp"]
+    forbid_nonfinite({**values, "lp": lp, "components": result.components, **moments})
     return result
 
 
@@ -299,10 +302,11 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
     evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
     sample_stats = {"lp": found.log_density[chosen]}
     return EngineResult(
-        population.hyper,
+        population.draws,
         "marginal",
         sample_stats,
-        population,
+        population.components,
+        population.estimates,
         facts,
         evidence,
         found.ess,
@@ -331,10 +335,11 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
     stats_of_chains = sample_stats(draws)
     return EngineResult(
-        population.hyper,
+        population.draws,
         "marginal",
         stats_of_chains,
-        population,
+        population.components,
+        population.estimates,
         facts,
         evidence,
         advice=_advice_on_modes(facts["modes"], len(draws.lp)),
@@ -369,15 +374,16 @@ def _data(stats, problem, choice, options):
     return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta)))
 
 
-def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineResult:
+def constant_posterior(
+    problem: Problem, response: Response, n_chains: int, n_draws: int
+) -> EngineResult:
     """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
     size = problem.scales.y_sd
     sizes = [len(varying) + 1 for varying in problem.slopes]
     shape = (n_chains, n_draws)
-    hyper = Hyper(
-        coef=np.zeros((*shape, len(problem.units.x_mean))),
-        intercept=np.zeros(shape),
-        noise_scale=np.full(shape, size),
-        group_chol=tuple(np.broadcast_to(size * np.eye(q), (*shape, q, q)) for q in sizes),
+    draws = Population(
+        coef=np.zeros((*shape, len(problem.units.x_mean) + 1)),
+        group_root=tuple(np.broadcast_to(size * np.eye(q), (*shape, q, q)) for q in sizes),
+        own={name: np.full(shape, size) for name in response.parameters},
     )
-    return EngineResult(hyper, "constant", {})
+    return EngineResult(draws, "constant", {})

@@ -112,7 +112,8 @@ def structured_starts(
         Cross-products of x and y, internal coordinates.
     priors : PriorTops
     """
-    groups, coefs = _scales(priors.sites), _coefs(priors.sites)
+    groups = _scales(priors.sites, spec.response)
+    coefs = _coefs(priors.sites)
     plain = np.zeros(len(priors.modes))
     plain[[j for group in groups for j in group]] = LARGE
     plain[coefs] = _least_squares(spec, units, total, priors.sites)
@@ -125,13 +126,14 @@ def structured_starts(
     return _distinct([start for pair in both for start in pair], coefs)
 
 
-def _scales(sites) -> list[list[int]]:
-    """Logarithms of scales: the noise's, and each factor's."""
+def _scales(sites, response) -> list[list[int]]:
+    """Logarithms of scales: the response's, and each factor's."""
     scales: dict[str, list[int]] = {}
     for name, entries in sites.items():
-        scale = re.fullmatch(r"noise_scale|group_scale_(\d+)_\d+|decov_size_(\d+)", name)
-        if scale:
-            scales.setdefault(scale[1] or scale[2] or "noise", []).extend(entries)
+        of_factor = re.fullmatch(r"group_scale_(\d+)_\d+|decov_size_(\d+)", name)
+        if of_factor or name in response.parameters:
+            whose = of_factor[1] or of_factor[2] if of_factor else "response"
+            scales.setdefault(whose, []).extend(entries)
     return list(scales.values())
 
 

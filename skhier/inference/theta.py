@@ -13,12 +13,17 @@ from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.starts import PriorTops, prior_tops, structured_starts
-from skhier.kernels.normal.conditional import CoefPriors, Components
-from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.records import (
+    CoefPriors,
+    Components,
+    ModelSpec,
+    Population,
+    PopulationGivenTheta,
+)
 from skhier.kernels.user_units import coef_to_user, in_user_units
 from skhier.statistics.records import Units
 
-__all__ = ["Population", "Theta", "population_of"]
+__all__ = ["PopulationPosterior", "Theta", "population_of"]
 
 MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
 MAX_SIZE_BY_VALUES = 16
@@ -64,6 +69,7 @@ class Theta:
         self.targets = targets
         zero, self.coef_prior = targets.origin(self.data, spec)
         self.size = len(zero)
+        self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
         self._last: tuple[np.ndarray, list[Any]] | None = None
 
@@ -125,12 +131,12 @@ class Theta:
         densities, kept = [], []
         for log_density, given in self._batches(points):
             densities.append(np.asarray(log_density))
-            if len(points) * given.coef_mean.shape[1] ** 2 < MAX_COV_ENTRIES:
+            if len(points) * given.coef_root.shape[1] ** 2 < MAX_COV_ENTRIES:
                 kept.append(given)
         self._last = (points, kept) if kept else None
         return np.concatenate(densities)[: len(points)]
 
-    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
+    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationGivenTheta]]:
         """Slices of the points, and the parameters that follow from them."""
         import jax
 
@@ -166,14 +172,20 @@ class Theta:
             return jax.block_until_ready(self._evaluate(points, start))
 
 
-class Population(NamedTuple):
-    """What weighted points of theta say about the population parameters.
+class PopulationPosterior(NamedTuple):
+    """What weighted points of theta say about the population.
 
-    ``hyper``: draws, (n_chains, n_draws, ...); ``components``: the same posterior as a mixture;
-    ``estimates``: means and sds in the user's units.
+    Attributes
+    ----------
+    draws : Population
+        (n_chains, n_draws, ...).
+    components : Components
+        The same posterior as a mixture.
+    estimates : dict of str to Estimate
+        Means and sds in the user's units.
     """
 
-    hyper: Hyper
+    draws: Population
     components: Components
     estimates: dict[str, Estimate]
 
@@ -186,7 +198,7 @@ def population_of(
     chosen: np.ndarray,
     error: Callable[[np.ndarray, np.ndarray], np.ndarray],
     rng: np.random.Generator,
-) -> Population:
+) -> PopulationPosterior:
     """Coefficients and moments that follow from weighted points.
 
     Parameters
@@ -206,38 +218,36 @@ def population_of(
     import jax
 
     to_user = coef_to_user(units)
-    slopes = tuple(factor.slopes for factor in theta.spec.factors)
     draws = np.argsort(chosen, axis=None, kind="stable")
     at = chosen.ravel()[draws]
     parts, variances, covs = [], [], []
-    beta = np.empty((chosen.size, len(to_user)))
-    for rows, given in theta.conditionals(points):
+    coef = np.empty((chosen.size, len(to_user)))
+    for rows, of_rows in theta.conditionals(points):
         here = slice(*np.searchsorted(at, (rows.start, rows.stop)))
-        which = at[here] - rows.start
-        noise = rng.standard_normal((len(which), given.coef_root.shape[2]))
-        spread = np.einsum("spk,sk->sp", given.coef_root[which], noise)
-        beta[draws[here]] = given.coef_mean[which] + spread
-        variances.append(((to_user @ given.coef_root) ** 2).sum(2))
+        which, root = at[here] - rows.start, of_rows.coef_root
+        noise = rng.standard_normal((len(which), root.shape[2]))
+        spread = np.einsum("spk,sk->sp", root[which], noise)
+        coef[draws[here]] = of_rows.population.coef[which] + spread
+        variances.append(((to_user @ root) ** 2).sum(2))
         if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
-            covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
-        parts.append(given._replace(coef_root=None))
+            covs.append(root @ np.swapaxes(root, 1, 2))
+        parts.append(of_rows._replace(coef_root=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's
     place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
-    given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
+    at_points = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
     variance, cov = np.concatenate(variances)[place], np.concatenate(covs)
     cov = cov[np.minimum(place[: len(cov)], len(cov) - 1)]
-    means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:2])
-    found = estimates(
+    basis, _, of_coefs, _ = map(np.asarray, theta.coef_prior)
+    prior = CoefPriors(basis, of_coefs[:, :-1], at_points.coef_offset, at_points.coef_target)
+    components = Components(weights, at_points.population).first(len(cov))
+    moments = estimates(
         weights,
-        in_user_units(means, units, slopes),
+        in_user_units(at_points.population, units, theta.slopes, theta.spec.response),
         {"coef": variance[:, :-1], "intercept": variance[:, -1]},
         error,
     )
-    beta = beta.reshape(*chosen.shape, -1)
-    drawn = jax.tree.map(lambda a: a[chosen], given)
-    hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:2])
-    components = Components(weights, given.coef_mean, None, given.noise_scale, given.group_chol)
-    kept = components.first(len(cov))
-    basis, _, of_coefs, _ = map(np.asarray, theta.coef_prior)
-    prior = CoefPriors(basis, of_coefs[:, :-1], given.coef_offset, given.coef_target)
-    return Population(hyper, kept._replace(beta_cov=cov, prior=prior.take(slice(len(cov)))), found)
+    return PopulationPosterior(
+        at_points.population.take(chosen)._replace(coef=coef.reshape(*chosen.shape, -1)),
+        components._replace(coef_cov=cov, prior=prior.take(slice(len(cov)))),
+        moments,
+    )

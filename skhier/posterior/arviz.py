@@ -11,7 +11,7 @@ from skhier.utils.memory import require_memory
 
 __all__ = ["elpd_to_arviz", "to_arviz"]
 
-RESERVED_DIMS = {"chain", "draw", "feature", "row", "intercept", "coef", "noise_scale"}
+RESERVED_DIMS = {"chain", "draw", "feature", "row", "coef"}
 
 
 def to_arviz(fitted: Any, group_effects: bool, log_likelihood: bool) -> Any:
@@ -67,7 +67,8 @@ def _exchange(fitted, group_effects, log_likelihood):
     source, training, design = fitted.draws, fitted.training, fitted.design
     log_likelihood = log_likelihood and training is not None
     _require_memory(fitted, group_effects, len(training.y) if log_likelihood else 0)
-    posterior = {name: source[name] for name in ("intercept", "noise_scale")}
+    posterior = {name: source[name] for name in ("intercept", *fitted.prior.response.parameters)}
+    reserved = RESERVED_DIMS | set(posterior)
     coords: dict[str, Any] = {}
     dims: dict[str, list[str]] = {}
     if design.feature_names:
@@ -75,7 +76,7 @@ def _exchange(fitted, group_effects, log_likelihood):
         coords["feature"], dims["coef"] = list(design.feature_names), ["feature"]
     for k, (factor, effects) in enumerate(fitted.effects().items()):
         name = factor.replace("/", "_")  # which in a tree of groups is a path
-        level = f"{name}_level" if name in RESERVED_DIMS else name
+        level = f"{name}_level" if name in reserved else name
         one, other = f"{name}_effect", f"{name}_effect_bis"
         coords[one] = coords[other] = effects
         posterior[f"group_scale_{name}"] = source["group_scale"][factor]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.eliminate import is_wide
 from skhier.kernels.normal.information import Levels, levels_of
 from skhier.kernels.normal.left_out import (
@@ -24,6 +23,7 @@ from skhier.kernels.normal.left_out import (
     smoothed,
 )
 from skhier.kernels.normal.left_out_of_several import leave_rows_out_of_several
+from skhier.kernels.records import Components
 from skhier.statistics.products import total_products
 from skhier.utils.memory import require_memory
 from skhier.utils.pareto import reliable_k
@@ -226,7 +226,7 @@ def leave_one_group_out(
     columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
-    return summed(table, "logo", factor, len(components.sigma), fingerprint)
+    return summed(table, "logo", factor, len(components.weights), fingerprint)
 
 
 def _levels(posterior: Posterior, training: Training | None) -> Levels:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from reduced import population
 from scipy.special import logsumexp
 from scipy.stats import expon, multivariate_normal
 
@@ -14,7 +15,7 @@ from skhier.datasets import load_sleepstudy
 from skhier.estimators import _refits
 from skhier.estimators._refits import checked, without
 from skhier.inference.prior import PriorSetting
-from skhier.kernels.normal.conditional import Components
+from skhier.kernels.records import Components
 from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
@@ -175,22 +176,20 @@ def test_group_density_is_that_of_a_dense_normal(n_rows, sigma):
     root, chol = rng.normal(size=(2, 3, 3)), np.tril(rng.normal(size=(2, 2, 2)))
     components = Components(
         np.full(2, 0.5),
-        rng.normal(size=(2, 3)),
+        population(rng.normal(size=(2, 3)), np.full(2, sigma), [chol]),
         root @ np.swapaxes(root, 1, 2),
-        np.full(2, sigma),
-        (chol,),
     )
     counts = rng.integers(1, 3, n_rows)
     x, new = training.x[:n_rows], y[:n_rows]
-    found = _refits._group_densities(problem, components, x, new, counts)
+    found = _refits._densities(problem, components, x, None, new, counts)
     units = problem.units
     again = np.repeat(np.arange(n_rows), counts)
     design = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(n_rows)])[again]
     internal = ((new - units.y_mean) / units.y_scale)[again]
     for s in range(2):
         z = design[:, [0, 2]] @ chol[s]
-        cov = z @ z.T + design @ components.beta_cov[s] @ design.T + sigma**2 * np.eye(len(again))
-        expected = multivariate_normal.logpdf(internal, design @ components.beta[s], cov)
+        cov = z @ z.T + design @ components.coef_cov[s] @ design.T + sigma**2 * np.eye(len(again))
+        expected = multivariate_normal.logpdf(internal, design @ components.coef[s], cov)
         # the dense covariance's condition is up to 1 / sigma^2
         assert_allclose(found[s] + len(again) * np.log(units.y_scale), expected, rtol=1e-5)
 

@@ -27,6 +27,7 @@ from skhier.inference.estimates import block_error
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.covariance import Lkj
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.responses.normal import NORMAL, SCALE
 from skhier.statistics.elimination import arrange
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.products import group_stats
@@ -628,7 +629,13 @@ def test_draws_of_group_effects_that_do_not_fit_are_refused(people, monkeypatch)
 
 PLAN = Plan((0,), ())
 SPEC = ModelSpec(
-    2, (FactorSpec((1,), Lkj(2, ((0, 1),)), at_mean=False),), PLAN, True, False, ((0,), (1,))
+    2,
+    (FactorSpec((1,), Lkj(2, ((0, 1),)), at_mean=False),),
+    PLAN,
+    True,
+    False,
+    ((0,), (1,)),
+    NORMAL,
 )
 
 
@@ -643,7 +650,7 @@ def weighted_points(batch, n_draws=20_000):
     stats = group_stats(x, y, ones, codes[:, None], [5], ((1,),), units, ())
     prior = PriorDists(
         dist.Normal(F(180.0), F(40.0)),
-        dist.HalfNormal(F(25.0)),
+        {SCALE: dist.HalfNormal(F(25.0))},
         (
             dist.Normal(np.array([1.0]), np.array([4.0])),
             dist.StudentT(F(4.0), F(0), np.array([9.0])),
@@ -683,10 +690,10 @@ def test_population_follows_from_weighted_points():
     size = units.y_scale / np.append(units.x_scale, 1.0)
     to_user = np.diag(size)
     to_user[2, :2] = -units.x_mean * size[:2]
-    beta = components.beta @ to_user.T + [0, 0, units.y_mean]
-    cov = to_user @ components.beta_cov @ to_user.T
-    sigma = units.y_scale * components.sigma
-    chol = np.linalg.solve(units.effects_at_mean[0], components.chols[0]) * size[[1, 2], None]
+    beta = components.coef @ to_user.T + [0, 0, units.y_mean]
+    cov = to_user @ components.coef_cov @ to_user.T
+    sigma = units.y_scale * components.population.own[SCALE]
+    chol = np.linalg.solve(units.effects_at_mean[0], components.group_root[0]) * size[[1, 2], None]
     means, covs = np.empty((48, 2)), np.empty((48, 2, 2))
     for s in range(48):
         means[s], covs[s] = coefs_given(rows, sigma[s], chol[s], beta[s, 1])
@@ -712,14 +719,15 @@ def test_population_follows_from_weighted_points():
 def test_draws_are_those_of_the_chosen_points():
     """Each draw: the chosen point's theta, and coefficients of its normal distribution."""
     _, _, (_, _, chosen, _), found = weighted_points(batch=64)
-    components, hyper = found.components, found.hyper
+    components, population = found.components, found.draws
     at = chosen.ravel()
-    assert_allclose(hyper.noise_scale.ravel(), components.sigma[at], rtol=1e-12)
-    assert hyper.coef.shape == (*chosen.shape, 2)
-    draws = np.concatenate([hyper.coef, hyper.intercept[..., None]], axis=-1).reshape(len(at), 3)
-    off = (draws - components.beta[at])[:, [0, 2]]
-    assert_allclose(draws[:, 1], components.beta[at, 1], rtol=1e-12)  # in theta
-    cov = components.beta_cov[:, [0, 2]][:, :, [0, 2]]
+    sigma = components.population.own[SCALE]
+    assert_allclose(population.own[SCALE].ravel(), sigma[at], rtol=1e-12)
+    assert population.coef.shape == (*chosen.shape, 3)
+    draws = population.coef.reshape(len(at), 3)
+    off = (draws - components.coef[at])[:, [0, 2]]
+    assert_allclose(draws[:, 1], components.coef[at, 1], rtol=1e-12)  # in theta
+    cov = components.coef_cov[:, [0, 2]][:, :, [0, 2]]
     white = np.linalg.solve(np.linalg.cholesky(cov)[at], off[..., None])[..., 0]
     n = len(at)
     assert np.abs(white.mean(0)).max() < 5 / np.sqrt(n)

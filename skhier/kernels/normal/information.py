@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import ENTRIES, CoefPriors
+from skhier.kernels.normal.conditional import ENTRIES
+from skhier.kernels.records import CoefPriors
 from skhier.utils.slices import slices
 
 __all__ = [
