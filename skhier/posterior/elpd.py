@@ -101,7 +101,7 @@ class Elpd:
     def __repr__(self) -> str:
         """The sums, and how far to trust them."""
         of = f"level of {self.factor!r}" if self.factor else "row"
-        given = ", given drawn group effects" if self.kind == "conditional loo" else ""
+        condition = ", given drawn group effects" if self.kind == "conditional loo" else ""
         mcse = float(np.sqrt((self.pointwise["mcse"] ** 2).sum()))
         worst = self.pointwise["pareto_k"].max()
         trust = (
@@ -111,7 +111,7 @@ class Elpd:
             f"(largest {worst:.2f}): their elpd may be too high"
         )
         return (
-            f"Leave one {of} out, {len(self.pointwise)} of them{given}\n"
+            f"Leave one {of} out, {len(self.pointwise)} of them{condition}\n"
             f"  elpd {self.elpd:12.2f}   se {self.se:.2f}   (Monte Carlo error {mcse:.2g})\n"
             f"  p    {self.p:12.2f}\n"
             f"  {trust}"
@@ -157,8 +157,8 @@ def leave_one_out(
         order = np.lexsort(training.codes.T) if training.codes.size else np.arange(n)
         several = training.codes.shape[1] > 1
         at_once = (AT_ONCE_OF_SEVERAL if several else AT_ONCE) // len(mass)
-    found = _over(order, evaluate, mass, at_once, "loo")
-    table = pd.DataFrame(_columns(found, log_scale))
+    scores = _over(order, evaluate, mass, at_once, "loo")
+    table = pd.DataFrame(_columns(scores, log_scale))
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
@@ -167,8 +167,8 @@ def leave_one_out(
 
 def _few(components: Components, n: int) -> Components:
     """As many as n rows or groups allow; without weight, a point need not even be possible."""
-    some = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
-    return some.take(some.weights > 0)
+    kept = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
+    return kept.take(kept.weights > 0)
 
 
 def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
@@ -221,9 +221,9 @@ def leave_one_group_out(
     total, coefs = given_all(levels, components)
     evaluate = partial(leave_groups_out, levels, total, coefs, components)
     at_once = AT_ONCE // (len(posterior.stats.xx) * len(components.weights))
-    found = _over(np.arange(n_groups), evaluate, components.weights, at_once, "logo")
+    scores = _over(np.arange(n_groups), evaluate, components.weights, at_once, "logo")
     n_rows = levels.n[:n_groups]
-    columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
+    columns = _columns(scores, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(components.weights), fingerprint)
@@ -304,20 +304,20 @@ def _over(
     out = np.empty((4, len(order)))
     for part in _parts(order, at_once):
         with np.errstate(all="ignore"):  # what overflows is looked for below
-            found = evaluate(part)
+            densities = evaluate(part)
         for at in _parts(np.arange(len(part)), AT_ONCE // len(mass)):
-            some = LeftOut(found.without[:, at], found.within[:, at])
-            out[:, part[at]] = smoothed(*_usable(some, mass, method))
+            of_few = LeftOut(densities.without[:, at], densities.within[:, at])
+            out[:, part[at]] = smoothed(*_usable(of_few, mass, method))
     if not np.isfinite(out[:2]).all():
         raise ValueError(f"{method} overflows: y is too far from what the model expects of it.")
     return tuple(out)
 
 
-def _usable(found: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.ndarray]:
+def _usable(densities: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.ndarray]:
     """Points whose densities are finite, and their weights; others matter too little to tell."""
-    lost = ~(np.isfinite(found.without) & np.isfinite(found.within))
+    lost = ~(np.isfinite(densities.without) & np.isfinite(densities.within))
     if not lost.any():
-        return found, mass
+        return densities, mass
     share = (mass @ lost).max()
     if share > MAX_LOST:
         raise ValueError(
@@ -327,15 +327,15 @@ def _usable(found: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.
             "log_predictive_density."
         )
     weights = np.where(lost, 0.0, mass[:, None])
-    return LeftOut(*(np.where(lost, 0.0, part) for part in found)), weights / weights.sum(0)
+    return LeftOut(*(np.where(lost, 0.0, part) for part in densities)), weights / weights.sum(0)
 
 
 def _parts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (order[part] for part in slices(len(order), size))
 
 
-def _columns(found, log_scale) -> dict[str, np.ndarray]:
-    elpd, lpd, k_hat, mcse = found
+def _columns(scores, log_scale) -> dict[str, np.ndarray]:
+    elpd, lpd, k_hat, mcse = scores
     return {"elpd": elpd - log_scale, "p": lpd - elpd, "pareto_k": k_hat, "mcse": mcse}
 
 

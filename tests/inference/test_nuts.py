@@ -117,7 +117,7 @@ def test_new_data_priors_and_seeds_compile_nothing(of):
             units,
             prior._replace(
                 covariances=((prior.covariances[0][0], F(7.0)),),
-                noise_scale=dist.Exponential(F(3.0)),
+                own={SCALE: dist.Exponential(F(3.0))},
             ),
         ),
         keys=keys(seed=9),

@@ -183,8 +183,8 @@ def log_marginal(layout: Layout, draws: Population, entries: int = ENTRIES) -> n
     for rows, points, columns in _batches(layout, draws, entries):
         eliminated = eliminate(layout, sigma_of(points), points.group_root, columns)
         explained = (eliminated.d**2).sum(1).ravel()
-        for level in eliminated.levels:
-            explained = explained + (level.d**2).sum((0, 3)).ravel()
+        for step in eliminated.steps:
+            explained = explained + (step.d**2).sum((0, 3)).ravel()
         quadratic[rows] -= explained
         log_det[rows] += eliminated.log_det
     return -0.5 * (stats.n * np.log(2 * np.pi) + log_det + quadratic / sigma**2)

@@ -110,18 +110,18 @@ def _take_out(layout, eliminated, i, codes, z, off):
     ``z`` (q, S, K), the row's products with its effects; ``off`` (c, S, K), with all later effects
     and ``[x y]``. Returns the variance of its effects' sum, (S, K).
     """
-    level, m = eliminated.levels[i], len(layout.gram)
+    step, m = eliminated.steps[i], len(layout.gram)
     at = codes[:, layout.plan.chain[i]]
-    white = matmul(level.half[..., at], z[:, None])[:, 0]
+    white = matmul(step.half[..., at], z[:, None])[:, 0]
     begin = 0
-    for up in level.up:
+    for up in step.up:
         off[begin : begin + up.shape[1]] -= _turned(up[..., at], white)
         begin += up.shape[1]
     if m:
-        wide = wide_crossing(layout, i, level.crossing)
+        wide = wide_crossing(layout, i, step.crossing)
         explained = np.einsum("aSKm,aSK->mSK", wide[:, :, at], white, optimize=True)
         off[begin : begin + m] -= explained
-    off[begin + m :] -= _turned(level.d[..., at], white)
+    off[begin + m :] -= _turned(step.d[..., at], white)
     return (white**2).sum(0)
 
 

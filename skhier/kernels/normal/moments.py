@@ -131,15 +131,15 @@ def _lineages(layout, eliminated, variance):
     given the dense effects.
     """
     out: list[np.ndarray] = []
-    for i in reversed(range(len(eliminated.levels))):
-        level = eliminated.levels[i]
-        turned = np.swapaxes(level.half, 0, 1)
-        own = variance * matmul(turned, level.half)
-        if not level.up:
+    for i in reversed(range(len(eliminated.steps))):
+        step = eliminated.steps[i]
+        turned = np.swapaxes(step.half, 0, 1)
+        own = variance * matmul(turned, step.half)
+        if not step.up:
             out.insert(0, own)
             continue
         above = out[0][..., layout.above[i][0]]
-        slope = -matmul(turned, np.concatenate(level.up, axis=1))
+        slope = -matmul(turned, np.concatenate(step.up, axis=1))
         moved = matmul(slope, above)
         own = own + matmul(moved, np.swapaxes(slope, 0, 1))
         corner = np.swapaxes(moved, 0, 1)
@@ -150,7 +150,7 @@ def _lineages(layout, eliminated, variance):
 
 def _through_dense(layout, eliminated):
     """Per factor of the chain: ``F R'R F'``, F the change of its effects with the dense ones."""
-    if not all(is_wide(layout, i) for i in range(len(eliminated.levels))):
+    if not all(is_wide(layout, i) for i in range(len(eliminated.steps))):
         return _through_dense_sparse(layout, eliminated)
     turned = [
         slope @ np.swapaxes(eliminated.root, 1, 2) for slope in _dense_slopes(layout, eliminated)
@@ -161,44 +161,43 @@ def _through_dense(layout, eliminated):
 def _dense_slopes(layout, eliminated):
     """Per factor of the chain: how its effects change with the dense ones, (q, S, G, m)."""
     slopes: dict[int, np.ndarray] = {}
-    for i in reversed(range(len(eliminated.levels))):
-        level = eliminated.levels[i]
-        inner = -wide_crossing(layout, i, level.crossing)
-        for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
+    for i in reversed(range(len(eliminated.steps))):
+        step = eliminated.steps[i]
+        inner = -wide_crossing(layout, i, step.crossing)
+        for j, (ancestor, up) in enumerate(zip(layout.above[i], step.up, strict=True), i + 1):
             inner = inner - matmul(up[..., None], slopes[j][:, None][:, :, :, ancestor])[:, 0]
-        slopes[i] = matmul(np.swapaxes(level.half, 0, 1)[..., None], inner[:, None])[:, 0]
+        slopes[i] = matmul(np.swapaxes(step.half, 0, 1)[..., None], inner[:, None])[:, 0]
     return [slopes[i] for i in range(len(slopes))]
 
 
 def _through_dense_sparse(layout, eliminated):
     """The same for large problems, a point and a slice of levels at a time."""
-    chain, m = range(len(eliminated.levels)), len(layout.gram)
+    chain, m = range(len(eliminated.steps)), len(layout.gram)
     n_points = len(eliminated.root)
     out = [
-        np.empty((*level.half.shape[:2], n_points, level.half.shape[-1]))
-        for level in eliminated.levels
+        np.empty((*step.half.shape[:2], n_points, step.half.shape[-1])) for step in eliminated.steps
     ]
     for s in range(n_points):
         slopes: dict[int, list[Any]] = {}
         for i in reversed(chain):
-            slopes[i] = _sparse_slopes(layout, i, eliminated.levels[i], s, slopes)
+            slopes[i] = _sparse_slopes(layout, i, eliminated.steps[i], s, slopes)
             for rows in slices(out[i].shape[-1], ROWS_AT_ONCE // m):
                 turned = np.stack([slope[rows] @ eliminated.root[s].T for slope in slopes[i]])
                 out[i][:, :, s, rows] = np.einsum("agm,bgm->abg", turned, turned)
     return out
 
 
-def _sparse_slopes(layout, i, level, s, slopes):
+def _sparse_slopes(layout, i, step, s, slopes):
     """As of ``_dense_slopes`` the i-th factor's at one point, a sparse matrix per effect."""
-    q = len(level.half)
-    inner = [-sparse_crossing(layout, i, level.crossing[b, s]) for b in range(q)]
-    for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
+    q = len(step.half)
+    inner = [-sparse_crossing(layout, i, step.crossing[b, s]) for b in range(q)]
+    for j, (ancestor, up) in enumerate(zip(layout.above[i], step.up, strict=True), i + 1):
         for b in range(q):
             for c, slope in enumerate(slopes[j]):
                 inner[b] = inner[b] - diags_array(up[b, c, s]) @ slope[ancestor]
     slope_of_effects = []
     for a in range(q):
-        parts = [diags_array(level.half[b, a, s]) @ inner[b] for b in range(q)]
+        parts = [diags_array(step.half[b, a, s]) @ inner[b] for b in range(q)]
         slope_of_effects.append(sum(parts[1:], parts[0]).tocsr())
     return slope_of_effects
 

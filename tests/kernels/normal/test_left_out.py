@@ -192,7 +192,7 @@ def test_data_seen_again_have_their_posterior_predictive_density():
 
 def test_without_a_covariance_the_coefficients_are_draws():
     case = Case(2)
-    components = case.components()._replace(beta_cov=None, prior=None)
+    components = case.components()._replace(coef_cov=None, prior=None)
     rows = case.rows_out(components)
     groups = case.groups_out(components)
     for s in range(S):
