@@ -41,7 +41,7 @@ from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
 from skhier.statistics.training import read_training
 from skhier.utils.design import read_levels
-from skhier.utils.frames import label_column
+from skhier.utils.frames import columns_of, labels_of
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
@@ -208,11 +208,12 @@ class Race:
         table, design = self.given[0], self.data(model).design
         if not design.factors:
             return None
-        positions = design.factors[0].positions
+        columns, positions = columns_of(table), design.factors[0].positions
         if len(positions) == 1:
-            return label_column(table, positions[0])
+            return labels_of(columns(positions[0]))
         schema = read_schema(table, self.names, model.groups, model.slopes)
-        _, codes = read_levels(table, schema._replace(factors=schema.factors[:1]))
+        first = schema._replace(factors=schema.factors[:1])
+        _, codes = read_levels(columns, table.shape[0], first)
         return codes[:, 0]
 
     def _score(self, model, part, test, start):

@@ -10,7 +10,7 @@ from scipy.stats import gaussian_kde
 from skhier.plotting._fit import fitted_model
 from skhier.plotting._style import BOLD, add_legend, axes_of, draw_line
 from skhier.plotting._words import target_name_of
-from skhier.utils.frames import as_float64
+from skhier.utils.cells import as_float64
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = ["PosteriorPredictiveDisplay"]

@@ -9,7 +9,7 @@ import numpy as np
 from skhier.plotting._fit import fitted_model, response_mixture, rows_of
 from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, axes_of, draw_line
 from skhier.posterior.mixture import mixture_cdf
-from skhier.utils.frames import as_float64
+from skhier.utils.cells import as_float64
 from skhier.utils.uniformity import rank_band
 from skhier.utils.validation import check_choice, check_number, check_target
 

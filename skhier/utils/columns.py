@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.utils.frames import index_names
-
 __all__ = [
     "GroupColumns",
     "column_name",
@@ -35,7 +33,12 @@ class GroupColumns(NamedTuple):
 
 
 def resolve_groups(
-    groups: Any, slopes: Any, names: Sequence[str] | None, n_columns: int, X: Any
+    groups: Any,
+    slopes: Any,
+    names: Sequence[str] | None,
+    n_columns: int,
+    X: Any,
+    index: Sequence[Any] = (),
 ) -> tuple[GroupColumns, ...]:
     """The grouping factors that the estimator's ``groups`` means; none for ``groups=None``.
 
@@ -51,6 +54,8 @@ def resolve_groups(
     n_columns : int
     X : table
         Handed to ``groups`` if that is callable.
+    index : sequence
+        Names of X's row index, whose levels are no columns.
 
     Raises
     ------
@@ -68,7 +73,6 @@ def resolve_groups(
     if callable(groups):
         groups = _picked(groups(X))
         forbid_unused_slopes(groups, slopes)
-    index = index_names(X)
     factors = tuple(
         _group_columns(factor, wanted, names, n_columns, index)
         for factor, wanted in _factors_and_slopes(groups, slopes)

@@ -31,7 +31,7 @@ def fit_levels(labels: np.ndarray, name: str) -> tuple[Levels, np.ndarray]:
     Parameters
     ----------
     labels : array of shape (n_samples,)
-        As :func:`skhier.utils.frames.label_column` returns it.
+        As :func:`skhier.utils.frames.labels_of` returns it.
     name : str
         The factor's name.
 

@@ -75,13 +75,14 @@ def _read_at_once(sets, name):
             f"{', or labels of one column' if len(nestings) < len(sets) else ''}."
         )
     (called,) = columns
-    labels = []
+    of_columns = []
     for j, column in enumerate(called):
         parts = [levels.parts[j] for levels in nestings]
         _check_kinds(parts, column)
         of_levels = [levels.codes[:, j] for levels in nestings]
-        labels.append(_joined([p.labels[at] for p, at in zip(parts, of_levels, strict=True)]))
-    return fit_nested(labels, called)
+        labels = _joined([p.labels[at] for p, at in zip(parts, of_levels, strict=True)])
+        of_columns.append(fit_levels(labels, column))
+    return fit_nested(of_columns, called)
 
 
 def _check_kinds(sets: Sequence[Levels], name: str) -> None:

@@ -32,12 +32,16 @@ def test_united_levels_are_those_of_all_rows(kind):
         assert levels.labels[at].tolist() == part.labels.tolist()
 
 
+def nested(columns):
+    return fit_nested(list(map(fit_levels, columns, "ab")), ["a", "b"])
+
+
 def test_united_nestings_are_those_of_all_rows():
     columns = [LABELS["strings"][RNG.integers(4, size=30)], RNG.integers(3, size=30)]
     blocks = [np.split(column, [3, 8]) for column in columns]
-    sets = [fit_nested(block, ["a", "b"])[0] for block in zip(*blocks, strict=True)]
+    sets = [nested(block)[0] for block in zip(*blocks, strict=True)]
     levels, places = unite_levels(sets, "a:b")
-    expected, _ = fit_nested(columns, ["a", "b"])
+    expected, _ = nested(columns)
     assert levels.labels.tolist() == expected.labels.tolist()
     assert levels.codes.tolist() == expected.codes.tolist()
     for part, at in zip(sets, places, strict=True):
