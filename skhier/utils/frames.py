@@ -8,7 +8,7 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from narwhals.dependencies import is_into_dataframe
+from narwhals.dependencies import is_into_dataframe, is_polars_dataframe
 from sklearn.utils import check_array
 
 from skhier.utils.cells import forbid_masked, forbid_non_finite
@@ -62,9 +62,12 @@ def as_table(X: Any, unread: Sequence[int] = ()) -> Any:
 
 def column_names(table: Any) -> list[Any]:
     """Of a data frame; none of an array."""
-    if not is_into_dataframe(table):
-        return []
-    return list(table.columns if hasattr(table, "iloc") else nw.from_native(table).columns)
+    return _names_of_frame(table) if is_into_dataframe(table) else []
+
+
+def _names_of_frame(table: Any) -> list[Any]:
+    tells = hasattr(table, "iloc") or is_polars_dataframe(table)
+    return list((table if tells else nw.from_native(table)).columns)
 
 
 def index_names(table: Any) -> list[Any]:
@@ -103,7 +106,7 @@ def _check_frame(X: Any, needs_columns: bool) -> None:
             raise ValueError(
                 f"Found X with 0 {what} (shape={X.shape}) while a minimum of 1 is required."
             )
-    names = column_names(X)
+    names = _names_of_frame(X)
     if len(set(names)) < len(names):
         twice = [name for name, count in Counter(names).items() if count > 1]
         shown = ", ".join(map(repr, twice[:5]))
@@ -118,11 +121,11 @@ def columns_of(table: Any) -> Callable[[int], Any]:
     table : DataFrame or 2-D array
         As :func:`as_table` returns it, so that no two columns have one name.
     """
-    if not is_into_dataframe(table):
+    if isinstance(table, np.ndarray):
         return lambda position: table[:, position]
     if not hasattr(table, "iloc"):
         frame = nw.from_native(table, eager_only=True)
-        return lambda position: frame[:, position]
+        return lambda position: frame.get_column(frame.columns[position])
     names = table.columns
 
     def column(position):
@@ -142,15 +145,15 @@ def is_categorical(column: Any) -> bool:
     """Whether a column of :func:`columns_of` has a type of categories."""
     if isinstance(column.dtype, np.dtype):
         return False
-    series = nw.from_native(column, series_only=True, pass_through=True)
-    return series.dtype in (nw.Categorical, nw.Enum)
+    if not isinstance(column, nw.Series):
+        column = nw.from_native(column, series_only=True)
+    return isinstance(column.dtype, nw.Categorical | nw.Enum)
 
 
 def labels_of(column: Any) -> np.ndarray:
-    """The labels of a column of :func:`columns_of`, (n_samples,); categoricals give their values.
-    """
+    """The labels of a column of :func:`columns_of`, (n_samples,); categoricals give their values."""
     if isinstance(column, nw.Series):
-        if column.dtype in (nw.Categorical, nw.Enum):
+        if is_categorical(column):
             column = column.cast(nw.String)
         elif isinstance(column.dtype, nw.Struct):
             return np.fromiter(column, dtype=object, count=len(column))

@@ -94,12 +94,25 @@ def encode(labels: np.ndarray, levels: Levels, name: str) -> tuple[np.ndarray, n
             f"were of kind {levels.kind} (for example {_plain(levels.labels[0])!r}) in fit. "
             "Convert them to the same type."
         )
-    known = pd.Index(levels.labels, tupleize_cols=False)
-    codes = known.get_indexer(pd.Index(labels, tupleize_cols=False))
-    new = codes < 0
-    unseen_codes, unseen = pd.factorize(labels[new])
-    codes[new] = len(levels.labels) + unseen_codes
-    return codes, np.asarray(unseen)
+    n_levels = len(levels.labels)
+    # codes by first appearance: the levels stand first, so that theirs are their codes
+    codes = pd.factorize(_joined(levels.labels, labels))[0][n_levels:]
+    new = np.flatnonzero(codes >= n_levels)
+    first = np.unique(codes[new], return_index=True)[1] if len(new) else new
+    return codes, labels[new[first]]
+
+
+def _joined(levels: np.ndarray, labels: np.ndarray) -> Any:
+    """One after the other, of a type that holds both: a float does not hold every integer."""
+    import pandas as pd
+
+    parts = [levels, labels]
+    if levels.dtype == labels.dtype:
+        return np.concatenate(parts)
+    if {"m", "M"}.isdisjoint(part.dtype.kind for part in parts):
+        return np.concatenate([part.astype(object) for part in parts])
+    known, asked = (pd.Index(part, tupleize_cols=False) for part in parts)
+    return known.append(asked)
 
 
 def _checked_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, str]:
