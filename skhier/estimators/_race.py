@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-from skhier.estimators._folds import (
+from skhier.estimators._splits import (
     Fold,
     check_r2,
     check_training,
@@ -68,7 +68,7 @@ class Race:
 
     def __init__(self, estimator, table, y, sample_weight, candidates):
         self.estimator = estimator
-        self.given = (table, y, sample_weight)
+        self.arguments = (table, y, sample_weight)
         self.weights = check_weights(sample_weight, table)
         self.candidates = candidates
         self.names = getattr(estimator, "feature_names_in_", None)
@@ -82,7 +82,9 @@ class Race:
         """Rows and statistics, once for each value of ``slopes``."""
         key = repr(model.slopes)
         if key not in self.read:
-            design, training = read_training(*self.given, self.names, model.groups, model.slopes)
+            design, training = read_training(
+                *self.arguments, self.names, model.groups, model.slopes
+            )
             problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
@@ -187,13 +189,13 @@ class Race:
     def _choose_scorer(self, model):
         self.scorer = scorer_of(model, self.estimator.scoring)
         if self.scorer is not None:
-            weights = None if self.given[2] is None else self.weights
+            weights = None if self.arguments[2] is None else self.weights
             self.weighted, messages = takes_weights(self.estimator, self.scorer, weights)
             self.messages += messages
 
     def _folds(self, model) -> list[Fold]:
         """Those of ``cv`` that can be fitted and scored."""
-        table, y, _ = self.given
+        table, y, _ = self.arguments
         training = self.data(model).training
         rows, cv = self._rows_with_weight(), self.estimator.cv
         folds, messages = split(cv, table, y, rows, lambda: self._groups(model))
@@ -205,7 +207,7 @@ class Race:
 
     def _groups(self, model) -> np.ndarray | None:
         """Labels of the first factor (codes of a nesting), (n_samples,), whatever rows weigh."""
-        table, design = self.given[0], self.data(model).design
+        table, design = self.arguments[0], self.data(model).design
         if not design.factors:
             return None
         columns, positions = columns_of(table), design.factors[0].positions
@@ -238,8 +240,8 @@ class Race:
     def _check_known(self, model, part, training, test):
         if model.handle_unknown != "error":
             return
-        for found, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
-            if np.any(found.zz[-1, -1, codes] == 0):
+        for stats, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
+            if np.any(stats.zz[-1, -1, codes] == 0):
                 raise ValueError(
                     "it has rows of groups that the others lack, and handle_unknown='error'. "
                     "Set handle_unknown='population'."
@@ -247,7 +249,7 @@ class Race:
 
     def _by_scorer(self, model, fit, test):
         """Any scorer, on an estimator that can predict."""
-        table, y, _ = self.given
+        table, y, _ = self.arguments
         fitted = clone(model)
         fitted._fitted = fit
         for name in ("n_features_in_", "feature_names_in_"):

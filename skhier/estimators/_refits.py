@@ -94,9 +94,9 @@ def checked(
     if result.facts.get("sampler") == "importance":
         seen = density + gain
         for at in worst[:MAX_REFITS]:
-            found = _left_out(elpd, training, problem, sample, at)
-            if found is not None and np.isfinite(found[0]):
-                density[at], error[at] = found
+            estimate = _left_out(elpd, training, problem, sample, at)
+            if estimate is not None and np.isfinite(estimate[0]):
+                density[at], error[at] = estimate
                 gain[at] = seen[at] - density[at]
                 refitted.append(at)
     if refitted:
@@ -198,30 +198,30 @@ def _group_densities(problem: Problem, components: Components, x, y, counts) -> 
     n, p = counts.sum(), rows.shape[1] - 1
     d = p + components.chols[0].shape[1]
     out = np.empty(len(components.sigma))
-    for part in slices(len(out), ENTRIES // ((len(triangle) + d) * d)):
-        some = components.take(part)
-        sigma, eye = some.sigma[:, None, None], np.eye(d)
-        w = triangle[:, :p] @ _effect_root(some, varying_columns(units, slopes))
-        rest = triangle[:, p] - some.beta @ triangle[:, :p].T
+    for at in slices(len(out), ENTRIES // ((len(triangle) + d) * d)):
+        part = components.take(at)
+        sigma, eye = part.sigma[:, None, None], np.eye(d)
+        w = triangle[:, :p] @ _effect_root(part, varying_columns(units, slopes))
+        rest = triangle[:, p] - part.beta @ triangle[:, :p].T
         tall = np.concatenate([w, sigma * eye], axis=1)
         wide = np.concatenate([rest, np.zeros((len(rest), d))], axis=1)[..., None]
         basis, root = np.linalg.qr(tall)
         residual = wide - basis @ (np.swapaxes(basis, 1, 2) @ wide)
         log_det = 2 * np.log(np.abs(np.diagonal(root, axis1=1, axis2=2))).sum(1)
-        log_det += (n - d) * np.log(some.sigma**2)
-        quadratic = (residual[..., 0] ** 2).sum(1) / some.sigma**2
-        out[part] = -0.5 * (n * LOG_2PI + log_det + quadratic)
+        log_det += (n - d) * np.log(part.sigma**2)
+        quadratic = (residual[..., 0] ** 2).sum(1) / part.sigma**2
+        out[at] = -0.5 * (n * LOG_2PI + log_det + quadratic)
     return out - n * np.log(units.y_scale)
 
 
-def _effect_root(some: Components, varying: list[int]) -> np.ndarray:
+def _effect_root(components: Components, varying: list[int]) -> np.ndarray:
     """``B`` (S, p, d) with ``X B u`` the deviation of a new level's line from ``X m``."""
-    n, p = some.beta.shape
-    of_level = np.zeros((n, p, some.chols[0].shape[1]))
-    of_level[:, varying] = some.chols[0]
-    if some.beta_cov is None:
+    n, p = components.beta.shape
+    of_level = np.zeros((n, p, components.chols[0].shape[1]))
+    of_level[:, varying] = components.chols[0]
+    if components.beta_cov is None:
         return np.concatenate([of_level, np.zeros((n, p, p))], axis=2)
-    values, vectors = np.linalg.eigh(some.beta_cov)
+    values, vectors = np.linalg.eigh(components.beta_cov)
     root = vectors * np.sqrt(np.maximum(values, 0))[:, None]
     return np.concatenate([of_level, root], axis=2)
 
