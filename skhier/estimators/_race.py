@@ -8,13 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-from skhier.estimators._splits import (
-    Fold,
-    check_r2,
-    check_training,
-    constant_columns,
-    split,
-)
 from skhier.estimators._refits import Checked, checked
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._scoring import (
@@ -25,6 +18,13 @@ from skhier.estimators._scoring import (
     scorer_of,
     take_rows,
     takes_weights,
+)
+from skhier.estimators._splits import (
+    Fold,
+    check_r2,
+    check_training,
+    constant_columns,
+    split,
 )
 from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture

@@ -17,7 +17,7 @@ from skhier.plotting._fit import (
 )
 from skhier.plotting._numerics import tails, without_others
 from skhier.plotting._panels import Panels, panels_of
-from skhier.plotting._style import BOLD, REFERENCE, add_legend, figure_and_axes, draw_line
+from skhier.plotting._style import BOLD, REFERENCE, add_legend, draw_line, figure_and_axes
 from skhier.plotting._text import target_name_of
 from skhier.utils.validation import check_choice, check_number, check_target
 

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from skhier.plotting._choices import chosen_effects, chosen_factor
 from skhier.plotting._fit import fitted_model
 from skhier.plotting._numerics import coef_quantiles, population_coef
-from skhier.plotting._style import BOLD, REFERENCE, add_legend, figure_and_axes, draw_intervals
+from skhier.plotting._style import BOLD, REFERENCE, add_legend, draw_intervals, figure_and_axes
 from skhier.plotting._text import effect_label, printed_labels
 from skhier.utils.validation import check_choice, check_number
 

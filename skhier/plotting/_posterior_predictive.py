@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import gaussian_kde
 
 from skhier.plotting._fit import fitted_model
-from skhier.plotting._style import BOLD, add_legend, figure_and_axes, draw_line
+from skhier.plotting._style import BOLD, add_legend, draw_line, figure_and_axes
 from skhier.plotting._text import target_name_of
 from skhier.utils.cells import as_float64
 from skhier.utils.validation import check_choice, check_number, check_target

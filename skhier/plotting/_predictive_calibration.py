@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skhier.plotting._fit import fitted_model, response_mixture, rows_of
-from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, figure_and_axes, draw_line
+from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, draw_line, figure_and_axes
 from skhier.posterior.mixture import mixture_cdf
 from skhier.utils.cells import as_float64
 from skhier.utils.uniformity import rank_band

@@ -12,9 +12,9 @@ __all__ = [
     "FAINT",
     "REFERENCE",
     "add_legend",
-    "figure_and_axes",
     "draw_intervals",
     "draw_line",
+    "figure_and_axes",
     "pyplot",
     "styled",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhier.plotting._fit import fitted_model, shares_of
-from skhier.plotting._style import BOLD, REFERENCE, add_legend, figure_and_axes, draw_intervals
+from skhier.plotting._style import BOLD, REFERENCE, add_legend, draw_intervals, figure_and_axes
 from skhier.plotting._text import printed_labels
 from skhier.utils.diagnostics import hdi
 from skhier.utils.validation import check_number

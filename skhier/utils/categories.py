@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skhier.utils.frames import is_categorical
+from skhier.utils.words import plain
 
 __all__ = ["forbid_labels"]
 
@@ -45,7 +46,7 @@ def forbid_labels(column: Any, cells: np.ndarray, what: str, as_group: str | Non
 
 
 def _categorical_message(what: str, cells: np.ndarray, advice: str) -> str:
-    example = short(_plain(_present(cells)[0]))
+    example = short(plain(_present(cells)[0]))
     return (
         f"{what} is categorical: its labels, such as {example}, name categories and are no "
         f"quantities. {advice} with {ENCODERS}; labels that are quantities become numbers by "
@@ -70,7 +71,7 @@ def _forbid_strings(cells: np.ndarray, what: str, advice: str, digits: bool) -> 
     problem = _no_number(strings)
     if digits and problem is None:
         return
-    example = f": {problem}" if problem else f", such as {short(_plain(strings[0]))}"
+    example = f": {problem}" if problem else f", such as {short(plain(strings[0]))}"
     if len(strings) < len(_present(cells)):  # numbers, but for these cells
         raise ValueError(
             f"{what} holds strings in {len(strings)} of {len(cells)} rows (the first at row "
@@ -93,7 +94,3 @@ def _no_number(strings: np.ndarray) -> str | None:
         except ValueError as error:
             return str(error)
     return None
-
-
-def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, np.generic) else label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,11 +163,12 @@ def read_rows(table: Any, design: Design, counting: Sequence[int] | None = None)
     """
     columns, n_samples = columns_of(table), table.shape[0]
     x, _ = read_features(columns, n_samples, design.feature_positions, design.feature_names)
+    labels_at = cache(lambda position: labels_of(columns(position)))  # nestings share columns
     codes, unseen = [], []
     for k, factor in enumerate(design.factors):
         of_rows, new = np.zeros(n_samples, dtype=np.int64), factor.levels.labels[:0]
         if counting is None or k in counting:
-            of_rows, new = _encode([labels_of(columns(at)) for at in factor.positions], factor)
+            of_rows, new = _encode([labels_at(at) for at in factor.positions], factor)
         codes.append(of_rows)
         unseen.append(new)
     return Rows(x, side_by_side(codes, n_samples), tuple(unseen))

@@ -151,7 +151,7 @@ def is_categorical(column: Any) -> bool:
 
 
 def labels_of(column: Any) -> np.ndarray:
-    """The labels of a column of :func:`columns_of`, (n_samples,); categoricals give their values."""
+    """Labels of a column of :func:`columns_of`, (n_samples,); categoricals give their values."""
     if isinstance(column, nw.Series):
         if is_categorical(column):
             column = column.cast(nw.String)

@@ -109,9 +109,9 @@ def encode_nested(
 def _tuples(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Rows as an object array of tuples, of Python's own types where there is one."""
     rows = np.empty(len(columns[0]), dtype=object)
-    rows[:] = list(zip(*map(_plain, columns), strict=True))
+    rows[:] = list(zip(*map(_as_list, columns), strict=True))
     return rows
 
 
-def _plain(labels: np.ndarray) -> list:
+def _as_list(labels: np.ndarray) -> list:
     return list(labels) if labels.dtype.kind in "mM" else labels.tolist()  # else ns become int

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
-from skhier.utils.design import fit_design
+from skhier.utils.design import fit_design, read_rows
 from skhier.utils.features import read_features
 from skhier.utils.frames import as_table, columns_of
 
@@ -60,7 +60,7 @@ def test_long_numbers_that_float64_cannot_hold_are_infinite():
 
 
 @pytest.mark.parametrize("to", [lambda table: table, pl.from_pandas], ids=["pandas", "polars"])
-def test_fit_visits_each_column_once(to, monkeypatch):
+def test_fit_and_prediction_visit_each_column_once(to, monkeypatch):
     visits = Counter()
 
     def counted(table):
@@ -74,5 +74,7 @@ def test_fit_visits_each_column_once(to, monkeypatch):
 
     monkeypatch.setattr("skhier.utils.design.columns_of", counted)
     table = to(pd.DataFrame({"a": GOOD, "g": WORDS, "b": GOOD[::-1], "h": ["u", "u", "v"]}))
-    fit_design(table, ["a", "g", "b", "h"], ["h", ("h", "g")], "all")
+    design, _ = fit_design(table, ["a", "g", "b", "h"], ["h", ("h", "g")], "all")
     assert visits == dict.fromkeys(range(4), 1)
+    read_rows(table, design)
+    assert visits == dict.fromkeys(range(4), 2)

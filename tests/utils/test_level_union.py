@@ -68,3 +68,14 @@ def test_labels_of_other_kinds_are_refused():
     sets = [fit_levels(LABELS[kind], "g")[0] for kind in ("strings", "days")]
     with pytest.raises(ValueError, match=r"labels of 'g' .*string \(such as 'e'\), datetime"):
         unite_levels(sets, "g")
+
+
+def test_days_are_united_whatever_holds_them():
+    days = np.array(["2020-01-01", "2020-01-03"], "M8[ns]")
+    other = np.array(["2020-01-02", "2020-01-03"], "M8[s]").astype(object)
+    sets = [fit_levels(days, "g")[0], fit_levels(other, "g")[0]]
+    levels, places = unite_levels(sets, "g")
+    assert levels.labels.astype("M8[D]").astype(str).tolist() == [
+        f"2020-01-0{k}" for k in (1, 2, 3)
+    ]
+    assert [at.tolist() for at in places] == [[0, 2], [1, 2]]
