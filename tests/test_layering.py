@@ -15,7 +15,7 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words slices forks memory imports crps diagnostics notes frames categories "
+        "callers words slices forks memory imports crps diagnostics notes cells frames categories "
         "columns labels nesting level_union pareto pipelines rank uniformity convergence "
         "validation schema "
         "features design settling identifiability"
@@ -35,10 +35,11 @@ ROOMS = {
     ),
     "posterior": "mixture posterior prior_draws sensitivity shares tables arviz elpd fitted",
     "estimators": (
-        "_group_tables _base _reports _scores _compare _regressor _folds _scoring _refits _race _cv"
+        "_group_tables _base _reports _scores _compare _regressor _splits _scoring _refits _race "
+        "_cv"
     ),
     "plotting": (
-        "_fit _style _words _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
+        "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
         "_posterior_predictive _correlation _variance_shares _predictive_calibration _trace"
     ),
     "calibration": "_report _rows _simulations",

@@ -382,11 +382,11 @@ class BaseHierarchical(BaseEstimator):
     def _report_unseen(self, unseen, name):
         shown = listed(map(repr, unseen.tolist()))
         what = f"X contains {len(unseen)} unseen group(s) of {name!r}"
-        found = f"{what}, not in the data of fit: {shown}."
+        message = f"{what}, not in the data of fit: {shown}."
         if self.handle_unknown == "error":
-            raise ValueError(f"{found} Set handle_unknown='population' to predict them.")
+            raise ValueError(f"{message} Set handle_unknown='population' to predict them.")
         warnings.warn(
-            f"{found} They are predicted as new members of the population.",
+            f"{message} They are predicted as new members of the population.",
             UserWarning,
             stacklevel=users_stacklevel(),
         )

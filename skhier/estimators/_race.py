@@ -8,13 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-from skhier.estimators._folds import (
-    Fold,
-    check_r2,
-    check_training,
-    constant_columns,
-    split,
-)
 from skhier.estimators._refits import Checked, checked
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._scoring import (
@@ -25,6 +18,13 @@ from skhier.estimators._scoring import (
     scorer_of,
     take_rows,
     takes_weights,
+)
+from skhier.estimators._splits import (
+    Fold,
+    check_r2,
+    check_training,
+    constant_columns,
+    split,
 )
 from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
@@ -41,7 +41,7 @@ from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
 from skhier.statistics.training import read_training
 from skhier.utils.design import read_levels
-from skhier.utils.frames import label_column
+from skhier.utils.frames import columns_of, labels_of
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
@@ -68,7 +68,7 @@ class Race:
 
     def __init__(self, estimator, table, y, sample_weight, candidates):
         self.estimator = estimator
-        self.given = (table, y, sample_weight)
+        self.arguments = (table, y, sample_weight)
         self.weights = check_weights(sample_weight, table)
         self.candidates = candidates
         self.names = getattr(estimator, "feature_names_in_", None)
@@ -82,7 +82,9 @@ class Race:
         """Rows and statistics, once for each value of ``slopes``."""
         key = repr(model.slopes)
         if key not in self.read:
-            design, training = read_training(*self.given, self.names, model.groups, model.slopes)
+            design, training = read_training(
+                *self.arguments, self.names, model.groups, model.slopes
+            )
             problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
@@ -187,13 +189,13 @@ class Race:
     def _choose_scorer(self, model):
         self.scorer = scorer_of(model, self.estimator.scoring)
         if self.scorer is not None:
-            weights = None if self.given[2] is None else self.weights
+            weights = None if self.arguments[2] is None else self.weights
             self.weighted, messages = takes_weights(self.estimator, self.scorer, weights)
             self.messages += messages
 
     def _folds(self, model) -> list[Fold]:
         """Those of ``cv`` that can be fitted and scored."""
-        table, y, _ = self.given
+        table, y, _ = self.arguments
         training = self.data(model).training
         rows, cv = self._rows_with_weight(), self.estimator.cv
         folds, messages = split(cv, table, y, rows, lambda: self._groups(model))
@@ -205,14 +207,15 @@ class Race:
 
     def _groups(self, model) -> np.ndarray | None:
         """Labels of the first factor (codes of a nesting), (n_samples,), whatever rows weigh."""
-        table, design = self.given[0], self.data(model).design
+        table, design = self.arguments[0], self.data(model).design
         if not design.factors:
             return None
-        positions = design.factors[0].positions
+        columns, positions = columns_of(table), design.factors[0].positions
         if len(positions) == 1:
-            return label_column(table, positions[0])
+            return labels_of(columns(positions[0]))
         schema = read_schema(table, self.names, model.groups, model.slopes)
-        _, codes = read_levels(table, schema._replace(factors=schema.factors[:1]))
+        first = schema._replace(factors=schema.factors[:1])
+        _, codes = read_levels(columns, table.shape[0], first)
         return codes[:, 0]
 
     def _score(self, model, part, test, start):
@@ -237,8 +240,8 @@ class Race:
     def _check_known(self, model, part, training, test):
         if model.handle_unknown != "error":
             return
-        for found, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
-            if np.any(found.zz[-1, -1, codes] == 0):
+        for stats, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
+            if np.any(stats.zz[-1, -1, codes] == 0):
                 raise ValueError(
                     "it has rows of groups that the others lack, and handle_unknown='error'. "
                     "Set handle_unknown='population'."
@@ -246,7 +249,7 @@ class Race:
 
     def _by_scorer(self, model, fit, test):
         """Any scorer, on an estimator that can predict."""
-        table, y, _ = self.given
+        table, y, _ = self.arguments
         fitted = clone(model)
         fitted._fitted = fit
         for name in ("n_features_in_", "feature_names_in_"):

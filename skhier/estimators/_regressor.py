@@ -386,7 +386,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             or not self._fitted.design.factors,
             max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
         )
-        found = {
+        diagnostics = {
             "engine": result.engine,
             **result.facts,
             "r_hat": report.max_rhat,
@@ -398,9 +398,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             "divergences": report.n_divergences,
         }
         if chains:
-            found["max_tree_depth_reached"] = report.n_saturated
-            found["e_bfmi"] = report.min_e_bfmi
-        return found, [*result.advice, *report.warnings]
+            diagnostics["max_tree_depth_reached"] = report.n_saturated
+            diagnostics["e_bfmi"] = report.min_e_bfmi
+        return diagnostics, [*result.advice, *report.warnings]
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
