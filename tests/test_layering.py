@@ -15,7 +15,7 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words slices forks memory imports crps diagnostics notes frames categories "
+        "callers words budget slices forks memory imports crps diagnostics notes frames categories "
         "columns labels nesting level_union pareto pipelines rank uniformity convergence "
         "validation schema "
         "features design settling identifiability"

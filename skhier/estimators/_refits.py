@@ -33,14 +33,12 @@ from skhier.statistics.products import level_pairs
 from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import own_units, reduce_block
 from skhier.statistics.training import Training
+from skhier.utils.budget import USUAL, ScoreBudget
 from skhier.utils.slices import slices
 from skhier.utils.words import listed
 
 __all__ = ["Checked", "checked", "doubts", "without"]
 
-# of a candidate: a refit is a fold's work, so no candidate costs more than three tenfold searches
-MAX_REFITS = 30
-ENTRIES = 2**21  # of the arrays over components
 LOG_2PI = np.log(2 * np.pi)
 
 
@@ -67,11 +65,12 @@ def checked(
     problem: Problem,
     result: EngineResult,
     sample: Callable[[Problem], EngineResult],
+    budget: ScoreBudget = USUAL.scores,
 ) -> Checked:
     """Refit for the rows or groups whose Pareto k is too high, the worst ones first.
 
-    At most ``MAX_REFITS`` of them, and none where the fit itself was a Markov chain, which would
-    take as long again for each.
+    At most ``budget.max_refits`` of them, and none where the fit itself was a Markov chain, which
+    would take as long again for each.
 
     Parameters
     ----------
@@ -83,6 +82,7 @@ def checked(
         Of the fit to all rows.
     sample : callable
         Fits the same model to another problem.
+    budget : ScoreBudget
     """
     table = elpd.pointwise
     density, gain, k_hat, error = (
@@ -93,8 +93,8 @@ def checked(
     refitted: list[int] = []
     if result.facts.get("sampler") == "importance":
         seen = density + gain
-        for at in worst[:MAX_REFITS]:
-            found = _left_out(elpd, training, problem, sample, at)
+        for at in worst[: budget.max_refits]:
+            found = _left_out(elpd, training, problem, sample, at, budget.at_once)
             if found is not None and np.isfinite(found[0]):
                 density[at], error[at] = found
                 gain[at] = seen[at] - density[at]
@@ -105,7 +105,7 @@ def checked(
     return Checked(elpd, np.array(refitted, dtype=int), worst[~np.isin(worst, refitted)])
 
 
-def _left_out(elpd, training, problem, sample, at) -> tuple[float, float] | None:
+def _left_out(elpd, training, problem, sample, at, entries) -> tuple[float, float] | None:
     """Log density of the row or group and its Monte Carlo error; None: a fit cannot tell."""
     weights = training.weights.copy()
     of_group = elpd.kind == "logo"
@@ -127,7 +127,7 @@ def _left_out(elpd, training, problem, sample, at) -> tuple[float, float] | None
         return None
     x, codes, y = training.x[rows], training.codes[rows], training.y[rows]
     if of_group:
-        density = _group_densities(rest, population.components, x, y, counts)
+        density = _group_densities(rest, population.components, x, y, counts, entries)
     else:
         density = _row_densities(rest, population.components, x, codes, y)
     mass = population.components.weights
@@ -184,8 +184,12 @@ def _row_densities(problem: Problem, components: Components, x, codes, y) -> np.
     return -0.5 * (LOG_2PI + np.log(variance) + rest**2 / variance) - np.log(units.y_scale)
 
 
-def _group_densities(problem: Problem, components: Components, x, y, counts) -> np.ndarray:
+def _group_densities(
+    problem: Problem, components: Components, x, y, counts, entries: int = USUAL.scores.at_once
+) -> np.ndarray:
     """Joint log densities of all rows of a new level of the only factor, (S,).
+
+    So many entries of the arrays over components at a time.
 
     ``y = X m + W u + noise`` with u standard normal, ``W W' = Z Sigma Z' + X C X'``. Rows enter by
     the triangle of their QR decomposition, and the quadratic form is a least-squares residual:
@@ -198,7 +202,7 @@ def _group_densities(problem: Problem, components: Components, x, y, counts) -> 
     n, p = counts.sum(), rows.shape[1] - 1
     d = p + components.chols[0].shape[1]
     out = np.empty(len(components.sigma))
-    for part in slices(len(out), ENTRIES // ((len(triangle) + d) * d)):
+    for part in slices(len(out), entries // ((len(triangle) + d) * d)):
         some = components.take(part)
         sigma, eye = some.sigma[:, None, None], np.eye(d)
         w = triangle[:, :p] @ _effect_root(some, varying_columns(units, slopes))
@@ -227,7 +231,12 @@ def _effect_root(some: Components, varying: list[int]) -> np.ndarray:
 
 
 def doubts(
-    cv: str, candidates: Sequence[Any], scores: Sequence[Checked], labels: Any, best: int
+    cv: str,
+    candidates: Sequence[Any],
+    scores: Sequence[Checked],
+    labels: Any,
+    best: int,
+    max_refits: int = USUAL.scores.max_refits,
 ) -> list[str]:
     """A warning that names what could not be estimated, and whether the choice rests on it.
 
@@ -240,6 +249,8 @@ def doubts(
         What to call each row or group.
     best : int
         The candidate chosen.
+    max_refits : int
+        Of a candidate.
     """
     what = "rows" if cv == "loo" else "groups"
     named = [
@@ -263,7 +274,7 @@ def doubts(
     return [
         f"cv={cv!r} cannot tell how well some {what} are predicted by the others: their Pareto k "
         f"is above {scores[best].elpd.good_k:.2f}, and they were not refitted (at most "
-        f"{MAX_REFITS} {what} a candidate are, the worst first, if importance sampling can fit "
+        f"{max_refits} {what} a candidate are, the worst first, if importance sampling can fit "
         f"it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} with "
         "scoring='log_predictive_density'."
     ]

@@ -17,12 +17,9 @@ from skhier.kernels.normal.conditional import CoefPriors, Components
 from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
 from skhier.kernels.user_units import coef_to_user, in_user_units
 from skhier.statistics.records import Units
+from skhier.utils.budget import USUAL, Budget
 
 __all__ = ["Population", "Theta", "population_of"]
-
-MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
-MAX_SIZE_BY_VALUES = 16
-FEW_ENTRIES = 2**12
 
 
 class Theta:
@@ -41,6 +38,8 @@ class Theta:
         Batches side by side, each in a thread of its own.
     device : Device or None
         Of those threads.
+    budget : Budget
+        Its parts ``search`` and ``memory``.
     """
 
     def __init__(
@@ -51,16 +50,17 @@ class Theta:
         check: Callable[[], None],
         workers: int = 1,
         device: Any = None,
+        budget: Budget = USUAL,
     ):
         import jax
 
         from skhier.inference import target as targets
 
         self.spec, self.batch, self.check = spec, batch, check
-        self.workers, self.device = workers, device
+        self.workers, self.device, self.budget = workers, device, budget
         # copying a few numbers at each call is faster than moving them there once
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
-        self.data = jax.device_put(data) if size > FEW_ENTRIES else data
+        self.data = jax.device_put(data) if size > budget.memory.few_entries else data
         self.targets = targets
         zero, self.coef_prior = targets.origin(self.data, spec)
         self.size = len(zero)
@@ -81,12 +81,13 @@ class Theta:
         import jax
 
         units, total = jax.tree.map(np.asarray, (self.data[1], self.data[0].total))
-        return structured_starts(self.spec, units, total, self.priors)
+        return structured_starts(self.spec, units, total, self.priors, self.budget.search)
 
     def has_other_modes(self, known: Mixture) -> bool:
         """Whether a start is on a hill of its own, apart from all components of ``known``."""
         starts = self._structured_starts()
-        return bool(on_other_hills(self.log_densities, starts, known.means).any())
+        apart = on_other_hills(self.log_densities, starts, known.means, self.budget.search)
+        return bool(apart.any())
 
     @cached_property
     def priors(self) -> PriorTops:
@@ -97,7 +98,7 @@ class Theta:
             heights = {name: np.asarray(values) for name, values in found.items()}
             return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
 
-        return prior_tops(profiles, self.size)
+        return prior_tops(profiles, self.size, self.budget.search)
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -106,7 +107,7 @@ class Theta:
 
     def derivatives(self, point: np.ndarray) -> Derivatives:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
-        if self.size <= MAX_SIZE_BY_VALUES:
+        if self.size <= self.budget.search.max_size_by_values:
             return from_values(self.log_densities, point, self.steps)
         return from_gradients(self._density_and_gradient, point)
 
@@ -123,9 +124,10 @@ class Theta:
         """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""
         self.n_evaluations += len(points)
         densities, kept = [], []
+        max_entries = self.budget.memory.max_cov_entries
         for log_density, given in self._batches(points):
             densities.append(np.asarray(log_density))
-            if len(points) * given.coef_mean.shape[1] ** 2 < MAX_COV_ENTRIES:
+            if len(points) * given.coef_mean.shape[1] ** 2 < max_entries:
                 kept.append(given)
         self._last = (points, kept) if kept else None
         return np.concatenate(densities)[: len(points)]
@@ -218,7 +220,7 @@ def population_of(
         spread = np.einsum("spk,sk->sp", given.coef_root[which], noise)
         beta[draws[here]] = given.coef_mean[which] + spread
         variances.append(((to_user @ given.coef_root) ** 2).sum(2))
-        if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
+        if rows.start * len(to_user) ** 2 < theta.budget.memory.max_cov_entries:
             covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
         parts.append(given._replace(coef_root=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's
