@@ -112,7 +112,7 @@ def engine_for(
     if inference == "marginal":
         raise ValueError(f"{size}. Use inference='auto' or 'nuts', which samples them all.")
     require_memory(8 * 8.0 * dense**2, f"the joint distribution of {dense} crossed group effects")
-    entries = sum(found.zz.size for found in problem.stats.factors)
+    entries = sum(of_factor.zz.size for of_factor in problem.stats.factors)
     entries += sum(pair.zz.size for pair in problem.stats.pairs)
     transitions = options.n_warmup + options.n_draws
     rounds = -(-options.n_chains // (os.cpu_count() or 1))
@@ -189,7 +189,9 @@ def _finite(result: EngineResult) -> EngineResult:
     if result.population is not None:
         values["components"] = result.population.components
         estimates = result.population.estimates.items()
-        values |= {f"moments of {name}": (found.mean, found.sd) for name, found in estimates}
+        values |= {
+            f"moments of {name}": (estimate.mean, estimate.sd) for name, estimate in estimates
+        }
     forbid_nonfinite(values)
     return result
 
@@ -206,16 +208,16 @@ def _sample_theta(data, spec, options, device, workers, seed, start, check) -> E
     theta = Theta(spec, data, batch, check, workers, device, budget)
     n_points, max_size = _n_points(data, options), budget.engine.max_importance_size
     if start is not None and start.means.shape[1] == theta.size <= max_size:
-        found = _from_similar(theta, start, n_points, rng)
-        if found is not None:
-            return _from_weighted_points(theta, data, options, found, rng)
+        weighted = _from_similar(theta, start, n_points, rng)
+        if weighted is not None:
+            return _from_weighted_points(theta, data, options, weighted, rng)
     modes, k_hat = _search(theta, n_points, rng), np.nan
     if theta.size <= max_size:
-        found = importance(theta.log_densities, modes, n_points, rng, budget.importance)
+        weighted = importance(theta.log_densities, modes, n_points, rng, budget.importance)
         min_ess = budget.engine.min_ess_per_chain * options.n_chains
-        if trustworthy(found, min(min_ess, 0.1 * n_points)):
-            return _from_weighted_points(theta, data, options, found, rng)
-        modes, k_hat = fitted_mixture(found), found.k_hat
+        if trustworthy(weighted, min(min_ess, 0.1 * n_points)):
+            return _from_weighted_points(theta, data, options, weighted, rng)
+        modes, k_hat = fitted_mixture(weighted), weighted.k_hat
     frames = _frames(modes, data, options.n_chains)
     draws = run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
     return _from_chains(theta, data, draws, k_hat, modes, rng)
@@ -243,9 +245,9 @@ def _from_similar(theta, start, n_points, rng):
     if theta.has_other_modes(start):
         return None
     budget = replace(theta.budget.importance, max_rounds=1)
-    found = importance(theta.log_densities, start, n_points, rng, budget)
-    good = found.k_hat <= budget.good_k_hat and found.ess >= budget.good_efficiency * n_points
-    return found if good else None
+    weighted = importance(theta.log_densities, start, n_points, rng, budget)
+    good = weighted.k_hat <= budget.good_k_hat and weighted.ess >= budget.good_efficiency * n_points
+    return weighted if good else None
 
 
 def _search(theta, n_points, rng) -> Mixture:
@@ -278,24 +280,24 @@ def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:
     return [(int(n), (*data, mean, root)) for n, mean, root in parts if n]
 
 
-def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
+def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
     from skhier.inference.importance import fitted_mixture, resample
 
     stats, units, _ = data
     n_draws = options.n_chains * options.n_draws
-    chosen = resample(found.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
+    chosen = resample(weighted.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
     error = block_error(theta.budget.importance.n_blocks)
-    population = population_of(theta, units, found.points, found.weights, chosen, error, rng)
-    normal = fitted_mixture(found)
+    population = population_of(theta, units, weighted.points, weighted.weights, chosen, error, rng)
+    normal = fitted_mixture(weighted)
     facts = {
         "sampler": "importance",
-        "pareto_k": found.k_hat,
-        "ess_importance": float(found.ess),
+        "pareto_k": weighted.k_hat,
+        "ess_importance": float(weighted.ess),
         "modes": _n_modes(normal.shares, theta.budget.search),
         "evaluations": theta.n_evaluations,
     }
-    evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
-    sample_stats = {"lp": found.log_density[chosen]}
+    evidence = float(weighted.log_evidence - stats.n * np.log(units.y_scale))
+    sample_stats = {"lp": weighted.log_density[chosen]}
     return EngineResult(
         population.hyper,
         "marginal",
@@ -303,7 +305,7 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
         population,
         facts,
         evidence,
-        found.ess,
+        weighted.ess,
         normal,
     )
 

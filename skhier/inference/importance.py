@@ -99,9 +99,9 @@ class WeightedPoints(NamedTuple):
     shares: np.ndarray = np.ones((1, 1))
 
 
-def trustworthy(found: WeightedPoints, min_ess: float) -> bool:
+def trustworthy(weighted: WeightedPoints, min_ess: float) -> bool:
     """Whether means over the points can be relied on (Vehtari et al. 2024, sec. 3.2.4)."""
-    return found.k_hat <= reliable_k(len(found.points)) and found.ess >= min_ess
+    return weighted.k_hat <= reliable_k(len(weighted.points)) and weighted.ess >= min_ess
 
 
 def importance(
@@ -134,15 +134,15 @@ def importance(
         return _weigh(points, log_densities(points), log_parts)
 
     first = _mixture([1.0], [start]) if isinstance(start, Laplace) else start
-    best = found = round_of(first._replace(roots=budget.inflation * first.roots))
+    best = last = round_of(first._replace(roots=budget.inflation * first.roots))
     gained = True
     for _ in range(1, budget.max_rounds):
         enough = best.ess >= budget.good_efficiency * n_points or not gained
         if best.k_hat <= budget.good_k_hat and enough:
             break
-        found = round_of(fitted_mixture(found))
-        gained = found.ess > budget.min_gain * best.ess
-        best = max(best, found, key=lambda points: points.ess)
+        last = round_of(fitted_mixture(last))
+        gained = last.ess > budget.min_gain * best.ess
+        best = max(best, last, key=lambda points: points.ess)
     return best
 
 
@@ -213,26 +213,26 @@ def _weigh(points, log_density, log_parts):
     )
 
 
-def fitted_mixture(found: WeightedPoints) -> Mixture:
+def fitted_mixture(weighted: WeightedPoints) -> Mixture:
     """A normal for each component of the proposal, fitted to its share of the points."""
-    normals = [_fitted(found, share) for share in found.shares.T]
-    return _mixture(found.weights @ found.shares, normals)
+    normals = [_fitted(weighted, share) for share in weighted.shares.T]
+    return _mixture(weighted.weights @ weighted.shares, normals)
 
 
-def fitted_normal(found: WeightedPoints) -> Laplace:
+def fitted_normal(weighted: WeightedPoints) -> Laplace:
     """Mean and covariance of the weighted points; tempered weights if few points carry all."""
-    return _fitted(found, np.ones(len(found.points)))
+    return _fitted(weighted, np.ones(len(weighted.points)))
 
 
-def _fitted(found, share) -> Laplace:
-    d = found.points.shape[1]
+def _fitted(weighted, share) -> Laplace:
+    d = weighted.points.shape[1]
     enough = max(10 * d, 0.05 * share.sum())
-    power, weights = 1.0, _normalised(found.weights, share)
+    power, weights = 1.0, _normalised(weighted.weights, share)
     while 1 / (weights**2).sum() < enough and power > 1e-3:
         power *= 0.7
-        weights = _normalised(found.weights**power, share)
-    mean = weights @ found.points
-    off = found.points - mean
+        weights = _normalised(weighted.weights**power, share)
+    mean = weights @ weighted.points
+    off = weighted.points - mean
     return _normal(mean, (weights[:, None] * off).T @ off)
 
 

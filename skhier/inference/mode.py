@@ -130,7 +130,7 @@ def _ascend(derivatives, start, rng, budget) -> Mode:
             f"no valid starting point: the log density or its gradient is not finite at "
             f"{budget.start_tries} random points. Check that the priors' supports allow the data."
         )
-    found = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
+    descent = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
         lambda x: float(at(x).value),
         start,
         jac=lambda x: at(x).gradient,
@@ -139,8 +139,8 @@ def _ascend(derivatives, start, rng, budget) -> Mode:
         tol=budget.tolerance,  # of the gradient
         options={"maxiter": budget.max_iterations},
     )
-    end = at(found.x)
-    return Mode(Laplace(found.x, _root(end.hessian, budget.max_sd)), -float(end.value))
+    end = at(descent.x)
+    return Mode(Laplace(descent.x, _root(end.hessian, budget.max_sd)), -float(end.value))
 
 
 def find_modes(
@@ -249,11 +249,11 @@ def _finite(values):
     return np.where(np.isfinite(values), values, -np.inf)
 
 
-def _negative(found):
+def _negative(derivatives):
     """Of minus the function; a wall where it is not finite."""
-    if all(np.isfinite(part).all() for part in found):
-        return Derivatives(*(-part for part in found))
-    flat = np.zeros_like(found.gradient)
+    if all(np.isfinite(part).all() for part in derivatives):
+        return Derivatives(*(-part for part in derivatives))
+    flat = np.zeros_like(derivatives.gradient)
     return Derivatives(IMPOSSIBLE, flat, np.diag(flat))
 
 

@@ -89,9 +89,9 @@ def sample_nuts(
         No starting point with a finite density and gradient was found for some chain.
     """
     with _COMPILING:
-        state, found = _start(keys, data, target, settings)
+        state, is_valid = _start(keys, data, target, settings)
         jax.block_until_ready(_advance(state, 0, data, target, settings))
-    if not np.all(found):
+    if not np.all(is_valid):
         raise RuntimeError(
             f"no valid starting point: the log density or its gradient is not finite at "
             f"{settings.start_tries} random points. Check that the priors' supports allow the data."
@@ -129,11 +129,11 @@ def _start(keys, data, target, settings):
 
     def start_chain(key):
         nowhere = (jnp.zeros(size), jnp.zeros(()), jnp.zeros(size))
-        key, _, found, at = jax.lax.while_loop(
+        key, _, is_valid, at = jax.lax.while_loop(
             lambda c: ~c[2] & (c[1] < settings.start_tries), propose, (key, 0, False, nowhere)
         )
         init, _ = _kernels(target, data, settings)
-        return init(at, key), found
+        return init(at, key), is_valid
 
     return _over_chains(start_chain)(keys)
 

@@ -94,13 +94,14 @@ def _at(theta, data, spec):
     program = partial(marginal_parameters, spec)
     v, coefs = flat.values(program, data, theta)
     stats, *_ = data
-    found = marginal_and_conditional(stats, spec.plan, v.group_chol, v.noise_scale, coefs)
-    log_likelihood, *conditional = found
+    log_likelihood, *conditional = marginal_and_conditional(
+        stats, spec.plan, v.group_chol, v.noise_scale, coefs
+    )
     log_density = flat.log_density(program, data, theta) + log_likelihood
     # a smaller noise_scale acts like this one, and leaves exact conditionals without digits
     v = v._replace(noise_scale=jnp.maximum(v.noise_scale, MIN_VARIANCE**0.5))
-    given = (*v, *conditional, coefs.offset, coefs.rows[:, -1])
-    return log_density, PopulationConditional(*given)
+    population = (*v, *conditional, coefs.offset, coefs.rows[:, -1])
+    return log_density, PopulationConditional(*population)
 
 
 def _log_density(data, spec, theta):

@@ -94,8 +94,8 @@ class Theta:
         """Where the prior of each entry of theta has its modes."""
 
         def profiles(grids):
-            found = self.targets.prior_profiles(grids, self.data, self.spec)
-            heights = {name: np.asarray(values) for name, values in found.items()}
+            of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
+            heights = {name: np.asarray(values) for name, values in of_sites.items()}
             return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
 
         return prior_tops(profiles, self.size, self.budget.search)
@@ -125,10 +125,10 @@ class Theta:
         self.n_evaluations += len(points)
         densities, kept = [], []
         max_entries = self.budget.memory.max_cov_entries
-        for log_density, given in self._batches(points):
+        for log_density, conditional in self._batches(points):
             densities.append(np.asarray(log_density))
-            if len(points) * given.coef_mean.shape[1] ** 2 < max_entries:
-                kept.append(given)
+            if len(points) * conditional.coef_mean.shape[1] ** 2 < max_entries:
+                kept.append(conditional)
         self._last = (points, kept) if kept else None
         return np.concatenate(densities)[: len(points)]
 
@@ -139,10 +139,11 @@ class Theta:
         if self._last is not None and self._last[0] is points:
             parts: Iterable[Any] = self._last[1]
         else:
-            parts = (given for _, given in self._batches(points))
-        for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
+            parts = (conditional for _, conditional in self._batches(points))
+        for start, conditional in zip(range(0, len(points), self.batch), parts, strict=True):
             n = min(self.batch, len(points) - start)
-            yield slice(start, start + n), jax.tree.map(lambda a, n=n: np.asarray(a)[:n], given)
+            unpadded = jax.tree.map(lambda a, n=n: np.asarray(a)[:n], conditional)
+            yield slice(start, start + n), unpadded
 
     def _batches(self, points):
         """Results for each batch, on the device, padded to the one size that is compiled."""
@@ -213,33 +214,35 @@ def population_of(
     at = chosen.ravel()[draws]
     parts, variances, covs = [], [], []
     beta = np.empty((chosen.size, len(to_user)))
-    for rows, given in theta.conditionals(points):
+    for rows, conditional in theta.conditionals(points):
         here = slice(*np.searchsorted(at, (rows.start, rows.stop)))
         which = at[here] - rows.start
-        noise = rng.standard_normal((len(which), given.coef_root.shape[2]))
-        spread = np.einsum("spk,sk->sp", given.coef_root[which], noise)
-        beta[draws[here]] = given.coef_mean[which] + spread
-        variances.append(((to_user @ given.coef_root) ** 2).sum(2))
+        noise = rng.standard_normal((len(which), conditional.coef_root.shape[2]))
+        spread = np.einsum("spk,sk->sp", conditional.coef_root[which], noise)
+        beta[draws[here]] = conditional.coef_mean[which] + spread
+        variances.append(((to_user @ conditional.coef_root) ** 2).sum(2))
         if rows.start * len(to_user) ** 2 < theta.budget.memory.max_cov_entries:
-            covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
-        parts.append(given._replace(coef_root=None))
+            covs.append(conditional.coef_root @ np.swapaxes(conditional.coef_root, 1, 2))
+        parts.append(conditional._replace(coef_root=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's
     place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
-    given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
+    at_points = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
     variance, cov = np.concatenate(variances)[place], np.concatenate(covs)
     cov = cov[np.minimum(place[: len(cov)], len(cov) - 1)]
-    means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:2])
-    found = estimates(
+    beta_mean = at_points.coef_mean
+    means = Hyper(beta_mean[:, :-1], beta_mean[:, -1], *at_points[:2])
+    of_parameters = estimates(
         weights,
         in_user_units(means, units, slopes),
         {"coef": variance[:, :-1], "intercept": variance[:, -1]},
         error,
     )
     beta = beta.reshape(*chosen.shape, -1)
-    drawn = jax.tree.map(lambda a: a[chosen], given)
+    drawn = jax.tree.map(lambda a: a[chosen], at_points)
     hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:2])
-    components = Components(weights, given.coef_mean, None, given.noise_scale, given.group_chol)
+    components = Components(weights, beta_mean, None, at_points.noise_scale, at_points.group_chol)
     kept = components.first(len(cov))
     basis, _, of_coefs, _ = map(np.asarray, theta.coef_prior)
-    prior = CoefPriors(basis, of_coefs[:, :-1], given.coef_offset, given.coef_target)
-    return Population(hyper, kept._replace(beta_cov=cov, prior=prior.take(slice(len(cov)))), found)
+    prior = CoefPriors(basis, of_coefs[:, :-1], at_points.coef_offset, at_points.coef_target)
+    kept = kept._replace(beta_cov=cov, prior=prior.take(slice(len(cov))))
+    return Population(hyper, kept, of_parameters)
