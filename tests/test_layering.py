@@ -15,10 +15,9 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words slices forks memory imports crps diagnostics notes cells frames categories "
-        "columns labels nesting level_union pareto pipelines rank uniformity convergence "
-        "validation schema "
-        "features design settling identifiability"
+        "callers words budget slices forks memory imports crps diagnostics notes cells frames "
+        "categories columns labels nesting level_union pareto pipelines rank uniformity "
+        "convergence validation schema features design settling identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,16 +41,13 @@ from skhier.statistics.problem import reduce_rows
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
 from skhier.statistics.training import read_training
+from skhier.utils.budget import Budget
 from skhier.utils.design import read_levels
 from skhier.utils.frames import columns_of, labels_of
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
 __all__ = ["Race"]
-
-GROUP_ENTRIES = 2**17  # see Posterior
-# of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
-DRAWS, FEW_DRAWS = 1024, 64
 
 
 class Scored(NamedTuple):
@@ -77,6 +75,7 @@ class Race:
         self.checked: list[Checked] = []
         self.scorer: Callable[..., Any] | None = None
         self.weighted = False
+        self.budget = _budget_of_candidates(estimator._budget)
 
     def data(self, model) -> EveryRow:
         """Rows and statistics, once for each value of ``slopes``."""
@@ -120,7 +119,7 @@ class Race:
             raise ValueError(
                 f"cv={self.estimator.cv!r} has nothing to score: y is constant ({training.y[0]:g})."
             )
-        setting, _, result = _light(model)._sample(design, problem, model.random_state)
+        setting, _, result = self._light(model)._sample(design, problem, model.random_state)
         return setting, result
 
     def _evidence(self, model) -> float:
@@ -140,15 +139,13 @@ class Race:
             raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
         setting, result = self._fit_to_all(model)
         seed = model.random_state
-        fit = fitted_of(
-            design, problem, result, setting, seed, training, group_entries=GROUP_ENTRIES
-        )
+        fit = fitted_of(design, problem, result, setting, seed, training, self.budget)
         elpd = fit.logo() if by_group else fit.loo()
 
         def sample(rest):
-            return _light(model)._sample(design, rest, seed, result.normal)[-1]
+            return self._light(model)._sample(design, rest, seed, result.normal)[-1]
 
-        return checked(elpd, training, problem, result, sample)
+        return checked(elpd, training, problem, result, sample, self.budget.scores)
 
     def by_folds(self, models) -> Scored:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
@@ -161,7 +158,7 @@ class Race:
             data, key = self.data(model), repr(model.slopes)
             if key not in parts:
                 parts[key] = list(training_reductions(data, folds))
-        light = [_light(m, FEW_DRAWS if self.estimator.scoring is None else DRAWS) for m in models]
+        light = [self._light(model, self.estimator.scoring is None) for model in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Mixture | None] = {}
         constant: dict[str, list[int]] = {}
@@ -222,7 +219,7 @@ class Race:
         design, training, *_ = self.data(model)
         seed = model.random_state
         setting, _, result = model._sample(design, part, seed, start)
-        fit = fitted_of(design, part, result, setting, seed, training, group_entries=GROUP_ENTRIES)
+        fit = fitted_of(design, part, result, setting, seed, training, self.budget)
         posterior = fit.posterior
         self._check_known(model, part, training, test)
         weights = training.weights[test]
@@ -262,9 +259,18 @@ class Race:
     def _rows_with_weight(self) -> np.ndarray:
         return np.flatnonzero(self.weights)
 
+    def _light(self, model, means_do=False) -> HierarchicalSlopesRegressor:
+        """The same model with as many draws as a score needs."""
+        if model.inference == "nuts":
+            return model
+        scores = self.budget.scores
+        n_draws = scores.draws_for_means if means_do else scores.draws
+        light = clone(model).set_params(n_chains=1, n_draws=n_draws)
+        light._budget = self.budget
+        return light
 
-def _light(model, n_draws=DRAWS) -> HierarchicalSlopesRegressor:
-    """The same model with as many draws as a score needs."""
-    if model.inference == "nuts":
-        return model
-    return clone(model).set_params(n_chains=1, n_draws=n_draws)
+
+def _budget_of_candidates(budget: Budget) -> Budget:
+    """Moments that only score a candidate take less."""
+    memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
+    return replace(budget, memory=memory)

@@ -31,12 +31,10 @@ from skhier.statistics.problem import Problem
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import own_units, reduce_block
 from skhier.statistics.training import Training
+from skhier.utils.budget import USUAL, ScoreBudget
 from skhier.utils.words import listed
 
 __all__ = ["Checked", "checked", "doubts", "without"]
-
-# of a candidate: a refit is a fold's work, so no candidate costs more than three tenfold searches
-MAX_REFITS = 30
 
 
 class Checked(NamedTuple):
@@ -62,11 +60,12 @@ def checked(
     problem: Problem,
     result: EngineResult,
     sample: Callable[[Problem], EngineResult],
+    budget: ScoreBudget = USUAL.scores,
 ) -> Checked:
     """Refit for the rows or groups whose Pareto k is too high, the worst ones first.
 
-    At most ``MAX_REFITS`` of them, and none where the fit itself was a Markov chain, which would
-    take as long again for each.
+    At most ``budget.max_refits`` of them, and none where the fit itself was a Markov chain, which
+    would take as long again for each.
 
     Parameters
     ----------
@@ -78,6 +77,7 @@ def checked(
         Of the fit to all rows.
     sample : callable
         Fits the same model to another problem.
+    budget : ScoreBudget
     """
     table = elpd.pointwise
     density, gain, k_hat, error = (
@@ -88,8 +88,8 @@ def checked(
     refitted: list[int] = []
     if result.facts.get("sampler") == "importance":
         seen = density + gain
-        for at in worst[:MAX_REFITS]:
-            score = _left_out(elpd, training, problem, sample, at)
+        for at in worst[: budget.max_refits]:
+            score = _left_out(elpd, training, problem, sample, at, budget.at_once)
             if score is not None and np.isfinite(score[0]):
                 density[at], error[at] = score
                 gain[at] = seen[at] - density[at]
@@ -100,7 +100,7 @@ def checked(
     return Checked(elpd, np.array(refitted, dtype=int), worst[~np.isin(worst, refitted)])
 
 
-def _left_out(elpd, training, problem, sample, at) -> tuple[float, float] | None:
+def _left_out(elpd, training, problem, sample, at, entries) -> tuple[float, float] | None:
     """Log density of the row or group and its Monte Carlo error; None: a fit cannot tell."""
     weights = training.weights.copy()
     counts = None
@@ -121,7 +121,7 @@ def _left_out(elpd, training, problem, sample, at) -> tuple[float, float] | None
     if components is None:
         return None
     x, codes, y = training.x[rows], training.codes[rows], training.y[rows]
-    mass, density = components.weights, _densities(rest, components, x, codes, y, counts)
+    mass, density = components.weights, _densities(rest, components, x, codes, y, counts, entries)
     with np.errstate(divide="ignore"):
         share = np.log(mass) + density
     average = float(logsumexp(share))
@@ -162,11 +162,13 @@ def without(problem: Problem, training: Training, weights: np.ndarray) -> Proble
     return problem._replace(reduction=reduction)
 
 
-def _densities(problem: Problem, components: Components, x, codes, y, counts) -> np.ndarray:
+def _densities(
+    problem: Problem, components: Components, x, codes, y, counts, entries: int
+) -> np.ndarray:
     """Joint log densities of rows given each component, (S,), in units of y.
 
     ``counts`` (n_rows,) of all rows of a new level of the only factor; None: of one row of known
-    levels.
+    levels. ``entries``: of the arrays over components.
     """
     units, slopes = problem.units, problem.slopes
     x, zs = internal_rows(units, slopes, x)
@@ -175,12 +177,17 @@ def _densities(problem: Problem, components: Components, x, codes, y, counts) ->
         model = problem.stats, problem.plan, components
         return new_row_density(*model, x, zs, codes, y[0]) - np.log(units.y_scale)
     varying, xy = varying_columns(units, slopes[0]), np.column_stack([x, y])
-    density = new_level_density(components, varying, xy, counts)
+    density = new_level_density(components, varying, xy, counts, entries)
     return density - counts.sum() * np.log(units.y_scale)
 
 
 def doubts(
-    cv: str, candidates: Sequence[Any], scores: Sequence[Checked], labels: Any, best: int
+    cv: str,
+    candidates: Sequence[Any],
+    scores: Sequence[Checked],
+    labels: Any,
+    best: int,
+    max_refits: int = USUAL.scores.max_refits,
 ) -> list[str]:
     """A warning that names what could not be estimated, and whether the choice rests on it.
 
@@ -193,6 +200,8 @@ def doubts(
         What to call each row or group.
     best : int
         The candidate chosen.
+    max_refits : int
+        Of a candidate.
     """
     what = "rows" if cv == "loo" else "groups"
     named = [
@@ -216,7 +225,7 @@ def doubts(
     return [
         f"cv={cv!r} cannot tell how well some {what} are predicted by the others: their Pareto k "
         f"is above {scores[best].elpd.good_k:.2f}, and they were not refitted (at most "
-        f"{MAX_REFITS} {what} a candidate are, the worst first, if importance sampling can fit "
+        f"{max_refits} {what} a candidate are, the worst first, if importance sampling can fit "
         f"it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} with "
         "scoring='log_predictive_density'."
     ]

@@ -267,7 +267,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     def _fit_problem(self, design, training, problem, seed, began):
         """Set the attributes; warnings of the data and of convergence."""
         setting, choice, result = self._sample(design, problem, seed)
-        self._fitted = fitted_of(design, problem, result, setting, seed, training)
+        self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
         self._set_attributes()
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
@@ -309,6 +309,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             eta=float(self.eta),
             device=self.device,
             verbose=bool(self.verbose),
+            budget=self._budget,
         )
         engine, announced = engine_for(problem, options, self.inference)
         if engine == "nuts":

@@ -44,7 +44,7 @@ class Reports:
         check_is_fitted(self)
         fit = self._fitted
         draws, notes = fit.named_draws(group_effects), slope_notes(fit.design)
-        return tables.summary(draws, fit.named_estimates(), fit.max_ess, notes)
+        return tables.summary(draws, fit.named_estimates(), fit.max_ess, notes, fit.budget.memory)
 
     def variance_components(self) -> Any:
         """Standard deviations and correlations of the group effects and of the noise, and shares.

@@ -22,12 +22,9 @@ from skhier.kernels.records import (
 )
 from skhier.kernels.user_units import coef_to_user, in_user_units
 from skhier.statistics.records import Units
+from skhier.utils.budget import USUAL, Budget
 
 __all__ = ["PopulationPosterior", "Theta", "population_of"]
-
-MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
-MAX_SIZE_BY_VALUES = 16
-FEW_ENTRIES = 2**12
 
 
 class Theta:
@@ -46,6 +43,8 @@ class Theta:
         Batches side by side, each in a thread of its own.
     device : Device or None
         Of those threads.
+    budget : Budget
+        Its parts ``search`` and ``memory``.
     """
 
     def __init__(
@@ -56,16 +55,17 @@ class Theta:
         check: Callable[[], None],
         workers: int = 1,
         device: Any = None,
+        budget: Budget = USUAL,
     ):
         import jax
 
         from skhier.inference import target as targets
 
         self.spec, self.batch, self.check = spec, batch, check
-        self.workers, self.device = workers, device
+        self.workers, self.device, self.budget = workers, device, budget
         # copying a few numbers at each call is faster than moving them there once
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
-        self.data = jax.device_put(data) if size > FEW_ENTRIES else data
+        self.data = jax.device_put(data) if size > budget.memory.few_entries else data
         self.targets = targets
         zero, self.coef_prior = targets.origin(self.data, spec)
         self.size = len(zero)
@@ -87,23 +87,24 @@ class Theta:
         import jax
 
         units, total = jax.tree.map(np.asarray, (self.data[1], self.data[0].total))
-        return structured_starts(self.spec, units, total, self.priors)
+        return structured_starts(self.spec, units, total, self.priors, self.budget.search)
 
     def has_other_modes(self, known: Mixture) -> bool:
         """Whether a start is on a hill of its own, apart from all components of ``known``."""
         starts = self._structured_starts()
-        return bool(on_other_hills(self.log_densities, starts, known.means).any())
+        apart = on_other_hills(self.log_densities, starts, known.means, self.budget.search)
+        return bool(apart.any())
 
     @cached_property
     def priors(self) -> PriorTops:
         """Where the prior of each entry of theta has its modes."""
 
         def profiles(grids):
-            found = self.targets.prior_profiles(grids, self.data, self.spec)
-            heights = {name: np.asarray(values) for name, values in found.items()}
+            of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
+            heights = {name: np.asarray(values) for name, values in of_sites.items()}
             return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
 
-        return prior_tops(profiles, self.size)
+        return prior_tops(profiles, self.size, self.budget.search)
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -112,7 +113,7 @@ class Theta:
 
     def derivatives(self, point: np.ndarray) -> Derivatives:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
-        if self.size <= MAX_SIZE_BY_VALUES:
+        if self.size <= self.budget.search.max_size_by_values:
             return from_values(self.log_densities, point, self.steps)
         return from_gradients(self._density_and_gradient, point)
 
@@ -129,10 +130,11 @@ class Theta:
         """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""
         self.n_evaluations += len(points)
         densities, kept = [], []
-        for log_density, given in self._batches(points):
+        max_entries = self.budget.memory.max_cov_entries
+        for log_density, conditional in self._batches(points):
             densities.append(np.asarray(log_density))
-            if len(points) * given.coef_root.shape[1] ** 2 < MAX_COV_ENTRIES:
-                kept.append(given)
+            if len(points) * conditional.coef_root.shape[1] ** 2 < max_entries:
+                kept.append(conditional)
         self._last = (points, kept) if kept else None
         return np.concatenate(densities)[: len(points)]
 
@@ -143,10 +145,11 @@ class Theta:
         if self._last is not None and self._last[0] is points:
             parts: Iterable[Any] = self._last[1]
         else:
-            parts = (given for _, given in self._batches(points))
-        for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
+            parts = (conditional for _, conditional in self._batches(points))
+        for start, conditional in zip(range(0, len(points), self.batch), parts, strict=True):
             n = min(self.batch, len(points) - start)
-            yield slice(start, start + n), jax.tree.map(lambda a, n=n: np.asarray(a)[:n], given)
+            unpadded = jax.tree.map(lambda a, n=n: np.asarray(a)[:n], conditional)
+            yield slice(start, start + n), unpadded
 
     def _batches(self, points):
         """Results for each batch, on the device, padded to the one size that is compiled."""
@@ -229,7 +232,7 @@ def population_of(
         spread = np.einsum("spk,sk->sp", root[which], noise)
         coef[draws[here]] = of_rows.population.coef[which] + spread
         variances.append(((to_user @ root) ** 2).sum(2))
-        if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
+        if rows.start * len(to_user) ** 2 < theta.budget.memory.max_cov_entries:
             covs.append(root @ np.swapaxes(root, 1, 2))
         parts.append(of_rows._replace(coef_root=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skhier.posterior.tables import TEMPORARY, joined_label
+from skhier.posterior.tables import joined_label
 from skhier.utils.memory import require_memory
 
 __all__ = ["elpd_to_arviz", "to_arviz"]
@@ -110,7 +110,7 @@ def _require_memory(fitted, group_effects, n_rows):
     if not parts[largest]:
         return
     require_memory(
-        sum(parts.values()) + 8.0 * TEMPORARY,
+        sum(parts.values()) + 8.0 * fitted.budget.memory.temporary,
         f"draws of {effects} group effects and log likelihoods of {n_rows} rows",
         f"{largest}=False leaves the larger part out.",
     )
@@ -125,7 +125,7 @@ def _log_likelihood(posterior, training):
     # rows of a level side by side, so that few slices draw its effects
     order = np.argsort(training.codes[:, chain[0]], kind="stable") if chain else np.arange(n_rows)
     width = 4 + sum((len(slopes) + 2) ** 2 for slopes in posterior.slopes)
-    for rows in np.array_split(order, -(-out.size * width // TEMPORARY)):
+    for rows in np.array_split(order, -(-out.size * width // posterior.budget.memory.temporary)):
         density = posterior.row_log_densities(
             training.x[rows], training.codes[rows], training.y[rows]
         )

@@ -34,17 +34,13 @@ if TYPE_CHECKING:
 
     from skhier.posterior.posterior import Posterior
     from skhier.statistics.training import Training
+    from skhier.utils.budget import ScoreBudget
 
 __all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id", "summed"]
 
-AT_ONCE = 2**21  # entries of the arrays over components and rows
-AT_ONCE_OF_SEVERAL = 2**25  # the same with several factors, whose elimination is work
-# so many of these at a time: densities; and what smoothing them takes
+# of components and rows, at a time: densities; and what smoothing them takes
 ARRAYS, SMOOTHING_ARRAYS = 2.2, 12
 MAX_LOST = 1e-8  # of the posterior's mass
-MAX_CROSSED = 1e9  # rows x squared number of crossed effects
-PAIRS = 2**28  # of components and rows, beyond which fewer components do
-MIN_COMPONENTS, MAX_COMPONENTS = 1000, 4096
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,18 +142,19 @@ def leave_one_out(
             "fractionally: sample_weight must be whole numbers of rows."
         )
     n, log_scale = len(training.y), np.log(posterior.units.y_scale)
+    budget = posterior.budget.scores
     if components is None:
         n_draws = posterior.n_draws
         mass, evaluate = np.full(n_draws, 1 / n_draws), _conditional(posterior, training)
-        order, at_once = np.arange(n), AT_ONCE // n_draws
+        order, at_once = np.arange(n), budget.at_once // n_draws
     else:
-        components = _few(components, n)
+        components = _few(components, n, budget)
         mass, evaluate = components.weights, _marginal(posterior, components, training)
         # rows of one level side by side: it is looked at once
         order = np.lexsort(training.codes.T) if training.codes.size else np.arange(n)
         several = training.codes.shape[1] > 1
-        at_once = (AT_ONCE_OF_SEVERAL if several else AT_ONCE) // len(mass)
-    scores = _over(order, evaluate, mass, at_once, "loo")
+        at_once = (budget.at_once_of_several if several else budget.at_once) // len(mass)
+    scores = _over(order, evaluate, mass, at_once, budget.at_once, "loo")
     table = pd.DataFrame(_columns(scores, log_scale))
     table["weight"] = weights
     table.index.name = "row"
@@ -165,9 +162,9 @@ def leave_one_out(
     return summed(table, kind, None, len(mass), fingerprint)
 
 
-def _few(components: Components, n: int) -> Components:
+def _few(components: Components, n: int, budget: ScoreBudget) -> Components:
     """As many as n rows or groups allow; without weight, a point need not even be possible."""
-    kept = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
+    kept = components.first(int(np.clip(budget.pairs // n, *budget.components)))
     return kept.take(kept.weights > 0)
 
 
@@ -211,8 +208,8 @@ def leave_one_group_out(
     """
     import pandas as pd
 
-    n_groups = len(labels)
-    components = _few(components, n_groups)
+    n_groups, budget = len(labels), posterior.budget.scores
+    components = _few(components, n_groups, budget)
     levels, products = _levels(posterior, training), _products(posterior, training)
     if components.prior is not None:
         p = len(posterior.stats.xx)
@@ -220,8 +217,9 @@ def leave_one_group_out(
         _check_proper(alone, "logo", f"level of {factor!r}", labels)
     total, coefs = given_all(levels, components)
     evaluate = partial(leave_groups_out, levels, total, coefs, components)
-    at_once = AT_ONCE // (len(posterior.stats.xx) * len(components.weights))
-    scores = _over(np.arange(n_groups), evaluate, components.weights, at_once, "logo")
+    mass = components.weights
+    at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
+    scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")
     n_rows = levels.n[:n_groups]
     columns = _columns(scores, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
@@ -277,7 +275,7 @@ def _check_size(posterior: Posterior, n: int) -> None:
     """Refuse what would take hours: rows times the square of the dense effects, or levels."""
     dense = len(posterior.layout.gram)
     wide = all(is_wide(posterior.layout, i) for i in range(len(posterior.plan.chain)))
-    if (dense and not wide) or n * max(dense, 1) ** 2 > MAX_CROSSED:
+    if (dense and not wide) or n * max(dense, 1) ** 2 > posterior.budget.scores.max_crossed:
         raise ValueError(
             f"loo with {n} rows and {dense} crossed group effects is too much work. Compare models "
             "by cross-validation, or by log_evidence_."
@@ -295,17 +293,20 @@ def _over(
     evaluate: Callable[[np.ndarray], LeftOut],
     mass: np.ndarray,
     at_once: int,
+    entries: int,
     method: str,
 ) -> tuple[np.ndarray, ...]:
-    """``smoothed`` of all, so many at a time; in the original order."""
+    """``smoothed`` of all in the original order: evaluated so many at a time, and smoothed so many
+    entries at a time.
+    """
     pairs = len(mass) * min(len(order), max(1, at_once))
-    n_numbers = ARRAYS * pairs + SMOOTHING_ARRAYS * min(pairs, AT_ONCE)
+    n_numbers = ARRAYS * pairs + SMOOTHING_ARRAYS * min(pairs, entries)
     require_memory(8.0 * n_numbers, f"{method} of {len(order)} rows or groups")
     out = np.empty((4, len(order)))
     for part in _parts(order, at_once):
         with np.errstate(all="ignore"):  # what overflows is looked for below
             densities = evaluate(part)
-        for at in _parts(np.arange(len(part)), AT_ONCE // len(mass)):
+        for at in _parts(np.arange(len(part)), entries // len(mass)):
             of_few = LeftOut(densities.without[:, at], densities.within[:, at])
             out[:, part[at]] = smoothed(*_usable(of_few, mass, method))
     if not np.isfinite(out[:2]).all():

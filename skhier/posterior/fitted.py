@@ -22,6 +22,7 @@ from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows
 from skhier.posterior.posterior import Posterior, equal_components
 from skhier.statistics.problem import Problem
 from skhier.statistics.training import Training
+from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
 
 __all__ = ["Fitted", "fitted_of"]
@@ -84,6 +85,11 @@ class Fitted:
         """The resolved priors in words: parameter, prior, what it is on."""
         eta = self.prior.eta if self.prior.correlated else None
         return tables.prior_rows(self.prior.resolve(), self.prior.response, self.design, eta)
+
+    @property
+    def budget(self) -> Budget:
+        """What answers may spend."""
+        return self.posterior.budget
 
     @property
     def mixture(self) -> Components:
@@ -174,7 +180,7 @@ def fitted_of(
     prior: PriorSetting,
     seed: int,
     training: Training,
-    **settings: Any,
+    budget: Budget = USUAL,
 ) -> Fitted:
     """The record of a fit.
 
@@ -186,8 +192,8 @@ def fitted_of(
     prior : PriorSetting
     seed : int
         Of the group effects' draws.
-    **settings
-        See :class:`~skhier.posterior.posterior.Posterior`.
+    budget : Budget
+        Of all that is asked of the fit later.
     """
     posterior = Posterior(
         problem.units,
@@ -198,7 +204,7 @@ def fitted_of(
         seed,
         prior.response,
         result.components,
-        **settings,
+        budget,
     )
     return Fitted(
         design=design,

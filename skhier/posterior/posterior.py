@@ -28,6 +28,7 @@ from skhier.posterior.mixture import mixture_log_density
 from skhier.responses.base import Response
 from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
+from skhier.utils.budget import USUAL, Budget, MemoryBudget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
 
@@ -35,12 +36,6 @@ __all__ = ["OUT", "Posterior", "equal_components", "internal_rows", "varying_col
 
 OUT = -1  # the code of a factor whose effects do not count
 NO_LEVEL = 2**48 - 1
-
-ROWS_AT_ONCE = 2**22
-GROUP_ENTRIES = 2**22  # of groups x components x q^2
-MIN_COMPONENTS, MAX_COMPONENTS = 256, 1024
-# with many crossed effects a component is work, their cubed number, and theta varies little
-MOMENT_WORK, LEAST_COMPONENTS = 1e9, 32
 
 
 class Posterior:
@@ -66,9 +61,11 @@ class Posterior:
         What y is, given the line.
     components : Components or None
         The same posterior with the coefficients in closed form; None: that of the draws.
-    group_entries : int
-        Of levels x components x q^2 in the group moments, beyond which fewer components do.
+    budget : Budget
+        No part of a pickle: what is read spends the usual one.
     """
+
+    budget = USUAL
 
     def __init__(
         self,
@@ -80,9 +77,9 @@ class Posterior:
         seed: int,
         response: Response,
         components: Components | None = None,
-        group_entries: int = GROUP_ENTRIES,
+        budget: Budget = USUAL,
     ):
-        self.response = response
+        self.response, self.budget = response, budget
         self.units, self.plan, self.draws = units, plan, draws
         self.slopes, self.seed = slopes, seed
         self.n_levels = [of_factor.zy.shape[-1] for of_factor in stats.factors]
@@ -94,9 +91,7 @@ class Posterior:
         if slopes:
             entries = sum(of_factor.zz.size for of_factor in self.stats.factors)
             dense = dense_size(self.stats, plan)
-            few = int(np.clip(MOMENT_WORK // max(dense, 1) ** 3, LEAST_COMPONENTS, MIN_COMPONENTS))
-            n_kept = int(np.clip(group_entries // (entries + dense**2), few, MAX_COMPONENTS))
-            kept = components.first(n_kept)
+            kept = components.first(_n_components(entries, dense, budget.memory))
             # in a group's line coefficients and effects cancel: moments of the same components
             beta_mean, self.beta_cov_in_group = coef_moments(kept)
             self.moments = group_moments(self.layout, kept)
@@ -111,7 +106,8 @@ class Posterior:
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("layout", "_other_effects")}
+        left_out = ("layout", "_other_effects", "budget")
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     @property
     def n_draws(self) -> int:
@@ -175,7 +171,7 @@ class Posterior:
         to_user = self._to_user(k)[intercept_first(q)]
         draws = np.empty((n_draws, len(codes), q))
         others = self._others(seed, which)
-        for part in slices(len(codes), ROWS_AT_ONCE // (n_draws * q * q)):
+        for part in slices(len(codes), self.budget.memory.rows_at_once // (n_draws * q * q)):
             internal = self._level_draws(k, codes[part], others, seed, which)
             np.einsum("ia,ask->ski", to_user, internal, out=draws[:, part])
         return draws
@@ -262,7 +258,9 @@ class Posterior:
             known = counts & (g < self.n_levels[k])
             variance[known] = _spread(x[known], self.beta_cov_in_group)
             at = np.flatnonzero(counts)
-            for part in slices(len(at), ROWS_AT_ONCE // (z.shape[1] * x.shape[1])):
+            for part in slices(
+                len(at), self.budget.memory.rows_at_once // (z.shape[1] * x.shape[1])
+            ):
                 rows = at[part]
                 gr, zr = g[rows], z[rows]
                 variance[rows] += np.einsum("na,nab,nb->n", zr, m.cov[gr], zr)
@@ -287,7 +285,7 @@ class Posterior:
         leaf = self.plan.chain[0] if self.plan.chain else None
         others = self._others(None, slice(None)) if (codes != OUT).any() else {}
         order = np.arange(len(x)) if leaf is None else np.argsort(codes[:, leaf], kind="stable")
-        for part in slices(len(x), ROWS_AT_ONCE // (len(draws.coef) * width)):
+        for part in slices(len(x), self.budget.memory.rows_at_once // (len(draws.coef) * width)):
             rows = order[part]
             mean = draws.coef @ x[rows].T
             variance = np.zeros_like(mean)
@@ -404,6 +402,13 @@ def internal_rows(
 def varying_columns(units: Units, slopes: Sequence[int]) -> list[int]:
     """Which columns of the population's design vary by a factor, the constant last."""
     return [*slopes, len(units.x_mean)]
+
+
+def _n_components(entries: int, dense: int, budget: MemoryBudget) -> int:
+    """Behind group moments: with many crossed effects each is work, and theta varies little."""
+    fewest, most = budget.moment_components
+    few = int(np.clip(budget.moment_work // max(dense, 1) ** 3, budget.fewest_of_crossed, fewest))
+    return int(np.clip(budget.group_entries // (entries + dense**2), few, most))
 
 
 def _stream(seed, k, code) -> np.random.Generator:

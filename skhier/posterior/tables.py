@@ -12,6 +12,7 @@ from skhier.inference.estimates import Estimate
 from skhier.priors import describe
 from skhier.responses.base import Response
 from skhier.utils import diagnostics
+from skhier.utils.budget import USUAL, MemoryBudget
 from skhier.utils.design import Design
 from skhier.utils.slices import slices
 
@@ -29,7 +30,6 @@ __all__ = [
 ]
 
 HDI_PROB = 0.9
-TEMPORARY = 2**24  # entries of the arrays that are there for a slice of the rows or levels
 
 
 def full_name(parameter: str, *parts: Any) -> str:
@@ -102,6 +102,7 @@ def summary(
     better: Mapping[str, tuple[float, float, float]],
     max_ess: float,
     notes: Sequence[str] = (),
+    budget: MemoryBudget = USUAL.memory,
 ) -> Any:
     """Mean, sd, interval, Monte Carlo error and convergence of each scalar that varies.
 
@@ -114,13 +115,14 @@ def summary(
         Effective number of the points that the draws were resampled from.
     notes : sequence of str
         Sentences in ``attrs["notes"]``, printed beneath the table.
+    budget : MemoryBudget
     """
     import pandas as pd
 
     from skhier.utils.notes import NotedFrame
 
     names = list(named)
-    size = TEMPORARY // (32 * named["intercept"].size)
+    size = budget.temporary // (32 * named["intercept"].size)
     parts = [
         _summary_part({name: named[name] for name in names[part]}, max_ess)
         for part in slices(len(names), size)

@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal, assert_equal
+from runs import BY_CHAINS, spending
 from scipy import stats as sp
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
@@ -33,20 +34,18 @@ from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.products import group_stats
 from skhier.statistics.records import Plan
 from skhier.statistics.units import internal_units
+from skhier.utils.budget import USUAL
 from skhier.utils.diagnostics import ess_bulk, is_constant, mcse_mean, mcse_sd
 
 F = np.float64
 
 
-def fit(X, y, groups="group", weights=None, **params):
+BUDGETS = {"importance": USUAL, "nuts": BY_CHAINS}
+
+
+def fit(X, y, groups="group", weights=None, budget=USUAL, **params):
     model = HierarchicalSlopesRegressor(groups, **({"random_state": 0} | params))
-    return model.fit(X, y, sample_weight=weights)
-
-
-@pytest.fixture
-def by_nuts(monkeypatch):
-    """theta too long for importance sampling, whatever its length."""
-    monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
+    return spending(model, budget).fit(X, y, sample_weight=weights)
 
 
 @pytest.fixture(scope="module")
@@ -213,10 +212,10 @@ def test_posterior_is_that_of_quadrature(name, towns):
     assert abs(model.log_evidence_ - truth.log_evidence) < 0.01
 
 
-def test_posterior_of_the_fallback_is_that_of_quadrature(towns, by_nuts):
+def test_posterior_of_the_fallback_is_that_of_quadrature(towns):
     X, y = towns
     truth = exact_default(X, y)
-    model = fit(X, y, slopes=None, n_draws=4000)
+    model = fit(X, y, budget=BY_CHAINS, slopes=None, n_draws=4000)
     assert model.diagnostics_["sampler"] == "nuts"
     assert_is_exact(model, truth, X["x"].mean())
     assert abs(model.log_evidence_ - truth.log_evidence) < 0.01
@@ -292,11 +291,11 @@ def test_evidence_falls_by_the_logarithm_of_ys_unit(towns):
 
 
 @pytest.mark.parametrize("path", ["importance", "nuts"])
-def test_diagnostics_say_what_ran(path, people, monkeypatch):
-    if path == "nuts":
-        monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
+def test_diagnostics_say_what_ran(path, people):
     X, y = people
-    model, same = (fit(X, y, "subject", inference=name) for name in ("auto", "marginal"))
+    model, same = (
+        fit(X, y, "subject", budget=BUDGETS[path], inference=name) for name in ("auto", "marginal")
+    )
     found = model.diagnostics_
     assert found["engine"] == "marginal"
     assert found["sampler"] == path
@@ -316,12 +315,12 @@ def test_diagnostics_say_what_ran(path, people, monkeypatch):
     assert_equal(same.diagnostics_ | {"seconds": 0}, found | {"seconds": 0})
 
 
-def test_draws_of_the_chains_stay_in_their_order(people, by_nuts, monkeypatch):
+def test_draws_of_the_chains_stay_in_their_order(people, monkeypatch):
     """One entry of theta is log sigma; the points are shuffled in between."""
     X, y = people
     drawn, run = [], _engines.run_nuts
     monkeypatch.setattr(_engines, "run_nuts", lambda *args: drawn.append(run(*args)) or drawn[0])
-    model = fit(X, y, "subject")
+    model = fit(X, y, "subject", budget=BY_CHAINS)
     scale = model._fitted.posterior.units.y_scale
     assert_allclose(model.posterior_["noise_scale"], scale * np.exp(drawn[0].values[..., 0]))
     assert_array_equal(model._fitted.sample_stats["lp"], drawn[0].lp)
@@ -470,11 +469,11 @@ def test_engines_agree_for_eight_effects():
 
 
 @pytest.mark.parametrize("path", ["importance", "nuts"])
-def test_same_seed_gives_the_same_fit(path, people, monkeypatch):
-    if path == "nuts":
-        monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
+def test_same_seed_gives_the_same_fit(path, people):
     X, y = people
-    one, two, other = (fit(X, y, "subject", random_state=seed) for seed in (3, 3, 4))
+    one, two, other = (
+        fit(X, y, "subject", budget=BUDGETS[path], random_state=seed) for seed in (3, 3, 4)
+    )
     for a, b, c in zip(*(draws_of(m, "subject").values() for m in (one, two, other)), strict=True):
         assert_array_equal(a, b)
         assert not np.any(a == c)

@@ -13,7 +13,6 @@ from skhier.utils.slices import slices
 
 __all__ = ["new_level_density", "new_row_density"]
 
-ENTRIES = 2**21  # of the arrays over components
 LOG_2PI = np.log(2 * np.pi)
 
 
@@ -46,7 +45,11 @@ def new_row_density(
 
 
 def new_level_density(
-    components: Components, varying: Sequence[int], xy: np.ndarray, counts: np.ndarray
+    components: Components,
+    varying: Sequence[int],
+    xy: np.ndarray,
+    counts: np.ndarray,
+    entries: int,
 ) -> np.ndarray:
     """Joint log density of all rows of a new level of the only factor.
 
@@ -63,6 +66,8 @@ def new_level_density(
         Columns of x, and y.
     counts : array of shape (n_rows,)
         Weights.
+    entries : int
+        Of the arrays over components.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def new_level_density(
     n, p = counts.sum(), xy.shape[1] - 1
     d = p + components.group_root[0].shape[1]
     out = np.empty(len(components.weights))
-    for here in slices(len(out), ENTRIES // ((len(triangle) + d) * d)):
+    for here in slices(len(out), entries // ((len(triangle) + d) * d)):
         part = components.take(here)
         sigma = sigma_of(part.population)
         w = triangle[:, :p] @ _line_root(part, varying)
