@@ -143,7 +143,7 @@ class Prior(BaseEstimator):
         """
         intercept, at_mean = self._resolve_intercept(scales)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
-        coef = _columns("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
+        coef = _by_column("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
         groups = self._resolve_groups(scales, names, factors)
         return PriorChoice(intercept, at_mean, {"noise_scale": noise}, coef, groups)
 
@@ -162,7 +162,7 @@ class Prior(BaseEstimator):
             def rule(c, at, columns=columns):
                 return self._group_scale(c, scales, columns[at])
 
-            blocks = _columns(name, given[factor], effects[factor], rule, positive=True)
+            blocks = _by_column(name, given[factor], effects[factor], rule, positive=True)
             at_mean = self._GROUPS_AT_MEAN and not _in_users_units(given[factor])
             found.append(GroupPrior(_intercept_last(blocks, len(columns)), None, at_mean))
         return tuple(found)
@@ -276,7 +276,7 @@ def _intercept_last(blocks, n_effects):
     return tuple((tuple((i - 1) % n_effects for i in at), prior) for at, prior in blocks)
 
 
-def _columns(name, value, columns, rule, positive=False):
+def _by_column(name, value, columns, rule, positive=False):
     """Blocks of ``(positions, distribution)`` that cover the columns."""
     positions = tuple(range(len(columns)))
     if not positions:

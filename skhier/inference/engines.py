@@ -147,7 +147,9 @@ def run_joint(
     data = _data(pad_groups(problem.stats), problem, choice, options)
     draws = run_nuts(targets.Joint(spec), [(options.n_chains, data)], options, device, seed)
     facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    return _finite(EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts))
+    return _with_finite_numbers(
+        EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts)
+    )
 
 
 def run_marginal(
@@ -184,10 +186,10 @@ def run_marginal(
                 workers = stack.enter_context(runtime.side_by_side_calls(device))
             return _sample_theta(data, spec, options, device, workers, seed, start, check)
 
-    return _finite(runtime.run_side_by_side([work])[0])
+    return _with_finite_numbers(runtime.run_side_by_side([work])[0])
 
 
-def _finite(result: EngineResult) -> EngineResult:
+def _with_finite_numbers(result: EngineResult) -> EngineResult:
     """The result, if its draws and moments are numbers."""
     draws = result.draws
     values = {"coef": draws.coef, "group_root": draws.group_root, **draws.own}

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhier.kernels.normal.eliminate import is_wide
-from skhier.kernels.normal.information import Levels, levels_of
+from skhier.kernels.normal.information import LevelRows, level_rows
 from skhier.kernels.normal.left_out import (
+    InternalRows,
     LeftOut,
-    Rows,
     given_all,
     leave_groups_out,
     leave_rows_out,
@@ -155,7 +155,7 @@ def leave_one_out(
         several = training.codes.shape[1] > 1
         at_once = (budget.at_once_of_several if several else budget.at_once) // len(mass)
     scores = _over(order, evaluate, mass, at_once, budget.at_once, "loo")
-    table = pd.DataFrame(_columns(scores, log_scale))
+    table = pd.DataFrame(_score_columns(scores, log_scale))
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
@@ -182,10 +182,10 @@ def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
 def _marginal(posterior, components, training) -> Callable[[np.ndarray], LeftOut]:
     """Densities of rows, group effects and coefficients integrated out."""
     x, zs, y = posterior.internal(training.x, training.y)
-    rows = Rows(x, tuple(zs), y, training.codes, training.weights)
+    rows = InternalRows(x, tuple(zs), y, training.codes, training.weights)
     if components.prior is not None:
         alone = rows_alone(posterior.stats.xx, x, components.prior)
-        _check_proper(alone, "loo", "row", np.arange(len(y)))
+        _forbid_alone(alone, "loo", "row", np.arange(len(y)))
     if len(zs) > 1:
         _check_size(posterior, len(y))
         return partial(leave_rows_out_of_several, posterior.layout, components, rows)
@@ -214,28 +214,28 @@ def leave_one_group_out(
     if components.prior is not None:
         p = len(posterior.stats.xx)
         alone = levels_alone(posterior.stats.xx, products[:p, :p, :n_groups], components.prior)
-        _check_proper(alone, "logo", f"level of {factor!r}", labels)
+        _forbid_alone(alone, "logo", f"level of {factor!r}", labels)
     total, coefs = given_all(levels, components)
     evaluate = partial(leave_groups_out, levels, total, coefs, components)
     mass = components.weights
     at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
     scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")
     n_rows = levels.n[:n_groups]
-    columns = _columns(scores, n_rows * np.log(posterior.units.y_scale))
+    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(components.weights), fingerprint)
 
 
-def _levels(posterior: Posterior, training: Training | None) -> Levels:
+def _levels(posterior: Posterior, training: Training | None) -> LevelRows:
     """Of the only factor; without one all rows are one level."""
     stats = posterior.stats
     if not stats.factors:
         p = len(stats.xy)
         none = np.zeros((0, 0, 1)), np.zeros((0, p + 1, 1))
-        return levels_of(*none, total_products(stats)[..., None], np.array([stats.n]))
+        return level_rows(*none, total_products(stats)[..., None], np.array([stats.n]))
     (factor,) = stats.factors
-    return levels_of(factor.zz, factor.z_xy, _products(posterior, training), factor.zz[-1, -1])
+    return level_rows(factor.zz, factor.z_xy, _products(posterior, training), factor.zz[-1, -1])
 
 
 def _products(posterior: Posterior, training: Training | None) -> np.ndarray:
@@ -258,7 +258,7 @@ def _products(posterior: Posterior, training: Training | None) -> np.ndarray:
     return out
 
 
-def _check_proper(alone: np.ndarray, method: str, what: str, labels: np.ndarray) -> None:
+def _forbid_alone(alone: np.ndarray, method: str, what: str, labels: np.ndarray) -> None:
     """Refuse a score that is not defined."""
     which = labels[alone]
     if not len(which):
@@ -335,7 +335,7 @@ def _parts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (order[part] for part in slices(len(order), size))
 
 
-def _columns(scores, log_scale) -> dict[str, np.ndarray]:
+def _score_columns(scores, log_scale) -> dict[str, np.ndarray]:
     elpd, lpd, k_hat, mcse = scores
     return {"elpd": elpd - log_scale, "p": lpd - elpd, "pareto_k": k_hat, "mcse": mcse}
 

@@ -210,13 +210,15 @@ class Posterior:
         known = np.minimum(codes, self.n_levels[k])
         if k == self.plan.chain[0]:
             effects = condition(self.layout, draws, known, others)
-            return effects.mean + _times(effects.root, self._noise(k, codes, len(draws.coef), seed))
+            return effects.mean + _root_times(
+                effects.root, self._noise(k, codes, len(draws.coef), seed)
+            )
         out = others[k][..., known]
         new = known == self.n_levels[k]
         if new.any():
             noise = self._noise(k, codes[new], len(draws.coef), seed)
             root = np.moveaxis(draws.group_root[k], 0, -1)[..., None]
-            out[..., new] = _times(np.broadcast_to(root, (*root.shape[:3], new.sum())), noise)
+            out[..., new] = _root_times(np.broadcast_to(root, (*root.shape[:3], new.sum())), noise)
         return out
 
     def _noise(self, k, codes, n_draws, seed):
@@ -416,7 +418,7 @@ def _stream(seed, k, code) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=(int(seed) << 64) + (k << 48) + code))
 
 
-def _times(root, noise):
+def _root_times(root, noise):
     return np.einsum("ijsk,jsk->isk", root, noise)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
-from skhier.kernels.linalg import cholesky, inverse_cholesky, matmul
+from skhier.kernels.linalg import cholesky, inverse_root, matmul
 from skhier.statistics.plan import Crossing, ancestors, crossing, dense_block, later_products
 from skhier.statistics.records import GroupStats, Plan
 
@@ -238,7 +238,7 @@ def level_factor(zz, chol, variance) -> tuple[np.ndarray, np.ndarray]:
     m = matmul(transposed, matmul(zz, chol))
     for j in range(len(m)):
         m[j, j] += variance[:, None]
-    inverse = inverse_cholesky(m, variance[:, None])
+    inverse = inverse_root(m, variance[:, None])
     log_det = -2 * sum(np.log(inverse[j, j]).sum(1) for j in range(len(m)))
     return matmul(inverse, transposed), log_det
 
@@ -311,19 +311,19 @@ def _eliminate_dense(layout, gram, d, chols, variance):
     system[:, np.arange(m), np.arange(m)] += variance[:, None]
     roots = cholesky(system, variance)
     log_det = 2 * np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
-    inverse = _inverse_of_lower(roots)
+    inverse = _inverse_lower(roots)
     half = np.swapaxes(_times_chols(layout, chols, np.swapaxes(inverse, 1, 2)), 1, 2)
     return half, half @ d, log_det
 
 
-def _inverse_of_lower(roots):
+def _inverse_lower(roots):
     """In halves, by products of matrices, which LAPACK's own routine makes too little of."""
     m = roots.shape[1]
     if m <= LEAF:
         return np.stack([dtrtri(root, lower=True)[0] for root in roots])
     h, out = m // 2, np.zeros_like(roots)
-    out[:, :h, :h] = first = _inverse_of_lower(roots[:, :h, :h])
-    out[:, h:, h:] = second = _inverse_of_lower(roots[:, h:, h:])
+    out[:, :h, :h] = first = _inverse_lower(roots[:, :h, :h])
+    out[:, h:, h:] = second = _inverse_lower(roots[:, h:, h:])
     out[:, h:, :h] = -second @ (roots[:, h:, :h] @ first)
     return out
 

@@ -30,12 +30,12 @@ from skhier.kernels.normal.conditional import ENTRIES, residual, sigma_of
 from skhier.kernels.normal.information import (
     EPS,
     Coefs,
-    Levels,
+    LevelRows,
     Reached,
     coefficients,
     eliminate_levels,
     information,
-    levels_of,
+    level_rows,
     log_dets,
     others_information,
     row_given_level,
@@ -46,9 +46,9 @@ from skhier.utils.pareto import psis
 from skhier.utils.slices import slices
 
 __all__ = [
+    "InternalRows",
     "LeftOut",
     "RowGiven",
-    "Rows",
     "given_all",
     "leave_groups_out",
     "leave_rows_out",
@@ -75,7 +75,7 @@ class LeftOut(NamedTuple):
     within: np.ndarray
 
 
-class Rows(NamedTuple):
+class InternalRows(NamedTuple):
     """All rows of fit, internal coordinates.
 
     ``x`` (n, p); ``zs``: per factor (n, q); ``y`` (n,); ``codes`` (n, n_factors); ``weights`` (n,),
@@ -112,7 +112,7 @@ def _log_normal(square, variance):
     return -0.5 * (LOG_2PI + np.log(variance) + square / variance)
 
 
-def given_all(levels: Levels, components: Components) -> tuple[np.ndarray, Coefs]:
+def given_all(levels: LevelRows, components: Components) -> tuple[np.ndarray, Coefs]:
     """What all levels of one factor say of the coefficients.
 
     Returns
@@ -141,18 +141,18 @@ def _chol(components) -> np.ndarray:
 
 
 def leave_rows_out(
-    levels: Levels, coefs: Coefs, components: Components, rows: Rows, which
+    levels: LevelRows, coefs: Coefs, components: Components, rows: InternalRows, which
 ) -> LeftOut:
     """Densities of rows of one factor or none, each left out on its own.
 
     Parameters
     ----------
-    levels : Levels
+    levels : LevelRows
         Of the factor, with columns ``[x y]``; without a factor all rows are one level.
     coefs : Coefs
         Of :func:`given_all` of the same.
     components : Components
-    rows : Rows
+    rows : InternalRows
     which : int array of shape (K,)
     """
     out = not_filled(components, which)
@@ -184,11 +184,11 @@ def _only_z(rows):
     return rows.zs[0] if rows.zs else np.zeros((len(rows.y), 0))
 
 
-def _others_in_level(rows: Rows, which, with_rest: bool) -> Levels:
+def _others_in_level(rows: InternalRows, which, with_rest: bool) -> LevelRows:
     """Of each row its level without it."""
     others, z, xy = other_rows(_only_codes(rows), rows.weights, which), _only_z(rows), rows.xy()
     rest = products_of_others(others, xy, xy) if with_rest else None
-    return levels_of(
+    return level_rows(
         products_of_others(others, z, z), products_of_others(others, z, xy), rest, others.sum(1)
     )
 
@@ -267,12 +267,14 @@ def _chunks(n, width):
     return slices(n, ENTRIES // max(int(width), 1))
 
 
-def leave_groups_out(levels: Levels, total, coefs: Coefs, components: Components, which) -> LeftOut:
+def leave_groups_out(
+    levels: LevelRows, total, coefs: Coefs, components: Components, which
+) -> LeftOut:
     """Joint densities of all rows of a group of the only factor, each group left out on its own.
 
     Parameters
     ----------
-    levels : Levels
+    levels : LevelRows
         All.
     total, coefs
         :func:`given_all` of the same.

@@ -17,12 +17,12 @@ from skhier.kernels.normal.eliminate import (
     eliminate,
     wide_crossing,
 )
-from skhier.kernels.normal.information import EPS, eliminate_levels, levels_of, row_given_level
+from skhier.kernels.normal.information import EPS, eliminate_levels, level_rows, row_given_level
 from skhier.kernels.normal.left_out import (
     NEAR,
+    InternalRows,
     LeftOut,
     RowGiven,
-    Rows,
     not_filled,
     other_rows,
     products_of_others,
@@ -33,7 +33,9 @@ from skhier.utils.slices import slices
 __all__ = ["leave_rows_out_of_several"]
 
 
-def leave_rows_out_of_several(layout: Layout, components: Components, rows: Rows, which) -> LeftOut:
+def leave_rows_out_of_several(
+    layout: Layout, components: Components, rows: InternalRows, which
+) -> LeftOut:
     """Densities of rows of several factors, each left out on its own.
 
     Parameters
@@ -41,7 +43,7 @@ def leave_rows_out_of_several(layout: Layout, components: Components, rows: Rows
     layout : Layout
         Its crossings are small enough to be full matrices.
     components : Components
-    rows : Rows
+    rows : InternalRows
     which : int array of shape (K,)
     """
     out = not_filled(components, which)
@@ -50,13 +52,13 @@ def leave_rows_out_of_several(layout: Layout, components: Components, rows: Rows
     if len(few):
         leaf = layout.plan.chain[0]
         others, z = other_rows(rows.codes[:, leaf], rows.weights, which[few]), rows.zs[leaf]
-        products = products_of_others(others, z, _columns(layout, rows, slice(None)))
-        own = levels_of(products_of_others(others, z, z), products, None, others.sum(1))
+        products = products_of_others(others, z, _later_columns(layout, rows, slice(None)))
+        own = level_rows(products_of_others(others, z, z), products, None, others.sum(1))
         _put_of_several(out, few, layout, components, rows, which[few], own)
     return out
 
 
-def _columns(layout, rows, which):
+def _later_columns(layout, rows, which):
     """What the leaf's effects are correlated with: later effects of the chain, dense ones, [x y]"""
     zs = [z[which] for z in rows.zs]
     later = [zs[k] for k in layout.plan.chain[1:]]
@@ -69,7 +71,7 @@ def _put_of_several(out, columns, layout, components, rows, which, own):
     tell nearly all that their level tells of its effects, (K,).
     """
     n_points, p = components.coef.shape
-    doubtful, products = np.zeros(len(which), bool), _columns(layout, rows, which)
+    doubtful, products = np.zeros(len(which), bool), _later_columns(layout, rows, which)
     q = rows.zs[layout.plan.chain[0]].shape[1]
     width = products.size * (q + 2)
     size = min(batch_size(layout, p + 1, ENTRIES), ENTRIES // width)

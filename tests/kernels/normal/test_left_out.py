@@ -12,10 +12,10 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from skhier.kernels.normal.eliminate import layout_of
-from skhier.kernels.normal.information import levels_of, others_information, total_information
+from skhier.kernels.normal.information import level_rows, others_information, total_information
 from skhier.kernels.normal.left_out import (
+    InternalRows,
     LeftOut,
-    Rows,
     given_all,
     leave_groups_out,
     leave_rows_out,
@@ -50,13 +50,13 @@ class Case:
         self.prior_cov, self.prior_mean = root @ root.T, rng.normal(size=P)
 
     def levels(self):
-        return self.levels_of(np.arange(len(CODES)))
+        return self.level_rows(np.arange(len(CODES)))
 
-    def levels_of(self, rows):
+    def level_rows(self, rows):
         """Of some rows, perhaps several times."""
         codes, z, w = CODES[rows], self.z[rows], np.column_stack([self.x, self.y])[rows]
         of = [g == codes for g in range(N_GROUPS)]
-        return levels_of(
+        return level_rows(
             np.stack([z[i].T @ z[i] for i in of], -1),
             np.stack([z[i].T @ w[i] for i in of], -1),
             np.stack([w[i].T @ w[i] for i in of], -1),
@@ -66,7 +66,7 @@ class Case:
     def rows_out(self, components):
         levels = self.levels()
         _, coefs = given_all(levels, components)
-        rows = Rows(self.x, (self.z,), self.y, CODES[:, None], np.ones(len(CODES)))
+        rows = InternalRows(self.x, (self.z,), self.y, CODES[:, None], np.ones(len(CODES)))
         return leave_rows_out(levels, coefs, components, rows, np.arange(len(CODES)))
 
     def groups_out(self, components):
@@ -149,7 +149,7 @@ def test_row_left_out_of_several_factors_is_the_dense_conditional(name):
     )
     design_x = np.column_stack([x, np.ones(len(x))])
     zs = [design_x[:, [*varying, p - 1]] for varying in slopes]
-    rows = Rows(design_x, tuple(zs), y, codes, weights)
+    rows = InternalRows(design_x, tuple(zs), y, codes, weights)
     left = leave_rows_out_of_several(layout, components, rows, np.arange(len(y)))
     for s, theta in enumerate(thetas):
         assert_allclose(left.without[s], dense_rows_out(design, theta, prior), rtol=1e-8)
@@ -312,11 +312,11 @@ class Precise:
             np.zeros((1, p, p)),
             prior,
         )
-        self.levels = levels_of(
+        self.levels = level_rows(
             *(self.sums(a, b) for a, b in ((z, z), (z, w), (w, w))), np.bincount(codes) * 1.0
         )
         of_factor = codes[:, None] if q else np.zeros((n, 0), int)
-        self.rows = Rows(x, (z,) if q else (), self.y, of_factor, np.ones(n))
+        self.rows = InternalRows(x, (z,) if q else (), self.y, of_factor, np.ones(n))
 
     def sums(self, a, b):
         return np.stack(
@@ -400,7 +400,7 @@ def test_rows_of_several_factors_lose_no_more_than_the_products_do(name, sigma):
         CoefPriors(np.eye(p), np.diag(1 / prior_sd), np.zeros((1, p)), np.zeros((1, p))),
     )
     layout = layout_of(stats, elimination_plan(stats))
-    rows = Rows(x, tuple(zs), y, codes, weights)
+    rows = InternalRows(x, tuple(zs), y, codes, weights)
     found = leave_rows_out_of_several(layout, components, rows, np.arange(n)).without[0]
     largest = np.square(y).sum() + np.square(x).sum()
     assert_allclose(found, exact, rtol=0, atol=np.finfo(float).eps * largest / sigma**2)
@@ -410,10 +410,10 @@ def test_one_copy_of_a_row_of_weight_two_is_left_out():
     once = Case(2)
     twice = np.append(np.arange(len(CODES)), [2, 17])  # of a long level, and of one of one row
     weights = np.bincount(twice).astype(float)
-    levels = once.levels_of(twice)
+    levels = once.level_rows(twice)
     components = once.components()
     _, coefs = given_all(levels, components)
-    rows = Rows(once.x, (once.z,), once.y, CODES[:, None], weights)
+    rows = InternalRows(once.x, (once.z,), once.y, CODES[:, None], weights)
     found = leave_rows_out(levels, coefs, components, rows, np.arange(len(CODES))).without
     x, z, y, codes = (a[twice] for a in (once.x, once.z, once.y, CODES))
     for s in range(S):
