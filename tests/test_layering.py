@@ -24,7 +24,7 @@ ROOMS = {
         "problem data_warnings folds"
     ),
     "kernels": (
-        "records user_units linalg cholesky flat distributions covariance normal.collapse "
+        "records user_units linalg cholesky flat distributions covariance prior_programs normal.collapse "
         "normal.models normal.eliminate normal.conditional normal.moments normal.information "
         "normal.left_out normal.left_out_of_several normal.new_rows"
     ),

@@ -19,7 +19,7 @@ from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
 from skhier.inference.theta import Theta, population_of
-from skhier.kernels.records import Components, ModelSpec, Population
+from skhier.kernels.records import Components, EffectMoments, ModelSpec, Population
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
 from skhier.statistics.elimination import arrange
@@ -65,6 +65,8 @@ class EngineResult(NamedTuple):
         What was warned of before sampling.
     advice : tuple of str
         What is wrong with the draws and does not show in them.
+    effects : EffectMoments or None
+        Group effects, where they do not follow from the statistics.
     """
 
     draws: Population
@@ -78,6 +80,7 @@ class EngineResult(NamedTuple):
     normal: Mixture | None = None
     announced: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    effects: EffectMoments | None = None
 
 
 def load_jax() -> None:
@@ -144,12 +147,10 @@ def run_joint(
     from skhier.inference import target as targets
 
     device = runtime.find_device(options.device)
-    data = _data(pad_groups(problem.stats), problem, choice, options)
+    data = model_data(pad_groups(problem.stats), problem, choice, options)
     draws = run_nuts(targets.Joint(spec), [(options.n_chains, data)], options, device, seed)
     facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    return _with_finite_numbers(
-        EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts)
-    )
+    return with_finite_numbers(EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts))
 
 
 def run_marginal(
@@ -176,7 +177,7 @@ def run_marginal(
     numbers = len(problem.stats.xy) + sum((len(z) + 1) ** 2 for z in problem.slopes) + 2
     require_memory(3 * 8.0 * n_draws * numbers, f"{n_draws} posterior draws")
     device = runtime.find_device(options.device)
-    data = _data(arrange(problem.stats, problem.plan), problem, choice, options)
+    data = model_data(arrange(problem.stats, problem.plan), problem, choice, options)
 
     def work(check):
         with ExitStack() as stack:
@@ -186,10 +187,10 @@ def run_marginal(
                 workers = stack.enter_context(runtime.side_by_side_calls(device))
             return _sample_theta(data, spec, options, device, workers, seed, start, check)
 
-    return _with_finite_numbers(runtime.run_side_by_side([work])[0])
+    return with_finite_numbers(runtime.run_side_by_side([work])[0])
 
 
-def _with_finite_numbers(result: EngineResult) -> EngineResult:
+def with_finite_numbers(result: EngineResult) -> EngineResult:
     """The result, if its draws and moments are numbers."""
     draws = result.draws
     values = {"coef": draws.coef, "group_root": draws.group_root, **draws.own}
@@ -221,7 +222,7 @@ def _sample_theta(data, spec, options, device, workers, seed, start, check) -> E
         if trustworthy(weighted, min(min_ess, 0.1 * n_points)):
             return _from_weighted_points(theta, data, options, weighted, rng)
         modes, k_hat = fitted_mixture(weighted), weighted.k_hat
-    frames = _frames(modes, data, options.n_chains)
+    frames = frames_of(modes, data, options.n_chains)
     draws = run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
     return _from_chains(theta, data, draws, k_hat, modes, rng)
 
@@ -270,7 +271,7 @@ def _search(theta, n_points, rng) -> Mixture:
     )
 
 
-def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:
+def frames_of(modes, data, n_chains) -> list[tuple[int, tuple]]:
     """Numbers of chains, and the data in whose frame they move: each mode's own.
 
     Chains seldom change modes, so they start in proportion to the masses: largest remainders.
@@ -296,7 +297,7 @@ def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
         "sampler": "importance",
         "pareto_k": weighted.k_hat,
         "ess_importance": float(weighted.ess),
-        "modes": _n_modes(normal.shares, theta.budget.search),
+        "modes": n_modes(normal.shares, theta.budget.search),
         "evaluations": theta.n_evaluations,
     }
     evidence = float(weighted.log_evidence - stats.n * np.log(units.y_scale))
@@ -330,7 +331,7 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
     facts = {
         "sampler": "nuts",
         "pareto_k": k_hat,
-        "modes": _n_modes(modes.shares, theta.budget.search),
+        "modes": n_modes(modes.shares, theta.budget.search),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
@@ -343,16 +344,16 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
         population.estimates,
         facts,
         evidence,
-        advice=_advice_on_modes(facts["modes"], len(draws.lp)),
+        advice=advice_on_modes(facts["modes"], len(draws.lp)),
     )
 
 
-def _n_modes(shares, search) -> int:
+def n_modes(shares, search) -> int:
     """Those that have any mass to speak of."""
     return int((shares > np.exp(-search.less_mass)).sum())
 
 
-def _advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
+def advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
     if n_modes == 1:
         return ()
     return (
@@ -362,7 +363,7 @@ def _advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
     )
 
 
-def _data(stats, problem, choice, options):
+def model_data(stats, problem, choice, options):
     """Arguments of the NumPyro programs, each number of one type: one program."""
     import jax
 

@@ -65,7 +65,7 @@ def model_spec(
         noncentered=noncentered,
         intercept_at_mean=choice.intercept_at_mean,
         coef_blocks=tuple(at for at, _ in choice.coef),
-        response=response,
+        kind=response.kind,
     )
 
 

@@ -200,7 +200,7 @@ class Posterior:
         for k in others:
             q, n_levels = self.stats.factors[k].zy.shape
             shape = (q, len(draws.coef), n_levels)
-            noise[k] = _stream(seed, k, NO_LEVEL).standard_normal(shape)
+            noise[k] = level_stream(seed, k, NO_LEVEL).standard_normal(shape)
         return draw_others(self.layout, draws, noise) if noise else {}
 
     def _level_draws(self, k, codes, others, seed, which):
@@ -226,7 +226,7 @@ class Posterior:
         q = len(self._varying(k))
         noise = np.empty((q, n_draws, len(codes)))
         for j, code in enumerate(codes):
-            noise[..., j] = _stream(seed, k, int(code)).standard_normal((q, n_draws))
+            noise[..., j] = level_stream(seed, k, int(code)).standard_normal((q, n_draws))
         return noise
 
     def mean(self, x, codes) -> np.ndarray:
@@ -413,7 +413,7 @@ def _n_components(entries: int, dense: int, budget: MemoryBudget) -> int:
     return int(np.clip(budget.group_entries // (entries + dense**2), few, most))
 
 
-def _stream(seed, k, code) -> np.random.Generator:
+def level_stream(seed, k, code) -> np.random.Generator:
     """Random numbers of one level of the k-th factor."""
     return np.random.Generator(np.random.Philox(key=(int(seed) << 64) + (k << 48) + code))
 

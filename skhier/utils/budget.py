@@ -47,6 +47,8 @@ class EngineBudget:
         Seconds of a leapfrog step per cross-product; for a warning.
     nuts_steps : tuple of int
         Leapfrog steps of a transition where it is short and where it is long; for a warning.
+    quadrature_error : float
+        Nats by which a finer rule may move weights before it is taken.
     """
 
     max_importance_size: int = 30
@@ -60,6 +62,7 @@ class EngineBudget:
     max_dense: int = 3000
     nuts_seconds: float = 1e-8
     nuts_steps: tuple[int, int] = (63, 511)
+    quadrature_error: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,8 @@ class MemoryBudget:
         fewer do.
     fewest_of_crossed : int
         Components that do then.
+    effect_entries : int
+        Of groups x components x moments of effects that no statistics say, which are kept.
     """
 
     few_entries: int = 2**12
@@ -209,6 +214,7 @@ class MemoryBudget:
     moment_components: tuple[int, int] = (256, 1024)
     moment_work: float = 1e9
     fewest_of_crossed: int = 32
+    effect_entries: int = 2**23
 
 
 @dataclass(frozen=True)

@@ -634,7 +634,7 @@ SPEC = ModelSpec(
     True,
     False,
     ((0,), (1,)),
-    NORMAL,
+    NORMAL.kind,
 )
 
 
