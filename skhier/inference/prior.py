@@ -107,7 +107,7 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
         coef = np.empty((n, len(setting.names)))
         for at, family in choice.coef:
             coef[:, list(at)] = sample(family, (len(at),))
-        roots = _draw_roots(setting, choice, setting.response.dispersion(own), rng)
+        roots = _draw_roots(setting, choice, setting.response.spread(own), rng)
     if choice.intercept_at_mean:
         intercept = intercept - coef @ setting.scales.x_mean
     moments = [scale_and_directions(root) for root in roots]
@@ -167,7 +167,7 @@ def log_density(
         for prior, root in zip(choice.groups, roots, strict=True):
             covariance = covariance_of(prior, root.shape[1], setting.correlated)
             numbers = covariance_prior(prior, setting.eta)
-            dispersion = setting.response.dispersion(own)
+            dispersion = setting.response.spread(own)
             total += covariance.log_prior(numbers, *scale_and_directions(root), dispersion)
     return total
 
