@@ -11,7 +11,7 @@ import numpy as np
 
 from skhier.priors import DecovPrior, Prior, in_float64, normal
 
-__all__ = ["PRESETS", "gamma_above_one", "named", "prior_from"]
+__all__ = ["PRESETS", "gamma_above_one", "named", "preset_of", "prior_from"]
 
 
 class McElreathPrior(Prior):
@@ -117,6 +117,12 @@ def prior_from(prior: Any) -> Prior:
         f"`prior` must be None, the name of a preset, Prior(...) or DecovPrior(...). "
         f"Got {prior!r} instead."
     )
+
+
+def preset_of(prior: Prior) -> str:
+    """The preset that a prior object is or refines."""
+    kinds = {kind: name for name, kind in PRESETS.items()}
+    return next((kinds[kind] for kind in type(prior).__mro__ if kind in kinds), "default")
 
 
 def named(family: str, *parameters: float) -> Any:

@@ -132,8 +132,7 @@ class BaseHierarchical(BaseEstimator):
         mean = posterior.mean(rows.x, rows.codes)
         if not return_std:
             return mean
-        variance = posterior.variance(rows.x, rows.codes)
-        return mean, np.sqrt(variance + np.mean(posterior.observation_variance()))
+        return mean, posterior.predictive_sd(rows.x, rows.codes)
 
     def predict_interval(
         self, X: Any, coverage: float = 0.9, kind: str = "response", level: Level = "group"

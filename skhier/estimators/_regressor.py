@@ -25,13 +25,15 @@ from skhier.inference.engines import (
     run_joint,
     run_marginal,
 )
-from skhier.inference.model import model_spec, origin_warnings
+from skhier.inference.model import model_spec, origin_warnings, stated_problem
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
+from skhier.inference.row_engines import run_rows
 from skhier.posterior.fitted import fitted_of
+from skhier.presets import preset_of, prior_from
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
-from skhier.responses.normal import NORMAL
+from skhier.responses.choice import response_from
 from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
@@ -168,8 +170,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     (18, 2)
     """
 
-    _response: Response = NORMAL
-
     def __init__(
         self,
         groups=None,
@@ -179,6 +179,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         eta=2.0,
         prior=None,
         noncentered=True,
+        response="normal",
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -196,6 +197,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         self.eta = eta
         self.prior = prior
         self.noncentered = noncentered
+        self.response = response
         self.inference = inference
         self.n_chains = n_chains
         self.n_warmup = n_warmup
@@ -254,6 +256,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             raise
         return self
 
+    @property
+    def _response(self) -> Response:
+        """What y is, given the line."""
+        return response_from(self.response)
+
     def _fit(self, X, y, sample_weight):
         began = time.perf_counter()
         self._check_params()
@@ -262,11 +269,16 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         validate_data(self, table, y, skip_check_array=True)
         names = getattr(self, "feature_names_in_", None)
         design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
+        response = self._response
+        response.check_target(training.y, training.weights)
+        training = training._replace(y=response.transformed(training.y))
         return self._fit_problem(design, training, reduce_rows(design, training), seed, began)
 
     def _fit_problem(self, design, training, problem, seed, began):
         """Set the attributes; warnings of the data and of convergence."""
-        setting, choice, result = self._sample(design, problem, seed)
+        response = self._response
+        problem = stated_problem(problem, response, preset_of(prior_from(self.prior)), training.y)
+        setting, choice, result = self._sample(design, problem, seed, training=training)
         self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
         self._set_attributes()
@@ -285,7 +297,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         return data_warnings, convergence_warnings
 
     def _sample(
-        self, design, problem, seed, start=None
+        self, design, problem, seed, start=None, training=None
     ) -> tuple[PriorSetting, PriorChoice, EngineResult]:
         """The prior, what it means for these data, and what was sampled."""
         load_jax()
@@ -295,7 +307,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         spec = model_spec(
             problem, choice, setting.response, bool(self.correlated), bool(self.noncentered)
         )
-        if problem.y_is_constant:
+        if problem.y_is_constant and setting.response.standardises:
             result = constant_posterior(
                 problem, setting.response, int(self.n_chains), int(self.n_draws)
             )
@@ -311,6 +323,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             verbose=bool(self.verbose),
             budget=self._budget,
         )
+        if not setting.response.conjugate:
+            fixed, inference = setting.response.fixed, self.inference
+            result = run_rows(problem, training, choice, fixed, spec, options, seed, inference)
+            return setting, choice, result
         engine, announced = engine_for(problem, options, self.inference)
         if engine == "nuts":
             result = run_joint(problem, choice, spec, options, seed)
@@ -327,6 +343,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         check_number("max_tree_depth", self.max_tree_depth, low=1, high=20, integer=True)
         check_flag("correlated", self.correlated)
         check_flag("noncentered", self.noncentered)
+        response_from(self.response)
         check_choice("inference", self.inference, ("auto", "marginal", "nuts"))
         check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
         forbid_unused_slopes(self.groups, self.slopes)

@@ -26,11 +26,12 @@ from skhier.kernels.records import Components, EffectMoments, ModelSpec, Populat
 from skhier.kernels.user_units import in_user_units
 from skhier.priors import PriorChoice
 from skhier.statistics.problem import Problem
+from skhier.statistics.records import Units
 from skhier.statistics.rows import RowBlocks, arrange_rows, merge_equal_rows
 from skhier.statistics.training import Training
 from skhier.utils.budget import Budget
 
-__all__ = ["run_rows"]
+__all__ = ["internal_rows", "run_rows"]
 
 CHECKED = 32  # weighted points at which two rules are compared
 MAX_NODES = 15
@@ -75,12 +76,12 @@ def run_rows(
     many = any(factor.n_effects > MOST_EFFECTS for factor in spec.factors)
     if inference == "marginal" and (len(spec.factors) > 1 or many):
         raise ValueError(
-            f"inference='marginal' integrates group effects of one factor, at most {MOST_EFFECTS} a "
+            f"inference='marginal' integrates effects of one factor, at most {MOST_EFFECTS} a "
             f"level, for response={spec.response.name!r}. Use inference='auto' or 'nuts', which "
             "samples them."
         )
     device = runtime.find_device(options.device)
-    rows = _internal_rows(problem, training)
+    rows = internal_rows(problem.units, training)
     model = _typed((problem.units, prior_dists(choice, options.eta), fixed))
     if inference == "nuts" or len(spec.factors) > 1 or many:
         result = _run_joint(rows, problem, model, spec, options, device, seed)
@@ -104,19 +105,15 @@ def _typed(tree):
     return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
 
 
-def _internal_rows(problem, training):
-    """X with the constant last, codes, y, weights, offset: internal units, equal rows merged."""
-    units = problem.units
-    offset = getattr(training, "offset", None)
-    offset = np.zeros(len(training.y)) if offset is None else offset
-    kept = training.weights > 0
-    x, codes, y, weights, offset = merge_equal_rows(
-        training.x[kept],
-        training.codes[kept],
-        training.y[kept],
-        training.weights[kept],
-        offset[kept],
-    )
+def internal_rows(units: Units, training: Training, merge: bool = True) -> tuple[Any, ...]:
+    """X with the constant last, codes, y, weights and offset in internal units.
+
+    ``merge``: equal rows as one, and none without weight.
+    """
+    rows = training.x, training.codes, training.y, training.weights, np.zeros(len(training.y))
+    if merge:
+        rows = merge_equal_rows(*rows)
+    x, codes, y, weights, offset = rows
     x = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
     y = (y - units.y_mean) / units.y_scale
     return x, codes, y, weights, offset / units.y_scale
@@ -187,7 +184,7 @@ class RowTheta:
         return np.minimum(STEP, self.priors.widths / 20)
 
     def starts(self) -> np.ndarray:
-        """Where modes may be, (n_starts, d): coefficients of a fit without groups, scales two ways."""
+        """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
         sites = self.priors.sites
         start = np.zeros(self.size)
         own = self.populations(start[None]).take(0).own
@@ -263,7 +260,7 @@ def _is_scale(name):
 
 
 def _fit_without_groups(response, rows, own) -> np.ndarray:
-    """Coefficients (p,) of a fit that ignores groups, drawn a little to 0: a place to start from."""
+    """Coefficients (p,) of a fit that ignores groups, drawn a little to 0."""
     x = np.asarray(rows.x).reshape(len(rows.x), -1)
     y, weight, offset = (np.asarray(a).ravel() for a in (rows.y, rows.weight, rows.offset))
     coef = np.zeros(len(x))
@@ -300,7 +297,7 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     x, codes, y, weights, offset = rows
     codes = codes[:, 0] if codes.shape[1] else np.zeros(len(y), int)
     n_levels = len(problem.stats.factors[0].zy[0]) if spec.factors else 1
-    blocks = arrange_rows(x, codes, y, weights, offset, n_levels)
+    blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels)
     budget = options.budget
     start_nodes = _first_nodes(len(y) / n_levels, spec)
     theta = RowTheta(spec, blocks, model, start_nodes, check, device, budget)
@@ -368,11 +365,12 @@ def _kept(theta, n_levels, n_points) -> int:
 
 
 def _effects(theta, points, place, n_levels) -> EffectMoments:
-    if not theta.q:
-        return EffectMoments((), (), None, place)
     mean, root, density = theta.moments(points)
     known = slice(0, n_levels)
-    return EffectMoments((mean[..., known],), (root[..., known],), density[:, known], place)
+    density = density[:, known]
+    if not theta.q:
+        return EffectMoments((), (), density, place, theta.n_nodes)
+    return EffectMoments((mean[..., known],), (root[..., known],), density, place, theta.n_nodes)
 
 
 def _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rng) -> EngineResult:
@@ -474,5 +472,5 @@ def _run_joint(rows, problem, model, spec, options, device, seed) -> EngineResul
         Components(np.full(n_kept, 1 / n_kept), flat.take(which)),
         {},
         facts,
-        effects=EffectMoments(mean, root, None, place.reshape(population.coef.shape[:2])),
+        effects=EffectMoments(mean, root, None, place.reshape(population.coef.shape[:2]), 0),
     )

@@ -25,11 +25,11 @@ __all__ = [
     "MarginalOfRows",
     "density_and_gradient",
     "evaluate",
-    "leave_rows_out",
     "moments",
     "populations",
     "prior_profiles",
     "size",
+    "without_rows",
 ]
 
 
@@ -154,13 +154,15 @@ def moments(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any, Any]:
     return jax.vmap(at)(thetas)
 
 
-@partial(jax.jit, static_argnames=("spec",))
-def leave_rows_out(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
-    """Log density of each row without it and with it, (n, C, N) each."""
+@partial(jax.jit, static_argnames=("kind", "varying"))
+def without_rows(
+    populations: Population, rows: Any, rule: Any, kind: Any, varying: tuple[int, ...]
+) -> tuple[Any, Any]:
+    """Log density of each row without it and with it given each population, (n, N, C) each."""
+    z = rows.x[jnp.array(varying, int)]
 
-    def at(theta):
-        rows, rule, model = data
-        everyone = _population(model, spec, theta)
-        return log_densities_without_row(spec.response, rule, rows, _z(rows, spec), everyone)
+    def at(everyone):
+        pair = log_densities_without_row(kind.response(), rule, rows, z, everyone)
+        return tuple(a.T for a in pair)
 
-    return jax.vmap(at)(thetas)
+    return jax.lax.map(at, populations)

@@ -200,12 +200,15 @@ class EffectMoments(NamedTuple):
         Of the rows of each level of the only factor, its effects integrated out.
     place : int array of shape (n_chains, n_draws)
         The component that each draw of the population is.
+    n_nodes : int
+        Of the quadrature rule, a dimension; 0 where effects were sampled.
     """
 
     mean: tuple[np.ndarray, ...]
     root: tuple[np.ndarray, ...]
     log_density: np.ndarray | None
     place: np.ndarray
+    n_nodes: int
 
 
 class FactorSpec(NamedTuple):

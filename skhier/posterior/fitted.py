@@ -18,8 +18,16 @@ from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior import tables
-from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
+from skhier.posterior.elpd import (
+    Elpd,
+    leave_groups_of_response_out,
+    leave_one_group_out,
+    leave_one_out,
+    leave_rows_of_response_out,
+    rows_id,
+)
 from skhier.posterior.posterior import Posterior, equal_components
+from skhier.posterior.row_posterior import RowPosterior
 from skhier.statistics.problem import Problem
 from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
@@ -36,7 +44,7 @@ class Fitted:
     ----------
     design : Design
         Columns, factors and their levels.
-    posterior : Posterior
+    posterior : Posterior or RowPosterior
         Draws and moments of everything.
     components : Components or None
         Weighted points of the population parameters; None: the draws are all there is.
@@ -52,7 +60,7 @@ class Fitted:
     """
 
     design: Design
-    posterior: Posterior
+    posterior: Posterior | RowPosterior
     components: Components | None
     prior: PriorSetting
     estimates: Mapping[str, Estimate]
@@ -161,6 +169,9 @@ class Fitted:
         Needs ``training``.
         """
         assert self.training is not None
+        if isinstance(self.posterior, RowPosterior):
+            rows = self.posterior, self.training, conditional, self.rows_id
+            return leave_rows_of_response_out(*rows)
         mixture = None if conditional else self.mixture
         return leave_one_out(self.posterior, mixture, self.training, self.rows_id)
 
@@ -168,6 +179,11 @@ class Fitted:
         """Every level of the only factor left out."""
         (factor,) = self.design.factors
         labels = factor.levels.labels
+        if isinstance(self.posterior, RowPosterior):
+            n_rows = self.posterior.n_rows[0]
+            return leave_groups_of_response_out(
+                self.posterior, factor.name, labels, n_rows, self.rows_id
+            )
         return leave_one_group_out(
             self.posterior, self.mixture, self.training, factor.name, labels, self.rows_id
         )
@@ -195,20 +211,9 @@ def fitted_of(
     budget : Budget
         Of all that is asked of the fit later.
     """
-    posterior = Posterior(
-        problem.units,
-        problem.stats,
-        problem.plan,
-        result.draws,
-        problem.slopes,
-        seed,
-        prior.response,
-        result.components,
-        budget,
-    )
     return Fitted(
         design=design,
-        posterior=posterior,
+        posterior=_posterior_of(problem, result, seed, prior.response, budget),
         components=result.components,
         prior=prior,
         estimates=result.estimates,
@@ -216,4 +221,24 @@ def fitted_of(
         engine=result.engine,
         max_ess=float(result.max_ess),
         training=training,
+    )
+
+
+def _posterior_of(problem, result, seed, response, budget) -> Posterior | RowPosterior:
+    if result.effects is None:
+        statistics = problem.units, problem.stats, problem.plan
+        of_fit = result.draws, problem.slopes, seed, response, result.components
+        return Posterior(*statistics, *of_fit, budget)
+    stats = problem.stats
+    return RowPosterior(
+        problem.units,
+        stats.xx / stats.n,
+        [of_factor.zz[-1, -1] for of_factor in stats.factors],
+        result.draws,
+        problem.slopes,
+        seed,
+        response,
+        result.components,
+        result.effects,
+        budget,
     )

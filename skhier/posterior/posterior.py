@@ -19,6 +19,7 @@ from skhier.kernels.normal.conditional import (
     coef_moments,
     condition,
     draw_others,
+    log_marginal,
 )
 from skhier.kernels.normal.eliminate import Layout, layout_of
 from skhier.kernels.normal.moments import GroupMoments, group_moments
@@ -98,6 +99,11 @@ class Posterior:
             leaf = plan.chain[0]
             moved = (beta_mean - self.beta_mean)[self._varying(leaf)]
             self.moments[leaf].mean[:-1] += moved
+
+    @property
+    def mean_square(self) -> np.ndarray:
+        """Weighted mean of the rows' products of x, (p, p), the constant last; internal units."""
+        return self.stats.xx / self.stats.n
 
     @cached_property
     def layout(self) -> Layout:
@@ -270,6 +276,10 @@ class Posterior:
         # a level's effects and the coefficients may be known by their sum alone: the parts cancel
         return self.units.y_scale**2 * np.maximum(variance, 0)
 
+    def predictive_sd(self, x, codes) -> np.ndarray:
+        """Sd of a new response at rows, in units of y."""
+        return np.sqrt(self.variance(x, codes) + np.mean(self.observation_variance()))
+
     def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per draw.
 
@@ -354,6 +364,13 @@ class Posterior:
         """Designs of coefficients and of each factor's effects, and y, in internal units."""
         return *self._internal_rows(x), (y - self.units.y_mean) / self.units.y_scale
 
+    def log_likelihood(self) -> np.ndarray:
+        """Log density of the rows given each draw, group effects integrated out, (n_draws,).
+
+        Up to a constant.
+        """
+        return log_marginal(self.layout, self.population)
+
     def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
         """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
         own = self.response.scaled(self.population.own, self.units.y_scale)
@@ -361,7 +378,8 @@ class Posterior:
 
     def observation_variance(self) -> np.ndarray:
         """Draws of the variance of y around its line, (n_draws,), in units of y squared."""
-        return self.response.variance(np.zeros(1), self.own_parameters())[:, 0]
+        own = self.own_parameters()
+        return np.broadcast_to(self.response.latent_variance(own, 0.0), (self.n_draws, 1))[:, 0]
 
     def residual_sd(self) -> np.ndarray:
         """Its root, (n_chains, n_draws)."""

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from skhier.inference.row_scores import leave_rows_out
+from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, EffectMoments, Population
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
 from skhier.posterior.mixture import mixture_quantiles
 from skhier.posterior.posterior import OUT, internal_rows, level_stream, varying_columns
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
+from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
@@ -41,8 +44,8 @@ class RowPosterior:
     units : Units
     mean_square : array of shape (p, p)
         Weighted mean of the rows' products of x, the constant last; internal units.
-    n_levels : list of int
-        Per factor.
+    n_rows : list of array of shape (n_levels,)
+        Per factor: sums of the rows' weights.
     draws : Population
         (n_chains, n_draws, ...).
     slopes : tuple of tuple of int
@@ -63,7 +66,7 @@ class RowPosterior:
         self,
         units: Units,
         mean_square: np.ndarray,
-        n_levels: list[int],
+        n_rows: list[np.ndarray],
         draws: Population,
         slopes: tuple[tuple[int, ...], ...],
         seed: int,
@@ -72,7 +75,8 @@ class RowPosterior:
         effects: EffectMoments,
         budget: Budget = USUAL,
     ):
-        self.units, self.mean_square, self.n_levels = units, mean_square, n_levels
+        self.units, self.mean_square, self.n_rows = units, mean_square, n_rows
+        self.n_levels = [len(of_factor) for of_factor in n_rows]
         self.draws, self.slopes, self.seed = draws, slopes, seed
         self.response, self.rule, self.effects, self.budget = response, components, effects, budget
 
@@ -289,6 +293,32 @@ class RowPosterior:
             for j, column in enumerate(z[rows].T):
                 lines[:, rows] += effects[j][:, at] * column
         return self.units.y_mean + self.units.y_scale * lines
+
+    def rows_left_out(self, training: Training) -> LeftOut:
+        """Log densities of the rows of fit without and with each, given each component."""
+        (slopes,) = self.slopes or (None,)
+        n_levels = self.n_levels[0] if self.slopes else 1
+        return LeftOut(
+            *leave_rows_out(
+                self.response,
+                self.rule.population,
+                self.units,
+                slopes,
+                n_levels,
+                training,
+                self.effects.n_nodes,
+            )
+        )
+
+    def log_likelihood(self) -> np.ndarray:
+        """Log density of the rows given each draw, group effects integrated out, (n_draws,)."""
+        density = self.effects.log_density
+        if density is None:
+            raise ValueError(
+                "The likelihood needs the group effects integrated out, and this fit sampled "
+                "them: prior_sensitivity is for one factor with few slopes."
+            )
+        return density.sum(1)[self.effects.place.ravel()]
 
     def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
         """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from skhier.inference import prior
 from skhier.inference.prior import PriorSetting
-from skhier.kernels.normal.conditional import log_marginal
 from skhier.kernels.user_units import effects_to_user
 from skhier.posterior.posterior import Posterior
 from skhier.utils.diagnostics import is_constant
@@ -100,7 +99,7 @@ def log_likelihood(posterior: Posterior) -> np.ndarray:
     -------
     array of shape (n_chains * n_draws,)
     """
-    return log_marginal(posterior.layout, posterior.population)
+    return posterior.log_likelihood()
 
 
 def _power_weights(log_density):

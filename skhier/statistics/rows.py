@@ -69,8 +69,8 @@ def arrange_rows(
     weights: np.ndarray,
     offset: np.ndarray,
     n_levels: int,
-) -> RowBlocks:
-    """Rows in chunks.
+) -> tuple[RowBlocks, np.ndarray]:
+    """Rows in chunks, and the seat of each row, chunk by chunk, (n_rows,).
 
     Parameters
     ----------
@@ -104,7 +104,10 @@ def arrange_rows(
     present = np.zeros(width)
     present[:n_levels] = n_rows > 0
     columns = np.stack([seated(column) for column in x.T])
-    return RowBlocks(columns, filled, seated(weights), seated(offset), level, present)
+    seats = np.empty(len(codes), dtype=int)
+    seats[order] = seat
+    blocks = RowBlocks(columns, filled, seated(weights), seated(offset), level, present)
+    return blocks, seats
 
 
 def rounded_up(n: int) -> int:

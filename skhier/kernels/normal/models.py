@@ -5,8 +5,9 @@
 
 Every factor has its own Sigma; beta is one, the mean of all.
 
-The prior is that of :mod:`skhier.kernels.prior_programs`. The likelihood needs the rows only through their cross-products (Bates et al. 2015, sec. 3), so
-its cost does not depend on the number of rows and neither does the compiled program.
+The prior is that of :mod:`skhier.kernels.prior_programs`. The likelihood needs the rows only
+through their cross-products (Bates et al. 2015, sec. 3), so its cost does not depend on the number
+of rows and neither does the compiled program.
 
 :func:`joint_model` samples every parameter. :func:`marginal_model` samples the variance parameters
 and those coefficients whose prior is not normal; group effects and the other coefficients are

@@ -1,7 +1,7 @@
 """Group effects of one factor integrated out by adaptive Gauss-Hermite quadrature.
 
-Given the population the levels are independent. With ``b = L u``, ``u ~ Normal(0, I)``, ``T = Z L``,
-and s, w the score and the curvature of the response in the line:
+Given the population the levels are independent. With ``b = L u``, ``u ~ Normal(0, I)``,
+``T = Z L``, and s, w the score and the curvature of the response in the line:
 
     mode:   u <- u + H^-1 (T's - u),  H = I + T'WT = R R'
     nodes:  u_k = u + R^-T x_k,  x_k and w_k a product rule for Normal(0, I)
@@ -212,6 +212,9 @@ def _expected(response, rows, z, population, nodes):
 
 def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any]:
     """Mean (q, G) and covariance (q, q, G) of each level's effects."""
+    if not population.group_root:
+        n_levels = len(nodes.log_density)
+        return jnp.zeros((0, n_levels)), jnp.zeros((0, 0, n_levels))
     share = jnp.exp(nodes.log_share)
     mean = jnp.einsum("kg,kig->ig", share, nodes.u)
     off = nodes.u - mean
