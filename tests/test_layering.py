@@ -26,8 +26,8 @@ ROOMS = {
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
-        "normal.models normal.eliminate normal.conditional normal.moments normal.information "
-        "normal.left_out normal.left_out_of_several"
+        "normal.models normal.eliminate normal.conditional normal.moments normal.effects "
+        "normal.lines normal.information normal.left_out normal.left_out_of_several"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts target nuts chains theta "

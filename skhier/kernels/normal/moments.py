@@ -30,7 +30,7 @@ from skhier.kernels.normal.eliminate import (
 )
 from skhier.utils.slices import slices
 
-__all__ = ["GroupMoments", "group_moments", "line_moments"]
+__all__ = ["GroupMoments", "dense_slopes", "group_moments", "line_moments", "sparse_slopes"]
 
 ROWS_AT_ONCE = 2**22  # entries
 
@@ -151,11 +151,11 @@ def _through_dense(layout, found):
     """Per factor of the chain: ``F R'R F'``, F the change of its effects with the dense ones."""
     if not all(is_wide(layout, i) for i in range(len(found.levels))):
         return _through_dense_sparse(layout, found)
-    turned = [slope @ np.swapaxes(found.root, 1, 2) for slope in _dense_slopes(layout, found)]
+    turned = [slope @ np.swapaxes(found.root, 1, 2) for slope in dense_slopes(layout, found)]
     return [np.einsum("asgm,bsgm->absg", a, a, optimize=True) for a in turned]
 
 
-def _dense_slopes(layout, found):
+def dense_slopes(layout: Layout, found: Eliminated) -> list[np.ndarray]:
     """Per factor of the chain: how its effects change with the dense ones, (q, S, G, m)."""
     slopes: dict[int, np.ndarray] = {}
     for i in reversed(range(len(found.levels))):
@@ -169,23 +169,29 @@ def _dense_slopes(layout, found):
 
 def _through_dense_sparse(layout, found):
     """The same for large problems, a point and a slice of levels at a time."""
-    chain, m = range(len(found.levels)), len(layout.gram)
+    m = len(layout.gram)
     n_points = len(found.root)
     out = [
         np.empty((*level.half.shape[:2], n_points, level.half.shape[-1])) for level in found.levels
     ]
     for s in range(n_points):
-        slopes: dict[int, list[Any]] = {}
-        for i in reversed(chain):
-            slopes[i] = _sparse_slopes(layout, i, found.levels[i], s, slopes)
+        for i, of_factor in enumerate(sparse_slopes(layout, found, s)):
             for rows in slices(out[i].shape[-1], ROWS_AT_ONCE // m):
-                turned = np.stack([slope[rows] @ found.root[s].T for slope in slopes[i]])
+                turned = np.stack([slope[rows] @ found.root[s].T for slope in of_factor])
                 out[i][:, :, s, rows] = np.einsum("agm,bgm->abg", turned, turned)
     return out
 
 
+def sparse_slopes(layout: Layout, found: Eliminated, s: int) -> tuple[list[Any], ...]:
+    """As :func:`dense_slopes` at one point, a sparse matrix (G, m) per effect."""
+    slopes: dict[int, list[Any]] = {}
+    for i in reversed(range(len(found.levels))):
+        slopes[i] = _sparse_slopes(layout, i, found.levels[i], s, slopes)
+    return tuple(slopes[i] for i in range(len(slopes)))
+
+
 def _sparse_slopes(layout, i, level, s, slopes):
-    """As of ``_dense_slopes`` the i-th factor's at one point, a sparse matrix per effect."""
+    """The i-th factor's, from those of the later ones."""
     q = len(level.half)
     inner = [-sparse_crossing(layout, i, level.crossing[b, s]) for b in range(q)]
     for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
@@ -258,7 +264,7 @@ def _effect_terms(layout, found, zs, codes):
     variance = np.einsum("Ka,abSK,Kb->SK", of_chain, own, of_chain, optimize=True)
     if plan.dense:
         change = np.zeros((len(found.root), len(codes), len(layout.gram)))
-        for k, slope in zip(plan.chain, _dense_slopes(layout, found), strict=True):
+        for k, slope in zip(plan.chain, dense_slopes(layout, found), strict=True):
             change += np.einsum("Ka,aSKm->SKm", zs[k], slope[:, :, codes[:, k]], optimize=True)
         change += dense_rows(layout, zs, codes)
         variance += ((change @ np.swapaxes(found.root, 1, 2)) ** 2).sum(2)
