@@ -16,7 +16,6 @@ import numpy as np
 
 from skhier.kernels.normal.conditional import (
     Components,
-    GroupConditional,
     PopulationDraws,
     coef_moments,
     condition,
@@ -26,6 +25,7 @@ from skhier.kernels.normal.eliminate import Layout, layout_of
 from skhier.kernels.normal.moments import GroupMoments, group_moments
 from skhier.kernels.records import Hyper
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
+from skhier.posterior.lines import Lines, few_components
 from skhier.posterior.mixture import mixture_log_density
 from skhier.responses.base import Response
 from skhier.responses.normal import Normal
@@ -39,6 +39,7 @@ __all__ = ["OUT", "Posterior", "equal_components", "internal_rows", "varying_col
 NORMAL = Normal()
 OUT = -1  # the code of a factor whose effects do not count
 NO_LEVEL = 2**48 - 1
+FOLLOWS = ("layout", "lines", "_other_effects")  # from the rest, and stays out of pickles
 
 ROWS_AT_ONCE = 2**22
 GROUP_ENTRIES = 2**22  # of groups x components x q^2
@@ -92,6 +93,7 @@ class Posterior:
         self.n_levels = [found.zy.shape[-1] for found in stats.factors]
         self.stats = stats._replace(factors=tuple(map(_with_empty_level, stats.factors)))
         self.population = self._population_draws()
+        self._components = components
         components = components or equal_components(self.population)
         self.beta_mean, self.beta_cov = coef_moments(components)
         self.moments: tuple[GroupMoments, ...] = ()
@@ -113,9 +115,25 @@ class Posterior:
         """The statistics in the order of elimination."""
         return layout_of(self.stats, self.plan)
 
+    @cached_property
+    def few(self) -> Components:
+        """Components of equal weight that predict as all do; the draws, if they are all there is."""
+        if self._components is None:
+            return equal_components(self.population)
+        varying = [self._varying(k) for k in range(len(self.slopes))]
+        return few_components(self.layout, self._components, varying).components
+
+    @cached_property
+    def lines(self) -> Lines:
+        """The line's distribution at rows."""
+        return Lines(self.layout, self.few)
+
     def __getstate__(self) -> dict[str, Any]:
-        """What follows from the rest is left out."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("layout", "_other_effects")}
+        """What follows from the rest is left out: few components stand for all."""
+        if self._components is not None:
+            assert self.few
+        state = {k: v for k, v in self.__dict__.items() if k not in FOLLOWS}
+        return state | {"_components": None}
 
     def _population_draws(self) -> PopulationDraws:
         n_chains, n_draws = self.hyper.noise_scale.shape
@@ -261,7 +279,8 @@ class Posterior:
     def variance(self, x, codes) -> np.ndarray:
         """Posterior variance of the regression line at rows, in units of y squared.
 
-        In closed form if one factor counts, else over draws, the leaf's effects averaged out.
+        Averaged over theta in closed form, of several factors that count together over the few
+        components of :attr:`few`.
         """
         if (codes != OUT).any(0).sum() > 1:
             variance = np.empty(len(x))
@@ -285,55 +304,29 @@ class Posterior:
         return self.units.y_scale**2 * np.maximum(variance, 0)
 
     def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The line's distribution at rows, a slice at a time: one normal per draw.
+        """The line's distribution at rows, a slice at a time: equal normals, one per component.
 
-        ``codes`` as in :meth:`mean`.
+        Coefficients and effects are integrated out, given each of the components of :attr:`few`.
+        ``codes`` as in :meth:`mean`. Of a row the same bits whichever others are in the call.
 
         Yields
         ------
         rows : int array of shape (k,)
-        mean, sd : array of shape (n_draws, k)
+        mean, sd : array of shape (S, k)
             In units of y.
         """
         x, zs = self._internal_rows(x)
-        u, draws = self.units, self.population
-        width = 1 + sum(z.shape[1] ** 2 for z in zs)
-        leaf = self.plan.chain[0] if self.plan.chain else None
-        others = self._others(None, slice(None)) if (codes != OUT).any() else {}
-        order = np.arange(len(x)) if leaf is None else np.argsort(codes[:, leaf], kind="stable")
-        for part in slices(len(x), ROWS_AT_ONCE // (len(draws.sigma) * width)):
-            rows = order[part]
-            mean = draws.beta @ x[rows].T
-            variance = np.zeros_like(mean)
-            for k, z in enumerate(zs):
-                at = np.flatnonzero(codes[rows, k] != OUT)
-                if not len(at):
-                    continue
-                known = np.minimum(codes[rows[at], k], self.n_levels[k])
-                levels, where = np.unique(known, return_inverse=True)
-                of_levels, root = self._level_mixture(k, levels, others)
-                mean[:, at] += np.einsum("isk,ki->sk", of_levels[..., where], z[rows[at]])
-                spread = np.einsum("ijsk,ki->jsk", root[..., where], z[rows[at]])
-                variance[:, at] += (spread**2).sum(0)
-            yield rows, u.y_mean + u.y_scale * mean, u.y_scale * np.sqrt(variance)
-
-    def _level_mixture(self, k, levels, others):
-        """Mean (q, n_draws, K) and root (q, q, n_draws, K) of levels' effects given each draw.
-
-        Only the leaf's and those of levels without rows have a spread.
-        """
-        if k == self.plan.chain[0]:
-            return condition(self.layout, self.population, levels, others)
-        chol = self.population.chols[k]
-        mean, new = others[k][..., levels], levels == self.n_levels[k]
-        mean[..., new] = 0
-        root = np.zeros((*chol.shape[1:], len(chol), len(levels)))
-        root[..., new] = np.moveaxis(chol, 0, -1)[..., None]
-        return GroupConditional(mean, root)
+        for k, z in enumerate(zs):
+            z[codes[:, k] == OUT] = 0
+        levels = np.where(codes == OUT, self.n_levels, np.minimum(codes, self.n_levels))
+        u = self.units
+        for rows, mean, variance in self.lines.moments(x, zs, levels):
+            yield rows, u.y_mean + u.y_scale * mean.T, u.y_scale * np.sqrt(variance.T)
 
     def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As :meth:`line_mixture`, of new responses: noise included."""
-        own = self.own_parameters()
+        scale = self.units.y_scale * self.few.sigma[:, None]
+        own = dict.fromkeys(self.response.parameters, scale)
         for rows, mean, sd in self.line_mixture(x, codes):
             yield rows, *self.response.over_lines(mean, sd, own)
 

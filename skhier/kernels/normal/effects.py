@@ -96,9 +96,9 @@ def leaf_effects(layout: Layout, components: Components, levels) -> LevelEffects
     components : Components
     levels : int array of shape (n_levels,)
     """
-    (found,) = layout.stats.factors
-    z_xy = np.concatenate([found.zx[..., levels], found.zy[:, None, levels]], axis=1)
-    zz = found.zz[..., levels][:, :, None]
+    (stats,) = layout.stats.factors
+    z_xy = np.concatenate([stats.zx[..., levels], stats.zy[:, None, levels]], axis=1)
+    zz = stats.zz[..., levels][:, :, None]
     half, _ = level_factor(zz, components.chols[0], components.sigma**2)
     turned = np.swapaxes(half, 0, 1)
     t = matmul(turned, matmul(half, z_xy[:, :, None]))
