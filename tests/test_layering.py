@@ -33,7 +33,10 @@ ROOMS = {
         "options runtime model checks estimates mode importance starts target nuts chains theta "
         "engines prior"
     ),
-    "posterior": "mixture thinning lines posterior prior_draws sensitivity shares tables arviz elpd fitted",
+    "posterior": (
+        "mixture quadrature lines posterior predictive prior_draws sensitivity shares tables arviz "
+        "elpd fitted"
+    ),
     "estimators": (
         "_group_tables _base _reports _scores _compare _regressor _folds _scoring _refits _race _cv"
     ),

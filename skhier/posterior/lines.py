@@ -16,10 +16,10 @@ from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.effects import LevelEffects, all_effects, can_be_wide, leaf_effects
 from skhier.kernels.normal.eliminate import Layout, batch_size
 from skhier.kernels.normal.lines import line_distribution
-from skhier.posterior.thinning import Thinned, thinned_by_lines, thinned_by_theta
+from skhier.posterior.quadrature import Rule, rule_by_lines, rule_by_theta
 from skhier.utils.slices import slices
 
-__all__ = ["Lines", "few_components"]
+__all__ = ["Lines", "rule_of"]
 
 ENTRIES = 2**19  # of the largest array of rows x components: it stays in cache
 OF_LEVELS = 2**21  # of levels x components x moments
@@ -37,7 +37,7 @@ class Lines:
     layout : Layout
         Every factor's last level has no rows.
     components : Components
-        Their weights do not count.
+        Their weights are the caller's.
     """
 
     def __init__(self, layout: Layout, components: Components):
@@ -72,7 +72,10 @@ class Lines:
             yield from self._of_rows(self._kept, x, zs, codes, order)
         else:
             for block in slices(len(x), KEPT // self.n_components):
-                yield order[block], *self._of_block(x, zs, codes, order[block])
+                rows = order[block]
+                mean, variance = self._of_block(x, zs, codes, rows)
+                for part in slices(len(rows), ENTRIES // self.n_components):
+                    yield rows[part], mean[part], variance[part]
 
     def _of_one_factor(self, x, zs, codes, order):
         levels, begins = np.unique(codes[order, 0], return_index=True)
@@ -117,11 +120,11 @@ class Lines:
     def _batch(self):
         if self.layout.plan.dense and not can_be_wide(self.layout):
             return 1
-        size = min(batch_size(self.layout, self.p + 1, OF_LEVELS), OF_LEVELS // self._entries)
+        size = min(batch_size(self.layout, self.p + 1, OF_LEVELS), OF_LEVELS // self.n_entries)
         return max(1, size)
 
     @property
-    def _entries(self):
+    def n_entries(self):
         """Of all levels' moments given a component."""
         chain, m = self.layout.plan.chain, len(self.layout.gram)
         entries = m**2 + sum(q * n_levels * (self.p + 1) for q, n_levels in self.sizes)
@@ -132,7 +135,7 @@ class Lines:
         return entries
 
     def _can_be_kept(self):
-        fits = self._entries * self.n_components <= KEPT
+        fits = self.n_entries * self.n_components <= KEPT
         return fits and (not self.layout.plan.dense or can_be_wide(self.layout))
 
     @cached_property
@@ -144,13 +147,11 @@ class Lines:
         return _side_by_side(parts)
 
 
-def few_components(
-    layout: Layout, components: Components, varying: Sequence[Sequence[int]]
-) -> Thinned:
-    """Components of equal weight that predict as all of them do.
+def rule_of(layout: Layout, components: Components, varying: Sequence[Sequence[int]]) -> Rule:
+    """A few weighted components that predict as all of them do.
 
     Lines are asked of as many of the first components as are no work; if those are few, theta is.
-    See :mod:`skhier.posterior.thinning`.
+    See :mod:`skhier.posterior.quadrature`.
 
     Parameters
     ----------
@@ -159,21 +160,25 @@ def few_components(
     varying : sequence of sequence of int
         Per factor: the population's columns that vary by level.
     """
-    lines = Lines(layout, components.take(slice(1)))
-    m = len(layout.gram)
-    work = ROWS_ASKED * max([lines.p, *(q * lines.p for q, _ in lines.sizes)])
-    if len(lines.sizes) > 1:
-        work += 4 * lines._entries + m**3 // 8
-    n_asked = min(WORK // work, len(components.weights))
+    n_asked = min(WORK // _work(layout, components), len(components.weights))
     if n_asked < min(FEW_TO_ASK, len(components.weights)):
-        n = int(np.clip(THETA_WORK // max(m, 1) ** 3, LEAST, UNASKED))
-        return thinned_by_theta(components, n)
+        n = int(np.clip(THETA_WORK // max(len(layout.gram), 1) ** 3, LEAST, UNASKED))
+        return rule_by_theta(components, n)
     asked = components.first(n_asked)
     mean, variance = np.empty((2, ROWS_ASKED, n_asked))
     x, zs, codes = _rows_of_all_kinds(layout.stats, varying)
     for rows, *moments in Lines(layout, asked).moments(x, zs, codes):
         mean[rows], variance[rows] = moments
-    return thinned_by_lines(asked, mean, variance)
+    return rule_by_lines(asked, mean, variance)
+
+
+def _work(layout, components):
+    """Multiplications that the rows to ask cost, a component."""
+    lines = Lines(layout, components)
+    work = ROWS_ASKED * max([lines.p, *(q * lines.p for q, _ in lines.sizes)])
+    if len(lines.sizes) > 1:
+        work += 4 * lines.n_entries + len(layout.gram) ** 3 // 8
+    return work
 
 
 def _rows_of_all_kinds(stats, varying):

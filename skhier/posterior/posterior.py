@@ -25,8 +25,8 @@ from skhier.kernels.normal.eliminate import Layout, layout_of
 from skhier.kernels.normal.moments import GroupMoments, group_moments
 from skhier.kernels.records import Hyper
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
-from skhier.posterior.lines import Lines, few_components
-from skhier.posterior.mixture import mixture_log_density
+from skhier.posterior.lines import Lines, rule_of
+from skhier.posterior.mixture import mixture_moments
 from skhier.responses.base import Response
 from skhier.responses.normal import Normal
 from skhier.statistics.plan import dense_size
@@ -116,22 +116,22 @@ class Posterior:
         return layout_of(self.stats, self.plan)
 
     @cached_property
-    def few(self) -> Components:
-        """Components of equal weight that predict as all do; the draws, if they are all there is."""
+    def rule(self) -> Components:
+        """A few components that predict as all do; the draws, if they are all there is."""
         if self._components is None:
             return equal_components(self.population)
         varying = [self._varying(k) for k in range(len(self.slopes))]
-        return few_components(self.layout, self._components, varying).components
+        return rule_of(self.layout, self._components, varying).components
 
     @cached_property
     def lines(self) -> Lines:
         """The line's distribution at rows."""
-        return Lines(self.layout, self.few)
+        return Lines(self.layout, self.rule)
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out: few components stand for all."""
         if self._components is not None:
-            assert self.few
+            assert self.rule
         state = {k: v for k, v in self.__dict__.items() if k not in FOLLOWS}
         return state | {"_components": None}
 
@@ -279,13 +279,13 @@ class Posterior:
     def variance(self, x, codes) -> np.ndarray:
         """Posterior variance of the regression line at rows, in units of y squared.
 
-        Averaged over theta in closed form, of several factors that count together over the few
-        components of :attr:`few`.
+        Averaged over theta in closed form, of several factors that count together over the
+        components of :attr:`rule`.
         """
         if (codes != OUT).any(0).sum() > 1:
             variance = np.empty(len(x))
             for rows, mean, sd in self.line_mixture(x, codes):
-                variance[rows] = (sd**2).mean(0) + mean.var(0)
+                variance[rows] = mixture_moments(mean, sd, self.rule.weights)[1]
             return variance
         x, zs = self._internal_rows(x)
         variance = _spread(x, self.beta_cov)
@@ -304,10 +304,11 @@ class Posterior:
         return self.units.y_scale**2 * np.maximum(variance, 0)
 
     def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The line's distribution at rows, a slice at a time: equal normals, one per component.
+        """The line's distribution at rows, a slice at a time: one normal per component.
 
-        Coefficients and effects are integrated out, given each of the components of :attr:`few`.
-        ``codes`` as in :meth:`mean`. Of a row the same bits whichever others are in the call.
+        Coefficients and effects are integrated out, given each of the components of :attr:`rule`,
+        whose weights are the mixture's. ``codes`` as in :meth:`mean`. Of a row the same bits
+        whichever others are in the call.
 
         Yields
         ------
@@ -325,17 +326,10 @@ class Posterior:
 
     def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As :meth:`line_mixture`, of new responses: noise included."""
-        scale = self.units.y_scale * self.few.sigma[:, None]
+        scale = self.units.y_scale * self.rule.sigma[:, None]
         own = dict.fromkeys(self.response.parameters, scale)
         for rows, mean, sd in self.line_mixture(x, codes):
             yield rows, *self.response.over_lines(mean, sd, own)
-
-    def log_density(self, x, codes, y) -> np.ndarray:
-        """Log posterior predictive density of each row on its own, (n_samples,)."""
-        out = np.empty(len(y))
-        for rows, mean, sd in self.response_mixture(x, codes):
-            out[rows] = mixture_log_density(y[rows], mean, sd)
-        return out
 
     def row_log_densities(self, x, codes, y) -> np.ndarray:
         """Log density of each row given each joint draw, group effects too, (n_draws, n_rows)."""

@@ -21,7 +21,6 @@ from skhier.kernels.normal.eliminate import (
     Eliminated,
     Layout,
     back_substitute,
-    dense_parts,
     eliminate,
     is_wide,
     level_factor,
@@ -167,12 +166,12 @@ def _dense(layout: Layout, eliminated: Eliminated, sigma):
         np.einsum("asgm,bsgm->gabs", a, b, optimize=True)
         for a, b in zip(slopes, moved, strict=True)
     ]
-    first = [
-        tuple(np.ascontiguousarray(a.transpose(2, 0, 3, 1)) for a in part)
-        for part in (slopes, moved)
-    ]
-    own = tuple(map(np.ascontiguousarray, own))
-    return DenseEffects(np.ascontiguousarray(np.moveaxis(cov, 0, -1)), *first, own)
+    return DenseEffects(
+        np.ascontiguousarray(np.moveaxis(cov, 0, -1)),
+        tuple(np.ascontiguousarray(a.transpose(2, 0, 3, 1)) for a in slopes),
+        tuple(np.ascontiguousarray(a.transpose(2, 0, 3, 1)) for a in moved),
+        tuple(map(np.ascontiguousarray, own)),
+    )
 
 
 def can_be_wide(layout: Layout) -> bool:

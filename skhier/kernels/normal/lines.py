@@ -68,7 +68,7 @@ def _add_noise(variance, layout, effects, zs, codes):
             level = codes[:, last] if i == j else layout.above[i][j - i - 1][own]
             weight = np.einsum("nq,nqrs->nrs", zs[k], effects.noise[i][j - i][own])
             parts.append((level, weight))
-        for level, weight in _of_levels(parts):
+        for weight in _of_levels(parts):
             variance += np.einsum("nrs,nrs->ns", weight, weight)
 
 
@@ -80,7 +80,7 @@ def _of_levels(parts):
             total[same] += weight[same]
             weight[same] = 0
             level = np.where(same, -1, level)
-    return parts
+    return [weight for _, weight in parts]
 
 
 def _of_dense(layout, dense: DenseEffects | SparseEffects, zs, codes):

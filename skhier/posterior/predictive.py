@@ -1,0 +1,72 @@
+"""What is asked of the distribution of the line, or of new responses, at rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+from skhier.posterior.posterior import Posterior
+
+__all__ = ["distribution_function", "equal_mixture", "log_density", "quantiles"]
+
+N_EQUAL = 1000
+
+
+def quantiles(posterior: Posterior, x, codes, q: np.ndarray, kind: str) -> np.ndarray:
+    """Quantiles (n_rows, len(q)) in units of y.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    x : array of shape (n_rows, n_features)
+    codes : int array of shape (n_rows, n_factors)
+        As in :meth:`~skhier.posterior.posterior.Posterior.mean`.
+    q : array of shape (k,)
+        In (0, 1).
+    kind : {"response", "mean"}
+        Of new responses, or of the line.
+    """
+    out = np.empty((len(x), len(q)))
+    mixture = posterior.line_mixture if kind == "mean" else posterior.response_mixture
+    for rows, mean, sd in mixture(x, codes):
+        out[rows] = mixture_quantiles(mean, sd, q, posterior.rule.weights)
+    return out
+
+
+def distribution_function(posterior: Posterior, x, codes, y) -> np.ndarray:
+    """Posterior predictive probability of a response below y, each row on its own, (n_rows,)."""
+    out = np.empty(len(y))
+    for rows, mean, sd in posterior.response_mixture(x, codes):
+        out[rows] = mixture_cdf(y[rows], mean, sd, posterior.rule.weights)
+    return out
+
+
+def log_density(posterior: Posterior, x, codes, y) -> np.ndarray:
+    """Log posterior predictive density of each row on its own, (n_rows,)."""
+    out = np.empty(len(y))
+    for rows, mean, sd in posterior.response_mixture(x, codes):
+        out[rows] = mixture_log_density(y[rows], mean, sd, posterior.rule.weights)
+    return out
+
+
+def equal_mixture(
+    posterior: Posterior, x, codes
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """New responses as normals of equal weight: each component as often as its weight says.
+
+    Yields
+    ------
+    rows : int array of shape (k,)
+    mean, sd : array of shape (n_components, k)
+        In units of y.
+    """
+    weights = posterior.rule.weights
+    if np.ptp(weights) == 0:
+        yield from posterior.response_mixture(x, codes)
+        return
+    ends = np.cumsum(weights)
+    times = np.searchsorted(ends, (np.arange(N_EQUAL) + 0.5) / N_EQUAL * ends[-1])
+    for rows, mean, sd in posterior.response_mixture(x, codes):
+        yield rows, mean[times], sd[times]
