@@ -2,7 +2,7 @@
 
 Coefficients and effects are integrated out in closed form (:mod:`skhier.kernels.normal.lines`).
 Moments of a level are made once a call, for the levels that its rows have; those of several factors
-for all levels, and kept where they are few.
+for all levels, and kept up to half a gigabyte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = ["Lines", "rule_of"]
 
 ENTRIES = 2**19  # of the largest array of rows x components: it stays in cache
 OF_LEVELS = 2**21  # of levels x components x moments
-KEPT = 2**23  # of the same in memory between calls, and of rows x components in a block
+KEPT = 2**23  # of the same side by side, for all components, and of rows x components in a block
+KEPT_APART = 2**26  # of the same, a batch of components at a time
 ROWS_ASKED, NEW, ABSENT = 96, 0.25, 0.15  # rows that choose components, shares of their levels
 WORK, FEW_TO_ASK = 2**27, 512  # multiplications; components
 THETA_WORK, LEAST, UNASKED = 1e9, 32, 128
@@ -104,12 +105,11 @@ class Lines:
         return ENTRIES // (n_components * width)
 
     def _of_block(self, x, zs, codes, block):
-        """Of rows so many that eliminating all levels anew for them is little."""
+        """Of rows so many that eliminating all levels anew for them would be little."""
         mean = np.empty((len(block), self.n_components))
         variance = np.empty_like(mean)
-        for here in slices(self.n_components, self._batch()):
+        for here, effects in self._batches():
             some = self.components.take(here)
-            effects = all_effects(self.layout, some)
             for part in slices(len(block), self._rows_at_once(len(some.sigma))):
                 rows = block[part]
                 mean[part, here], variance[part, here] = line_distribution(
@@ -117,34 +117,46 @@ class Lines:
                 )
         return mean, variance
 
-    def _batch(self):
-        if self.layout.plan.dense and not can_be_wide(self.layout):
-            return 1
-        size = min(batch_size(self.layout, self.p + 1, OF_LEVELS), OF_LEVELS // self.n_entries)
-        return max(1, size)
+    def _batches(self) -> Iterator[tuple[slice, LevelEffects]]:
+        if self.n_entries * self.n_components <= KEPT_APART:
+            yield from self._kept_apart
+        else:
+            yield from self._made()
+
+    def _made(self):
+        if self._is_sparse:
+            size = 1
+        else:
+            one = max(self.n_entries, OF_LEVELS // batch_size(self.layout, self.p + 1, OF_LEVELS))
+            size = OF_LEVELS // one
+        for here in slices(self.n_components, size):
+            yield here, all_effects(self.layout, self.components.take(here))
 
     @property
-    def n_entries(self):
+    def _is_sparse(self):
+        return bool(self.layout.plan.dense) and not can_be_wide(self.layout)
+
+    @cached_property
+    def n_entries(self) -> int:
         """Of all levels' moments given a component."""
         chain, m = self.layout.plan.chain, len(self.layout.gram)
         entries = m**2 + sum(q * n_levels * (self.p + 1) for q, n_levels in self.sizes)
         for i, k in enumerate(chain):
             q, n_levels = self.sizes[k]
-            later = sum(self.sizes[other][0] for other in chain[i:])
-            entries += q * n_levels * (later + (2 * m + q if self.layout.plan.dense else 0))
+            entries += q * n_levels * sum(self.sizes[other][0] for other in chain[i:])
+            entries += self.layout.crossings[i].z.size if self._is_sparse else q * n_levels * 2 * m
         return entries
 
     def _can_be_kept(self):
-        fits = self.n_entries * self.n_components <= KEPT
-        return fits and (not self.layout.plan.dense or can_be_wide(self.layout))
+        return not self._is_sparse and self.n_entries * self.n_components <= KEPT
 
     @cached_property
     def _kept(self) -> LevelEffects:
-        parts = [
-            all_effects(self.layout, self.components.take(here))
-            for here in slices(self.n_components, self._batch())
-        ]
-        return _side_by_side(parts)
+        return _side_by_side([effects for _, effects in self._made()])
+
+    @cached_property
+    def _kept_apart(self) -> list[tuple[slice, LevelEffects]]:
+        return list(self._made())
 
 
 def rule_of(layout: Layout, components: Components, varying: Sequence[Sequence[int]]) -> Rule:
