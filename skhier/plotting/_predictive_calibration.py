@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from skhier.plotting._fit import fitted_model, probabilities_below, rows_of
-from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, axes_of, draw_line
-from skhier.utils.frames import as_float64
+from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, draw_line, figure_and_axes
+from skhier.utils.cells import as_float64
 from skhier.utils.uniformity import rank_band
 from skhier.utils.validation import check_choice, check_number, check_target
 
@@ -85,9 +85,8 @@ class PredictiveCalibrationDisplay:
         model, X = fitted_model(estimator, X)
         rows = rows_of(model, X)
         y = check_target(y, rows.x)
-        return cls(pit=probabilities_below(model, rows, y)).plot(
-            ax, kind=kind, coverage=coverage, **kwargs
-        )
+        display = cls(pit=probabilities_below(model, rows, y))
+        return display.plot(ax, kind=kind, coverage=coverage, **kwargs)
 
     @classmethod
     def from_predictions(
@@ -144,7 +143,9 @@ class PredictiveCalibrationDisplay:
         """
         check_choice("kind", kind, ("pit", "coverage"))
         check_number("coverage", coverage, low=0, high=1, open_ends=True)
-        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 4.4) if kind == "pit" else (5.0, 5.0))
+        figure, (axis,) = figure_and_axes(
+            ax, 1, figsize=(6.4, 4.4) if kind == "pit" else (5.0, 5.0)
+        )
         values = np.sort(self.pit if kind == "pit" else np.abs(2 * self.pit - 1))
         n = len(values)
         points = np.arange(N_CELLS + 1) / N_CELLS

@@ -1,8 +1,8 @@
 """The line's distribution at rows: a mixture of one normal per component of theta.
 
-Coefficients and effects are integrated out in closed form (:mod:`skhier.kernels.normal.lines`).
-Moments of a level are made once a call, for the levels that its rows have; those of several factors
-for all levels, and kept up to half a gigabyte.
+Coefficients and effects are integrated out in closed form, see
+:mod:`skhier.kernels.normal.line_distribution`. Moments of a level are made once a call, for the
+levels that its rows have; those of several factors for all levels, and kept up to half a gigabyte.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.effects import LevelEffects, all_effects, can_be_wide, leaf_effects
 from skhier.kernels.normal.eliminate import Layout, batch_size
-from skhier.kernels.normal.lines import line_distribution
+from skhier.kernels.normal.line_distribution import line_distribution
+from skhier.kernels.records import Components
 from skhier.posterior.quadrature import Rule, rule_by_lines, rule_by_theta
+from skhier.responses.base import Response
 from skhier.utils.slices import slices
 
 __all__ = ["Lines", "rule_of"]
@@ -43,7 +44,7 @@ class Lines:
 
     def __init__(self, layout: Layout, components: Components):
         self.layout, self.components = layout, components
-        self.n_components, self.p = components.beta.shape
+        self.n_components, self.p = components.coef.shape
         self.sizes = [factor.zy.shape for factor in layout.stats.factors]  # (q, n_levels)
 
     def moments(self, x, zs, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -109,11 +110,11 @@ class Lines:
         mean = np.empty((len(block), self.n_components))
         variance = np.empty_like(mean)
         for here, effects in self._batches():
-            some = self.components.take(here)
-            for part in slices(len(block), self._rows_at_once(len(some.sigma))):
+            batch = self.components.take(here)
+            for part in slices(len(block), self._rows_at_once(len(batch.weights))):
                 rows = block[part]
                 mean[part, here], variance[part, here] = line_distribution(
-                    self.layout, some, effects, x[rows], [z[rows] for z in zs], codes[rows]
+                    self.layout, batch, effects, x[rows], [z[rows] for z in zs], codes[rows]
                 )
         return mean, variance
 
@@ -159,7 +160,9 @@ class Lines:
         return list(self._made())
 
 
-def rule_of(layout: Layout, components: Components, varying: Sequence[Sequence[int]]) -> Rule:
+def rule_of(
+    layout: Layout, components: Components, varying: Sequence[Sequence[int]], response: Response
+) -> Rule:
     """A few weighted components that predict as all of them do.
 
     Lines are asked of as many of the first components as are no work; if those are few, theta is.
@@ -171,17 +174,20 @@ def rule_of(layout: Layout, components: Components, varying: Sequence[Sequence[i
     components : Components
     varying : sequence of sequence of int
         Per factor: the population's columns that vary by level.
+    response : Response
+        Every second of the rows is asked for new responses.
     """
     n_asked = min(WORK // _work(layout, components), len(components.weights))
     if n_asked < min(FEW_TO_ASK, len(components.weights)):
         n = int(np.clip(THETA_WORK // max(len(layout.gram), 1) ** 3, LEAST, UNASKED))
         return rule_by_theta(components, n)
     asked = components.first(n_asked)
-    mean, variance = np.empty((2, ROWS_ASKED, n_asked))
+    mean, sd = np.empty((2, ROWS_ASKED, n_asked))
     x, zs, codes = _rows_of_all_kinds(layout.stats, varying)
-    for rows, *moments in Lines(layout, asked).moments(x, zs, codes):
-        mean[rows], variance[rows] = moments
-    return rule_by_lines(asked, mean, variance)
+    for rows, of_rows, variance in Lines(layout, asked).moments(x, zs, codes):
+        mean[rows], sd[rows] = of_rows, np.sqrt(variance)
+    mean[::2], sd[::2] = response.over_lines(mean[::2], sd[::2], asked.population.own)
+    return rule_by_lines(asked, mean, sd)
 
 
 def _work(layout, components):

@@ -17,7 +17,7 @@ from scipy.linalg import eigh
 from scipy.optimize import nnls
 from scipy.special import ndtr, ndtri
 
-from skhier.kernels.normal.conditional import Components
+from skhier.kernels.records import Components
 
 __all__ = ["Rule", "rule_by_lines", "rule_by_theta"]
 
@@ -39,21 +39,19 @@ class Rule(NamedTuple):
     error: float
 
 
-def rule_by_lines(components: Components, mean, variance) -> Rule:
+def rule_by_lines(components: Components, mean, sd) -> Rule:
     """As few as keep the error small; all of them, if no few do.
 
     Parameters
     ----------
     components : Components
-    mean, variance : array of shape (n_rows, S)
-        Of lines at rows of all kinds; noise is added to every second one.
+    mean, sd : array of shape (n_rows, S)
+        Of lines, and of new responses, at rows of all kinds.
     """
-    variance = variance.copy()
-    variance[::2] += components.sigma**2
     checks = np.arange(len(mean)) % CHECKED == CHECKED - 1
     weights = components.weights
-    of_lines = _distributions(weights, mean[~checks], variance[~checks], AT)
-    checked = _distributions(weights, mean[checks], variance[checks], AT_CHECKED)
+    of_lines = _distributions(weights, mean[~checks], sd[~checks], AT)
+    checked = _distributions(weights, mean[checks], sd[checks], AT_CHECKED)
     of_theta = _theta_features(components)
     for n_lines, n_theta, n_candidates in SIZES:
         at = _candidates(weights, n_candidates)
@@ -97,15 +95,15 @@ def _average_to_zero(features):
     return chosen, weights[chosen] / weights.sum()
 
 
-def _distributions(weights, mean, variance, at):
+def _distributions(weights, mean, sd, at):
     """Each component's distribution functions less the mixture's, (S, n_rows * n_at).
 
     Times what makes of a probability a distance in sds.
     """
     centre = (mean @ weights)[:, None]
-    spread = np.sqrt(variance @ weights + (mean - centre) ** 2 @ weights)[:, None]
+    spread = np.sqrt(sd**2 @ weights + (mean - centre) ** 2 @ weights)[:, None]
     z = np.divide(mean - centre, spread, out=np.zeros_like(mean), where=spread > 0)
-    sd = np.divide(np.sqrt(variance), spread, out=np.ones_like(mean), where=spread > 0)
+    sd = np.divide(sd, spread, out=np.ones_like(mean), where=spread > 0)
     sd = np.maximum(sd, NARROWEST)[:, None]
     off = (np.array(at)[:, None] - z[:, None]) / sd
     below = ndtr(off)
@@ -120,9 +118,10 @@ def _theta_features(components):
 
     Scores have no tails, which the choice would go into.
     """
-    weights, beta, _, sigma, chols, _ = components
-    entries = [chol[:, *np.tril_indices(chol.shape[1])] for chol in chols]
-    raw = np.concatenate([sigma[:, None], *entries, beta], axis=1)
+    weights, coef = components.weights, components.coef
+    entries = [root[:, *np.tril_indices(root.shape[1])] for root in components.group_root]
+    own = [values[:, None] for values in components.population.own.values()]
+    raw = np.concatenate([*own, *entries, coef], axis=1)
     raw = raw[:, np.ptp(raw, axis=0) > 0]
     order = np.argsort(raw, axis=0, kind="stable")
     ranks = np.empty_like(raw)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.kernels.linalg import matmul
-from skhier.kernels.normal.conditional import Components, residual
+from skhier.kernels.normal.conditional import residual, sigma_of
 from skhier.kernels.normal.eliminate import (
     Eliminated,
     Layout,
@@ -26,6 +26,7 @@ from skhier.kernels.normal.eliminate import (
     level_factor,
 )
 from skhier.kernels.normal.moments import dense_slopes, sparse_slopes
+from skhier.kernels.records import Components
 
 __all__ = ["DenseEffects", "LevelEffects", "SparseEffects", "all_effects", "leaf_effects"]
 
@@ -98,10 +99,11 @@ def leaf_effects(layout: Layout, components: Components, levels) -> LevelEffects
     (stats,) = layout.stats.factors
     z_xy = np.concatenate([stats.zx[..., levels], stats.zy[:, None, levels]], axis=1)
     zz = stats.zz[..., levels][:, :, None]
-    half, _ = level_factor(zz, components.chols[0], components.sigma**2)
+    sigma = sigma_of(components.population)
+    half, _ = level_factor(zz, components.group_root[0], sigma**2)
     turned = np.swapaxes(half, 0, 1)
     t = matmul(turned, matmul(half, z_xy[:, :, None]))
-    noise = components.sigma[:, None] * turned
+    noise = sigma[:, None] * turned
     return _level_effects(components, [t], ((_levels_first(noise),),), None)
 
 
@@ -114,11 +116,11 @@ def all_effects(layout: Layout, components: Components) -> LevelEffects:
     components : Components
         One, if a crossing is too large to be a full matrix.
     """
-    p = components.beta.shape[1]
-    eliminated = eliminate(layout, components.sigma, components.chols, np.eye(p + 1))
+    sigma, p = sigma_of(components.population), components.coef.shape[1]
+    eliminated = eliminate(layout, sigma, components.group_root, np.eye(p + 1))
     t = back_substitute(layout, eliminated)
-    noise = _noise(layout, eliminated, components.sigma[:, None])
-    dense = _dense(layout, eliminated, components.sigma) if layout.plan.dense else None
+    noise = _noise(layout, eliminated, sigma[:, None])
+    dense = _dense(layout, eliminated, sigma) if layout.plan.dense else None
     return _level_effects(components, [t[k] for k in range(len(t))], noise, dense)
 
 
@@ -128,7 +130,7 @@ def _levels_first(a):
 
 
 def _level_effects(components, t, noise, dense):
-    of_means = np.ascontiguousarray(residual(components.beta).T)[:, None, :, None]
+    of_means = np.ascontiguousarray(residual(components.coef).T)[:, None, :, None]
     means = tuple(_levels_first(matmul(of_factor, of_means))[:, :, 0] for of_factor in t)
     slopes = tuple(_levels_first(of_factor[:, :-1]) for of_factor in t)
     return LevelEffects(means, slopes, noise, dense)
@@ -137,16 +139,16 @@ def _level_effects(components, t, noise, dense):
 def _noise(layout, eliminated, sigma):
     """``W`` of each factor of the chain, from its top down."""
     own: dict[int, list[np.ndarray]] = {}
-    for i in reversed(range(len(eliminated.levels))):
-        level = eliminated.levels[i]
-        turned = np.swapaxes(level.half, 0, 1)
+    for i in reversed(range(len(eliminated.steps))):
+        step = eliminated.steps[i]
+        turned = np.swapaxes(step.half, 0, 1)
         own[i] = [sigma * turned]
-        for later in range(i + 1, len(eliminated.levels)):
+        for later in range(i + 1, len(eliminated.steps)):
             between = range(i + 1, later + 1)
             own[i].append(
                 -sum(
                     matmul(
-                        matmul(turned, level.up[j - i - 1]),
+                        matmul(turned, step.up[j - i - 1]),
                         own[j][later - j][..., layout.above[i][j - i - 1]],
                     )
                     for j in between

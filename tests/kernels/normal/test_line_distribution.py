@@ -11,6 +11,7 @@ from reduced import (
     conditioned,
     normal_prior,
     places,
+    population,
     problem,
     stacked,
     thetas,
@@ -18,9 +19,9 @@ from reduced import (
 )
 
 from skhier.kernels.normal import eliminate
-from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.effects import all_effects, leaf_effects
-from skhier.kernels.normal.lines import line_distribution
+from skhier.kernels.normal.line_distribution import line_distribution
+from skhier.kernels.records import Components
 
 WIDE, SPARSE = eliminate.MAX_WIDE, 0
 WAYS = [(name, WIDE) for name in (*CHAINS, *CROSSINGS)] + [(name, SPARSE) for name in CROSSINGS]
@@ -68,7 +69,7 @@ def effects_of(layout, components, max_wide):
         n_levels = layout.stats.factors[0].zy.shape[-1]
         yield slice(None), leaf_effects(layout, components, np.arange(n_levels))
     elif max_wide == SPARSE:
-        for s in range(len(components.sigma)):
+        for s in range(len(components.weights)):
             yield slice(s, s + 1), all_effects(layout, components.take(slice(s, s + 1)))
     else:
         yield slice(None), all_effects(layout, components)
@@ -107,7 +108,7 @@ def test_lines_of_any_levels_match_dense_normal(name, max_wide, uncertain, monke
         beta, cov = beta + 0.5, None
         pairs = zip(moments, beta, strict=True)
         moments = [given_coefficients(design, of_point, known) for of_point, known in pairs]
-    components = Components(np.full(3, 1 / 3), beta, cov, *stacked(points))
+    components = Components(np.full(3, 1 / 3), population(beta, *stacked(points)), cov)
     for rows in (rows_of(design, np.random.default_rng(5)), rows_of_design(design)):
         mean, variance = found_moments(layout, components, max_wide, rows)
         for s, theta in enumerate(points):
@@ -129,7 +130,8 @@ def test_a_row_has_the_same_bits_alone(name, max_wide, monkeypatch):
     root = rng.normal(size=(n_points, p, p))
     cov = root @ np.swapaxes(root, 1, 2)
     beta = rng.normal(size=(n_points, p))
-    components = Components(np.full(n_points, 1 / n_points), beta, cov, *stacked(points))
+    equal = np.full(n_points, 1 / n_points)
+    components = Components(equal, population(beta, *stacked(points)), cov)
     x, zs, codes = rows_of(design, rng)
     together = found_moments(layout, components, max_wide, (x, zs, codes))
     for i in range(0, N_ROWS, 7):

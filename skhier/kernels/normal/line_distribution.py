@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.effects import DenseEffects, LevelEffects, SparseEffects
 from skhier.kernels.normal.eliminate import Layout
+from skhier.kernels.records import Components
 
 __all__ = ["line_distribution"]
 
@@ -40,7 +40,7 @@ def line_distribution(
     -------
     mean, variance : array of shape (n, S)
     """
-    beta = np.ascontiguousarray(components.beta.T)
+    beta = np.ascontiguousarray(components.coef.T)
     mean = np.einsum("np,ps->ns", x, beta)
     slope = np.repeat(x[:, :, None], beta.shape[1], axis=2)
     for k, z in enumerate(zs):
@@ -48,8 +48,8 @@ def line_distribution(
         mean += np.einsum("nq,nqs->ns", z, effects.means[k][level])
         slope -= np.einsum("nq,nqps->nps", z, effects.slopes[k][level])
     variance = np.zeros_like(mean)
-    if components.beta_cov is not None:
-        cov = np.ascontiguousarray(np.moveaxis(components.beta_cov, 0, -1))
+    if components.coef_cov is not None:
+        cov = np.ascontiguousarray(np.moveaxis(components.coef_cov, 0, -1))
         moved = np.einsum("nps,prs->nrs", slope, cov)
         variance += np.einsum("nps,nps->ns", moved, slope)
     _add_noise(variance, layout, effects, zs, codes)
