@@ -102,8 +102,8 @@ class BaseHierarchical(BaseEstimator):
         X : table of shape (n_samples, n_features_in_)
         return_std : bool
             Also return the standard deviation of the posterior predictive distribution, noise
-            included. With several factors it is that of the draws, and carries some 1% of Monte
-            Carlo error at 4000 draws.
+            included. With several factors it is that of the components behind intervals, see
+            :meth:`predict_interval`, exact to some 1%.
         level : "group", "population" or list of str
             ``"population"``: the population line, group effects 0; a list of factors' names: only
             these factors' effects count, the others' are 0. Grouping columns of factors that do not
@@ -139,6 +139,12 @@ class BaseHierarchical(BaseEstimator):
         self, X: Any, coverage: float = 0.9, kind: str = "response", level: Level = "group"
     ) -> np.ndarray:
         """Equal-tailed posterior interval.
+
+        Of the mixture over the variance parameters, coefficients and group effects integrated out.
+        A few dozen or hundred weighted components stand for all of them, so chosen in the first
+        call that the ends are within 0.02 sd of those of 100,000 draws. After
+        ``inference="nuts"`` every draw is a component. With crossed factors of thousands of levels
+        the first call eliminates all their effects once for each component, which takes seconds.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ __all__ = ["OUT", "Posterior", "equal_components", "internal_rows", "varying_col
 
 OUT = -1  # the code of a factor whose effects do not count
 NO_LEVEL = 2**48 - 1
-LEFT_OUT = ("layout", "lines", "_other_effects", "budget")  # of pickles
+LEFT_OUT = ("layout", "lines", "_other_effects", "_components", "budget")  # of pickles
 
 
 class Posterior:
@@ -63,6 +63,7 @@ class Posterior:
     """
 
     budget = USUAL
+    _components: Components | None = None  # no part of a pickle either: `rule` is
 
     def __init__(
         self,
@@ -117,10 +118,8 @@ class Posterior:
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out; a few components stand for all."""
-        if self._components is not None:
-            assert self.rule
         state = {k: v for k, v in self.__dict__.items() if k not in LEFT_OUT}
-        return state | {"_components": None}
+        return state if self._components is None else state | {"rule": self.rule}
 
     @property
     def n_draws(self) -> int:
