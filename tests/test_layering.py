@@ -26,14 +26,16 @@ ROOMS = {
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
-        "normal.information normal.left_out normal.left_out_of_several normal.new_rows rows.models rows.quadrature"
+        "normal.effects normal.line_distribution normal.information normal.left_out "
+        "normal.left_out_of_several normal.new_rows rows.models rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts target nuts chains theta "
         "engines prior row_target row_engines row_scores"
     ),
     "posterior": (
-        "mixture posterior row_posterior prior_draws sensitivity shares tables arviz elpd fitted"
+        "mixture quadrature lines posterior row_posterior predictive prior_draws sensitivity "
+        "shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _compare _regressor _splits _scoring _refits _race "

@@ -15,8 +15,8 @@ from skhier import __version__
 from skhier.estimators._group_tables import group_arrays, group_tables
 from skhier.inference.engines import load_jax
 from skhier.posterior.fitted import Fitted
-from skhier.posterior.mixture import mixture_quantiles
 from skhier.posterior.posterior import OUT
+from skhier.posterior.predictive import equal_mixture, log_density, quantiles
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from
 from skhier.priors import Prior
@@ -102,8 +102,8 @@ class BaseHierarchical(BaseEstimator):
         X : table of shape (n_samples, n_features_in_)
         return_std : bool
             Also return the standard deviation of the posterior predictive distribution, noise
-            included. With several factors it is that of the draws, and carries some 1% of Monte
-            Carlo error at 4000 draws.
+            included. With several factors it is that of the components behind intervals, see
+            :meth:`predict_interval`, exact to some 1%.
         level : "group", "population" or list of str
             ``"population"``: the population line, group effects 0; a list of factors' names: only
             these factors' effects count, the others' are 0. Grouping columns of factors that do not
@@ -138,6 +138,12 @@ class BaseHierarchical(BaseEstimator):
         self, X: Any, coverage: float = 0.9, kind: str = "response", level: Level = "group"
     ) -> np.ndarray:
         """Equal-tailed posterior interval.
+
+        Of the mixture over the variance parameters, coefficients and group effects integrated out.
+        A few dozen or hundred weighted components stand for all of them, so chosen in the first
+        call that the ends are within 0.02 sd of those of 100,000 draws. After
+        ``inference="nuts"`` every draw is a component. With crossed factors of thousands of levels
+        the first call eliminates all their effects once for each component, which takes seconds.
 
         Parameters
         ----------
@@ -179,12 +185,7 @@ class BaseHierarchical(BaseEstimator):
 
     def _quantiles(self, rows, q, kind):
         check_choice("kind", kind, ("response", "mean"))
-        out = np.empty((len(rows.x), len(q)))
-        posterior = self._fitted.posterior
-        mixture = posterior.line_mixture if kind == "mean" else posterior.response_mixture
-        for at, mean, sd in mixture(rows.x, rows.codes):
-            out[at] = mixture_quantiles(mean, sd, q)
-        return out
+        return quantiles(self._fitted.posterior, rows.x, rows.codes, q, kind)
 
     def log_predictive_density(self, X: Any, y: Any) -> np.ndarray:
         """Log posterior predictive density of each row on its own.
@@ -200,12 +201,13 @@ class BaseHierarchical(BaseEstimator):
             In units of log(1 / units of y).
         """
         rows = self._rows_of(X, "group")
-        return self._fitted.posterior.log_density(rows.x, rows.codes, check_target(y, rows.x))
+        y = check_target(y, rows.x)
+        return log_density(self._fitted.posterior, rows.x, rows.codes, y)
 
     def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Rows of X, a slice at a time, and the (n_draws, k) normals that predict them."""
+        """Rows of X, a slice at a time, and (n, k) normals of equal weight that predict them."""
         rows = self._rows_of(X, "group")
-        return self._fitted.posterior.response_mixture(rows.x, rows.codes)
+        return equal_mixture(self._fitted.posterior, rows.x, rows.codes)
 
     def sample_y(
         self, X: Any, n_samples: int = 1, random_state: Any = None, level: Level = "group"

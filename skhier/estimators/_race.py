@@ -31,6 +31,7 @@ from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
+from skhier.posterior.predictive import log_density
 from skhier.statistics.folds import (
     EveryRow,
     constant_in_part,
@@ -230,7 +231,7 @@ class Race:
             mean = posterior.mean(training.x[test], codes)
             score = r2(training.y[test], mean, weights)
         else:
-            density = posterior.log_density(training.x[test], codes, training.y[test])
+            density = log_density(posterior, training.x[test], codes, training.y[test])
             score = np.average(density, weights=weights)
         return score, start if result.normal is None else result.normal
 

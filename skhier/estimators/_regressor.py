@@ -332,7 +332,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             result = run_joint(problem, choice, spec, options, seed)
         else:
             result = run_marginal(problem, choice, spec, options, seed, start)
-        return setting, choice, result._replace(announced=announced)
+        result = result._replace(announced=announced)
+        if training is not None:
+            jacobian = setting.response.log_jacobian(training.y) @ training.weights
+            result = result._replace(log_evidence=result.log_evidence + float(jacobian))
+        return setting, choice, result
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)

@@ -110,7 +110,8 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
         coef = np.empty((n, len(setting.names)))
         for at, family in choice.coef:
             coef[:, list(at)] = sample(family, (len(at),))
-        roots = _draw_roots(setting, choice, setting.response.spread(own), rng)
+        spread = np.broadcast_to(setting.response.spread(own), n)
+        roots = _draw_roots(setting, choice, spread, rng)
     if choice.intercept_at_mean:
         intercept = intercept - coef @ setting.scales.x_mean
     moments = [scale_and_directions(root) for root in roots]

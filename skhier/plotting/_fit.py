@@ -6,7 +6,7 @@ and public methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
 from skhier.posterior.posterior import OUT
+from skhier.posterior.predictive import distribution_function
 from skhier.posterior.shares import variance_shares
 from skhier.utils.design import Rows
 from skhier.utils.pipelines import unwrap
@@ -28,7 +29,7 @@ __all__ = [
     "line_codes",
     "line_means",
     "line_quantiles",
-    "response_mixture",
+    "probabilities_below",
     "rows_of",
     "shares_of",
     "target_of",
@@ -154,19 +155,9 @@ def line_quantiles(
     return model._quantiles(Rows(x, codes, ()), q, kind)
 
 
-def response_mixture(
-    model: BaseHierarchical, rows: Rows
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The predictive distribution at rows, a slice at a time: one normal per posterior draw.
-
-    Yields
-    ------
-    at : int array of shape (k,)
-        Which rows.
-    mean, sd : array of shape (n_draws, k)
-        In units of y, noise included.
-    """
-    return model._fitted.posterior.response_mixture(rows.x, rows.codes)
+def probabilities_below(model: BaseHierarchical, rows: Rows, y: np.ndarray) -> np.ndarray:
+    """Posterior predictive probability (n_rows,) of a response below y at each row."""
+    return distribution_function(model._fitted.posterior, rows.x, rows.codes, y)
 
 
 def shares_of(model: BaseHierarchical) -> list[np.ndarray]:

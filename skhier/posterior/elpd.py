@@ -164,7 +164,8 @@ def leave_one_out(
         several = training.codes.shape[1] > 1
         at_once = (budget.at_once_of_several if several else budget.at_once) // len(mass)
     scores = _over(order, evaluate, mass, at_once, budget.at_once, "loo")
-    table = pd.DataFrame(_score_columns(scores, log_scale))
+    jacobian = posterior.response.log_jacobian(training.y)
+    table = pd.DataFrame(_score_columns(scores, log_scale - jacobian))
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
@@ -288,7 +289,12 @@ def leave_one_group_out(
     at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
     scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")
     n_rows = levels.n[:n_groups]
-    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale))
+    units = posterior.units
+    total = units.y_scale * posterior.stats.factors[0].zy[-1, :n_groups] + units.y_mean * n_rows
+    # the Jacobian is linear in the transformed y, or 0: the sum's is the sum of the rows'
+    columns = _score_columns(
+        scores, n_rows * np.log(units.y_scale) - posterior.response.log_jacobian(total)
+    )
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(components.weights), fingerprint)

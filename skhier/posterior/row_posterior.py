@@ -91,6 +91,11 @@ class RowPosterior:
         return self.rule.population.take(self.effects.place.ravel())
 
     @property
+    def leaf(self) -> int | None:
+        """The factor with most levels."""
+        return int(np.argmax(self.n_levels)) if self.n_levels else None
+
+    @property
     def n_draws(self) -> int:
         """Of all chains."""
         return self.effects.place.size

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skhier.posterior.posterior import Posterior
+from skhier.posterior.row_posterior import RowPosterior
 
 __all__ = ["VarianceShares", "variance_shares"]
 
@@ -28,7 +29,7 @@ class VarianceShares(NamedTuple):
     conditional: np.ndarray
 
 
-def variance_shares(posterior: Posterior) -> VarianceShares:
+def variance_shares(posterior: Posterior | RowPosterior) -> VarianceShares:
     """Of the rows of fit, whose y is not constant."""
     mean_square, draws = posterior.mean_square, posterior.population
     cov = mean_square - np.outer(mean_square[-1], mean_square[-1])

@@ -102,6 +102,15 @@ class Response(Protocol):
     def transformed(self, y: np.ndarray) -> np.ndarray:
         """What a conjugate engine takes for y: its log for the lognormal, y itself for others."""
 
+    def untransformed(self, t: Any) -> Any:
+        """What :meth:`transformed` takes to ``t``; increasing."""
+
+    def log_jacobian(self, t: Any) -> Any:
+        """Log of what a density of y is over one of ``t = transformed(y)``."""
+
+    def mean_shift(self, own: Own) -> Any:
+        """``transformed(mean(line, own)) - line`` of a conjugate response."""
+
     def log_density(self, y: Any, line: Any, own: Own, xp: Any = np) -> Any:
         """Log density of y, constants included but for :meth:`row_normaliser`."""
 

@@ -43,6 +43,18 @@ class LogNormal(Member):
         """``log y``."""
         return np.log(y)
 
+    def untransformed(self, t):
+        """``e^t``."""
+        return held_exp(t)
+
+    def log_jacobian(self, t):
+        """``-log y``."""
+        return -np.asarray(t)
+
+    def mean_shift(self, own):
+        """``noise_scale^2 / 2``."""
+        return 0.5 * np.square(own[SCALE])
+
     def log_density(self, y, line, own, xp=np):
         """The normal one of log y, less the Jacobian's ``log y``."""
         log_y = xp.log(y)
@@ -84,6 +96,10 @@ class LogNormal(Member):
     def variance_over(self, mean, sd, own, weights=None):
         """Still lognormal: the variances add."""
         return lognormal_moments(mean, np.hypot(sd, own[SCALE]))[1]
+
+    def over_lines(self, mean, sd, own):
+        """Mean and sd of log y."""
+        return NORMAL.over_lines(mean, sd, own)
 
     def link_of(self, mean):
         """``log mean``."""

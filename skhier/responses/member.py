@@ -103,6 +103,18 @@ class Member(BaseEstimator):
         """What the line is the location of: y itself."""
         return y
 
+    def untransformed(self, t):
+        """What :meth:`transformed` takes to ``t``: itself."""
+        return t
+
+    def log_jacobian(self, t):
+        """Log of what a density of y is over one of ``t = transformed(y)``."""
+        return np.zeros(np.shape(t))
+
+    def mean_shift(self, own):
+        """Where on the transformed scale the mean of y is, less the line: there."""
+        return 0.0
+
     def row_normaliser(self, y, weights=None):
         """Constants of each row's log density that :meth:`log_density` leaves out: none."""
         return np.zeros(np.shape(y))

@@ -41,8 +41,8 @@ class RowBlocks(NamedTuple):
 
 
 def merge_equal_rows(
-    x: np.ndarray, codes: np.ndarray, y: np.ndarray, weights: np.ndarray, offset: np.ndarray
-) -> tuple[np.ndarray, ...]:
+    x: Any, codes: Any, y: Any, weights: Any, offset: Any
+) -> tuple[Any, Any, Any, Any, Any]:
     """The different rows, in the order of their first, with the sums of their weights.
 
     Parameters

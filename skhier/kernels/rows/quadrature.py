@@ -70,7 +70,7 @@ def rule_of(n_nodes: int, q: int) -> Rule:
     """Gauss-Hermite with so many nodes a dimension, cells without weight left out."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
     weights = weights / weights.sum()
-    cells = np.array(list(product(range(n_nodes), repeat=q)), int).reshape(-1, q)
+    cells = np.array(list(product(range(n_nodes), repeat=q)), int)
     weight = weights[cells].prod(1)
     kept = weight > LEAST_WEIGHT
     return Rule(nodes[cells[kept]], np.log(weight[kept] / weight[kept].sum()))
