@@ -150,7 +150,7 @@ def _fraction(t, xp):
 
 
 def _log_ndtr(t, xp):
-    """``log Phi(t)``; in the lower tail by the fraction, for JAX's series has eight digits there."""
+    """``log Phi(t)``; in the lower tail, where JAX's series has eight digits, by the fraction."""
     x, rest, *_ = _fraction(t, xp)
     far = -0.5 * x**2 - _HALF_LOG_TAU - xp.log(x + rest)
     return xp.where(t < -_FAR, far, special(xp).log_ndtr(1.0 * xp.maximum(t, -_FAR)))
