@@ -31,7 +31,7 @@ def held_expm1(t: Any, xp: Any = np) -> Any:
 
 
 def held_log(y: Any, xp: Any = np) -> Any:
-    """``log y``, of float64's smallest positive number for smaller y: rows without weight have 0."""
+    """``log y``, finite for y = 0, which padding has, by float64's smallest normal number."""
     return xp.log(xp.maximum(y, np.finfo(float).tiny))
 
 
