@@ -141,9 +141,9 @@ def gamma_above_one(rate: float) -> Any:
     """
     import numpyro.distributions as dist
 
-    shares = np.array([rate, 1.0]) / (1.0 + rate)
+    shares = np.log([rate, 1.0])  # up to a constant; of probabilities NumPyro would keep JAX's logs
     parts = dist.Gamma(np.array([1.0, 2.0]), np.full(2, rate))
-    excess = dist.MixtureSameFamily(dist.CategoricalProbs(shares), parts)
+    excess = dist.MixtureSameFamily(dist.CategoricalLogits(shares), parts)
     one_more = dist.transforms.AffineTransform(1.0, 1.0, domain=dist.constraints.positive)
     return in_float64(dist.TransformedDistribution(excess, one_more))
 

@@ -139,10 +139,11 @@ def test_imports_run_one_way(path):
             assert other in {room, *lower}, f"{room}.{module} uses {other}.{used}"
 
 
-def test_priors_and_datasets_know_no_rooms():
+def test_priors_responses_and_datasets_know_no_rooms():
     bad = {f"skhier.{room}" for room in ROOMS if room != "utils"}
     assert [*offenders("skhier.pri", bad), *offenders("skhier.pre", bad)] == []
     assert offenders("skhier.datasets", bad) == []
+    assert offenders("skhier.responses", bad) == []
 
 
 @pytest.mark.parametrize("room", sorted(NO_JAX))

@@ -30,7 +30,7 @@ class Binomial(Probability):
     >>> import numpy as np
     >>> from skhier.responses import Binomial
     >>> Binomial().draw(np.zeros(3), {}, np.random.default_rng(0), weights=4)
-    array([0.5 , 0.25, 0.25])
+    array([0.5 , 0.25, 0.  ])
     """
 
     name: ClassVar[str] = "binomial"

@@ -8,7 +8,7 @@ import numpy as np
 
 from skhier.responses.checks import check_rows
 from skhier.responses.log_link import LogLink
-from skhier.responses.numerics import held_exp, special, stirling_rest
+from skhier.responses.numerics import held_exp, held_expm1, held_log, special, stirling_rest
 
 __all__ = ["Gamma"]
 
@@ -52,18 +52,18 @@ class Gamma(LogLink):
 
     def log_density(self, y, line, own, xp=np):
         """``shape (u + 1 - e^u)``, ``u = log y - line``, and what does not depend on the line."""
-        shape, log_y = own[SHAPE], xp.log(y)
+        shape, log_y = own[SHAPE], held_log(y, xp)
         u = log_y - line
         constant = 0.5 * (xp.log(shape) - np.log(2 * np.pi)) - stirling_rest(shape, xp) - log_y
-        return shape * (u - _held_expm1(u, xp)) + constant
+        return shape * (u - held_expm1(u, xp)) + constant
 
     def score(self, y, line, own, xp=np):
         """``shape (y e^-line - 1)``."""
-        return own[SHAPE] * _held_expm1(xp.log(y) - line, xp)
+        return own[SHAPE] * held_expm1(held_log(y, xp) - line, xp)
 
     def curvature(self, y, line, own, xp=np):
         """``shape y e^-line``."""
-        return own[SHAPE] * held_exp(xp.log(y) - line, xp)
+        return own[SHAPE] * held_exp(held_log(y, xp) - line, xp)
 
     def third(self, y, line, own, xp=np):
         """``-shape y e^-line``."""
@@ -80,8 +80,7 @@ class Gamma(LogLink):
 
     def cdf(self, y, line, own, weights=None):
         """``P(Y <= y)``, an incomplete gamma function."""
-        positive = np.maximum(y, np.finfo(float).tiny)
-        relative = held_exp(np.log(positive) - line)
+        relative = held_exp(held_log(y) - line)
         probability = special(np).gammainc(own[SHAPE], own[SHAPE] * relative)
         return np.where(np.asarray(y) <= 0, 0.0, probability)
 
@@ -91,7 +90,3 @@ class Gamma(LogLink):
         Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14.
         """
         return special(np).polygamma(1, own[SHAPE])
-
-
-def _held_expm1(t, xp):
-    return xp.expm1(xp.minimum(t, 700.0))

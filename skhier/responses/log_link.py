@@ -8,7 +8,7 @@ import numpy as np
 
 from skhier.responses.checks import check_rows
 from skhier.responses.member import Member
-from skhier.responses.numerics import held_exp
+from skhier.responses.numerics import held_exp, held_expm1, held_log
 
 __all__ = ["LogLink", "check_counts", "draw_counts", "lognormal_moments"]
 
@@ -49,7 +49,7 @@ class LogLink(Member):
 
     def link_of(self, mean):
         """``log mean``."""
-        return np.log(np.maximum(mean, np.finfo(float).tiny))
+        return held_log(mean)
 
     def start(self, y, weights=None):
         """``log`` of the weighted mean; all zeros count as half an event."""
@@ -82,7 +82,7 @@ def lognormal_moments(mean, sd):
     """Mean, variance and mean square of ``e^line``, the line normal."""
     variance = np.square(sd)
     average = held_exp(mean + 0.5 * variance)
-    relative = np.expm1(np.minimum(variance, 700.0))
+    relative = held_expm1(variance)
     with np.errstate(over="ignore"):
         return average, average**2 * relative, average**2 * (1 + relative)
 

@@ -10,7 +10,7 @@ from skhier.responses.checks import check_rows
 from skhier.responses.log_link import lognormal_moments
 from skhier.responses.member import SCALE, Member
 from skhier.responses.normal import NORMAL
-from skhier.responses.numerics import held_exp, special
+from skhier.responses.numerics import held_exp, held_log, special
 
 __all__ = ["LogNormal"]
 
@@ -57,12 +57,12 @@ class LogNormal(Member):
 
     def log_density(self, y, line, own, xp=np):
         """The normal one of log y, less the Jacobian's ``log y``."""
-        log_y = xp.log(y)
+        log_y = held_log(y, xp)
         return NORMAL.log_density(log_y, line, own, xp) - log_y
 
     def score(self, y, line, own, xp=np):
         """``(log y - line) / noise_scale^2``."""
-        return NORMAL.score(xp.log(y), line, own, xp)
+        return NORMAL.score(held_log(y, xp), line, own, xp)
 
     def curvature(self, y, line, own, xp=np):
         """``1 / noise_scale^2``, whatever y."""
@@ -86,7 +86,7 @@ class LogNormal(Member):
 
     def cdf(self, y, line, own, weights=None):
         """``P(Y <= y)``."""
-        z = (np.log(np.maximum(y, np.finfo(float).tiny)) - line) / own[SCALE]
+        z = (held_log(y) - line) / own[SCALE]
         return np.where(np.asarray(y) <= 0, 0.0, special(np).ndtr(z))
 
     def mean_over(self, mean, sd, own):
@@ -103,7 +103,7 @@ class LogNormal(Member):
 
     def link_of(self, mean):
         """``log mean``."""
-        return np.log(np.maximum(mean, np.finfo(float).tiny))
+        return held_log(mean)
 
     def start(self, y, weights=None):
         """The weighted mean of log y."""

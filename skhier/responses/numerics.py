@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LARGEST", "held_exp", "log_rising", "special", "stirling_rest"]
+__all__ = ["held_exp", "held_expm1", "held_log", "log_rising", "special", "stirling_rest"]
 
-LARGEST = 700.0  # e^700 is 1e304, near float64's end
+_LARGEST = 700.0  # e^700 is 1e304, near float64's end
 _SERIES_FROM = 10.0  # where seven terms of Stirling's series have float64's accuracy
 _HALF_LOG_TAU = 0.5 * np.log(2 * np.pi)
 
@@ -22,7 +22,17 @@ def special(xp: Any) -> Any:
 
 def held_exp(t: Any, xp: Any = np) -> Any:
     """``e^t``, held at ``e^700``: finite for every t."""
-    return xp.exp(xp.minimum(t, LARGEST))
+    return xp.exp(xp.minimum(t, _LARGEST))
+
+
+def held_expm1(t: Any, xp: Any = np) -> Any:
+    """``e^t - 1``, held likewise."""
+    return xp.expm1(xp.minimum(t, _LARGEST))
+
+
+def held_log(y: Any, xp: Any = np) -> Any:
+    """``log y``, finite for y = 0, which padding has, by float64's smallest normal number."""
+    return xp.log(xp.maximum(y, np.finfo(float).tiny))
 
 
 def stirling_rest(z: Any, xp: Any = np) -> Any:
