@@ -26,7 +26,7 @@ ENTRIES = 2**19  # of the largest array of rows x components: it stays in cache
 OF_LEVELS = 2**21  # of levels x components x moments
 KEPT = 2**23  # of the same side by side, for all components, and of rows x components in a block
 KEPT_APART = 2**26  # of the same, a batch of components at a time
-ROWS_ASKED, NEW, ABSENT = 96, 0.25, 0.15  # rows that choose components, shares of their levels
+ROWS_ASKED, NEW, ABSENT = 66, 0.25, 0.15  # rows that choose components, shares of their levels
 WORK, FEW_TO_ASK = 2**27, 512  # multiplications; components
 THETA_WORK, LEAST, UNASKED = 1e9, 32, 128
 

@@ -98,19 +98,23 @@ def _average_to_zero(features):
 def _distributions(weights, mean, sd, at):
     """Each component's distribution functions less the mixture's, (S, n_rows * n_at).
 
-    Times what makes of a probability a distance in sds.
+    Times what makes of a probability a distance in sds. A row at a time, which stays in cache.
     """
-    centre = (mean @ weights)[:, None]
-    spread = np.sqrt(sd**2 @ weights + (mean - centre) ** 2 @ weights)[:, None]
-    z = np.divide(mean - centre, spread, out=np.zeros_like(mean), where=spread > 0)
-    sd = np.divide(sd, spread, out=np.ones_like(mean), where=spread > 0)
-    sd = np.maximum(sd, NARROWEST)[:, None]
-    off = (np.array(at)[:, None] - z[:, None]) / sd
-    below = ndtr(off)
-    density = (np.exp(-0.5 * off**2) / sd) @ weights / np.sqrt(2 * np.pi)
-    below -= (below @ weights)[..., None]
-    below /= np.maximum(density, LEAST_DENSITY)[..., None]
-    return below.reshape(-1, len(weights)).T
+    at = np.array(at)[:, None]
+    out = np.empty((len(mean), len(at), len(weights)))
+    for row, centres, widths in zip(out, mean, sd, strict=True):
+        centre = centres @ weights
+        spread = np.sqrt((widths**2 + (centres - centre) ** 2) @ weights)
+        if spread == 0:
+            row[:] = 0
+            continue
+        width = np.maximum(widths / spread, NARROWEST)
+        off = (at - (centres - centre) / spread) / width
+        ndtr(off, out=row)
+        row -= (row @ weights)[:, None]
+        density = (np.exp(-0.5 * off**2) / width) @ weights / np.sqrt(2 * np.pi)
+        row /= np.maximum(density, LEAST_DENSITY)[:, None]
+    return out.reshape(-1, len(weights)).T
 
 
 def _theta_features(components):
