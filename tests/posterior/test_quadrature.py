@@ -7,7 +7,7 @@ from reduced import population
 
 from skhier.kernels.records import Components
 from skhier.posterior.mixture import mixture_quantiles
-from skhier.posterior.quadrature import rule_by_lines, rule_by_theta
+from skhier.posterior.quadrature import rule_by_lines
 
 N, Q = 3000, np.array([0.01, 0.05, 0.5, 0.95, 0.99])
 
@@ -68,11 +68,9 @@ def test_constant_lines_are_no_failure():
     assert len(rule.weights) <= 257
 
 
-def test_rule_by_theta_has_the_moments_of_its_scores():
-    """Of few parameters every score and product counts: the median stays in the middle."""
-    mixture = components(np.random.default_rng(3))
-    rule, error = rule_by_theta(mixture, 60)
-    assert np.isnan(error)
+def test_rule_of_a_size_has_the_moments_of_theta():
+    mixture, rng = components(np.random.default_rng(3)), np.random.default_rng(4)
+    rule, _ = rule_by_lines(mixture, *of_lines(mixture, rng, 60), most=60)
     assert len(rule.weights) <= 60
     for part in (lambda c: c.coef[:, 0], lambda c: np.log(c.group_root[0][:, 0, 0])):
         of_all, of_few = part(mixture), part(rule)
