@@ -13,11 +13,12 @@ from functools import cached_property
 import numpy as np
 
 from skhier.kernels.normal.effects import LevelEffects, all_effects, can_be_wide, leaf_effects
-from skhier.kernels.normal.eliminate import Layout, batch_size
+from skhier.kernels.normal.eliminate import Layout, batch_size, layout_of
 from skhier.kernels.normal.line_distribution import line_distribution
 from skhier.kernels.records import Components
-from skhier.posterior.quadrature import Rule, rule_by_lines, rule_by_theta
+from skhier.posterior.quadrature import Rule, rule_by_lines
 from skhier.responses.base import Response
+from skhier.statistics.records import FactorStats, PairStats
 from skhier.utils.slices import slices
 
 __all__ = ["Lines", "rule_of"]
@@ -26,9 +27,9 @@ ENTRIES = 2**19  # of the largest array of rows x components: it stays in cache
 OF_LEVELS = 2**21  # of levels x components x moments
 KEPT = 2**23  # of the same side by side, for all components, and of rows x components in a block
 KEPT_APART = 2**26  # of the same, a batch of components at a time
-ROWS_ASKED, NEW, ABSENT = 96, 0.25, 0.15  # rows that choose components, shares of their levels
+ROWS_ASKED, NEW, ABSENT = 66, 0.25, 0.15  # rows that choose components, shares of their levels
 WORK, FEW_TO_ASK = 2**27, 512  # multiplications; components
-THETA_WORK, LEAST, UNASKED = 1e9, 32, 128
+UNASKED_WORK, UNASKED = 1e9, (32, 128)  # multiplications; fewest and most components
 
 
 class Lines:
@@ -165,7 +166,9 @@ def rule_of(
 ) -> Rule:
     """A few weighted components that predict as all of them do.
 
-    Lines are asked of as many of the first components as are no work; if those are few, theta is.
+    Lines at rows of all kinds are asked of as many of the first components as are no work; if those
+    are few, lines of levels that fit never saw, which need no elimination, of all components: then
+    known levels are many, and say nearly the same given any theta.
     See :mod:`skhier.posterior.quadrature`.
 
     Parameters
@@ -177,17 +180,26 @@ def rule_of(
     response : Response
         Every second of the rows is asked for new responses.
     """
-    n_asked = min(WORK // _work(layout, components), len(components.weights))
-    if n_asked < min(FEW_TO_ASK, len(components.weights)):
-        n = int(np.clip(THETA_WORK // max(len(layout.gram), 1) ** 3, LEAST, UNASKED))
-        return rule_by_theta(components, n)
+    n, most = len(components.weights), None
+    n_asked = min(WORK // _work(layout, components), n)
+    if n_asked < min(FEW_TO_ASK, n):
+        most = int(np.clip(UNASKED_WORK // max(len(layout.gram), 1) ** 3, *UNASKED))
+        layout, n_asked = _without_rows(layout), n
     asked = components.first(n_asked)
     mean, sd = np.empty((2, ROWS_ASKED, n_asked))
     x, zs, codes = _rows_of_all_kinds(layout.stats, varying)
     for rows, of_rows, variance in Lines(layout, asked).moments(x, zs, codes):
         mean[rows], sd[rows] = of_rows, np.sqrt(variance)
     mean[::2], sd[::2] = response.over_lines(mean[::2], sd[::2], asked.population.own)
-    return rule_by_lines(asked, mean, sd)
+    return rule_by_lines(asked, mean, sd, most)
+
+
+def _without_rows(layout):
+    """Nothing but each factor's level without rows."""
+    stats = layout.stats
+    factors = tuple(FactorStats(*(a[..., -1:] for a in factor)) for factor in stats.factors)
+    pairs = tuple(PairStats(p.first[:0], p.second[:0], p.zz[..., :0]) for p in stats.pairs)
+    return layout_of(stats._replace(factors=factors, pairs=pairs), layout.plan)
 
 
 def _work(layout, components):
@@ -209,7 +221,7 @@ def _rows_of_all_kinds(stats, varying):
     zs = []
     for k, factor in enumerate(stats.factors):
         last = factor.zy.shape[-1] - 1
-        codes[:, k] = rng.integers(last, size=ROWS_ASKED)
+        codes[:, k] = rng.integers(max(last, 1), size=ROWS_ASKED)
         z = x[:, varying[k]]
         kind = rng.random(ROWS_ASKED)
         codes[kind < NEW + ABSENT, k] = last

@@ -97,14 +97,13 @@ def _average(a, weights):
 
 def _quantiles_of_points(points, q, weights):
     """Of the distribution function that is linear between the points."""
-    if weights is None:
+    if weights is None or np.ptp(weights) == 0:
         return np.quantile(points, q, axis=1).T
     order = np.argsort(points, axis=1, kind="stable")
     points, shares = np.take_along_axis(points, order, axis=1), weights[order]
-    middle = np.cumsum(shares, axis=1) - shares / 2
-    begin, end = middle[:, :1], middle[:, -1:]
-    height = (middle - begin) / np.where(end > begin, end - begin, 1.0)
-    return np.array([np.interp(q, *row) for row in zip(height, points, strict=True)])
+    middle = np.cumsum(shares, axis=1) - shares / 2  # half of a point's share is below it
+    out = [np.interp(q, *row) for row in zip(middle, points, strict=True)]
+    return np.reshape(out, (len(points), len(q)))
 
 
 def _quantiles(mean, sd, q, weights):

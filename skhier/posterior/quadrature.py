@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 
 from skhier.kernels.records import Components
 
-__all__ = ["Rule", "rule_by_lines", "rule_by_theta"]
+__all__ = ["Rule", "rule_by_lines"]
 
 SIZES = ((40, 24, 512), (96, 32, 1024), (200, 56, 2048))  # features of lines, of theta; candidates
 TOLERANCE = 0.005  # of a quantile, in sds
@@ -33,13 +33,13 @@ OF_SUM = 30.0  # weight of the weights' sum beside the features
 
 
 class Rule(NamedTuple):
-    """Components, and their quantiles' largest measured error in sds; NaN: not measured."""
+    """Components, and their quantiles' largest measured error in sds."""
 
     components: Components
     error: float
 
 
-def rule_by_lines(components: Components, mean, sd) -> Rule:
+def rule_by_lines(components: Components, mean, sd, most: int | None = None) -> Rule:
     """As few as keep the error small; all of them, if no few do.
 
     Parameters
@@ -47,33 +47,24 @@ def rule_by_lines(components: Components, mean, sd) -> Rule:
     components : Components
     mean, sd : array of shape (n_rows, S)
         Of lines, and of new responses, at rows of all kinds.
+    most : int or None
+        At most so many, whatever the error.
     """
     checks = np.arange(len(mean)) % CHECKED == CHECKED - 1
     weights = components.weights
     of_lines = _distributions(weights, mean[~checks], sd[~checks], AT)
     checked = _distributions(weights, mean[checks], sd[checks], AT_CHECKED)
     of_theta = _theta_features(components)
-    for n_lines, n_theta, n_candidates in SIZES:
+    sizes = SIZES if most is None else [(most // 2, (most - 1) // 2, SIZES[1][2])]
+    for n_lines, n_theta, n_candidates in sizes:
         at = _candidates(weights, n_candidates)
         features = [_principal(of_lines[at], n_lines), _sketch(of_theta, n_theta)[at]]
         chosen, share = _average_to_zero(np.concatenate(features, axis=1))
         error = float(np.abs(share @ checked[at[chosen]]).max())
-        if error <= TOLERANCE:
-            return Rule(_weighted(components, at[chosen], share), error)
+        if error <= TOLERANCE or most is not None:
+            rule = components.take(at[chosen])._replace(weights=share)
+            return Rule(rule, error)
     return Rule(components, 0.0)
-
-
-def rule_by_theta(components: Components, n: int) -> Rule:
-    """At most n, without a look at lines: with many groups theta varies little, and what follows
-    from it nearly as its scores and their products do.
-    """
-    at = _candidates(components.weights, SIZES[0][2])
-    chosen, share = _average_to_zero(_sketch(_theta_features(components), n - 1)[at])
-    return Rule(_weighted(components, at[chosen], share), float("nan"))
-
-
-def _weighted(components, which, weights):
-    return components.take(which)._replace(weights=weights)
 
 
 def _candidates(weights, n):
@@ -98,19 +89,23 @@ def _average_to_zero(features):
 def _distributions(weights, mean, sd, at):
     """Each component's distribution functions less the mixture's, (S, n_rows * n_at).
 
-    Times what makes of a probability a distance in sds.
+    Times what makes of a probability a distance in sds. A row at a time, which stays in cache.
     """
-    centre = (mean @ weights)[:, None]
-    spread = np.sqrt(sd**2 @ weights + (mean - centre) ** 2 @ weights)[:, None]
-    z = np.divide(mean - centre, spread, out=np.zeros_like(mean), where=spread > 0)
-    sd = np.divide(sd, spread, out=np.ones_like(mean), where=spread > 0)
-    sd = np.maximum(sd, NARROWEST)[:, None]
-    off = (np.array(at)[:, None] - z[:, None]) / sd
-    below = ndtr(off)
-    density = (np.exp(-0.5 * off**2) / sd) @ weights / np.sqrt(2 * np.pi)
-    below -= (below @ weights)[..., None]
-    below /= np.maximum(density, LEAST_DENSITY)[..., None]
-    return below.reshape(-1, len(weights)).T
+    at = np.array(at)[:, None]
+    out = np.empty((len(mean), len(at), len(weights)))
+    for row, centres, widths in zip(out, mean, sd, strict=True):
+        centre = centres @ weights
+        spread = np.sqrt((widths**2 + (centres - centre) ** 2) @ weights)
+        if spread == 0:
+            row[:] = 0
+            continue
+        width = np.maximum(widths / spread, NARROWEST)
+        off = (at - (centres - centre) / spread) / width
+        ndtr(off, out=row)
+        row -= (row @ weights)[:, None]
+        density = (np.exp(-0.5 * off**2) / width) @ weights / np.sqrt(2 * np.pi)
+        row /= np.maximum(density, LEAST_DENSITY)[:, None]
+    return out.reshape(-1, len(weights)).T
 
 
 def _theta_features(components):

@@ -218,3 +218,21 @@ def test_draws_are_the_road_where_they_are_all_there_is(people, short_run):
     below = (line[..., None] < found).mean(0)
     # the effects' draws split as the mixture of their conditionals does
     assert np.all(np.abs(below - Q) < 5 * np.sqrt(Q * (1 - Q) / n) + 1 / n)
+
+
+@pytest.mark.parametrize("case", ["crossed_fit", "nested_fit"], indirect=True)
+def test_components_chosen_by_new_levels_have_their_quantiles(case, monkeypatch):
+    """Where lines of known levels are too much work to ask."""
+    expected = of_all_components(case, "mean")
+    monkeypatch.setattr(lines, "WORK", 1)
+    posterior = copy.copy(case.posterior)
+    posterior.__dict__ = {k: v for k, v in vars(posterior).items() if k not in ("rule", "lines")}
+    posterior._components = case.model._fitted.components
+    found = quantiles(posterior, case.x, case.codes, Q, "mean")
+    assert len(posterior.rule.weights) <= lines.UNASKED[1]
+    of_all = mixture_quantiles(*expected[:2], Q, expected[2])
+    spread = np.sqrt(mixture_moments(*expected)[1])[:, None]
+    known = (case.codes >= 0) & (case.codes < posterior.n_levels)
+    error = np.abs((found - of_all) / spread)[~known.any(1)]
+    assert len(error) > 10
+    assert error.max() < CLOSE
