@@ -37,8 +37,8 @@ __all__ = [
     "run_marginal",
 ]
 
-MAX_IMPORTANCE_SIZE = 30  # entries of theta beyond which importance weights degenerate
-MAX_LAPLACE_SIZE = 64  # beyond which a Hessian costs more than it spares NUTS
+NEWTON_SIZE = 30  # entries of theta up to which modes are searched by Newton steps
+SHORT_WARMUP = 200  # transitions, where a normal approximation is the frame of the chains
 MIN_POINTS, MAX_POINTS = 2**9, 2**17
 FEW_POINTS, PATIENCE = 2**10, 1e10  # points, multiplications
 CLIMB_SHARE = 1 / 6  # of the points, as many as may go into bringing starts nearer to modes
@@ -205,26 +205,26 @@ def _finite(result: EngineResult) -> EngineResult:
 def _sample_theta(data, spec, options, device, workers, seed, start, check) -> EngineResult:
     from skhier.inference import runtime
     from skhier.inference import target as targets
-    from skhier.inference.importance import fitted_mixture, importance, trustworthy
+    from skhier.inference.reach import PLAIN_SIZE, reach
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
     batch = points_at_once(data[0], runtime.is_cpu(device))
     theta = Theta(spec, data, batch, check, workers, device)
     n_points = _n_points(data, options)
-    if start is not None and start.means.shape[1] == theta.size <= MAX_IMPORTANCE_SIZE:
+    if start is not None and start.means.shape[1] == theta.size <= PLAIN_SIZE:
         found = _from_similar(theta, start, n_points, rng)
         if found is not None:
             return _from_weighted_points(theta, data, options, found, rng)
-    modes, k_hat = _search(theta, n_points, rng), np.nan
-    if theta.size <= MAX_IMPORTANCE_SIZE:
-        found = importance(theta.log_densities, modes, n_points, rng)
-        if trustworthy(found, min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)):
-            return _from_weighted_points(theta, data, options, found, rng)
-        modes, k_hat = fitted_mixture(found), found.k_hat
-    frames = _frames(modes, data, options.n_chains)
-    draws = run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
-    return _from_chains(theta, data, draws, k_hat, modes, rng)
+    modes = _search(theta, n_points, rng)
+    min_ess = min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)
+    reached = reach(theta, modes, n_points, min_ess, rng)
+    if reached.found is not None:
+        return _from_weighted_points(theta, data, options, reached.found, rng)
+    frames = _frames(reached, data, options.n_chains)
+    short = options._replace(n_warmup=min(options.n_warmup, SHORT_WARMUP))
+    draws = run_nuts(targets.Marginal(spec), frames, short, device, seed, check)
+    return _from_chains(theta, data, draws, reached, rng)
 
 
 def _n_points(data, options) -> int:
@@ -253,31 +253,30 @@ def _from_similar(theta, start, n_points, rng):
 
 
 def _search(theta, n_points, rng) -> Mixture:
-    """Modes of theta's posterior; a standard normal where it is too long for a Hessian."""
-    from skhier.inference.importance import Mixture, mixture_of
+    """Modes of theta's posterior."""
+    from skhier.inference.importance import mixture_of
     from skhier.inference.mode import CLIMBS, find_modes
 
-    if theta.size > MAX_LAPLACE_SIZE:
-        return Mixture(np.ones(1), np.zeros((1, theta.size)), np.eye(theta.size)[None])
     starts = theta.starts(rng)
     dear = CLIMBS * len(starts) * (2 * theta.size + 4) > CLIMB_SHARE * n_points
     climbs = 0 if dear else CLIMBS
-    return mixture_of(
-        find_modes(theta.log_densities, theta.derivatives, starts, rng, theta.steps, climbs)
-    )
+    gradients = theta.gradients if theta.size > NEWTON_SIZE else None
+    how = (theta.steps, climbs, gradients)
+    return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, rng, *how))
 
 
-def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:
+def _frames(reached, data, n_chains) -> list[tuple[int, tuple]]:
     """Numbers of chains, and the data in whose frame they move: each mode's own.
 
     Chains seldom change modes, so they start in proportion to the masses: largest remainders.
     """
+    modes = reached.modes
     wanted = n_chains * modes.shares
     counts = np.floor(wanted).astype(int)
     rest = np.argsort(counts - wanted, kind="stable")
     counts[rest[: n_chains - counts.sum()]] += 1
     parts = zip(counts, modes.means, modes.roots, strict=True)
-    return [(int(n), (*data, mean, root)) for n, mean, root in parts if n]
+    return [(int(n), (*data, mean, root, *reached.signs)) for n, mean, root in parts if n]
 
 
 def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
@@ -310,7 +309,7 @@ def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
     )
 
 
-def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
+def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
     from skhier.inference.importance import bridge
 
     forbid_nonfinite({"draws of the variance parameters": draws.values, "lp": draws.lp})
@@ -318,14 +317,21 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
     place = np.argsort(order).reshape(shape)
+    signs = reached.signs
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
-    log_evidence = bridge(theta.log_densities, points, draws.lp.ravel()[order], rng)
+    log_evidence = bridge(
+        lambda places: theta.log_densities(signs.to_theta(places)) + signs.log_volume(places),
+        signs.flipped(points, rng),
+        draws.lp.ravel()[order],
+        rng,
+    )
+    points = signs.to_theta(points)
     weights = np.full(len(points), 1 / len(points))
     population = population_of(theta, units, points, weights, place, chain_error(place), rng)
     facts = {
         "sampler": "nuts",
-        "pareto_k": k_hat,
-        "modes": _n_modes(modes.shares),
+        "pareto_k": reached.k_hat,
+        "modes": _n_modes(reached.modes.shares),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))

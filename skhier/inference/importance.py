@@ -30,12 +30,14 @@ __all__ = [
     "fitted_normal",
     "importance",
     "mixture_of",
+    "pooled",
     "resample",
     "trustworthy",
+    "weighted_points",
 ]
 
 N_BLOCKS = 16
-DF = 5.0
+DF, DF_OF_SIZE = 5.0, 1 / 3  # at least; of many parameters a t has its points too far out
 INFLATION = 1.1  # of the sds of a Laplace approximation
 MAX_ROUNDS = 6
 GOOD_K_HAT, GOOD_EFFICIENCY, MIN_GAIN = 0.5, 0.35, 1.1
@@ -62,6 +64,10 @@ class Mixture(NamedTuple):
     def normals(self) -> list[Laplace]:
         """The components."""
         return [Laplace(mean, root) for mean, root in zip(self.means, self.roots, strict=True)]
+
+    def with_normals(self, normals: Sequence[Laplace]) -> "Mixture":
+        """Others in their places."""
+        return _mixture(self.shares, normals)
 
 
 def mixture_of(modes: Sequence[Mode]) -> Mixture:
@@ -116,6 +122,7 @@ def importance(
     n_points: int,
     rng: np.random.Generator,
     max_rounds: int = MAX_ROUNDS,
+    first_ess: float = 0.0,
 ) -> WeightedPoints:
     """Adaptive importance sampling.
 
@@ -128,28 +135,47 @@ def importance(
         Of each round; a power of two, at least ``N_BLOCKS``.
     rng : Generator
     max_rounds : int
+    first_ess : float
+        No more rounds after a first one that is not :func:`trustworthy` so; 0: always.
 
     Returns
     -------
     WeightedPoints
         Of the best round.
     """
-
-    def round_of(proposal: Mixture) -> WeightedPoints:
-        points, log_parts = _draw(proposal, n_points, rng)
-        return _weigh(points, log_densities(points), log_parts)
-
     first = _mixture([1.0], [start]) if isinstance(start, Laplace) else start
-    best = found = round_of(first._replace(roots=INFLATION * first.roots))
+    best = found = weighted_points(log_densities, _inflated(first), n_points, rng)
+    if first_ess and not trustworthy(best, first_ess):
+        return best
     gained = True
     for _ in range(1, max_rounds):
         enough = best.ess >= GOOD_EFFICIENCY * n_points or not gained
         if best.k_hat <= GOOD_K_HAT and enough:
             break
-        found = round_of(fitted_mixture(found))
+        found = weighted_points(log_densities, fitted_mixture(found), n_points, rng)
         gained = found.ess > MIN_GAIN * best.ess
         best = max(best, found, key=lambda points: points.ess)
     return best
+
+
+def weighted_points(
+    log_densities: Callable[[np.ndarray], np.ndarray],
+    proposal: Mixture,
+    n_points: int,
+    rng: np.random.Generator,
+) -> WeightedPoints:
+    """One round: points of the proposal, and their weights."""
+    points, log_parts = _draw(proposal, n_points, rng)
+    return _weigh(points, log_densities(points), log_parts)
+
+
+def _inflated(laplace: Mixture) -> Mixture:
+    return laplace._replace(roots=INFLATION * laplace.roots)
+
+
+def _degrees(d: int) -> float:
+    """Of freedom of a t of so many parameters."""
+    return max(DF, DF_OF_SIZE * d)
 
 
 def _draw(proposal: Mixture, n_points, rng):
@@ -161,8 +187,9 @@ def _draw(proposal: Mixture, n_points, rng):
     m, d = proposal.means.shape
     shares = (1 - LEAST_SHARE) * proposal.shares + LEAST_SHARE / m
     u = _uniform(n_points, d + 1 + (m > 1), rng)
-    chi2 = 2 * gammaincinv(DF / 2, u[:, d])
-    z = ndtri(u[:, :d]) * np.sqrt(DF / chi2)[:, None]
+    df = _degrees(d)
+    chi2 = 2 * gammaincinv(df / 2, u[:, d])
+    z = ndtri(u[:, :d]) * np.sqrt(df / chi2)[:, None]
     if m == 1:
         points = proposal.means[0] + z @ proposal.roots[0].T
     else:
@@ -174,10 +201,11 @@ def _draw(proposal: Mixture, n_points, rng):
 
 def _log_t(proposal, points):
     d = len(proposal.mean)
+    df = _degrees(d)
     z = np.linalg.solve(proposal.root, (points - proposal.mean).T)
-    constant = gammaln((DF + d) / 2) - gammaln(DF / 2) - 0.5 * d * np.log(DF * np.pi)
+    constant = gammaln((df + d) / 2) - gammaln(df / 2) - 0.5 * d * np.log(df * np.pi)
     log_det = np.linalg.slogdet(proposal.root)[1]
-    return constant - log_det - 0.5 * (DF + d) * np.log1p((z**2).sum(0) / DF)
+    return constant - log_det - 0.5 * (df + d) * np.log1p((z**2).sum(0) / df)
 
 
 def _uniform(n_points, d, rng):
@@ -216,6 +244,21 @@ def _weigh(points, log_density, log_parts):
         1 / (weights**2).sum(),
         total - np.log(len(points)),
         np.exp(log_parts - log_proposal[:, None]),
+    )
+
+
+def pooled(rounds: Sequence[WeightedPoints]) -> WeightedPoints:
+    """The points of several rounds, each in proportion to its effective number."""
+    ess = np.array([found.ess for found in rounds])
+    share = ess / ess.sum()
+    parts = list(zip(share, rounds, strict=True))
+    last = rounds[-1]
+    return last._replace(
+        points=np.concatenate([found.points for found in rounds]),
+        log_density=np.concatenate([found.log_density for found in rounds]),
+        weights=np.concatenate([part * found.weights for part, found in parts]),
+        shares=np.concatenate([found.shares for found in rounds]),
+        ess=ess.sum(),
     )
 
 

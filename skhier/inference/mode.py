@@ -6,6 +6,7 @@ spares the descents that would end where others did.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ MAX_SD = 5.0  # theta are logarithms and the like: wider is a flat direction
 START_TRIES = 100
 IMPOSSIBLE = 1e100
 TOLERANCE = 1e-2  # of the gradient, in nats
-MAX_ITERATIONS = 200
+MAX_ITERATIONS, MAX_GRADIENTS = 200, 1000
 LESS_MASS = 7.0  # nats, a thousandth: lighter modes are left out
 MAX_DESCENTS, IN_VAIN = 8, 3  # in all; in a row that found nothing new
 CLIMBS, FARTHEST = 2, 3.0  # steps of a start before it is judged; of one coordinate
@@ -111,10 +112,48 @@ def laplace(
     RuntimeError
         No point with a finite density and gradient was found.
     """
-    return _ascend(derivatives, start, rng).normal
+    return _by_newton(derivatives, start, rng).mode().normal
 
 
-def _ascend(derivatives, start, rng) -> Mode:
+class _Top(NamedTuple):
+    """Where an ascent ended; the curvature of minus the log density is asked for if it is new."""
+
+    point: np.ndarray
+    log_density: float
+    curvature: Callable[[], np.ndarray]
+
+    def mode(self) -> Mode:
+        return Mode(Laplace(self.point, _root(self.curvature())), self.log_density)
+
+
+def _by_gradients(gradients, derivatives, start, rng) -> _Top:
+    """L-BFGS: of many parameters a Hessian a step would be most of the work."""
+
+    def downhill(x):
+        (value,), (slope,) = gradients(x[None])
+        if np.isfinite(value) and np.isfinite(slope).all():
+            return -value, -slope
+        return IMPOSSIBLE, np.zeros_like(slope)
+
+    start = _possible(lambda x: downhill(x)[0], start, rng)
+    options = {"maxiter": MAX_GRADIENTS, "maxfun": MAX_GRADIENTS, "gtol": TOLERANCE}
+    found = minimize(downhill, start, jac=True, method="L-BFGS-B", options=options)
+    return _Top(found.x, -float(found.fun), lambda: _negative(derivatives(found.x)).hessian)
+
+
+def _possible(height, start, rng):
+    """The start, or a random one if the density is not finite there."""
+    for _ in range(START_TRIES):
+        if height(start) < IMPOSSIBLE:
+            return start
+        start = rng.uniform(-2, 2, len(start))
+    raise RuntimeError(
+        f"no valid starting point: the log density or its gradient is not finite at "
+        f"{START_TRIES} random points. Check that the priors' supports allow the data."
+    )
+
+
+def _by_newton(derivatives, start, rng) -> _Top:
     last: dict[bytes, Derivatives] = {}
 
     def at(point: Any) -> Derivatives:
@@ -124,15 +163,7 @@ def _ascend(derivatives, start, rng) -> Mode:
             last[key] = _negative(derivatives(point))
         return last[key]
 
-    for _ in range(START_TRIES):
-        if at(start).value < IMPOSSIBLE:
-            break
-        start = rng.uniform(-2, 2, len(start))
-    else:
-        raise RuntimeError(
-            f"no valid starting point: the log density or its gradient is not finite at "
-            f"{START_TRIES} random points. Check that the priors' supports allow the data."
-        )
+    start = _possible(lambda x: at(x).value, start, rng)
     found = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
         lambda x: float(at(x).value),
         start,
@@ -143,7 +174,7 @@ def _ascend(derivatives, start, rng) -> Mode:
         options={"maxiter": MAX_ITERATIONS},
     )
     end = at(found.x)
-    return Mode(Laplace(found.x, _root(end.hessian)), -float(end.value))
+    return _Top(found.x, -float(end.value), lambda: end.hessian)
 
 
 def find_modes(
@@ -153,6 +184,7 @@ def find_modes(
     rng: np.random.Generator,
     steps: Any = STEP,
     climbs: int = CLIMBS,
+    gradients: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> list[Mode]:
     """The modes that the starts lead to, the heaviest first.
 
@@ -171,14 +203,17 @@ def find_modes(
         Of differences; well below the narrowest width.
     climbs : int
         Steps up of each start before it is judged, each of ``2 d + 4`` values.
+    gradients : callable or None
+        Takes (n, d) points to log densities and their gradients, to go up by; None: Newton steps.
 
     Raises
     ------
     RuntimeError
         No point with a finite density and gradient was found.
     """
+    ascend = partial(_by_gradients, gradients) if gradients else _by_newton
     heights = _finite(log_densities(starts))
-    modes = [_ascend(derivatives, starts[heights.argmax()], rng)]
+    modes = [ascend(derivatives, starts[heights.argmax()], rng).mode()]
     points, heights = _climb(log_densities, starts, heights, steps, climbs)
     kept = on_other_hills(log_densities, points, modes[0].normal.mean[None])
     in_vain = 0
@@ -187,11 +222,11 @@ def find_modes(
         if not len(points) or in_vain == IN_VAIN:
             break
         start = points[heights.argmax()]
-        mode = _ascend(derivatives, start, rng)
+        end = ascend(derivatives, start, rng)
         means = np.array([known.normal.mean for known in modes])
-        is_new = on_other_hills(log_densities, mode.normal.mean[None], means)[0]
+        is_new = on_other_hills(log_densities, end.point[None], means)[0]
         if is_new:
-            modes, in_vain, top = [*modes, mode], 0, mode.normal.mean
+            modes, in_vain, top = [*modes, end.mode()], 0, end.point
         else:  # a curved hill: others there look as far away
             in_vain, top = in_vain + 1, start
         kept = on_other_hills(log_densities, points, top[None])

@@ -24,7 +24,11 @@ __all__ = [
     "evaluate",
     "origin",
     "prior_profiles",
+    "site_values",
 ]
+
+
+TINY = float(jnp.finfo(float).tiny)
 
 
 class Joint(NamedTuple):
@@ -50,15 +54,16 @@ class Joint(NamedTuple):
 
 
 class Marginal(NamedTuple):
-    """``theta = centre + root position``; ``data`` is ``(stats, units, prior, centre, root)``,
-    the statistics in the order of elimination.
+    """``data`` is ``(stats, units, prior, centre, root, signed, flips)``, the statistics in the order
+    of elimination; ``centre + root position`` has the coordinates of
+    :class:`~skhier.inference.signs.Signs`.
     """
 
     spec: ModelSpec
 
     def size(self, data: tuple) -> int:
         """Number of unconstrained parameters."""
-        return len(data[-1])
+        return len(data[3])
 
     def start(self, key: Any, size: int, tries: Any) -> Any:
         """A random point of the normal that centre and root describe, ever closer to its centre."""
@@ -66,12 +71,17 @@ class Marginal(NamedTuple):
 
     def log_density(self, data: tuple, position: Any) -> Any:
         """Log density of the unconstrained parameters."""
-        *model, centre, root = data
-        return _log_density(tuple(model), self.spec, centre + root @ position)
+        *model, _, _, signed, flips = data
+        point = self.record(data, position)
+        scale = jnp.where(signed, jnp.maximum(jnp.abs(point), TINY), 1.0)
+        parity = 1 - 2 * ((flips @ jnp.where(point < 0, 1.0, 0.0)) % 2)
+        theta = jnp.where(signed, jnp.log(scale), point * parity)
+        log_volume = -jnp.where(signed, jnp.log(2 * scale), 0.0).sum()
+        return _log_density(tuple(model), self.spec, theta) + log_volume
 
     def record(self, data: tuple, position: Any) -> Any:
-        """``theta``."""
-        *_, centre, root = data
+        """``centre + root position``."""
+        *_, centre, root, _, _ = data
         return centre + root @ position
 
 
@@ -87,6 +97,11 @@ def origin(data: tuple, spec: ModelSpec) -> tuple[Any, CoefPrior]:
 def prior_profiles(grids: Any, data: tuple, spec: ModelSpec) -> dict[str, Any]:
     """Log prior density of each entry of ``theta`` alone at ``grids`` (n_grid, d), per site."""
     return flat.profiles(partial(marginal_parameters, spec), data, grids)
+
+
+def site_values(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
+    """Value that each entry of ``theta`` alone means, (n, d); NaN where several mean it together."""
+    return flat.own_values(partial(marginal_parameters, spec), data, thetas)
 
 
 def _at(theta, data, spec):

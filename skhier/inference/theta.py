@@ -12,7 +12,8 @@ import numpy as np
 from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
-from skhier.inference.starts import PriorTops, prior_tops, structured_starts
+from skhier.inference.signs import Signs, scale_entries, signs_for
+from skhier.inference.starts import GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.normal.conditional import CoefPriors, Components
 from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
 from skhier.kernels.user_units import coef_to_user, in_user_units
@@ -23,6 +24,7 @@ __all__ = ["Population", "Theta", "population_of"]
 MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
 MAX_SIZE_BY_VALUES = 16
 FEW_ENTRIES = 2**12
+NEAR_ZERO, SAME = np.array([2.0, -14.0, -24.0]), 1e-4  # logarithms of scales; nats
 
 
 class Theta:
@@ -99,6 +101,32 @@ class Theta:
 
         return prior_tops(profiles, self.size)
 
+    def signs(self, wanted: np.ndarray) -> Signs:
+        """Those of the scales among ``wanted`` (d,) that can have one.
+
+        The prior's density of such a scale is positive and finite at 0, and its entry of theta is
+        its logarithm.
+        """
+        sites = self.priors.sites
+        entries = [i for places in scale_entries(self.spec, sites) for i in places.values()]
+        signed = np.zeros(self.size, bool)
+        signed[entries] = wanted[entries]
+        if signed.any():
+            signed &= self._reach_zero
+        return signs_for(self.spec, sites, signed)
+
+    @cached_property
+    def _reach_zero(self):
+        grids = np.zeros((len(GRID), self.size))
+        grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
+        found = self.targets.prior_profiles(grids, self.data, self.spec)
+        heights = np.concatenate([np.asarray(v)[: len(NEAR_ZERO)] for v in found.values()], axis=1)
+        density = heights - NEAR_ZERO[:, None]  # per unit of the scale, were theta its logarithm
+        values = self.targets.site_values(grids[: len(NEAR_ZERO)], self.data, self.spec)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            is_log = np.abs(np.log(values) - NEAR_ZERO[:, None]).max(0) < SAME
+        return is_log & np.isfinite(density).all(0) & (np.ptp(density[1:], axis=0) < SAME)
+
     @cached_property
     def steps(self) -> np.ndarray:
         """Of differences, (d,): well below the width of a narrow prior."""
@@ -108,9 +136,10 @@ class Theta:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
         if self.size <= MAX_SIZE_BY_VALUES:
             return from_values(self.log_densities, point, self.steps)
-        return from_gradients(self._density_and_gradient, point)
+        return from_gradients(self.gradients, point)
 
-    def _density_and_gradient(self, points):
+    def gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log densities (n,) and gradients (n, d) at points (n, d)."""
         self.n_evaluations += len(points)
         values, gradients = np.empty(len(points)), np.empty(points.shape)
         for i, point in enumerate(points):
@@ -134,7 +163,7 @@ class Theta:
         """Slices of the points, and the parameters that follow from them."""
         import jax
 
-        if self._last is not None and self._last[0] is points:
+        if self._last is not None and np.array_equal(self._last[0], points):
             parts: Iterable[Any] = self._last[1]
         else:
             parts = (given for _, given in self._batches(points))
