@@ -76,7 +76,7 @@ class BrmsPrior(Prior):
         return _student_t(3.0, round(s.y_median, 1), self._mad(s))
 
     def _coef(self, c, s, at):
-        return _flat(len(at)) if c is None else super()._coef(c, s, at)
+        return _flat_prior(len(at)) if c is None else super()._coef(c, s, at)
 
     def _group_scale(self, c, s, at):
         if c is not None:
@@ -137,7 +137,7 @@ def _half_student_t(df, scale):
     return in_float64(dist.FoldedDistribution(dist.StudentT(df, np.zeros_like(scale), scale)))
 
 
-def _flat(size):
+def _flat_prior(size):
     import numpyro.distributions as dist
 
     return dist.ImproperUniform(dist.constraints.real, (size,), ())

@@ -56,12 +56,13 @@ class PriorChoice(NamedTuple):
 
     ``coef`` is a tuple of ``(positions, distribution)``, with positions in column order;
     ``intercept_at_mean``: the intercept's prior is on the one at the mean of X (True) or at X = 0;
-    ``groups``: a :class:`GroupPrior` for each grouping factor.
+    ``own``: by name, the response's own parameters; ``groups``: a :class:`GroupPrior` for each
+    grouping factor.
     """
 
     intercept: Any
     intercept_at_mean: bool
-    noise_scale: Any
+    own: dict[str, Any]
     coef: tuple[tuple[tuple[int, ...], Any], ...]
     groups: tuple[GroupPrior, ...]
 
@@ -142,9 +143,9 @@ class Prior(BaseEstimator):
         """
         intercept, at_mean = self._resolve_intercept(scales)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
-        coef = _columns("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
+        coef = _by_column("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
         groups = self._resolve_groups(scales, names, factors)
-        return PriorChoice(intercept, at_mean, noise, coef, groups)
+        return PriorChoice(intercept, at_mean, {"noise_scale": noise}, coef, groups)
 
     def _resolve_intercept(self, scales):
         intercept = _scalar("intercept", self.intercept, self._intercept, scales)
@@ -161,7 +162,7 @@ class Prior(BaseEstimator):
             def rule(c, at, columns=columns):
                 return self._group_scale(c, scales, columns[at])
 
-            blocks = _columns(name, given[factor], effects[factor], rule, positive=True)
+            blocks = _by_column(name, given[factor], effects[factor], rule, positive=True)
             at_mean = self._GROUPS_AT_MEAN and not _in_users_units(given[factor])
             found.append(GroupPrior(_intercept_last(blocks, len(columns)), None, at_mean))
         return tuple(found)
@@ -275,7 +276,7 @@ def _intercept_last(blocks, n_effects):
     return tuple((tuple((i - 1) % n_effects for i in at), prior) for at, prior in blocks)
 
 
-def _columns(name, value, columns, rule, positive=False):
+def _by_column(name, value, columns, rule, positive=False):
     """Blocks of ``(positions, distribution)`` that cover the columns."""
     positions = tuple(range(len(columns)))
     if not positions:

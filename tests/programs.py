@@ -9,6 +9,7 @@ from numpyro.infer.util import log_density
 
 from skhier.kernels.normal.collapse import marginal_and_conditional
 from skhier.kernels.normal.models import marginal_model, marginal_parameters
+from skhier.responses.normal import SCALE
 
 __all__ = ["marginal_at"]
 
@@ -19,10 +20,10 @@ def marginal_at(spec, data, sites):
     def at(data, sites):
         stats, *_ = data
         program = handlers.substitute(partial(marginal_parameters, spec), data=sites)
-        v, coefs = program(*data)
-        chols = v.group_chol
-        _, mean, root = marginal_and_conditional(stats, spec.plan, chols, v.noise_scale, coefs)
+        population, coefs = program(*data)
+        sigma, roots = population.own[SCALE], population.group_root
+        _, mean, root = marginal_and_conditional(stats, spec.plan, roots, sigma, coefs)
         density = log_density(partial(marginal_model, spec), data, {}, sites)[0]
-        return density, v.noise_scale, chols, mean, root
+        return density, sigma, roots, mean, root
 
     return jax.tree.map(np.asarray, jax.jit(at)(data, sites))

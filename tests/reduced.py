@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from dense import DESIGNS, Design, Prior, Theta, n_levels, random_theta
 
-from skhier.kernels.records import CoefPrior
+from skhier.kernels.records import CoefPrior, Population
+from skhier.responses.normal import SCALE
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.products import group_stats, level_pairs
@@ -20,6 +21,7 @@ __all__ = [
     "Reduced",
     "coef_prior",
     "normal_prior",
+    "population",
     "problem",
     "reduce",
     "relabelled",
@@ -130,6 +132,11 @@ def coef_prior(prior: Prior) -> CoefPrior:
     inverse, p = np.linalg.inv(root), len(root)
     rows = np.column_stack([inverse, inverse @ prior.mean])
     return CoefPrior(np.eye(p), np.zeros(p), rows, np.linalg.slogdet(root)[1])
+
+
+def population(beta, sigma, chols) -> Population:
+    """Of the normal response."""
+    return Population(beta, tuple(chols), {SCALE: sigma})
 
 
 def with_empty_levels(stats: GroupStats, n: int = 1) -> GroupStats:

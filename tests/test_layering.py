@@ -15,10 +15,9 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words slices forks memory imports crps diagnostics notes frames categories "
-        "columns labels nesting level_union pareto pipelines rank uniformity convergence "
-        "validation schema "
-        "features design settling identifiability"
+        "callers words budget slices forks memory imports crps diagnostics notes cells frames "
+        "categories columns labels nesting level_union pareto pipelines rank uniformity "
+        "convergence validation schema features design settling identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
@@ -27,18 +26,19 @@ ROOMS = {
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
         "normal.models normal.eliminate normal.conditional normal.moments normal.information "
-        "normal.left_out normal.left_out_of_several"
+        "normal.left_out normal.left_out_of_several normal.new_rows"
     ),
     "inference": (
-        "options runtime model checks estimates mode importance starts target nuts chains theta "
-        "engines prior"
+        "options runtime model checks estimates mode importance starts signs target nuts chains theta "
+        "reach engines prior"
     ),
     "posterior": "mixture posterior prior_draws sensitivity shares tables arviz elpd fitted",
     "estimators": (
-        "_group_tables _base _reports _scores _compare _regressor _folds _scoring _refits _race _cv"
+        "_group_tables _base _reports _scores _compare _regressor _splits _scoring _refits _race "
+        "_cv"
     ),
     "plotting": (
-        "_fit _style _words _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
+        "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
         "_posterior_predictive _correlation _variance_shares _predictive_calibration _trace"
     ),
     "calibration": "_report _rows _simulations",

@@ -73,7 +73,7 @@ def test_default_scales_with_the_data():
     ((at, coef),) = choice.coef
     assert at == (0, 1)
     assert_allclose(coef.scale, [2.5 * 4 / 2, 2.5 * 4 / 10])
-    assert_allclose(1 / choice.noise_scale.rate, 4.0)
+    assert_allclose(1 / choice.own["noise_scale"].rate, 4.0)
     (((at, scale),),) = blocks_of(choice)
     assert at == (1, 0)  # the intercept, given first, is the kernels' last effect
     assert_allclose(1 / scale.rate, [4.0, 4.0 / 10])
@@ -85,7 +85,7 @@ def test_numbers_replace_the_standardised_scales():
     assert choice.intercept.scale == 4.0
     assert_allclose(choice.coef[0][1].scale, [3 * 4 / 2, 3 * 4 / 10])
     assert_allclose(1 / blocks_of(choice)[0][0][1].rate, [0.5 * 4, 0.5 * 4 / 10])
-    assert_allclose(1 / choice.noise_scale.rate, 8.0)
+    assert_allclose(1 / choice.own["noise_scale"].rate, 8.0)
 
 
 def test_explicit_intercept_is_at_zero():
@@ -129,14 +129,14 @@ def test_bambi_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
     assert_allclose(choice.intercept.scale, 261.0092, atol=5e-5)
     assert_allclose(choice.coef[0][1].scale, 48.8915, atol=5e-5)
     assert_allclose(blocks_of(choice)[0][0][1].scale, [261.0092, 48.8915], atol=5e-5)
-    assert describe(choice.noise_scale) == "HalfStudentT(df=4., loc=0., scale=56.1721)"
+    assert describe(choice.own["noise_scale"]) == "HalfStudentT(df=4., loc=0., scale=56.1721)"
 
 
 def test_brms_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
     """brms: student_t(3, 288.7, 59.3) and student_t(3, 0, 59.3), slopes flat."""
     choice = prior_from("brms").resolve(sleepstudy_scales, ["Days"], [("Subject", (0,))])
     assert describe(choice.intercept) == "StudentT(df=3., loc=288.7, scale=59.3)"
-    assert describe(choice.noise_scale) == "HalfStudentT(df=3., loc=0., scale=59.3)"
+    assert describe(choice.own["noise_scale"]) == "HalfStudentT(df=3., loc=0., scale=59.3)"
     assert describe(blocks_of(choice)[0][0][1], 1) == "HalfStudentT(df=3., loc=0., scale=59.3)"
     assert describe(choice.coef[0][1], 0) == "flat"
 
@@ -147,7 +147,7 @@ def test_rstanarm_matches_its_documented_sleepstudy_defaults(sleepstudy_scales):
     assert_allclose(choice.intercept.loc, 299, atol=0.5)
     assert_allclose(choice.intercept.scale, 141, atol=0.5)
     assert_allclose(choice.coef[0][1].scale, 49, atol=0.5)
-    assert_allclose(choice.noise_scale.rate, 0.018, atol=5e-4)
+    assert_allclose(choice.own["noise_scale"].rate, 0.018, atol=5e-4)
     assert choice.groups[0].decov == (1.0, 1.0, 1.0)
     assert blocks_of(choice) == ((),)
 
@@ -162,7 +162,7 @@ def test_number_overrides_one_part_of_a_preset():
     prior = prior_from("bambi").set_params(group_scale=2.0)
     choice = prior.resolve(SCALES, NAMES, ONE)
     assert isinstance(blocks_of(choice)[0][0][1], dist.Exponential)
-    assert describe(choice.noise_scale).startswith("HalfStudentT")
+    assert describe(choice.own["noise_scale"]).startswith("HalfStudentT")
 
 
 def test_no_factor_has_no_group_prior():

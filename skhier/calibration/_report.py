@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.plotting._style import axes_of
+from skhier.plotting._style import figure_and_axes
 from skhier.utils.uniformity import counts_below, pointwise_tails, rank_band, rank_p_value
 from skhier.utils.validation import check_number
 
@@ -99,7 +99,7 @@ class Calibration:
         used = self.ranks.shape[1]
         size_of_figure = (2.4 * N_COLUMNS, 1.8 * -(-used // N_COLUMNS) + 0.8)
         shared = {"sharex": True, "sharey": True}
-        fig, axes = axes_of(None, used, N_COLUMNS, figsize=size_of_figure, **shared)
+        fig, axes = figure_and_axes(None, used, N_COLUMNS, figsize=size_of_figure, **shared)
         for axis, name in zip(axes, self.ranks, strict=True):
             counts = counts_below(self.ranks[name].to_numpy(), size)
             inside = np.all((counts >= low) & (counts <= high))

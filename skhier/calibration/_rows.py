@@ -11,20 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.inference.prior import PriorSetting
+from skhier.responses.base import Response
 from skhier.utils.design import Rows
 
 __all__ = [
     "OF_GROUPS",
-    "PARAMETERS",
     "Parameters",
     "SimulatedRows",
-    "log_likelihood",
     "log_marginal_likelihood",
     "square_root",
 ]
 
 Parameters = Mapping[str, Any]
-PARAMETERS = ("intercept", "coef", "noise_scale")
 OF_GROUPS = ("group_scale", "group_corr")
 
 
@@ -47,6 +45,7 @@ class SimulatedRows(NamedTuple):
     x: np.ndarray
     factors: tuple[FactorRows, ...]
     correlated: bool
+    response: Response
 
     @classmethod
     def of(cls, setting: PriorSetting, rows: Rows) -> SimulatedRows:
@@ -56,11 +55,18 @@ class SimulatedRows(NamedTuple):
             FactorRows(name, codes, np.column_stack([np.ones(len(x)), *x.T[list(slopes)]]))
             for (name, slopes), codes in zip(setting.factors, rows.codes.T, strict=True)
         ]
-        return cls(x, tuple(factors), setting.correlated)
+        return cls(x, tuple(factors), setting.correlated, setting.response)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Those that no factor has of its own."""
+        return ("intercept", "coef", *self.response.parameters)
 
     def with_effects(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, Any]:
         """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q)."""
-        truth: dict[str, Any] = {name: np.asarray(parameters[name], float) for name in PARAMETERS}
+        truth: dict[str, Any] = {
+            name: np.asarray(parameters[name], float) for name in self.parameters
+        }
         for name in OF_GROUPS:
             truth[name] = self._by_factor(parameters.get(name, {}))
         truth["group_effects"] = {}
@@ -86,19 +92,22 @@ class SimulatedRows(NamedTuple):
             line = line + (effects * z).sum(-1)
         return line
 
+    def own(self, parameters: Parameters) -> dict[str, np.ndarray]:
+        """The response's own parameters, (..., 1) each."""
+        return {name: np.asarray(parameters[name])[..., None] for name in self.response.parameters}
 
-def log_likelihood(residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Of the rows given all parameters, (...,); residuals (..., n_samples), sigma (...,)."""
-    n = residuals.shape[-1]
-    return -0.5 * (residuals**2).sum(-1) / sigma**2 - n * np.log(sigma * np.sqrt(2 * np.pi))
+    def log_likelihood(self, parameters: Parameters, y: np.ndarray) -> np.ndarray:
+        """Log density of ``y`` (n_samples,) given all parameters, (...,)."""
+        return self.response.log_density(y, self.line(parameters), self.own(parameters)).sum(-1)
 
 
 def log_marginal_likelihood(
     rows: SimulatedRows, parameters: Parameters, y: np.ndarray
 ) -> np.ndarray:
-    """Of the rows given population parameters: ``V = sum over factors of Z Sigma Z' + sigma^2 I``.
+    """Of the rows given population parameters: ``V = sum over factors of Z Sigma Z' + s I``.
 
-    Of one factor ``V`` is made of blocks, one a group; else it is factorised as it is.
+    ``s`` is the variance of y around its line, a conjugate response's. Of one factor ``V`` is made
+    of blocks, one a group; else it is factorised as it is.
 
     Parameters
     ----------
@@ -111,18 +120,18 @@ def log_marginal_likelihood(
     -------
     array of shape (n_draws,)
     """
-    sigma = parameters["noise_scale"]
+    variance = rows.response.variance(np.zeros(1), rows.own(parameters))[:, 0]
     residuals = y - parameters["intercept"][:, None] - parameters["coef"] @ rows.x.T
     scales, corrs = parameters["group_scale"], parameters["group_corr"]
     roots = [scales[f.name][..., None] * square_root(corrs[f.name]) for f in rows.factors]
     evaluate = _by_groups if len(rows.factors) == 1 else _by_rows
-    log_det, quadratic = evaluate(rows, roots, sigma, residuals)
+    log_det, quadratic = evaluate(rows, roots, variance, residuals)
     return -0.5 * (len(y) * np.log(2 * np.pi) + log_det + quadratic)
 
 
-def _by_groups(rows, roots, sigma, residuals):
-    """By ``M_g = sigma^2 I + L' Z'Z L``: ``|V_g| = sigma^(2 (n_g - q)) |M_g|`` and
-    ``r' V_g^-1 r = (r'r - r'Z L M_g^-1 L'Z'r) / sigma^2`` (Woodbury).
+def _by_groups(rows, roots, variance, residuals):
+    """By ``M_g = s I + L' Z'Z L``: ``|V_g| = s^(n_g - q) |M_g|`` and
+    ``r' V_g^-1 r = (r'r - r'Z L M_g^-1 L'Z'r) / s`` (Woodbury).
     """
     (factor,), (root,) = rows.factors, roots
     n, q = factor.z.shape
@@ -131,17 +140,17 @@ def _by_groups(rows, roots, sigma, residuals):
     zr = np.einsum("ng,na,sn->sga", member, factor.z, residuals, optimize=True)
     half = zr @ root
     m = np.einsum("sai,gab,sbj->sgij", root, zz, root, optimize=True)
-    m = m + sigma[:, None, None, None] ** 2 * np.eye(q)
+    m = m + variance[:, None, None, None] * np.eye(q)
     explained = (half * np.linalg.solve(m, half[..., None])[..., 0]).sum((1, 2))
-    log_det = (n - factor.n_levels * q) * np.log(sigma**2) + np.linalg.slogdet(m)[1].sum(1)
-    return log_det, ((residuals**2).sum(1) - explained) / sigma**2
+    log_det = (n - factor.n_levels * q) * np.log(variance) + np.linalg.slogdet(m)[1].sum(1)
+    return log_det, ((residuals**2).sum(1) - explained) / variance
 
 
-def _by_rows(rows, roots, sigma, residuals):
+def _by_rows(rows, roots, variance, residuals):
     """``log |V|`` and ``r' V^-1 r``, (n_draws,) each."""
-    log_det, quadratic = np.empty(len(sigma)), np.empty(len(sigma))
-    for s in range(len(sigma)):
-        v = sigma[s] ** 2 * np.eye(residuals.shape[1])
+    log_det, quadratic = np.empty(len(variance)), np.empty(len(variance))
+    for s in range(len(variance)):
+        v = variance[s] * np.eye(residuals.shape[1])
         for (_, codes, z), root in zip(rows.factors, roots, strict=True):
             half = z @ root[s]
             v += (codes[:, None] == codes) * (half @ half.T)

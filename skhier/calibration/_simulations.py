@@ -13,10 +13,8 @@ from sklearn.utils import check_random_state
 from skhier.calibration._report import Calibration
 from skhier.calibration._rows import (
     OF_GROUPS,
-    PARAMETERS,
     Parameters,
     SimulatedRows,
-    log_likelihood,
     log_marginal_likelihood,
 )
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
@@ -26,7 +24,6 @@ from skhier.plotting._fit import effects_by_factor, group_draws, target_of
 from skhier.posterior import tables as _tables
 from skhier.posterior.prior_draws import prior_without_fit
 from skhier.priors import DataScales
-from skhier.responses.normal import Normal
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.validation import check_number
 
@@ -116,7 +113,7 @@ def simulation_based_calibration(
         rng = np.random.default_rng(seed)
         drawn = truths[i] if draw_prior is None else draw_prior(rng)
         truth = simulated.with_effects(drawn, rng)
-        y = Normal().draw(simulated.line(truth), truth, rng)
+        y = setting.response.draw(simulated.line(truth), simulated.own(truth), rng)
         fitted = _fitted_to(model, X, y, int(rng.integers(2**31 - 1)), i)
         ranks.append({k: _rank(v, rng) for k, v in _quantities(simulated, fitted, truth, n_draws)})
         fits.append(_facts(fitted))
@@ -155,7 +152,9 @@ def _prior_draws(setting: PriorSetting, n: int, rng) -> list[Parameters]:
     names = [name for name, _ in setting.factors]
     return [
         {
-            **{name: getattr(drawn, name)[i] for name in PARAMETERS},
+            "intercept": drawn.intercept[i],
+            "coef": drawn.coef[i],
+            **{name: values[i] for name, values in drawn.own.items()},
             "group_scale": {f: v[i] for f, v in zip(names, drawn.group_scale, strict=True)},
             "group_corr": {f: v[i] for f, v in zip(names, corr, strict=True)},
         }
@@ -180,7 +179,8 @@ def _quantities(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and values of each quantity, the true one first, (1 + n_draws,)."""
     both, effects = _truth_and_draws(simulated, fitted, truth, n_draws), effects_by_factor(fitted)
-    for name, values in _tables.named_draws(both, fitted.coef_names_, effects).items():
+    names = fitted.coef_names_, simulated.response.parameters, effects
+    for name, values in _tables.named_draws(both, *names).items():
         if simulated.correlated or not name.startswith("group_corr["):
             yield name, values
     for factor in simulated.factors:
@@ -190,7 +190,7 @@ def _quantities(
                 name = _tables.full_name("group_effects", factor.name, labels[g], effect)
                 yield name, both["group_effects"][factor.name][:, g, j]
     y = target_of(fitted)
-    yield "log_likelihood", log_likelihood(y - simulated.line(both), both["noise_scale"])
+    yield "log_likelihood", simulated.log_likelihood(both, y)
     if effects:
         yield "log_marginal_likelihood", log_marginal_likelihood(simulated, both, y)
 
@@ -204,7 +204,9 @@ def _truth_and_draws(simulated: SimulatedRows, fitted, truth, n_draws) -> dict[s
     def both_of(true, draws):
         return np.concatenate([true[None], draws.reshape(total, *true.shape)[which]])
 
-    both: dict[str, Any] = {name: both_of(truth[name], posterior[name]) for name in PARAMETERS}
+    both: dict[str, Any] = {
+        name: both_of(truth[name], posterior[name]) for name in simulated.parameters
+    }
     for name in OF_GROUPS:
         both[name] = {f: both_of(true, posterior[name][f]) for f, true in truth[name].items()}
     both["group_effects"] = {}

@@ -156,7 +156,7 @@ def make_hierarchical(
         noise_scale=as_number("noise_scale", noise_scale, minimum=0.0),
         balanced=balanced,
     )
-    data, target, truth = _draw(n_samples, spec, check_random_state(random_state))
+    data, target, truth = _draw_data(n_samples, spec, check_random_state(random_state))
     if return_X_y:
         return data, target
     return Bunch(
@@ -169,7 +169,7 @@ def make_hierarchical(
     )
 
 
-def _draw(
+def _draw_data(
     n_samples: int, spec: Spec, rng: np.random.RandomState
 ) -> tuple[pd.DataFrame, pd.Series, Bunch]:
     x = rng.standard_normal((n_samples, len(spec.features)))
@@ -196,7 +196,7 @@ def _draw_truth(spec: Spec, rng: np.random.RandomState) -> Bunch:
     for name, factor in spec.factors.items():
         effects = pd.Index(factor.effects)
         tau, corr = spec.group_scale[name], spec.group_corr[name]
-        omega = _draw_lkj(len(effects), spec.eta, rng) if isinstance(corr, str) else corr
+        omega = _draw_correlations(len(effects), spec.eta, rng) if isinstance(corr, str) else corr
         b = _draw_effects(len(factor.levels), tau, omega, rng)
         deviations = pd.DataFrame(b, index=pd.Index(factor.levels, name=name), columns=effects)
         truth.group_scale[name] = pd.Series(tau, index=effects, name=name)
@@ -216,7 +216,7 @@ def _draw_effects(
     return effects
 
 
-def _draw_lkj(dim: int, eta: float, rng: np.random.RandomState) -> np.ndarray:
+def _draw_correlations(dim: int, eta: float, rng: np.random.RandomState) -> np.ndarray:
     """Draw a correlation matrix by the onion method, one row of its Cholesky factor at a time."""
     chol = np.eye(dim)
     for k in range(1, dim):

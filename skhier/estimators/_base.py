@@ -20,6 +20,7 @@ from skhier.posterior.posterior import OUT
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from
 from skhier.priors import Prior
+from skhier.utils.budget import USUAL
 from skhier.utils.callers import users_stacklevel
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.forks import forbid_forked_process
@@ -42,6 +43,8 @@ class BaseHierarchical(BaseEstimator):
     """Predictions from ``_fitted``, which subclasses make in ``fit``, with the attributes."""
 
     _fitted: Fitted
+    # no parameter and no part of what was fitted: neither clones nor pickles hold another
+    _budget = USUAL
 
     # extra arguments of predict travel through a Pipeline under metadata routing
     __metadata_request__predict = {"return_std": True, "level": True}
@@ -67,6 +70,7 @@ class BaseHierarchical(BaseEstimator):
         """
         state = dict(super().__getstate__())
         state["_skhier_version"] = __version__
+        state.pop("_budget", None)
         arrays = group_arrays(state)
         if arrays:
             state["_group_arrays"] = arrays
@@ -382,11 +386,11 @@ class BaseHierarchical(BaseEstimator):
     def _report_unseen(self, unseen, name):
         shown = listed(map(repr, unseen.tolist()))
         what = f"X contains {len(unseen)} unseen group(s) of {name!r}"
-        found = f"{what}, not in the data of fit: {shown}."
+        message = f"{what}, not in the data of fit: {shown}."
         if self.handle_unknown == "error":
-            raise ValueError(f"{found} Set handle_unknown='population' to predict them.")
+            raise ValueError(f"{message} Set handle_unknown='population' to predict them.")
         warnings.warn(
-            f"{found} They are predicted as new members of the population.",
+            f"{message} They are predicted as new members of the population.",
             UserWarning,
             stacklevel=users_stacklevel(),
         )

@@ -71,13 +71,13 @@ def compare(*models: Any, by: str = "loo", **named: Any) -> pd.DataFrame:
     if by not in ("loo", "logo"):
         raise ValueError(f"by must be 'loo' or 'logo'. Got {by!r}.")
     if len(models) == 1 and isinstance(models[0], Mapping):
-        given = dict(models[0])
+        by_name = dict(models[0])
     else:
-        given = {f"model {k}": model for k, model in enumerate(models)}
-    given |= named
-    if len(given) < 2:
-        raise ValueError(f"compare needs two models or more. Got {len(given)}.")
-    scores = {name: _score(name, model, by) for name, model in given.items()}
+        by_name = {f"model {k}": model for k, model in enumerate(models)}
+    by_name |= named
+    if len(by_name) < 2:
+        raise ValueError(f"compare needs two models or more. Got {len(by_name)}.")
+    scores = {name: _score(name, model, by) for name, model in by_name.items()}
     _check_finite(scores)
     _check_same(scores)
     names = sorted(scores, key=lambda name: -scores[name].elpd)
@@ -93,7 +93,7 @@ def compare(*models: Any, by: str = "loo", **named: Any) -> pd.DataFrame:
             "elpd_diff": mass @ rest,
             "se_diff": np.sqrt(mass @ (rest - mean) ** 2),
             "weight": _stacking_weights(elpd, mass),
-            "log_evidence": [getattr(given[name], "log_evidence_", np.nan) for name in names],
+            "log_evidence": [getattr(by_name[name], "log_evidence_", np.nan) for name in names],
             "n_bad": [scores[name].n_bad for name in names],
         },
         index=pd.Index(names, name="model"),
@@ -151,7 +151,7 @@ def _stacking_weights(elpd: np.ndarray, mass: np.ndarray) -> np.ndarray:
         return -mass @ np.log(mixture), -(mass / mixture) @ densities
 
     start = softmax(mass @ (elpd - logsumexp(elpd, axis=1, keepdims=True)) / mass.sum())
-    found = minimize(
+    optimum = minimize(
         loss,
         start,
         jac=True,
@@ -160,5 +160,5 @@ def _stacking_weights(elpd: np.ndarray, mass: np.ndarray) -> np.ndarray:
         constraints=LinearConstraint(np.ones((1, n_models)), 1, 1),
         options={"ftol": 1e-10, "maxiter": 1000},
     )
-    weights = np.clip(found.x, 0, None)
+    weights = np.clip(optimum.x, 0, None)
     return weights / weights.sum()

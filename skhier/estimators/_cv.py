@@ -163,7 +163,14 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         scores = race.by_one_fit(models) if by_name else race.by_folds(models)
         messages = self._record(candidates, scores)
         if race.checked:
-            messages += doubts(self.cv, candidates, race.checked, race.labels(), self.best_index_)
+            messages += doubts(
+                self.cv,
+                candidates,
+                race.checked,
+                race.labels(),
+                self.best_index_,
+                self._budget.scores.max_refits,
+            )
         best = models[self.best_index_]
         began = time.perf_counter()
         design, training, problem, _ = race.data(best)
@@ -254,8 +261,9 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
 
 
 def _model(estimator, params) -> HierarchicalSlopesRegressor:
-    """A plain estimator with a candidate's parameters."""
+    """A plain estimator with a candidate's parameters, which may spend as much."""
     own = estimator.get_params(deep=False)
     shared = {n: own[n] for n in own if n not in ("param_grid", "cv", "scoring")}
     model = clone(HierarchicalSlopesRegressor(**shared))
+    model._budget = estimator._budget
     return model.set_params(**{name: clone(value, safe=False) for name, value in params.items()})

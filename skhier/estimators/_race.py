@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 
-from skhier.estimators._folds import (
-    Fold,
-    check_r2,
-    check_training,
-    constant_columns,
-    split,
-)
 from skhier.estimators._refits import Checked, checked
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._scoring import (
@@ -25,6 +19,13 @@ from skhier.estimators._scoring import (
     scorer_of,
     take_rows,
     takes_weights,
+)
+from skhier.estimators._splits import (
+    Fold,
+    check_r2,
+    check_training,
+    constant_columns,
+    split,
 )
 from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
@@ -40,16 +41,13 @@ from skhier.statistics.problem import reduce_rows
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
 from skhier.statistics.training import read_training
+from skhier.utils.budget import Budget
 from skhier.utils.design import read_levels
-from skhier.utils.frames import label_column
+from skhier.utils.frames import columns_of, labels_of
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
 __all__ = ["Race"]
-
-GROUP_ENTRIES = 2**17  # see Posterior
-# of a candidate's posterior; R^2 needs fewer, since means are averages of closed forms
-DRAWS, FEW_DRAWS = 1024, 64
 
 
 class Scored(NamedTuple):
@@ -68,7 +66,7 @@ class Race:
 
     def __init__(self, estimator, table, y, sample_weight, candidates):
         self.estimator = estimator
-        self.given = (table, y, sample_weight)
+        self.arguments = (table, y, sample_weight)
         self.weights = check_weights(sample_weight, table)
         self.candidates = candidates
         self.names = getattr(estimator, "feature_names_in_", None)
@@ -77,12 +75,15 @@ class Race:
         self.checked: list[Checked] = []
         self.scorer: Callable[..., Any] | None = None
         self.weighted = False
+        self.budget = _budget_of_candidates(estimator._budget)
 
     def data(self, model) -> EveryRow:
         """Rows and statistics, once for each value of ``slopes``."""
         key = repr(model.slopes)
         if key not in self.read:
-            design, training = read_training(*self.given, self.names, model.groups, model.slopes)
+            design, training = read_training(
+                *self.arguments, self.names, model.groups, model.slopes
+            )
             problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
@@ -118,7 +119,7 @@ class Race:
             raise ValueError(
                 f"cv={self.estimator.cv!r} has nothing to score: y is constant ({training.y[0]:g})."
             )
-        setting, _, result = _light(model)._sample(design, problem, model.random_state)
+        setting, _, result = self._light(model)._sample(design, problem, model.random_state)
         return setting, result
 
     def _evidence(self, model) -> float:
@@ -138,15 +139,13 @@ class Race:
             raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
         setting, result = self._fit_to_all(model)
         seed = model.random_state
-        fit = fitted_of(
-            design, problem, result, setting, seed, training, group_entries=GROUP_ENTRIES
-        )
+        fit = fitted_of(design, problem, result, setting, seed, training, self.budget)
         elpd = fit.logo() if by_group else fit.loo()
 
         def sample(rest):
-            return _light(model)._sample(design, rest, seed, result.normal)[-1]
+            return self._light(model)._sample(design, rest, seed, result.normal)[-1]
 
-        return checked(elpd, training, problem, result, sample)
+        return checked(elpd, training, problem, result, sample, self.budget.scores)
 
     def by_folds(self, models) -> Scored:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
@@ -159,7 +158,7 @@ class Race:
             data, key = self.data(model), repr(model.slopes)
             if key not in parts:
                 parts[key] = list(training_reductions(data, folds))
-        light = [_light(m, FEW_DRAWS if self.estimator.scoring is None else DRAWS) for m in models]
+        light = [self._light(model, self.estimator.scoring is None) for model in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Mixture | None] = {}
         constant: dict[str, list[int]] = {}
@@ -187,13 +186,13 @@ class Race:
     def _choose_scorer(self, model):
         self.scorer = scorer_of(model, self.estimator.scoring)
         if self.scorer is not None:
-            weights = None if self.given[2] is None else self.weights
+            weights = None if self.arguments[2] is None else self.weights
             self.weighted, messages = takes_weights(self.estimator, self.scorer, weights)
             self.messages += messages
 
     def _folds(self, model) -> list[Fold]:
         """Those of ``cv`` that can be fitted and scored."""
-        table, y, _ = self.given
+        table, y, _ = self.arguments
         training = self.data(model).training
         rows, cv = self._rows_with_weight(), self.estimator.cv
         folds, messages = split(cv, table, y, rows, lambda: self._groups(model))
@@ -205,21 +204,22 @@ class Race:
 
     def _groups(self, model) -> np.ndarray | None:
         """Labels of the first factor (codes of a nesting), (n_samples,), whatever rows weigh."""
-        table, design = self.given[0], self.data(model).design
+        table, design = self.arguments[0], self.data(model).design
         if not design.factors:
             return None
-        positions = design.factors[0].positions
+        columns, positions = columns_of(table), design.factors[0].positions
         if len(positions) == 1:
-            return label_column(table, positions[0])
+            return labels_of(columns(positions[0]))
         schema = read_schema(table, self.names, model.groups, model.slopes)
-        _, codes = read_levels(table, schema._replace(factors=schema.factors[:1]))
+        first = schema._replace(factors=schema.factors[:1])
+        _, codes = read_levels(columns, table.shape[0], first)
         return codes[:, 0]
 
     def _score(self, model, part, test, start):
         design, training, *_ = self.data(model)
         seed = model.random_state
         setting, _, result = model._sample(design, part, seed, start)
-        fit = fitted_of(design, part, result, setting, seed, training, group_entries=GROUP_ENTRIES)
+        fit = fitted_of(design, part, result, setting, seed, training, self.budget)
         posterior = fit.posterior
         self._check_known(model, part, training, test)
         weights = training.weights[test]
@@ -237,8 +237,8 @@ class Race:
     def _check_known(self, model, part, training, test):
         if model.handle_unknown != "error":
             return
-        for found, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
-            if np.any(found.zz[-1, -1, codes] == 0):
+        for stats, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
+            if np.any(stats.zz[-1, -1, codes] == 0):
                 raise ValueError(
                     "it has rows of groups that the others lack, and handle_unknown='error'. "
                     "Set handle_unknown='population'."
@@ -246,7 +246,7 @@ class Race:
 
     def _by_scorer(self, model, fit, test):
         """Any scorer, on an estimator that can predict."""
-        table, y, _ = self.given
+        table, y, _ = self.arguments
         fitted = clone(model)
         fitted._fitted = fit
         for name in ("n_features_in_", "feature_names_in_"):
@@ -259,9 +259,18 @@ class Race:
     def _rows_with_weight(self) -> np.ndarray:
         return np.flatnonzero(self.weights)
 
+    def _light(self, model, means_do=False) -> HierarchicalSlopesRegressor:
+        """The same model with as many draws as a score needs."""
+        if model.inference == "nuts":
+            return model
+        scores = self.budget.scores
+        n_draws = scores.draws_for_means if means_do else scores.draws
+        light = clone(model).set_params(n_chains=1, n_draws=n_draws)
+        light._budget = self.budget
+        return light
 
-def _light(model, n_draws=DRAWS) -> HierarchicalSlopesRegressor:
-    """The same model with as many draws as a score needs."""
-    if model.inference == "nuts":
-        return model
-    return clone(model).set_params(n_chains=1, n_draws=n_draws)
+
+def _budget_of_candidates(budget: Budget) -> Budget:
+    """Moments that only score a candidate take less."""
+    memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
+    return replace(budget, memory=memory)

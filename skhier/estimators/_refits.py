@@ -23,25 +23,18 @@ import numpy as np
 from scipy.special import logsumexp
 
 from skhier.inference.engines import EngineResult
-from skhier.kernels.normal.conditional import Components
-from skhier.kernels.normal.eliminate import layout_of
-from skhier.kernels.normal.moments import line_moments
+from skhier.kernels.normal.new_rows import new_level_density, new_row_density
+from skhier.kernels.records import Components
 from skhier.posterior.elpd import Elpd, summed
 from skhier.posterior.posterior import internal_rows, varying_columns
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import level_pairs
-from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import own_units, reduce_block
 from skhier.statistics.training import Training
-from skhier.utils.slices import slices
+from skhier.utils.budget import USUAL, ScoreBudget
 from skhier.utils.words import listed
 
 __all__ = ["Checked", "checked", "doubts", "without"]
-
-# of a candidate: a refit is a fold's work, so no candidate costs more than three tenfold searches
-MAX_REFITS = 30
-ENTRIES = 2**21  # of the arrays over components
-LOG_2PI = np.log(2 * np.pi)
 
 
 class Checked(NamedTuple):
@@ -67,11 +60,12 @@ def checked(
     problem: Problem,
     result: EngineResult,
     sample: Callable[[Problem], EngineResult],
+    budget: ScoreBudget = USUAL.scores,
 ) -> Checked:
     """Refit for the rows or groups whose Pareto k is too high, the worst ones first.
 
-    At most ``MAX_REFITS`` of them, and none where the fit itself was a Markov chain, which would
-    take as long again for each.
+    At most ``budget.max_refits`` of them, and none where the fit itself was a Markov chain, which
+    would take as long again for each.
 
     Parameters
     ----------
@@ -83,6 +77,7 @@ def checked(
         Of the fit to all rows.
     sample : callable
         Fits the same model to another problem.
+    budget : ScoreBudget
     """
     table = elpd.pointwise
     density, gain, k_hat, error = (
@@ -93,10 +88,10 @@ def checked(
     refitted: list[int] = []
     if result.facts.get("sampler") == "importance":
         seen = density + gain
-        for at in worst[:MAX_REFITS]:
-            found = _left_out(elpd, training, problem, sample, at)
-            if found is not None and np.isfinite(found[0]):
-                density[at], error[at] = found
+        for at in worst[: budget.max_refits]:
+            score = _left_out(elpd, training, problem, sample, at, budget.at_once)
+            if score is not None and np.isfinite(score[0]):
+                density[at], error[at] = score
                 gain[at] = seen[at] - density[at]
                 refitted.append(at)
     if refitted:
@@ -105,11 +100,11 @@ def checked(
     return Checked(elpd, np.array(refitted, dtype=int), worst[~np.isin(worst, refitted)])
 
 
-def _left_out(elpd, training, problem, sample, at) -> tuple[float, float] | None:
+def _left_out(elpd, training, problem, sample, at, entries) -> tuple[float, float] | None:
     """Log density of the row or group and its Monte Carlo error; None: a fit cannot tell."""
     weights = training.weights.copy()
-    of_group = elpd.kind == "logo"
-    if of_group:
+    counts = None
+    if elpd.kind == "logo":
         rows = np.flatnonzero(training.codes[:, 0] == at)
         counts = weights[rows]
         weights[rows] = 0
@@ -120,17 +115,13 @@ def _left_out(elpd, training, problem, sample, at) -> tuple[float, float] | None
     if rest is None:
         return None
     try:
-        population = sample(rest).population
+        components = sample(rest).components
     except (RuntimeError, ValueError):  # without these rows the posterior is improper
         return None
-    if population is None:
+    if components is None:
         return None
     x, codes, y = training.x[rows], training.codes[rows], training.y[rows]
-    if of_group:
-        density = _group_densities(rest, population.components, x, y, counts)
-    else:
-        density = _row_densities(rest, population.components, x, codes, y)
-    mass = population.components.weights
+    mass, density = components.weights, _densities(rest, components, x, codes, y, counts, entries)
     with np.errstate(divide="ignore"):
         share = np.log(mass) + density
     average = float(logsumexp(share))
@@ -171,63 +162,32 @@ def without(problem: Problem, training: Training, weights: np.ndarray) -> Proble
     return problem._replace(reduction=reduction)
 
 
-def _row_densities(problem: Problem, components: Components, x, codes, y) -> np.ndarray:
-    """Log densities of one row given each component, (S,), of known levels or new ones."""
-    stats, units = problem.stats, problem.units
-    x, zs = internal_rows(units, problem.slopes, x)
-    if len(stats.factors) == 1:  # the other levels do not matter
-        own = FactorStats(*(a[..., codes[0]] for a in stats.factors[0]))
-        stats, codes = stats._replace(factors=(own,)), np.zeros_like(codes)
-    mean, line = line_moments(layout_of(stats, problem.plan), components, x, zs, codes)
-    variance = components.sigma**2 + line[:, 0]
-    rest = (y[0] - units.y_mean) / units.y_scale - mean[:, 0]
-    return -0.5 * (LOG_2PI + np.log(variance) + rest**2 / variance) - np.log(units.y_scale)
+def _densities(
+    problem: Problem, components: Components, x, codes, y, counts, entries: int
+) -> np.ndarray:
+    """Joint log densities of rows given each component, (S,), in units of y.
 
-
-def _group_densities(problem: Problem, components: Components, x, y, counts) -> np.ndarray:
-    """Joint log densities of all rows of a new level of the only factor, (S,).
-
-    ``y = X m + W u + noise`` with u standard normal, ``W W' = Z Sigma Z' + X C X'``. Rows enter by
-    the triangle of their QR decomposition, and the quadratic form is a least-squares residual:
-    neither squares what it subtracts.
+    ``counts`` (n_rows,) of all rows of a new level of the only factor; None: of one row of known
+    levels. ``entries``: of the arrays over components.
     """
-    units, (slopes,) = problem.units, problem.slopes
-    x, _ = internal_rows(units, (slopes,), x)
-    rows = np.column_stack([x, (y - units.y_mean) / units.y_scale])
-    triangle = np.linalg.qr(np.sqrt(counts)[:, None] * rows).R
-    n, p = counts.sum(), rows.shape[1] - 1
-    d = p + components.chols[0].shape[1]
-    out = np.empty(len(components.sigma))
-    for part in slices(len(out), ENTRIES // ((len(triangle) + d) * d)):
-        some = components.take(part)
-        sigma, eye = some.sigma[:, None, None], np.eye(d)
-        w = triangle[:, :p] @ _effect_root(some, varying_columns(units, slopes))
-        rest = triangle[:, p] - some.beta @ triangle[:, :p].T
-        tall = np.concatenate([w, sigma * eye], axis=1)
-        wide = np.concatenate([rest, np.zeros((len(rest), d))], axis=1)[..., None]
-        basis, root = np.linalg.qr(tall)
-        residual = wide - basis @ (np.swapaxes(basis, 1, 2) @ wide)
-        log_det = 2 * np.log(np.abs(np.diagonal(root, axis1=1, axis2=2))).sum(1)
-        log_det += (n - d) * np.log(some.sigma**2)
-        quadratic = (residual[..., 0] ** 2).sum(1) / some.sigma**2
-        out[part] = -0.5 * (n * LOG_2PI + log_det + quadratic)
-    return out - n * np.log(units.y_scale)
-
-
-def _effect_root(some: Components, varying: list[int]) -> np.ndarray:
-    """``B`` (S, p, d) with ``X B u`` the deviation of a new level's line from ``X m``."""
-    n, p = some.beta.shape
-    of_level = np.zeros((n, p, some.chols[0].shape[1]))
-    of_level[:, varying] = some.chols[0]
-    if some.beta_cov is None:
-        return np.concatenate([of_level, np.zeros((n, p, p))], axis=2)
-    values, vectors = np.linalg.eigh(some.beta_cov)
-    root = vectors * np.sqrt(np.maximum(values, 0))[:, None]
-    return np.concatenate([of_level, root], axis=2)
+    units, slopes = problem.units, problem.slopes
+    x, zs = internal_rows(units, slopes, x)
+    y = (y - units.y_mean) / units.y_scale
+    if counts is None:
+        model = problem.stats, problem.plan, components
+        return new_row_density(*model, x, zs, codes, y[0]) - np.log(units.y_scale)
+    varying, xy = varying_columns(units, slopes[0]), np.column_stack([x, y])
+    density = new_level_density(components, varying, xy, counts, entries)
+    return density - counts.sum() * np.log(units.y_scale)
 
 
 def doubts(
-    cv: str, candidates: Sequence[Any], scores: Sequence[Checked], labels: Any, best: int
+    cv: str,
+    candidates: Sequence[Any],
+    scores: Sequence[Checked],
+    labels: Any,
+    best: int,
+    max_refits: int = USUAL.scores.max_refits,
 ) -> list[str]:
     """A warning that names what could not be estimated, and whether the choice rests on it.
 
@@ -240,6 +200,8 @@ def doubts(
         What to call each row or group.
     best : int
         The candidate chosen.
+    max_refits : int
+        Of a candidate.
     """
     what = "rows" if cv == "loo" else "groups"
     named = [
@@ -263,7 +225,7 @@ def doubts(
     return [
         f"cv={cv!r} cannot tell how well some {what} are predicted by the others: their Pareto k "
         f"is above {scores[best].elpd.good_k:.2f}, and they were not refitted (at most "
-        f"{MAX_REFITS} {what} a candidate are, the worst first, if importance sampling can fit "
+        f"{max_refits} {what} a candidate are, the worst first, if importance sampling can fit "
         f"it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} with "
         "scoring='log_predictive_density'."
     ]

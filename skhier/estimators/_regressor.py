@@ -30,6 +30,8 @@ from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
 from skhier.priors import PriorChoice
+from skhier.responses.base import Response
+from skhier.responses.normal import NORMAL
 from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
@@ -166,6 +168,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     (18, 2)
     """
 
+    _response: Response = NORMAL
+
     def __init__(
         self,
         groups=None,
@@ -263,7 +267,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     def _fit_problem(self, design, training, problem, seed, began):
         """Set the attributes; warnings of the data and of convergence."""
         setting, choice, result = self._sample(design, problem, seed)
-        self._fitted = fitted_of(design, problem, result, setting, seed, training)
+        self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
         self._set_attributes()
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
@@ -288,9 +292,13 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         setting = PriorSetting.of(self, problem.scales, design)
         choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
-        spec = model_spec(problem, choice, bool(self.correlated), bool(self.noncentered))
+        spec = model_spec(
+            problem, choice, setting.response, bool(self.correlated), bool(self.noncentered)
+        )
         if problem.y_is_constant:
-            result = constant_posterior(problem, int(self.n_chains), int(self.n_draws))
+            result = constant_posterior(
+                problem, setting.response, int(self.n_chains), int(self.n_draws)
+            )
             return setting, choice, result
         options = EngineOptions(
             n_chains=int(self.n_chains),
@@ -301,6 +309,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             eta=float(self.eta),
             device=self.device,
             verbose=bool(self.verbose),
+            budget=self._budget,
         )
         engine, announced = engine_for(problem, options, self.inference)
         if engine == "nuts":
@@ -341,7 +350,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         self.coef_names_ = list(design.feature_names)
         self.intercept_ = float(mean("intercept", draws["intercept"]))
         self.coef_ = mean("coef", draws["coef"])
-        self.noise_scale_ = float(mean("noise_scale", draws["noise_scale"]))
+        for name in fit.prior.response.parameters:
+            setattr(self, f"{name}_", float(mean(name, draws[name])))
         self.posterior_ = draws
         arrays: dict[str, Any] = {attribute: {} for attribute in (*BY_LEVEL, *BY_EFFECT)}
         for k, factor in enumerate(design.factors):
@@ -377,7 +387,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             or not self._fitted.design.factors,
             max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
         )
-        found = {
+        diagnostics = {
             "engine": result.engine,
             **result.facts,
             "r_hat": report.max_rhat,
@@ -389,9 +399,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             "divergences": report.n_divergences,
         }
         if chains:
-            found["max_tree_depth_reached"] = report.n_saturated
-            found["e_bfmi"] = report.min_e_bfmi
-        return found, [*result.advice, *report.warnings]
+            diagnostics["max_tree_depth_reached"] = report.n_saturated
+            diagnostics["e_bfmi"] = report.min_e_bfmi
+        return diagnostics, [*result.advice, *report.warnings]
 
 
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"

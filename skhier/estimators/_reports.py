@@ -44,7 +44,7 @@ class Reports:
         check_is_fitted(self)
         fit = self._fitted
         draws, notes = fit.named_draws(group_effects), slope_notes(fit.design)
-        return tables.summary(draws, fit.named_estimates(), fit.max_ess, notes)
+        return tables.summary(draws, fit.named_estimates(), fit.max_ess, notes, fit.budget.memory)
 
     def variance_components(self) -> Any:
         """Standard deviations and correlations of the group effects and of the noise, and shares.
@@ -68,7 +68,8 @@ class Reports:
         check_is_fitted(self)
         fit = self._fitted
         shares = [] if fit.engine == "constant" else variance_shares(fit.posterior).icc
-        return tables.variance_components(fit.draws, fit.effects(), shares)
+        residual = fit.posterior.residual_sd()
+        return tables.variance_components(fit.draws, residual, fit.effects(), shares)
 
     def r_squared(self, return_draws: bool = False) -> Any:
         """Posterior of the explained share of the variance of y: by the features, and by all.

@@ -22,7 +22,14 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
 
     from skhier.inference import nuts, runtime
 
-    settings = nuts.NutsSettings(options.n_warmup, options.target_accept, options.max_tree_depth)
+    search, chains = options.budget.search, options.budget.chains
+    settings = nuts.NutsSettings(
+        options.n_warmup,
+        options.target_accept,
+        options.max_tree_depth,
+        search.start_tries,
+        chains.slice_rows,
+    )
     with runtime.precisely_on(device):
         keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
     ends = np.cumsum([n for n, _ in frames])[:-1]
@@ -39,7 +46,15 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
                 progress.update(rows * len(bundle))
 
             with runtime.precisely_on(device):
-                return nuts.sample_nuts(target, settings, data, bundle, options.n_draws, advanced)
+                return nuts.sample_nuts(
+                    target,
+                    settings,
+                    data,
+                    bundle,
+                    options.n_draws,
+                    advanced,
+                    chains.slice_seconds,
+                )
 
         drawn = runtime.run_side_by_side([partial(work, *bundle) for bundle in bundles])
     return jax.tree.map(lambda *a: np.concatenate(a), *drawn)

@@ -43,13 +43,13 @@ def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str])
     is_constant = np.diag(gram) <= 0.1 * max(problem.stats.n - 1, 0)
     varying = [j for j in flat if not is_constant[j]]
     constant = [j for j in flat if is_constant[j]]
-    found = linear_dependence(gram[np.ix_(varying, varying)], mean[varying])
-    redundant = sorted(constant + [varying[j] for j in found.redundant])
+    dependence = linear_dependence(gram[np.ix_(varying, varying)], mean[varying])
+    redundant = sorted(constant + [varying[j] for j in dependence.redundant])
     if not redundant:
         return
     # a proper prior of the intercept at X = 0 settles one combination that adds up to a constant
     at_zero = not (choice.intercept_at_mean or is_flat(unexpanded(choice.intercept)))
-    adds_up = found.needs_constant if found.redundant else mean[constant[0]] != 0
+    adds_up = dependence.needs_constant if dependence.redundant else mean[constant[0]] != 0
     if at_zero and len(redundant) == 1 and adds_up:
         return
     raise ValueError(

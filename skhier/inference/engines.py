@@ -7,19 +7,21 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from skhier.inference.chains import run_nuts, sample_stats
 from skhier.inference.checks import forbid_nonfinite
-from skhier.inference.estimates import block_error, chain_error
+from skhier.inference.estimates import Estimate, block_error, chain_error
 from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
-from skhier.inference.theta import Population, Theta, population_of
-from skhier.kernels.records import Hyper, ModelSpec
+from skhier.inference.theta import Theta, population_of
+from skhier.kernels.records import Components, ModelSpec, Population
 from skhier.priors import PriorChoice
+from skhier.responses.base import Response
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
@@ -37,28 +39,21 @@ __all__ = [
     "run_marginal",
 ]
 
-NEWTON_SIZE = 30  # entries of theta up to which modes are searched by Newton steps
-SHORT_WARMUP = 200  # transitions, where a normal approximation is the frame of the chains
-MIN_POINTS, MAX_POINTS = 2**9, 2**17
-FEW_POINTS, PATIENCE = 2**10, 1e10  # points, multiplications
-CLIMB_SHARE = 1 / 6  # of the points, as many as may go into bringing starts nearer to modes
-MAX_DENSE = 3000  # crossed effects beyond which their matrix is too large to factorise often
-MIN_ESS_PER_CHAIN = 100
-NUTS_SECONDS, NUTS_STEPS = 1e-8, (63, 511)  # of a step per cross-product; steps of a transition
-
 
 class EngineResult(NamedTuple):
     """Draws of the population parameters and the facts of their making.
 
     Attributes
     ----------
-    hyper : Hyper
-        Internal coordinates, (n_chains, n_draws, ...).
+    draws : Population
+        (n_chains, n_draws, ...).
     engine : str
     sample_stats : dict of str to array of shape (n_chains, n_draws)
         ArviZ's names.
-    population : Population or None
+    components : Components or None
         The same posterior with the coefficients in closed form; None: the draws are all there is.
+    estimates : dict of str to Estimate
+        Means and sds more exact than the draws', where known.
     facts : dict
         For ``diagnostics_``.
     log_evidence : float
@@ -72,10 +67,11 @@ class EngineResult(NamedTuple):
         What is wrong with the draws and does not show in them.
     """
 
-    hyper: Hyper
+    draws: Population
     engine: str
     sample_stats: dict[str, np.ndarray]
-    population: Population | None = None
+    components: Components | None = None
+    estimates: Mapping[str, Estimate] = {}
     facts: Mapping[str, Any] = {}
     log_evidence: float = float("nan")
     max_ess: float = float("inf")
@@ -110,22 +106,22 @@ def engine_for(
     MemoryError
         So many that not even their moments could be formed.
     """
-    dense = dense_size(problem.stats, problem.plan)
-    if inference == "nuts" or dense <= MAX_DENSE:
+    budget, dense = options.budget.engine, dense_size(problem.stats, problem.plan)
+    if inference == "nuts" or dense <= budget.max_dense:
         return "nuts" if inference == "nuts" else "marginal", ()
     size = (
-        f"{dense} group effects are crossed with the largest factor's, more than the {MAX_DENSE} "
-        "that can be integrated out at once"
+        f"{dense} group effects are crossed with the largest factor's, more than the "
+        f"{budget.max_dense} that can be integrated out at once"
     )
     if inference == "marginal":
         raise ValueError(f"{size}. Use inference='auto' or 'nuts', which samples them all.")
     require_memory(8 * 8.0 * dense**2, f"the joint distribution of {dense} crossed group effects")
-    entries = sum(found.zz.size for found in problem.stats.factors)
+    entries = sum(of_factor.zz.size for of_factor in problem.stats.factors)
     entries += sum(pair.zz.size for pair in problem.stats.pairs)
     transitions = options.n_warmup + options.n_draws
     rounds = -(-options.n_chains // (os.cpu_count() or 1))
-    seconds = rounds * transitions * entries * NUTS_SECONDS
-    low, high = (np.ceil(seconds * steps / 60) for steps in NUTS_STEPS)
+    seconds = rounds * transitions * entries * budget.nuts_seconds
+    low, high = (np.ceil(seconds * steps / 60) for steps in budget.nuts_steps)
     message = (
         f"{size}: inference='auto' samples every effect by NUTS instead, which may take some "
         f"{low:.0f} to {high:.0f} minutes on a CPU; verbose=1 shows progress."
@@ -151,7 +147,9 @@ def run_joint(
     data = _data(pad_groups(problem.stats), problem, choice, options)
     draws = run_nuts(targets.Joint(spec), [(options.n_chains, data)], options, device, seed)
     facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    return _finite(EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts))
+    return _with_finite_numbers(
+        EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts)
+    )
 
 
 def run_marginal(
@@ -188,41 +186,40 @@ def run_marginal(
                 workers = stack.enter_context(runtime.side_by_side_calls(device))
             return _sample_theta(data, spec, options, device, workers, seed, start, check)
 
-    return _finite(runtime.run_side_by_side([work])[0])
+    return _with_finite_numbers(runtime.run_side_by_side([work])[0])
 
 
-def _finite(result: EngineResult) -> EngineResult:
+def _with_finite_numbers(result: EngineResult) -> EngineResult:
     """The result, if its draws and moments are numbers."""
-    values: dict[str, Any] = dict(result.hyper._asdict()) | {"lp": result.sample_stats["lp"]}
-    if result.population is not None:
-        values["components"] = result.population.components
-        estimates = result.population.estimates.items()
-        values |= {f"moments of {name}": (found.mean, found.sd) for name, found in estimates}
-    forbid_nonfinite(values)
+    draws = result.draws
+    values = {"coef": draws.coef, "group_root": draws.group_root, **draws.own}
+    moments = {f"moments of {name}": e[:2] for name, e in result.estimates.items()}
+    lp = result.sample_stats["lp"]
+    forbid_nonfinite({**values, "lp": lp, "components": result.components, **moments})
     return result
 
 
 def _sample_theta(data, spec, options, device, workers, seed, start, check) -> EngineResult:
     from skhier.inference import runtime
     from skhier.inference import target as targets
-    from skhier.inference.reach import PLAIN_SIZE, reach
+    from skhier.inference.reach import reach
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
     batch = points_at_once(data[0], runtime.is_cpu(device))
-    theta = Theta(spec, data, batch, check, workers, device)
+    budget = options.budget
+    theta = Theta(spec, data, batch, check, workers, device, budget)
     n_points = _n_points(data, options)
-    if start is not None and start.means.shape[1] == theta.size <= PLAIN_SIZE:
-        found = _from_similar(theta, start, n_points, rng)
-        if found is not None:
-            return _from_weighted_points(theta, data, options, found, rng)
-    modes = _search(theta, n_points, rng)
-    min_ess = min(MIN_ESS_PER_CHAIN * options.n_chains, 0.1 * n_points)
-    reached = reach(theta, modes, n_points, min_ess, rng)
-    if reached.found is not None:
-        return _from_weighted_points(theta, data, options, reached.found, rng)
+    if start is not None and start.means.shape[1] == theta.size <= budget.importance.plain_size:
+        weighted = _from_similar(theta, start, n_points, rng)
+        if weighted is not None:
+            return _from_weighted_points(theta, data, options, weighted, rng)
+    min_ess = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * n_points)
+    reached = reach(theta, _search(theta, n_points, rng), n_points, min_ess, rng)
+    if reached.weighted is not None:
+        return _from_weighted_points(theta, data, options, reached.weighted, rng)
     frames = _frames(reached, data, options.n_chains)
-    short = options._replace(n_warmup=min(options.n_warmup, SHORT_WARMUP))
+    short = options._replace(n_warmup=min(options.n_warmup, budget.chains.short_warmup))
     draws = run_nuts(targets.Marginal(spec), frames, short, device, seed, check)
     return _from_chains(theta, data, draws, reached, rng)
 
@@ -230,11 +227,12 @@ def _sample_theta(data, spec, options, device, workers, seed, start, check) -> E
 def _n_points(data, options) -> int:
     from skhier.kernels.normal.collapse import work_of_a_point
 
-    n_draws = options.n_chains * options.n_draws
-    n_points = 2 ** int(np.ceil(np.log2(np.clip(n_draws, MIN_POINTS, MAX_POINTS))))
-    if n_points > FEW_POINTS:  # where a point is much work theta varies little
-        affordable = PATIENCE / max(work_of_a_point(data[0]), 1.0)
-        n_points = int(np.clip(2 ** np.floor(np.log2(affordable)), FEW_POINTS, n_points))
+    budget, n_draws = options.budget.engine, options.n_chains * options.n_draws
+    wanted = np.clip(n_draws, budget.min_points, budget.max_points)
+    n_points = 2 ** int(np.ceil(np.log2(wanted)))
+    if n_points > budget.few_points:  # where a point is much work theta varies little
+        affordable = budget.patience / max(work_of_a_point(data[0]), 1.0)
+        n_points = int(np.clip(2 ** np.floor(np.log2(affordable)), budget.few_points, n_points))
     return n_points
 
 
@@ -243,25 +241,28 @@ def _from_similar(theta, start, n_points, rng):
 
     Good weights are no proof: points that never reach a mode say nothing of it.
     """
-    from skhier.inference.importance import GOOD_EFFICIENCY, GOOD_K_HAT, importance
+    from skhier.inference.importance import importance
 
     if theta.has_other_modes(start):
         return None
-    found = importance(theta.log_densities, start, n_points, rng, max_rounds=1)
-    good = found.k_hat <= GOOD_K_HAT and found.ess >= GOOD_EFFICIENCY * n_points
-    return found if good else None
+    budget = replace(theta.budget.importance, max_rounds=1)
+    weighted = importance(theta.log_densities, start, n_points, rng, budget)
+    good = weighted.k_hat <= budget.good_k_hat and weighted.ess >= budget.good_efficiency * n_points
+    return weighted if good else None
 
 
 def _search(theta, n_points, rng) -> Mixture:
     """Modes of theta's posterior."""
     from skhier.inference.importance import mixture_of
-    from skhier.inference.mode import CLIMBS, find_modes
+    from skhier.inference.mode import find_modes
 
-    starts = theta.starts(rng)
-    dear = CLIMBS * len(starts) * (2 * theta.size + 4) > CLIMB_SHARE * n_points
-    climbs = 0 if dear else CLIMBS
-    gradients = theta.gradients if theta.size > NEWTON_SIZE else None
-    how = (theta.steps, climbs, gradients)
+    budget = theta.budget.engine
+    starts, search = theta.starts(rng), theta.budget.search
+    evaluations = search.climbs * len(starts) * (2 * theta.size + 4)
+    if evaluations > budget.climb_share * n_points:
+        search = replace(search, climbs=0)
+    gradients = theta.gradients if theta.size > search.newton_size else None
+    how = (theta.steps, search, gradients)
     return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, rng, *how))
 
 
@@ -279,32 +280,33 @@ def _frames(reached, data, n_chains) -> list[tuple[int, tuple]]:
     return [(int(n), (*data, mean, root, *reached.signs)) for n, mean, root in parts if n]
 
 
-def _from_weighted_points(theta, data, options, found, rng) -> EngineResult:
-    from skhier.inference.importance import N_BLOCKS, fitted_mixture, resample
+def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
+    from skhier.inference.importance import fitted_mixture, resample
 
     stats, units, _ = data
     n_draws = options.n_chains * options.n_draws
-    chosen = resample(found.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
-    error = block_error(N_BLOCKS)
-    population = population_of(theta, units, found.points, found.weights, chosen, error, rng)
-    normal = fitted_mixture(found)
+    chosen = resample(weighted.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
+    error = block_error(theta.budget.importance.n_blocks)
+    population = population_of(theta, units, weighted.points, weighted.weights, chosen, error, rng)
+    normal = fitted_mixture(weighted)
     facts = {
         "sampler": "importance",
-        "pareto_k": found.k_hat,
-        "ess_importance": float(found.ess),
-        "modes": _n_modes(normal.shares),
+        "pareto_k": weighted.k_hat,
+        "ess_importance": float(weighted.ess),
+        "modes": _n_modes(normal.shares, theta.budget.search),
         "evaluations": theta.n_evaluations,
     }
-    evidence = float(found.log_evidence - stats.n * np.log(units.y_scale))
-    sample_stats = {"lp": found.log_density[chosen]}
+    evidence = float(weighted.log_evidence - stats.n * np.log(units.y_scale))
+    sample_stats = {"lp": weighted.log_density[chosen]}
     return EngineResult(
-        population.hyper,
+        population.draws,
         "marginal",
         sample_stats,
-        population,
+        population.components,
+        population.estimates,
         facts,
         evidence,
-        found.ess,
+        weighted.ess,
         normal,
     )
 
@@ -317,41 +319,36 @@ def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
     place = np.argsort(order).reshape(shape)
-    signs = reached.signs
+    signs, budget = reached.signs, theta.budget.importance
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
-    log_evidence = bridge(
-        lambda places: theta.log_densities(signs.to_theta(places)) + signs.log_volume(places),
-        signs.flipped(points, rng),
-        draws.lp.ravel()[order],
-        rng,
-    )
+    both_signs, lp = signs.flipped(points, rng), draws.lp.ravel()[order]
+    log_evidence = bridge(signs.density(theta.log_densities), both_signs, lp, rng, budget)
     points = signs.to_theta(points)
     weights = np.full(len(points), 1 / len(points))
     population = population_of(theta, units, points, weights, place, chain_error(place), rng)
     facts = {
         "sampler": "nuts",
         "pareto_k": reached.k_hat,
-        "modes": _n_modes(reached.modes.shares),
+        "modes": _n_modes(reached.modes.shares, theta.budget.search),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
     stats_of_chains = sample_stats(draws)
     return EngineResult(
-        population.hyper,
+        population.draws,
         "marginal",
         stats_of_chains,
-        population,
+        population.components,
+        population.estimates,
         facts,
         evidence,
         advice=_advice_on_modes(facts["modes"], len(draws.lp)),
     )
 
 
-def _n_modes(shares) -> int:
+def _n_modes(shares, search) -> int:
     """Those that have any mass to speak of."""
-    from skhier.inference.mode import LESS_MASS
-
-    return int((shares > np.exp(-LESS_MASS)).sum())
+    return int((shares > np.exp(-search.less_mass)).sum())
 
 
 def _advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
@@ -375,15 +372,16 @@ def _data(stats, problem, choice, options):
     return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta)))
 
 
-def constant_posterior(problem: Problem, n_chains: int, n_draws: int) -> EngineResult:
+def constant_posterior(
+    problem: Problem, response: Response, n_chains: int, n_draws: int
+) -> EngineResult:
     """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
     size = problem.scales.y_sd
     sizes = [len(varying) + 1 for varying in problem.slopes]
     shape = (n_chains, n_draws)
-    hyper = Hyper(
-        coef=np.zeros((*shape, len(problem.units.x_mean))),
-        intercept=np.zeros(shape),
-        noise_scale=np.full(shape, size),
-        group_chol=tuple(np.broadcast_to(size * np.eye(q), (*shape, q, q)) for q in sizes),
+    draws = Population(
+        coef=np.zeros((*shape, len(problem.units.x_mean) + 1)),
+        group_root=tuple(np.broadcast_to(size * np.eye(q), (*shape, q, q)) for q in sizes),
+        own={name: np.full(shape, size) for name in response.parameters},
     )
-    return EngineResult(hyper, "constant", {})
+    return EngineResult(draws, "constant", {})

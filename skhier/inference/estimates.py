@@ -43,12 +43,12 @@ def estimates(
     error : callable
         Takes weights and values (n, ...); gives the standard error of their mean.
     """
-    found = {}
+    by_name = {}
     for name, values in means.items():
         mean = values[0] + np.tensordot(weights, values - values[0], 1)  # exact for constants
         variance = np.tensordot(weights, (values - mean) ** 2 + variances.get(name, 0.0), 1)
-        found[name] = Estimate(mean, np.sqrt(variance), error(weights, values))
-    return found
+        by_name[name] = Estimate(mean, np.sqrt(variance), error(weights, values))
+    return by_name
 
 
 def block_error(n_blocks: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

@@ -19,10 +19,10 @@ from scipy.special import gammaincinv, gammaln, logsumexp, ndtri
 from scipy.stats import qmc
 
 from skhier.inference.mode import Laplace, Mode
+from skhier.utils.budget import USUAL, ImportanceBudget
 from skhier.utils.pareto import psis, reliable_k
 
 __all__ = [
-    "N_BLOCKS",
     "Mixture",
     "WeightedPoints",
     "bridge",
@@ -36,13 +36,7 @@ __all__ = [
     "weighted_points",
 ]
 
-N_BLOCKS = 16
-DF, DF_OF_SIZE = 5.0, 1 / 3  # at least; of many parameters a t has its points too far out
-INFLATION = 1.1  # of the sds of a Laplace approximation
-MAX_ROUNDS = 6
-GOOD_K_HAT, GOOD_EFFICIENCY, MIN_GAIN = 0.5, 0.35, 1.1
-LEAST_SHARE = 0.2  # of the points, shared out evenly among a mixture's components
-BITS = 30
+BITS = 30  # of a coordinate of the sequence: SciPy's default, and exact in float64
 
 
 class Mixture(NamedTuple):
@@ -88,7 +82,7 @@ class WeightedPoints(NamedTuple):
     Attributes
     ----------
     points : array of shape (n, d)
-        Point i belongs to block ``i % N_BLOCKS``; the blocks are randomisations of their own. Any
+        Point i belongs to block ``i % n_blocks``; the blocks are randomisations of their own. Any
         first few, with their weights, stand for the density too.
     log_density : array of shape (n,)
     weights : array of shape (n,)
@@ -111,9 +105,9 @@ class WeightedPoints(NamedTuple):
     shares: np.ndarray = np.ones((1, 1))
 
 
-def trustworthy(found: WeightedPoints, min_ess: float) -> bool:
+def trustworthy(weighted: WeightedPoints, min_ess: float) -> bool:
     """Whether means over the points can be relied on (Vehtari et al. 2024, sec. 3.2.4)."""
-    return found.k_hat <= reliable_k(len(found.points)) and found.ess >= min_ess
+    return weighted.k_hat <= reliable_k(len(weighted.points)) and weighted.ess >= min_ess
 
 
 def importance(
@@ -121,7 +115,7 @@ def importance(
     start: Laplace | Mixture,
     n_points: int,
     rng: np.random.Generator,
-    max_rounds: int = MAX_ROUNDS,
+    budget: ImportanceBudget = USUAL.importance,
     first_ess: float = 0.0,
 ) -> WeightedPoints:
     """Adaptive importance sampling.
@@ -132,9 +126,9 @@ def importance(
         Takes (n, d) points to n log densities; what is not finite has no weight.
     start : Laplace or Mixture
     n_points : int
-        Of each round; a power of two, at least ``N_BLOCKS``.
+        Of each round; a power of two, at least ``budget.n_blocks``.
     rng : Generator
-    max_rounds : int
+    budget : ImportanceBudget
     first_ess : float
         No more rounds after a first one that is not :func:`trustworthy` so; 0: always.
 
@@ -143,18 +137,22 @@ def importance(
     WeightedPoints
         Of the best round.
     """
+
+    def round_of(proposal: Mixture) -> WeightedPoints:
+        return weighted_points(log_densities, proposal, n_points, rng, budget)
+
     first = _mixture([1.0], [start]) if isinstance(start, Laplace) else start
-    best = found = weighted_points(log_densities, _inflated(first), n_points, rng)
+    best = last = round_of(first._replace(roots=budget.inflation * first.roots))
     if first_ess and not trustworthy(best, first_ess):
         return best
     gained = True
-    for _ in range(1, max_rounds):
-        enough = best.ess >= GOOD_EFFICIENCY * n_points or not gained
-        if best.k_hat <= GOOD_K_HAT and enough:
+    for _ in range(1, budget.max_rounds):
+        enough = best.ess >= budget.good_efficiency * n_points or not gained
+        if best.k_hat <= budget.good_k_hat and enough:
             break
-        found = weighted_points(log_densities, fitted_mixture(found), n_points, rng)
-        gained = found.ess > MIN_GAIN * best.ess
-        best = max(best, found, key=lambda points: points.ess)
+        last = round_of(fitted_mixture(last))
+        gained = last.ess > budget.min_gain * best.ess
+        best = max(best, last, key=lambda points: points.ess)
     return best
 
 
@@ -163,31 +161,23 @@ def weighted_points(
     proposal: Mixture,
     n_points: int,
     rng: np.random.Generator,
+    budget: ImportanceBudget = USUAL.importance,
 ) -> WeightedPoints:
     """One round: points of the proposal, and their weights."""
-    points, log_parts = _draw(proposal, n_points, rng)
+    points, log_parts = _draw(proposal, n_points, rng, budget)
     return _weigh(points, log_densities(points), log_parts)
 
 
-def _inflated(laplace: Mixture) -> Mixture:
-    return laplace._replace(roots=INFLATION * laplace.roots)
-
-
-def _degrees(d: int) -> float:
-    """Of freedom of a t of so many parameters."""
-    return max(DF, DF_OF_SIZE * d)
-
-
-def _draw(proposal: Mixture, n_points, rng):
+def _draw(proposal: Mixture, n_points, rng, budget):
     """Points of a mixture of multivariate t, and each component's log part (n, m) in the density.
 
     One more coordinate of the sequence picks the component: any first few points have all of them,
     in proportion.
     """
     m, d = proposal.means.shape
-    shares = (1 - LEAST_SHARE) * proposal.shares + LEAST_SHARE / m
-    u = _uniform(n_points, d + 1 + (m > 1), rng)
-    df = _degrees(d)
+    df = _degrees(d, budget)
+    shares = (1 - budget.least_share) * proposal.shares + budget.least_share / m
+    u = _uniform(n_points, d + 1 + (m > 1), rng, budget.n_blocks)
     chi2 = 2 * gammaincinv(df / 2, u[:, d])
     z = ndtri(u[:, :d]) * np.sqrt(df / chi2)[:, None]
     if m == 1:
@@ -195,23 +185,27 @@ def _draw(proposal: Mixture, n_points, rng):
     else:
         at = np.minimum(np.searchsorted(np.cumsum(shares), u[:, -1], side="right"), m - 1)
         points = proposal.means[at] + np.einsum("nij,nj->ni", proposal.roots[at], z)
-    parts = [_log_t(normal, points) for normal in proposal.normals()]
+    parts = [_log_t(normal, points, df) for normal in proposal.normals()]
     return points, np.log(shares) + np.stack(parts, axis=1)
 
 
-def _log_t(proposal, points):
+def _degrees(d, budget) -> float:
+    """Of freedom."""
+    return max(budget.df, budget.df_per_entry * d)
+
+
+def _log_t(proposal, points, df):
     d = len(proposal.mean)
-    df = _degrees(d)
     z = np.linalg.solve(proposal.root, (points - proposal.mean).T)
     constant = gammaln((df + d) / 2) - gammaln(df / 2) - 0.5 * d * np.log(df * np.pi)
     log_det = np.linalg.slogdet(proposal.root)[1]
     return constant - log_det - 0.5 * (df + d) * np.log1p((z**2).sum(0) / df)
 
 
-def _uniform(n_points, d, rng):
-    """A scrambled Sobol sequence under N_BLOCKS independent digital shifts, (n_points, d)."""
-    shifts = rng.integers(2**BITS, size=(N_BLOCKS, d))
-    shifted = _net(n_points // N_BLOCKS, d)[:, None] ^ shifts
+def _uniform(n_points, d, rng, n_blocks):
+    """A scrambled Sobol sequence under so many independent digital shifts, (n_points, d)."""
+    shifts = rng.integers(2**BITS, size=(n_blocks, d))
+    shifted = _net(n_points // n_blocks, d)[:, None] ^ shifts
     return (shifted.reshape(n_points, d) + 0.5) / 2**BITS
 
 
@@ -249,39 +243,37 @@ def _weigh(points, log_density, log_parts):
 
 def pooled(rounds: Sequence[WeightedPoints]) -> WeightedPoints:
     """The points of several rounds, each in proportion to its effective number."""
-    ess = np.array([found.ess for found in rounds])
-    share = ess / ess.sum()
-    parts = list(zip(share, rounds, strict=True))
-    last = rounds[-1]
-    return last._replace(
-        points=np.concatenate([found.points for found in rounds]),
-        log_density=np.concatenate([found.log_density for found in rounds]),
-        weights=np.concatenate([part * found.weights for part, found in parts]),
-        shares=np.concatenate([found.shares for found in rounds]),
+    ess = np.array([of_round.ess for of_round in rounds])
+    parts = list(zip(ess / ess.sum(), rounds, strict=True))
+    return rounds[-1]._replace(
+        points=np.concatenate([of_round.points for of_round in rounds]),
+        log_density=np.concatenate([of_round.log_density for of_round in rounds]),
+        weights=np.concatenate([part * of_round.weights for part, of_round in parts]),
+        shares=np.concatenate([of_round.shares for of_round in rounds]),
         ess=ess.sum(),
     )
 
 
-def fitted_mixture(found: WeightedPoints) -> Mixture:
+def fitted_mixture(weighted: WeightedPoints) -> Mixture:
     """A normal for each component of the proposal, fitted to its share of the points."""
-    normals = [_fitted(found, share) for share in found.shares.T]
-    return _mixture(found.weights @ found.shares, normals)
+    normals = [_fitted(weighted, share) for share in weighted.shares.T]
+    return _mixture(weighted.weights @ weighted.shares, normals)
 
 
-def fitted_normal(found: WeightedPoints) -> Laplace:
+def fitted_normal(weighted: WeightedPoints) -> Laplace:
     """Mean and covariance of the weighted points; tempered weights if few points carry all."""
-    return _fitted(found, np.ones(len(found.points)))
+    return _fitted(weighted, np.ones(len(weighted.points)))
 
 
-def _fitted(found, share) -> Laplace:
-    d = found.points.shape[1]
+def _fitted(weighted, share) -> Laplace:
+    d = weighted.points.shape[1]
     enough = max(10 * d, 0.05 * share.sum())
-    power, weights = 1.0, _normalised(found.weights, share)
+    power, weights = 1.0, _normalised(weighted.weights, share)
     while 1 / (weights**2).sum() < enough and power > 1e-3:
         power *= 0.7
-        weights = _normalised(found.weights**power, share)
-    mean = weights @ found.points
-    off = found.points - mean
+        weights = _normalised(weighted.weights**power, share)
+    mean = weights @ weighted.points
+    off = weighted.points - mean
     return _normal(mean, (weights[:, None] * off).T @ off)
 
 
@@ -303,6 +295,7 @@ def bridge(
     draws: np.ndarray,
     log_density: np.ndarray,
     rng: np.random.Generator,
+    budget: ImportanceBudget = USUAL.importance,
 ) -> float:
     """Log of a density's integral from draws of it, by bridge sampling.
 
@@ -316,6 +309,7 @@ def bridge(
         Exchangeable: chains in random order.
     log_density : array of shape (n,)
     rng : Generator
+    budget : ImportanceBudget
 
     References
     ----------
@@ -325,13 +319,14 @@ def bridge(
     proposal = _normal(draws[:half].mean(0), np.atleast_2d(np.cov(draws[:half].T)))
     if not proposal.root.any():
         return np.nan
-    n_points = N_BLOCKS * 2 ** int(np.ceil(np.log2(max(half / N_BLOCKS, 1))))
-    points, log_parts = _draw(_mixture([1.0], [proposal]), n_points, rng)
+    n_blocks = budget.n_blocks
+    n_points = n_blocks * 2 ** int(np.ceil(np.log2(max(half / n_blocks, 1))))
+    points, log_parts = _draw(_mixture([1.0], [proposal]), n_points, rng, budget)
     of_points = log_densities(points) - log_parts[:, 0]
     of_points = np.where(np.isfinite(of_points), of_points, -np.inf)
     if np.isneginf(of_points).all():
         return np.nan
-    of_draws = log_density[half:] - _log_t(proposal, draws[half:])
+    of_draws = log_density[half:] - _log_t(proposal, draws[half:], _degrees(draws.shape[1], budget))
     share = np.log(len(of_draws)) - np.log(len(of_draws) + n_points)
     other = np.log1p(-np.exp(share))
     estimate = np.median(of_draws)

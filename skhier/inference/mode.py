@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from skhier.utils.budget import USUAL, SearchBudget
+
 __all__ = [
-    "CLIMBS",
     "Derivatives",
     "Laplace",
     "Mode",
@@ -25,15 +26,7 @@ __all__ = [
 ]
 
 STEP = 1e-3  # of the differences: rounding and curvature both grow with the number of rows
-MAX_SD = 5.0  # theta are logarithms and the like: wider is a flat direction
-START_TRIES = 100
-IMPOSSIBLE = 1e100
-TOLERANCE = 1e-2  # of the gradient, in nats
-MAX_ITERATIONS, MAX_GRADIENTS = 200, 1000
-LESS_MASS = 7.0  # nats, a thousandth: lighter modes are left out
-MAX_DESCENTS, IN_VAIN = 8, 3  # in all; in a row that found nothing new
-CLIMBS, FARTHEST = 2, 3.0  # steps of a start before it is judged; of one coordinate
-STOPS, VALLEY = 8, 0.01  # places on the way between two points; nats below both
+IMPOSSIBLE = 1e100  # minus a log density that is not finite: a wall with a finite square
 
 
 class Laplace(NamedTuple):
@@ -95,7 +88,10 @@ def from_gradients(
 
 
 def laplace(
-    derivatives: Callable[[np.ndarray], Derivatives], start: np.ndarray, rng: np.random.Generator
+    derivatives: Callable[[np.ndarray], Derivatives],
+    start: np.ndarray,
+    rng: np.random.Generator,
+    budget: SearchBudget = USUAL.search,
 ) -> Laplace:
     """Mode by Newton steps within a trust region, curvature there.
 
@@ -106,13 +102,14 @@ def laplace(
     start : array of shape (d,)
     rng : Generator
         Of other starts, where the density is not finite at the first.
+    budget : SearchBudget
 
     Raises
     ------
     RuntimeError
         No point with a finite density and gradient was found.
     """
-    return _by_newton(derivatives, start, rng).mode().normal
+    return _by_newton(derivatives, start, rng, budget).mode(budget).normal
 
 
 class _Top(NamedTuple):
@@ -122,11 +119,12 @@ class _Top(NamedTuple):
     log_density: float
     curvature: Callable[[], np.ndarray]
 
-    def mode(self) -> Mode:
-        return Mode(Laplace(self.point, _root(self.curvature())), self.log_density)
+    def mode(self, budget: SearchBudget) -> Mode:
+        normal = Laplace(self.point, _root(self.curvature(), budget.max_sd))
+        return Mode(normal, self.log_density)
 
 
-def _by_gradients(gradients, derivatives, start, rng) -> _Top:
+def _by_gradients(gradients, derivatives, start, rng, budget) -> _Top:
     """L-BFGS: of many parameters a Hessian a step would be most of the work."""
 
     def downhill(x):
@@ -135,25 +133,27 @@ def _by_gradients(gradients, derivatives, start, rng) -> _Top:
             return -value, -slope
         return IMPOSSIBLE, np.zeros_like(slope)
 
-    start = _possible(lambda x: downhill(x)[0], start, rng)
-    options = {"maxiter": MAX_GRADIENTS, "maxfun": MAX_GRADIENTS, "gtol": TOLERANCE}
-    found = minimize(downhill, start, jac=True, method="L-BFGS-B", options=options)
-    return _Top(found.x, -float(found.fun), lambda: _negative(derivatives(found.x)).hessian)
+    start = _possible(lambda x: downhill(x)[0], start, rng, budget)
+    options = {"maxiter": budget.max_gradients, "maxfun": budget.max_gradients}
+    options["gtol"] = budget.tolerance
+    descent = minimize(downhill, start, jac=True, method="L-BFGS-B", options=options)
+    at = descent.x
+    return _Top(at, -float(descent.fun), lambda: _negative(derivatives(at)).hessian)
 
 
-def _possible(height, start, rng):
+def _possible(height, start, rng, budget):
     """The start, or a random one if the density is not finite there."""
-    for _ in range(START_TRIES):
+    for _ in range(budget.start_tries):
         if height(start) < IMPOSSIBLE:
             return start
         start = rng.uniform(-2, 2, len(start))
     raise RuntimeError(
         f"no valid starting point: the log density or its gradient is not finite at "
-        f"{START_TRIES} random points. Check that the priors' supports allow the data."
+        f"{budget.start_tries} random points. Check that the priors' supports allow the data."
     )
 
 
-def _by_newton(derivatives, start, rng) -> _Top:
+def _by_newton(derivatives, start, rng, budget) -> _Top:
     last: dict[bytes, Derivatives] = {}
 
     def at(point: Any) -> Derivatives:
@@ -163,18 +163,18 @@ def _by_newton(derivatives, start, rng) -> _Top:
             last[key] = _negative(derivatives(point))
         return last[key]
 
-    start = _possible(lambda x: at(x).value, start, rng)
-    found = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
+    start = _possible(lambda x: at(x).value, start, rng, budget)
+    descent = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
         lambda x: float(at(x).value),
         start,
         jac=lambda x: at(x).gradient,
         hess=lambda x: at(x).hessian,
         method="trust-exact",
-        tol=TOLERANCE,  # of the gradient
-        options={"maxiter": MAX_ITERATIONS},
+        tol=budget.tolerance,  # of the gradient
+        options={"maxiter": budget.max_iterations},
     )
-    end = at(found.x)
-    return _Top(found.x, -float(end.value), lambda: end.hessian)
+    end = at(descent.x)
+    return _Top(descent.x, -float(end.value), lambda: end.hessian)
 
 
 def find_modes(
@@ -183,12 +183,12 @@ def find_modes(
     starts: np.ndarray,
     rng: np.random.Generator,
     steps: Any = STEP,
-    climbs: int = CLIMBS,
+    budget: SearchBudget = USUAL.search,
     gradients: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> list[Mode]:
     """The modes that the starts lead to, the heaviest first.
 
-    Those with :data:`LESS_MASS` less than the heaviest are left out. By mass, not by height: a low
+    Those with ``less_mass`` less than the heaviest are left out. By mass, not by height: a low
     mode may be wide, and heights depend on the coordinates.
 
     Parameters
@@ -201,8 +201,7 @@ def find_modes(
     rng : Generator
     steps : float or array of shape (d,)
         Of differences; well below the narrowest width.
-    climbs : int
-        Steps up of each start before it is judged, each of ``2 d + 4`` values.
+    budget : SearchBudget
     gradients : callable or None
         Takes (n, d) points to log densities and their gradients, to go up by; None: Newton steps.
 
@@ -213,29 +212,32 @@ def find_modes(
     """
     ascend = partial(_by_gradients, gradients) if gradients else _by_newton
     heights = _finite(log_densities(starts))
-    modes = [ascend(derivatives, starts[heights.argmax()], rng).mode()]
-    points, heights = _climb(log_densities, starts, heights, steps, climbs)
-    kept = on_other_hills(log_densities, points, modes[0].normal.mean[None])
+    modes = [ascend(derivatives, starts[heights.argmax()], rng, budget).mode(budget)]
+    points, heights = _climb(log_densities, starts, heights, steps, budget)
+    kept = on_other_hills(log_densities, points, modes[0].normal.mean[None], budget)
     in_vain = 0
-    for _ in range(MAX_DESCENTS):
+    for _ in range(budget.max_descents):
         points, heights = points[kept], heights[kept]
-        if not len(points) or in_vain == IN_VAIN:
+        if not len(points) or in_vain == budget.max_in_vain:
             break
         start = points[heights.argmax()]
-        end = ascend(derivatives, start, rng)
+        end = ascend(derivatives, start, rng, budget)
         means = np.array([known.normal.mean for known in modes])
-        is_new = on_other_hills(log_densities, end.point[None], means)[0]
+        is_new = on_other_hills(log_densities, end.point[None], means, budget)[0]
         if is_new:
-            modes, in_vain, top = [*modes, end.mode()], 0, end.point
+            modes, in_vain, top = [*modes, end.mode(budget)], 0, end.point
         else:  # a curved hill: others there look as far away
             in_vain, top = in_vain + 1, start
-        kept = on_other_hills(log_densities, points, top[None])
+        kept = on_other_hills(log_densities, points, top[None], budget)
     modes.sort(key=lambda mode: -mode.log_mass)
-    return [mode for mode in modes if mode.log_mass > modes[0].log_mass - LESS_MASS]
+    return [mode for mode in modes if mode.log_mass > modes[0].log_mass - budget.less_mass]
 
 
 def on_other_hills(
-    log_densities: Callable[[np.ndarray], np.ndarray], points: np.ndarray, tops: np.ndarray
+    log_densities: Callable[[np.ndarray], np.ndarray],
+    points: np.ndarray,
+    tops: np.ndarray,
+    budget: SearchBudget = USUAL.search,
 ) -> np.ndarray:
     """Whether a valley lies between a point and each top, shape (n,).
 
@@ -245,30 +247,32 @@ def on_other_hills(
     points : array of shape (n, d)
         Those without a finite density are on no hill.
     tops : array of shape (n_tops, d)
+    budget : SearchBudget
     """
     n, d = points.shape
-    part = np.linspace(0, 1, STOPS + 2)
+    part = np.linspace(0, 1, budget.stops + 2)
     # the points themselves are part of each way: all values come from one call
     ways = points[:, None, None] + part[:, None] * (tops[:, None] - points[:, None, None])
     values = _finite(log_densities(ways.reshape(-1, d))).reshape(n, len(tops), len(part))
     ends = np.minimum(values[..., 0], values[..., -1])
-    return (np.isfinite(values[..., 0]) & (values.min(2) < ends - VALLEY)).all(1)
+    return (np.isfinite(values[..., 0]) & (values.min(2) < ends - budget.valley)).all(1)
 
 
-def _climb(log_densities, points, heights, steps, climbs):
+def _climb(log_densities, points, heights, steps, budget):
     """Points some steps further up, by each coordinate's own slope and curvature."""
     points, heights = points[np.isfinite(heights)], heights[np.isfinite(heights)]
     n, d = points.shape
     steps = np.broadcast_to(steps, d)
     offsets = np.concatenate([np.diag(steps), -np.diag(steps)])
     fractions = 0.5 ** np.arange(4)
-    for _ in range(climbs):
+    for _ in range(budget.climbs):
         around = log_densities((points[:, None] + offsets).reshape(-1, d)).reshape(n, -1)
         with np.errstate(invalid="ignore"):
             ahead, behind = np.split(around - heights[:, None], 2, axis=1)
             slope, curvature = (ahead - behind) / (2 * steps), -(ahead + behind) / steps**2
-            step = slope / np.maximum(np.abs(curvature), MAX_SD**-2)
-        step = np.clip(np.where(np.isfinite(step), step, 0.0), -FARTHEST, FARTHEST)
+            step = slope / np.maximum(np.abs(curvature), budget.max_sd**-2)
+        longest = budget.longest_climb
+        step = np.clip(np.where(np.isfinite(step), step, 0.0), -longest, longest)
         places = points[:, None] + fractions[:, None] * step[:, None]
         values = _finite(log_densities(places.reshape(-1, d))).reshape(n, -1)
         best = values.argmax(1)
@@ -283,15 +287,15 @@ def _finite(values):
     return np.where(np.isfinite(values), values, -np.inf)
 
 
-def _negative(found):
+def _negative(derivatives):
     """Of minus the function; a wall where it is not finite."""
-    if all(np.isfinite(part).all() for part in found):
-        return Derivatives(*(-part for part in found))
-    flat = np.zeros_like(found.gradient)
+    if all(np.isfinite(part).all() for part in derivatives):
+        return Derivatives(*(-part for part in derivatives))
+    flat = np.zeros_like(derivatives.gradient)
     return Derivatives(IMPOSSIBLE, flat, np.diag(flat))
 
 
-def _root(curvature):
-    """A square root of its inverse; directions that are flat, or curved upwards, end at MAX_SD."""
+def _root(curvature, max_sd):
+    """A square root of its inverse; directions that are flat, or curved upwards, end at max_sd."""
     values, vectors = np.linalg.eigh(curvature)
-    return vectors / np.sqrt(np.maximum(values, MAX_SD**-2))
+    return vectors / np.sqrt(np.maximum(values, max_sd**-2))

@@ -8,6 +8,7 @@ import numpy as np
 
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.priors import GroupPrior, PriorChoice
+from skhier.responses.base import Response
 from skhier.statistics.problem import Problem
 from skhier.utils.design import Design
 from skhier.utils.words import listed
@@ -47,7 +48,11 @@ def origin_warnings(design: Design, problem: Problem, choice: PriorChoice) -> li
 
 
 def model_spec(
-    problem: Problem, choice: PriorChoice, correlated: bool, noncentered: bool
+    problem: Problem,
+    choice: PriorChoice,
+    response: Response,
+    correlated: bool,
+    noncentered: bool,
 ) -> ModelSpec:
     """The static part of the model."""
     return ModelSpec(
@@ -60,6 +65,7 @@ def model_spec(
         noncentered=noncentered,
         intercept_at_mean=choice.intercept_at_mean,
         coef_blocks=tuple(at for at, _ in choice.coef),
+        response=response,
     )
 
 
@@ -77,7 +83,7 @@ def prior_dists(choice: PriorChoice, eta: float) -> PriorDists:
     """The numbers of the model's priors."""
     return PriorDists(
         choice.intercept,
-        choice.noise_scale,
+        dict(choice.own),
         tuple(prior for _, prior in choice.coef),
         tuple(covariance_prior(prior, eta) for prior in choice.groups),
     )

@@ -23,12 +23,10 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
 from skhier.inference.target import Joint, Marginal
+from skhier.utils.budget import USUAL
 
 __all__ = ["NutsSettings", "SamplerDraws", "sample_nuts"]
 
-SLICE_ROWS = 100
-SLICE_SECONDS = 0.2
-START_TRIES = 100
 _COMPILING = threading.Lock()  # threads that need the same program wait for it
 
 
@@ -38,6 +36,8 @@ class NutsSettings(NamedTuple):
     n_warmup: int
     target_accept: float
     max_tree_depth: int
+    start_tries: int = USUAL.search.start_tries
+    slice_rows: int = USUAL.chains.slice_rows
 
 
 class SamplerDraws(NamedTuple):
@@ -64,6 +64,7 @@ def sample_nuts(
     keys: Any,
     n_draws: int,
     progress: Callable[[int], None] = lambda rows: None,
+    slice_seconds: float = USUAL.chains.slice_seconds,
 ) -> SamplerDraws:
     """Warm up and sample.
 
@@ -79,6 +80,8 @@ def sample_nuts(
         Per chain.
     progress : callable
         Called after each slice with its number of transitions; may raise to stop.
+    slice_seconds : float
+        Wanted of each slice.
 
     Raises
     ------
@@ -86,12 +89,12 @@ def sample_nuts(
         No starting point with a finite density and gradient was found for some chain.
     """
     with _COMPILING:
-        state, found = _start(keys, data, target, settings)
+        state, is_valid = _start(keys, data, target, settings)
         jax.block_until_ready(_advance(state, 0, data, target, settings))
-    if not np.all(found):
+    if not np.all(is_valid):
         raise RuntimeError(
             f"no valid starting point: the log density or its gradient is not finite at "
-            f"{START_TRIES} random points. Check that the priors' supports allow the data."
+            f"{settings.start_tries} random points. Check that the priors' supports allow the data."
         )
     total, done, rows, kept = settings.n_warmup + n_draws, 0, 1, []
     while done < total:
@@ -101,19 +104,14 @@ def sample_nuts(
         kept.append(_rows_of(drawn, after_warmup))
         done += rows
         progress(rows)
-        rows = _next_rows(rows, time.perf_counter() - began, total - done)
+        wanted = int(rows * slice_seconds / (time.perf_counter() - began))
+        rows = min(max(1, min(wanted, 4 * rows)), settings.slice_rows, total - done)
     draws = jax.tree.map(lambda *a: np.moveaxis(np.concatenate(a), 0, 1), *kept)
     return draws._replace(step_size=np.asarray(state.adapt_state.step_size))
 
 
 def _rows_of(drawn, which):
     return jax.tree.map(lambda a: np.asarray(a)[which], drawn)
-
-
-def _next_rows(rows: int, seconds: float, left: int) -> int:
-    """Transitions for the next slice, from the speed of the last."""
-    wanted = int(rows * SLICE_SECONDS / seconds)
-    return min(max(1, min(wanted, 4 * rows)), SLICE_ROWS, left)
 
 
 @partial(jax.jit, static_argnames=("target", "settings"))
@@ -131,11 +129,11 @@ def _start(keys, data, target, settings):
 
     def start_chain(key):
         nowhere = (jnp.zeros(size), jnp.zeros(()), jnp.zeros(size))
-        key, _, found, at = jax.lax.while_loop(
-            lambda c: ~c[2] & (c[1] < START_TRIES), propose, (key, 0, False, nowhere)
+        key, _, is_valid, at = jax.lax.while_loop(
+            lambda c: ~c[2] & (c[1] < settings.start_tries), propose, (key, 0, False, nowhere)
         )
         init, _ = _kernels(target, data, settings)
-        return init(at, key), found
+        return init(at, key), is_valid
 
     return _over_chains(start_chain)(keys)
 
@@ -194,5 +192,5 @@ def _advance(state, n_transitions, data, target, settings):
         return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), drawn, record(state))
 
     row = jax.eval_shape(record, state)
-    empty = jax.tree.map(lambda v: jnp.zeros((SLICE_ROWS, *v.shape), v.dtype), row)
+    empty = jax.tree.map(lambda v: jnp.zeros((settings.slice_rows, *v.shape), v.dtype), row)
     return jax.lax.fori_loop(0, n_transitions, step, (state, empty))

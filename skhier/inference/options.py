@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+from skhier.utils.budget import USUAL, Budget
+
 __all__ = ["EngineOptions"]
 
 
 class EngineOptions(NamedTuple):
-    """The estimator's parameters that concern sampling."""
+    """The estimator's parameters that concern sampling, and what sampling may spend."""
 
     n_chains: int
     n_warmup: int
@@ -16,3 +18,4 @@ class EngineOptions(NamedTuple):
     eta: float
     device: str | None
     verbose: bool
+    budget: Budget = USUAL

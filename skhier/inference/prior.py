@@ -7,7 +7,7 @@ posterior is sampled, play no part.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from skhier.inference.model import covariance_of, covariance_prior
 from skhier.kernels.user_units import intercept_first, scale_and_directions
 from skhier.presets import prior_from
 from skhier.priors import DataScales, Prior, PriorChoice, describe
+from skhier.responses.base import Response
 
 __all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_density"]
 
@@ -24,7 +25,7 @@ class PriorSetting(NamedTuple):
     """What a prior means for one data set; pickles without JAX unless the user's prior holds it.
 
     ``names`` are those of the features, ``slopes`` the positions of those that vary by group or
-    None, ``eta`` and ``correlated`` the estimator's.
+    None, ``eta``, ``correlated`` and ``response`` the estimator's.
     """
 
     prior: Prior
@@ -33,6 +34,7 @@ class PriorSetting(NamedTuple):
     factors: tuple[tuple[str, tuple[int, ...]], ...]
     eta: float
     correlated: bool
+    response: Response
 
     @classmethod
     def of(cls, model: Any, scales: DataScales, design: Any) -> PriorSetting:
@@ -44,6 +46,7 @@ class PriorSetting(NamedTuple):
             tuple((factor.name, factor.slopes) for factor in design.factors),
             float(model.eta),
             bool(model.correlated),
+            model._response,
         )
 
     def resolve(self) -> PriorChoice:
@@ -56,8 +59,10 @@ class PriorDraws(NamedTuple):
 
     Attributes
     ----------
-    intercept, noise_scale : array of shape (n,)
-        The intercept at X = 0.
+    intercept : array of shape (n,)
+        At X = 0.
+    own : dict of str to array of shape (n,)
+        The response's own parameters.
     coef : array of shape (n, n_features)
     group_scale : tuple of array of shape (n, q)
         Per factor, of the effects at X = 0, the intercept first.
@@ -66,7 +71,7 @@ class PriorDraws(NamedTuple):
     """
 
     intercept: np.ndarray
-    noise_scale: np.ndarray
+    own: dict[str, np.ndarray]
     coef: np.ndarray
     group_scale: tuple[np.ndarray, ...]
     corr_root: tuple[np.ndarray, ...]
@@ -97,16 +102,17 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
         def sample(family, shape):
             return draw(family, shape, n, int(rng.integers(2**31)))
 
-        intercept, sigma = sample(choice.intercept, ()), sample(choice.noise_scale, ())
+        intercept = sample(choice.intercept, ())
+        own = {name: sample(family, ()) for name, family in choice.own.items()}
         coef = np.empty((n, len(setting.names)))
         for at, family in choice.coef:
             coef[:, list(at)] = sample(family, (len(at),))
-        roots = _draw_roots(setting, choice, sigma, rng)
+        roots = _draw_roots(setting, choice, setting.response.dispersion(own), rng)
     if choice.intercept_at_mean:
         intercept = intercept - coef @ setting.scales.x_mean
     moments = [scale_and_directions(root) for root in roots]
     scales, corr_roots = (tuple(part[i] for part in moments) for i in range(2))
-    return PriorDraws(intercept, sigma, coef, scales, corr_roots)
+    return PriorDraws(intercept, own, coef, scales, corr_roots)
 
 
 def _draw_roots(setting, choice, dispersion, rng):
@@ -129,7 +135,7 @@ def log_density(
     choice: PriorChoice,
     intercept: np.ndarray,
     coef: np.ndarray,
-    noise_scale: np.ndarray,
+    own: Mapping[str, np.ndarray],
     roots: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Log prior density of draws, (n,), up to a constant; flat priors count 0.
@@ -139,16 +145,19 @@ def log_density(
     setting : PriorSetting
     choice : PriorChoice
         Of the setting.
-    intercept, noise_scale : array of shape (n,)
-        The user's units; the intercept where its prior sits.
+    intercept : array of shape (n,)
+        Where its prior sits.
     coef : array of shape (n, n_features)
+    own : mapping of str to array of shape (n,)
+        The response's own parameters; all in the user's units.
     roots : sequence of array of shape (n, q, q)
         Per factor, lower triangular roots of the effects' covariance where its prior sits, the
         intercept last.
     """
     from skhier.inference import runtime
 
-    parts = [(choice.intercept, intercept[:, None]), (choice.noise_scale, noise_scale[:, None])]
+    parts = [(choice.intercept, intercept[:, None])]
+    parts += [(family, own[name][:, None]) for name, family in choice.own.items()]
     parts += [(family, coef[:, list(at)]) for at, family in choice.coef]
     with runtime.precisely_on(runtime.find_device(None)):
         total = np.zeros(len(intercept))
@@ -158,7 +167,8 @@ def log_density(
         for prior, root in zip(choice.groups, roots, strict=True):
             covariance = covariance_of(prior, root.shape[1], setting.correlated)
             numbers = covariance_prior(prior, setting.eta)
-            total += covariance.log_prior(numbers, *scale_and_directions(root), noise_scale)
+            dispersion = setting.response.dispersion(own)
+            total += covariance.log_prior(numbers, *scale_and_directions(root), dispersion)
     return total
 
 
@@ -171,7 +181,7 @@ def _check_proper(choice, setting):
     """Raise ValueError where there is nothing to draw from; the message names the parameter."""
     blocks: dict[str, list[tuple[Any, Any]]] = {
         "intercept": [((), choice.intercept)],
-        "noise_scale": [((), choice.noise_scale)],
+        **{name: [((), family)] for name, family in choice.own.items()},
         "coef": [([setting.names[j] for j in at], family) for at, family in choice.coef],
         "group_scale": [
             ([_effect(setting, slopes, i) for i in at], family)

@@ -233,8 +233,8 @@ def side_by_side_calls(device: Any) -> Iterator[int]:
     with _blas_lock:
         mine = "threads" not in _blas
         if mine:
-            found = [library["num_threads"] for library in blas.info()]
-            _blas["threads"] = max(found, default=1)
+            n_threads = [library["num_threads"] for library in blas.info()]
+            _blas["threads"] = max(n_threads, default=1)
         workers = _blas["threads"] if is_cpu(device) else 1
     if not mine:  # of fits that overlap only the first limits and gives back
         yield workers

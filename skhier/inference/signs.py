@@ -12,6 +12,7 @@ effect's sign changes the signs of its own and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,12 @@ class Signs(NamedTuple):
         """What the log density gains in these coordinates, (n,); each sign counts one half."""
         of_signed = np.abs(points[:, self.signed])
         return -np.log(2 * np.maximum(of_signed, TINY)).sum(1)
+
+    def density(
+        self, log_densities: Callable[[np.ndarray], np.ndarray]
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """The log density of these coordinates, from that of theta."""
+        return lambda points: log_densities(self.to_theta(points)) + self.log_volume(points)
 
     def flipped(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The same points of the posterior, each sign either with equal chances."""

@@ -15,16 +15,13 @@ import numpy as np
 
 from skhier.kernels.records import ModelSpec
 from skhier.statistics.records import Units
+from skhier.utils.budget import USUAL, SearchBudget
 
 __all__ = ["PriorTops", "prior_tops", "structured_starts"]
 
 GRID = np.linspace(-24.0, 12.0, 145)  # of logarithms of scales, and of coefficients
-ZOOM, N_ZOOMS = 0.05, 4
-LESS_DENSE = 15.0  # nats below the top of a prior, from which its other modes do not count
+ZOOM, N_ZOOMS = 0.05, 4  # of a grid's span, so often: steps of 4e-7 at the end
 LARGE, SMALL = np.log(0.6), np.log(0.02)  # of a scale, in internal units of y
-NEAR = 0.7  # starts closer than this in every coordinate are one
-MAX_STARTS = 32
-FAR_ORIGIN = 2.0  # means of x, in internal units, from which effects at 0 are not those at the mean
 
 
 class PriorTops(NamedTuple):
@@ -46,7 +43,11 @@ class PriorTops(NamedTuple):
     widths: np.ndarray
 
 
-def prior_tops(profiles: Callable[[np.ndarray], Mapping[str, np.ndarray]], size: int) -> PriorTops:
+def prior_tops(
+    profiles: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    size: int,
+    budget: SearchBudget = USUAL.search,
+) -> PriorTops:
     """Modes of the priors.
 
     Parameters
@@ -55,12 +56,14 @@ def prior_tops(profiles: Callable[[np.ndarray], Mapping[str, np.ndarray]], size:
         Takes values (n_grid, d) of theta's entries to log densities (n_grid, k) per site.
     size : int
         d
+    budget : SearchBudget
     """
     coarse = profiles(np.tile(GRID[:, None], (1, size)))
     ends = np.cumsum([0, *(values.shape[1] for values in coarse.values())])
     spans = (range(*ends[i : i + 2]) for i in range(len(coarse)))
     sites = dict(zip(coarse, spans, strict=True))
-    modes = [_tops(column) for values in coarse.values() for column in values.T]
+    columns = (column for values in coarse.values() for column in values.T)
+    modes = [_tops(column, budget.less_dense) for column in columns]
     widths = np.ones(size)
     coefs = _coefs(sites)
     if coefs:
@@ -68,10 +71,10 @@ def prior_tops(profiles: Callable[[np.ndarray], Mapping[str, np.ndarray]], size:
     return PriorTops(sites, modes, widths)
 
 
-def _tops(log_density) -> np.ndarray:
+def _tops(log_density, less_dense) -> np.ndarray:
     inner = log_density[1:-1]
     is_top = (inner > log_density[:-2]) & (inner >= log_density[2:])
-    is_top &= inner > log_density.max() - LESS_DENSE
+    is_top &= inner > log_density.max() - less_dense
     at = 1 + np.flatnonzero(is_top)
     return GRID[at[np.argsort(-log_density[at])]] if len(at) else np.zeros(1)
 
@@ -100,7 +103,11 @@ def _refine(profiles, modes, widths, entries):
 
 
 def structured_starts(
-    spec: ModelSpec, units: Units, total: np.ndarray, priors: PriorTops
+    spec: ModelSpec,
+    units: Units,
+    total: np.ndarray,
+    priors: PriorTops,
+    budget: SearchBudget = USUAL.search,
 ) -> np.ndarray:
     """Starts (n_starts, d), the plainest first.
 
@@ -111,8 +118,10 @@ def structured_starts(
     total : array of shape (p + 1, p + 1)
         Cross-products of x and y, internal coordinates.
     priors : PriorTops
+    budget : SearchBudget
     """
-    groups, coefs = _scales(priors.sites), _coefs(priors.sites)
+    groups = _scales(priors.sites, spec.response)
+    coefs = _coefs(priors.sites)
     plain = np.zeros(len(priors.modes))
     plain[[j for group in groups for j in group]] = LARGE
     plain[coefs] = _least_squares(spec, units, total, priors.sites)
@@ -121,17 +130,20 @@ def structured_starts(
         starts += [_with(plain, [j], value) for value in priors.modes[j]]
     if len(coefs) > 1:
         starts.append(_with(plain, coefs, [priors.modes[j][0] for j in coefs]))
-    both = ([start, _at_mean(start, spec, units, priors.sites)] for start in starts)
-    return _distinct([start for pair in both for start in pair], coefs)
+    far = budget.far_origin
+    both = ([start, _at_mean(start, spec, units, priors.sites, far)] for start in starts)
+    distinct = _distinct([start for pair in both for start in pair], coefs, budget.near)
+    return distinct[: budget.max_starts]
 
 
-def _scales(sites) -> list[list[int]]:
-    """Logarithms of scales: the noise's, and each factor's."""
+def _scales(sites, response) -> list[list[int]]:
+    """Logarithms of scales: the response's, and each factor's."""
     scales: dict[str, list[int]] = {}
     for name, entries in sites.items():
-        scale = re.fullmatch(r"noise_scale|group_scale_(\d+)_\d+|decov_size_(\d+)", name)
-        if scale:
-            scales.setdefault(scale[1] or scale[2] or "noise", []).extend(entries)
+        of_factor = re.fullmatch(r"group_scale_(\d+)_\d+|decov_size_(\d+)", name)
+        if of_factor or name in response.parameters:
+            whose = of_factor[1] or of_factor[2] if of_factor else "response"
+            scales.setdefault(whose, []).extend(entries)
     return list(scales.values())
 
 
@@ -172,13 +184,13 @@ def _least_squares(spec, units, total, sites) -> np.ndarray:
     return coef[[j for i, block in enumerate(blocks) if f"coef_{i}" in sites for j in block]]
 
 
-def _at_mean(start, spec, units, sites) -> np.ndarray:
+def _at_mean(start, spec, units, sites, far) -> np.ndarray:
     """The same with effects uncorrelated at the mean of x, where theta has them at X = 0."""
     changed = start.copy()
     for k, factor in enumerate(spec.factors):
         shift = np.asarray(units.effects_at_mean[k])[-1, :-1]
         corr, q = sites.get(f"group_corr_chol_{k}"), factor.n_effects
-        if factor.at_mean or corr is None or np.abs(shift).max() < FAR_ORIGIN:
+        if factor.at_mean or corr is None or np.abs(shift).max() < far:
             continue
         places = {
             effect: place
@@ -197,12 +209,12 @@ def _at_mean(start, spec, units, sites) -> np.ndarray:
     return changed
 
 
-def _distinct(starts, coefs) -> np.ndarray:
+def _distinct(starts, coefs, distance) -> np.ndarray:
     """Those not near an earlier one; of coefficients no distance is short."""
-    near = np.full(len(starts[0]), NEAR)
+    near = np.full(len(starts[0]), distance)
     near[coefs] = 0
     kept: list[np.ndarray] = []
     for start in starts:
         if all((np.abs(start - other) > near).any() for other in kept):
             kept.append(start)
-    return np.array(kept[:MAX_STARTS])
+    return np.array(kept)

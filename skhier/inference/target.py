@@ -13,9 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from skhier.kernels import flat
-from skhier.kernels.normal.collapse import marginal_and_conditional
-from skhier.kernels.normal.models import joint_model, marginal_parameters, parameters
-from skhier.kernels.records import MIN_VARIANCE, CoefPrior, Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.normal.models import (
+    given_theta,
+    joint_model,
+    marginal_parameters,
+    parameters,
+)
+from skhier.kernels.records import CoefPrior, ModelSpec, Population, PopulationGivenTheta
 
 __all__ = [
     "Joint",
@@ -48,7 +52,7 @@ class Joint(NamedTuple):
         """Log density of the unconstrained parameters."""
         return flat.log_density(partial(joint_model, self.spec), data, position)
 
-    def record(self, data: tuple, position: Any) -> Hyper:
+    def record(self, data: tuple, position: Any) -> Population:
         """What is kept of a draw."""
         return flat.values(partial(parameters, self.spec), data, position)[0]
 
@@ -105,17 +109,11 @@ def site_values(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
 
 
 def _at(theta, data, spec):
-    """Log density, variance parameters and coefficients' distribution at ``theta``."""
+    """Log density, and the population given ``theta``."""
     program = partial(marginal_parameters, spec)
-    v, coefs = flat.values(program, data, theta)
     stats, *_ = data
-    found = marginal_and_conditional(stats, spec.plan, v.group_chol, v.noise_scale, coefs)
-    log_likelihood, *conditional = found
-    log_density = flat.log_density(program, data, theta) + log_likelihood
-    # a smaller noise_scale acts like this one, and leaves exact conditionals without digits
-    v = v._replace(noise_scale=jnp.maximum(v.noise_scale, MIN_VARIANCE**0.5))
-    given = (*v, *conditional, coefs.offset, coefs.rows[:, -1])
-    return log_density, PopulationConditional(*given)
+    log_likelihood, population = given_theta(spec, stats, *flat.values(program, data, theta))
+    return flat.log_density(program, data, theta) + log_likelihood, population
 
 
 def _log_density(data, spec, theta):
@@ -123,13 +121,13 @@ def _log_density(data, spec, theta):
 
 
 @partial(jax.jit, static_argnames=("spec",))
-def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, PopulationConditional]:
+def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, PopulationGivenTheta]:
     """Log densities, evidence included, and population parameters at each row of ``thetas``.
 
     Returns
     -------
     log_density : array of shape (n,)
-    population : PopulationConditional
+    population : PopulationGivenTheta
         Each array with a leading axis n.
     """
     return jax.vmap(partial(_at, data=data, spec=spec))(thetas)

@@ -14,17 +14,21 @@ from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.signs import Signs, scale_entries, signs_for
 from skhier.inference.starts import GRID, PriorTops, prior_tops, structured_starts
-from skhier.kernels.normal.conditional import CoefPriors, Components
-from skhier.kernels.records import Hyper, ModelSpec, PopulationConditional
+from skhier.kernels.records import (
+    CoefPriors,
+    Components,
+    ModelSpec,
+    Population,
+    PopulationGivenTheta,
+)
 from skhier.kernels.user_units import coef_to_user, in_user_units
 from skhier.statistics.records import Units
+from skhier.utils.budget import USUAL, Budget
 
-__all__ = ["Population", "Theta", "population_of"]
+__all__ = ["PopulationPosterior", "Theta", "population_of"]
 
-MAX_COV_ENTRIES = 2**24  # covariances of the coefficients kept in memory
-MAX_SIZE_BY_VALUES = 16
-FEW_ENTRIES = 2**12
-NEAR_ZERO, SAME = np.array([2.0, -14.0, -24.0]), 1e-4  # logarithms of scales; nats
+NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
+SAME = 1e-4  # in nats
 
 
 class Theta:
@@ -43,6 +47,8 @@ class Theta:
         Batches side by side, each in a thread of its own.
     device : Device or None
         Of those threads.
+    budget : Budget
+        Its parts ``search`` and ``memory``.
     """
 
     def __init__(
@@ -53,19 +59,21 @@ class Theta:
         check: Callable[[], None],
         workers: int = 1,
         device: Any = None,
+        budget: Budget = USUAL,
     ):
         import jax
 
         from skhier.inference import target as targets
 
         self.spec, self.batch, self.check = spec, batch, check
-        self.workers, self.device = workers, device
+        self.workers, self.device, self.budget = workers, device, budget
         # copying a few numbers at each call is faster than moving them there once
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
-        self.data = jax.device_put(data) if size > FEW_ENTRIES else data
+        self.data = jax.device_put(data) if size > budget.memory.few_entries else data
         self.targets = targets
         zero, self.coef_prior = targets.origin(self.data, spec)
         self.size = len(zero)
+        self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
         self._last: tuple[np.ndarray, list[Any]] | None = None
 
@@ -83,23 +91,24 @@ class Theta:
         import jax
 
         units, total = jax.tree.map(np.asarray, (self.data[1], self.data[0].total))
-        return structured_starts(self.spec, units, total, self.priors)
+        return structured_starts(self.spec, units, total, self.priors, self.budget.search)
 
     def has_other_modes(self, known: Mixture) -> bool:
         """Whether a start is on a hill of its own, apart from all components of ``known``."""
         starts = self._structured_starts()
-        return bool(on_other_hills(self.log_densities, starts, known.means).any())
+        apart = on_other_hills(self.log_densities, starts, known.means, self.budget.search)
+        return bool(apart.any())
 
     @cached_property
     def priors(self) -> PriorTops:
         """Where the prior of each entry of theta has its modes."""
 
         def profiles(grids):
-            found = self.targets.prior_profiles(grids, self.data, self.spec)
-            heights = {name: np.asarray(values) for name, values in found.items()}
+            of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
+            heights = {name: np.asarray(values) for name, values in of_sites.items()}
             return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
 
-        return prior_tops(profiles, self.size)
+        return prior_tops(profiles, self.size, self.budget.search)
 
     def signs(self, wanted: np.ndarray) -> Signs:
         """Those of the scales among ``wanted`` (d,) that can have one.
@@ -117,15 +126,16 @@ class Theta:
 
     @cached_property
     def _reach_zero(self):
-        grids = np.zeros((len(GRID), self.size))
+        grids = np.zeros((len(GRID), self.size))  # of a shape that is compiled
         grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
-        found = self.targets.prior_profiles(grids, self.data, self.spec)
-        heights = np.concatenate([np.asarray(v)[: len(NEAR_ZERO)] for v in found.values()], axis=1)
-        density = heights - NEAR_ZERO[:, None]  # per unit of the scale, were theta its logarithm
+        of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
+        heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)
+        density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
         values = self.targets.site_values(grids[: len(NEAR_ZERO)], self.data, self.spec)
         with np.errstate(invalid="ignore", divide="ignore"):
             is_log = np.abs(np.log(values) - NEAR_ZERO[:, None]).max(0) < SAME
-        return is_log & np.isfinite(density).all(0) & (np.ptp(density[1:], axis=0) < SAME)
+            is_level = np.ptp(density[1:], axis=0) < SAME
+        return is_log & is_level & np.isfinite(density).all(0)
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -134,7 +144,7 @@ class Theta:
 
     def derivatives(self, point: np.ndarray) -> Derivatives:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
-        if self.size <= MAX_SIZE_BY_VALUES:
+        if self.size <= self.budget.search.max_size_by_values:
             return from_values(self.log_densities, point, self.steps)
         return from_gradients(self.gradients, point)
 
@@ -152,24 +162,26 @@ class Theta:
         """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""
         self.n_evaluations += len(points)
         densities, kept = [], []
-        for log_density, given in self._batches(points):
+        max_entries = self.budget.memory.max_cov_entries
+        for log_density, conditional in self._batches(points):
             densities.append(np.asarray(log_density))
-            if len(points) * given.coef_mean.shape[1] ** 2 < MAX_COV_ENTRIES:
-                kept.append(given)
+            if len(points) * conditional.coef_root.shape[1] ** 2 < max_entries:
+                kept.append(conditional)
         self._last = (points, kept) if kept else None
         return np.concatenate(densities)[: len(points)]
 
-    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationConditional]]:
+    def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationGivenTheta]]:
         """Slices of the points, and the parameters that follow from them."""
         import jax
 
         if self._last is not None and np.array_equal(self._last[0], points):
             parts: Iterable[Any] = self._last[1]
         else:
-            parts = (given for _, given in self._batches(points))
-        for start, given in zip(range(0, len(points), self.batch), parts, strict=True):
+            parts = (conditional for _, conditional in self._batches(points))
+        for start, conditional in zip(range(0, len(points), self.batch), parts, strict=True):
             n = min(self.batch, len(points) - start)
-            yield slice(start, start + n), jax.tree.map(lambda a, n=n: np.asarray(a)[:n], given)
+            unpadded = jax.tree.map(lambda a, n=n: np.asarray(a)[:n], conditional)
+            yield slice(start, start + n), unpadded
 
     def _batches(self, points):
         """Results for each batch, on the device, padded to the one size that is compiled."""
@@ -195,14 +207,20 @@ class Theta:
             return jax.block_until_ready(self._evaluate(points, start))
 
 
-class Population(NamedTuple):
-    """What weighted points of theta say about the population parameters.
+class PopulationPosterior(NamedTuple):
+    """What weighted points of theta say about the population.
 
-    ``hyper``: draws, (n_chains, n_draws, ...); ``components``: the same posterior as a mixture;
-    ``estimates``: means and sds in the user's units.
+    Attributes
+    ----------
+    draws : Population
+        (n_chains, n_draws, ...).
+    components : Components
+        The same posterior as a mixture.
+    estimates : dict of str to Estimate
+        Means and sds in the user's units.
     """
 
-    hyper: Hyper
+    draws: Population
     components: Components
     estimates: dict[str, Estimate]
 
@@ -215,7 +233,7 @@ def population_of(
     chosen: np.ndarray,
     error: Callable[[np.ndarray, np.ndarray], np.ndarray],
     rng: np.random.Generator,
-) -> Population:
+) -> PopulationPosterior:
     """Coefficients and moments that follow from weighted points.
 
     Parameters
@@ -235,38 +253,36 @@ def population_of(
     import jax
 
     to_user = coef_to_user(units)
-    slopes = tuple(factor.slopes for factor in theta.spec.factors)
     draws = np.argsort(chosen, axis=None, kind="stable")
     at = chosen.ravel()[draws]
     parts, variances, covs = [], [], []
-    beta = np.empty((chosen.size, len(to_user)))
-    for rows, given in theta.conditionals(points):
+    coef = np.empty((chosen.size, len(to_user)))
+    for rows, of_rows in theta.conditionals(points):
         here = slice(*np.searchsorted(at, (rows.start, rows.stop)))
-        which = at[here] - rows.start
-        noise = rng.standard_normal((len(which), given.coef_root.shape[2]))
-        spread = np.einsum("spk,sk->sp", given.coef_root[which], noise)
-        beta[draws[here]] = given.coef_mean[which] + spread
-        variances.append(((to_user @ given.coef_root) ** 2).sum(2))
-        if rows.start * len(to_user) ** 2 < MAX_COV_ENTRIES:
-            covs.append(given.coef_root @ np.swapaxes(given.coef_root, 1, 2))
-        parts.append(given._replace(coef_root=None))
+        which, root = at[here] - rows.start, of_rows.coef_root
+        noise = rng.standard_normal((len(which), root.shape[2]))
+        spread = np.einsum("spk,sk->sp", root[which], noise)
+        coef[draws[here]] = of_rows.population.coef[which] + spread
+        variances.append(((to_user @ root) ** 2).sum(2))
+        if rows.start * len(to_user) ** 2 < theta.budget.memory.max_cov_entries:
+            covs.append(root @ np.swapaxes(root, 1, 2))
+        parts.append(of_rows._replace(coef_root=None))
     # an impossible point has no weight, but its numbers need not be finite: take the best one's
     place = np.where(weights > 0, np.arange(len(weights)), weights.argmax())
-    given = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
+    at_points = jax.tree.map(lambda *arrays: np.concatenate(arrays)[place], *parts)
     variance, cov = np.concatenate(variances)[place], np.concatenate(covs)
     cov = cov[np.minimum(place[: len(cov)], len(cov) - 1)]
-    means = Hyper(given.coef_mean[:, :-1], given.coef_mean[:, -1], *given[:2])
-    found = estimates(
+    basis, _, of_coefs, _ = map(np.asarray, theta.coef_prior)
+    prior = CoefPriors(basis, of_coefs[:, :-1], at_points.coef_offset, at_points.coef_target)
+    components = Components(weights, at_points.population).first(len(cov))
+    moments = estimates(
         weights,
-        in_user_units(means, units, slopes),
+        in_user_units(at_points.population, units, theta.slopes, theta.spec.response),
         {"coef": variance[:, :-1], "intercept": variance[:, -1]},
         error,
     )
-    beta = beta.reshape(*chosen.shape, -1)
-    drawn = jax.tree.map(lambda a: a[chosen], given)
-    hyper = Hyper(beta[..., :-1], beta[..., -1], *drawn[:2])
-    components = Components(weights, given.coef_mean, None, given.noise_scale, given.group_chol)
-    kept = components.first(len(cov))
-    basis, _, of_coefs, _ = map(np.asarray, theta.coef_prior)
-    prior = CoefPriors(basis, of_coefs[:, :-1], given.coef_offset, given.coef_target)
-    return Population(hyper, kept._replace(beta_cov=cov, prior=prior.take(slice(len(cov)))), found)
+    return PopulationPosterior(
+        at_points.population.take(chosen)._replace(coef=coef.reshape(*chosen.shape, -1)),
+        components._replace(coef_cov=cov, prior=prior.take(slice(len(cov)))),
+        moments,
+    )

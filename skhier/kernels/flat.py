@@ -52,7 +52,7 @@ def profiles(program: Callable[..., Any], data: tuple, grids: Any) -> dict[str, 
     values. All 0 for sites whose parameters have no density of their own: correlation matrices,
     simplices.
     """
-    found, first = OrderedDict(), 0  # JAX sorts the keys of others
+    densities, first = OrderedDict(), 0  # JAX sorts the keys of others
     for name, (family, shape) in _sites(program, data).items():
         last = first + int(np.prod(shape))
         at, first = grids[:, first:last], last
@@ -62,8 +62,8 @@ def profiles(program: Callable[..., Any], data: tuple, grids: Any) -> dict[str, 
         if not (family.event_dim or transform.domain.event_dim):
             value = transform(at)
             own += family.log_prob(value) + transform.log_abs_det_jacobian(at, value)
-        found[name] = own
-    return found
+        densities[name] = own
+    return densities
 
 
 def own_values(program: Callable[..., Any], data: tuple, grids: Any) -> np.ndarray:

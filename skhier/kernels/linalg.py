@@ -2,12 +2,12 @@
 
 import numpy as np
 
-__all__ = ["cholesky", "inverse_cholesky", "matmul"]
+__all__ = ["cholesky", "inverse_root", "matmul"]
 
 UNROLL_UP_TO = 8
 
 
-def inverse_cholesky(m, least=0.0):
+def inverse_root(m, least=0.0):
     """``R^-1`` of ``m = R R'``, R lower triangular.
 
     Unrolled over the rows for small matrices, so that every operation runs over the whole batch.

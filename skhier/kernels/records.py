@@ -5,17 +5,21 @@ Everything here lives in *internal coordinates*, see :mod:`skhier.statistics.rec
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from skhier.responses.base import Response
 from skhier.statistics.records import Plan
 
 __all__ = [
     "MIN_VARIANCE",
     "CoefPrior",
+    "CoefPriors",
+    "Components",
     "FactorSpec",
-    "Hyper",
     "ModelSpec",
-    "PopulationConditional",
+    "Population",
+    "PopulationGivenTheta",
     "PriorDists",
-    "VarianceParameters",
 ]
 
 # of noise, where y's variance is near 1: smaller ones act like this, for a perfect fit is rounding
@@ -27,7 +31,9 @@ class PriorDists(NamedTuple):
 
     Attributes
     ----------
-    intercept, noise_scale : numpyro Distribution, scalar
+    intercept : numpyro Distribution, scalar
+    own : dict of str to numpyro Distribution, scalar
+        Of the response's own parameters.
     coef : tuple of numpyro Distribution
         One per block of columns that share a family; ``ModelSpec`` says which columns.
     covariances : tuple of tuple
@@ -35,60 +41,62 @@ class PriorDists(NamedTuple):
     """
 
     intercept: Any
-    noise_scale: Any
+    own: dict[str, Any]
     coef: tuple[Any, ...]
     covariances: tuple[tuple[Any, ...], ...]
 
 
-class Hyper(NamedTuple):
-    """All parameters but the group effects, internal coordinates.
+class Population(NamedTuple):
+    """Parameters of the population: all but the group effects; internal coordinates.
+
+    Arrays have the same leading axes: none for one point, (n,) for points or draws,
+    (n_chains, n_draws) for those of chains.
 
     Attributes
     ----------
-    coef : array of shape (n_features,)
-    intercept, noise_scale : scalar
-    group_chol : tuple of array of shape (q, q)
+    coef : array of shape (..., p) or None
+        The intercept, at the mean of x, last; None where the coefficients are integrated out.
+    group_root : tuple of array of shape (..., q, q)
         Per factor: Cholesky factor of the effects' covariance, the intercept at the mean of x.
+    own : dict of str to array of shape (...)
+        The response's own parameters.
     """
 
     coef: Any
-    intercept: Any
-    noise_scale: Any
-    group_chol: tuple[Any, ...]
+    group_root: tuple[Any, ...]
+    own: dict[str, Any]
+
+    def take(self, which: Any) -> "Population":
+        """Those at an index, or a mask, of the first axes."""
+        coef = None if self.coef is None else self.coef[which]
+        own = {name: values[which] for name, values in self.own.items()}
+        return Population(coef, tuple(root[which] for root in self.group_root), own)
+
+    def flat(self) -> "Population":
+        """Two leading axes as one."""
+
+        def joined(a):
+            return a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
+
+        own = {name: joined(values) for name, values in self.own.items()}
+        return Population(joined(self.coef), tuple(map(joined, self.group_root)), own)
 
 
-class VarianceParameters(NamedTuple):
-    """What remains once group effects and coefficients are integrated out.
+class PopulationGivenTheta(NamedTuple):
+    """The population at a point of theta: the coefficients are normal given the rest.
 
     Attributes
     ----------
-    noise_scale, group_chol
-        As in :class:`Hyper`.
-    """
-
-    noise_scale: Any
-    group_chol: tuple[Any, ...]
-
-
-class PopulationConditional(NamedTuple):
-    """Variance parameters, and the normal distribution of the coefficients given them.
-
-    Attributes
-    ----------
-    noise_scale, group_chol
-        As in :class:`Hyper`.
-    coef_mean : array of shape (p,)
-        Intercept last.
+    population : Population
+        ``coef`` is their mean.
     coef_root : array of shape (p, k)
-        The covariance is ``coef_root coef_root'``.
+        Their covariance is ``coef_root coef_root'``.
     coef_offset, coef_target : array of shape (p,), (k,)
         ``offset`` and the last of ``rows`` of :class:`CoefPrior`; the rest of it is the same
         everywhere.
     """
 
-    noise_scale: Any
-    group_chol: tuple[Any, ...]
-    coef_mean: Any
+    population: Population
     coef_root: Any
     coef_offset: Any
     coef_target: Any
@@ -113,6 +121,68 @@ class CoefPrior(NamedTuple):
     offset: Any
     rows: Any
     log_scale: Any
+
+
+class CoefPriors(NamedTuple):
+    """Priors of the k coefficients that are integrated out, at S points, internal coordinates.
+
+    ``beta = basis u + offset`` with ``root u - target ~ N(0, I)``: ``basis`` (p, k), ``root``
+    (k, k), rows of 0 where the prior is flat, ``offset`` (S, p), ``target`` (S, k).
+    """
+
+    basis: np.ndarray
+    root: np.ndarray
+    offset: np.ndarray
+    target: np.ndarray
+
+    def take(self, which) -> "CoefPriors":
+        """Those of some points."""
+        return self._replace(offset=self.offset[which], target=self.target[which])
+
+
+class Components(NamedTuple):
+    """The posterior of the population as a mixture: the coefficients are normal given the rest.
+
+    Any first few components stand for the posterior too.
+
+    Attributes
+    ----------
+    weights : array of shape (S,)
+        Sum 1.
+    population : Population
+        Arrays (S, ...); ``coef`` is the coefficients' mean.
+    coef_cov : array of shape (S, p, p) or None
+        None if they are draws.
+    prior : CoefPriors or None
+        What the mean and covariance of the coefficients follow from with the rows; None if they
+        are draws.
+    """
+
+    weights: np.ndarray
+    population: Population
+    coef_cov: np.ndarray | None = None
+    prior: CoefPriors | None = None
+
+    @property
+    def coef(self) -> np.ndarray:
+        """Means of the coefficients, (S, p)."""
+        return self.population.coef
+
+    @property
+    def group_root(self) -> tuple[np.ndarray, ...]:
+        """Per factor the Cholesky factor of the effects' covariance, (S, q, q)."""
+        return self.population.group_root
+
+    def first(self, n: int) -> "Components":
+        """The first n components, weights renormalised."""
+        part = self.take(slice(n))
+        return part._replace(weights=part.weights / part.weights.sum())
+
+    def take(self, which) -> "Components":
+        """Those at an index or a slice, weights as they are."""
+        cov = None if self.coef_cov is None else self.coef_cov[which]
+        prior = None if self.prior is None else self.prior.take(which)
+        return Components(self.weights[which], self.population.take(which), cov, prior)
 
 
 class FactorSpec(NamedTuple):
@@ -152,6 +222,7 @@ class ModelSpec(NamedTuple):
         The intercept's prior sits at the mean of X (True) or at X = 0.
     coef_blocks : tuple of tuple of int
         Columns of each distribution in ``PriorDists.coef``.
+    response : Response
     """
 
     n_features: int
@@ -160,3 +231,4 @@ class ModelSpec(NamedTuple):
     noncentered: bool
     intercept_at_mean: bool
     coef_blocks: tuple[tuple[int, ...], ...]
+    response: Response

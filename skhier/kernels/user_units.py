@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skhier.kernels.records import Hyper
+from skhier.kernels.records import Population
+from skhier.responses.base import Response
 from skhier.statistics.records import Units
 
 __all__ = [
@@ -19,30 +20,31 @@ __all__ = [
 
 
 def in_user_units(
-    hyper: Hyper, units: Units, slopes: Sequence[tuple[int, ...]]
+    population: Population, units: Units, slopes: Sequence[tuple[int, ...]], response: Response
 ) -> dict[str, np.ndarray]:
-    """Population parameters, whatever the leading axes of ``hyper``.
+    """Population parameters, whatever their leading axes.
 
     Returns
     -------
     dict
-        ``intercept`` (at X = 0), ``coef``, ``noise_scale``; of the k-th factor ``group_scale_k``
+        ``intercept`` (at X = 0), ``coef``, the response's own; of the k-th factor ``group_scale_k``
         (..., q) and ``group_corr_k`` (..., q, q), intercept first.
     """
-    at_zero = hyper.intercept - hyper.coef @ (units.x_mean / units.x_scale)
-    found = {
+    coef = population.coef[..., :-1]
+    at_zero = population.coef[..., -1] - coef @ (units.x_mean / units.x_scale)
+    parameters = {
         "intercept": units.y_mean + units.y_scale * at_zero,
-        "coef": hyper.coef * (units.y_scale / units.x_scale),
-        "noise_scale": units.y_scale * hyper.noise_scale,
+        "coef": coef * (units.y_scale / units.x_scale),
+        **response.scaled(population.own, units.y_scale),
     }
     for k, varying in enumerate(slopes):
         order = intercept_first(len(varying) + 1)
-        root = effects_to_user(units, k, varying) @ hyper.group_chol[k]
+        root = effects_to_user(units, k, varying) @ population.group_root[k]
         scale, directions = scale_and_directions(root)
         corr = directions @ np.swapaxes(directions, -1, -2)
-        found[f"group_scale_{k}"] = np.ascontiguousarray(scale[..., order])
-        found[f"group_corr_{k}"] = np.ascontiguousarray(corr[..., order, :][..., order])
-    return found
+        parameters[f"group_scale_{k}"] = np.ascontiguousarray(scale[..., order])
+        parameters[f"group_corr_{k}"] = np.ascontiguousarray(corr[..., order, :][..., order])
+    return parameters
 
 
 def coef_to_user(units: Units) -> np.ndarray:

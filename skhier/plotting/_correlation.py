@@ -9,8 +9,8 @@ import numpy as np
 from skhier.plotting._choices import chosen_factor
 from skhier.plotting._fit import fitted_model
 from skhier.plotting._numerics import tails
-from skhier.plotting._style import axes_of
-from skhier.plotting._words import printed_number, shortened
+from skhier.plotting._style import figure_and_axes
+from skhier.plotting._text import printed_number, shortened
 from skhier.utils.validation import check_choice, check_number
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class CorrelationDisplay:
             check_choice("spread", spread, ("interval", "sd"))
         q = len(self.corr)
         side = max(1.1 if spread == "interval" else 0.9, 3.0 / q) * q
-        figure, (axis,) = axes_of(ax, 1, figsize=(side + 2.2, side + 1.0))
+        figure, (axis,) = figure_and_axes(ax, 1, figsize=(side + 2.2, side + 1.0))
         shown = np.ma.masked_array(self.corr, np.eye(q, dtype=bool))
         image = axis.imshow(shown, **{**_colours(kwargs), "aspect": "auto"} | kwargs)
         axis.set_facecolor("0.93")

@@ -17,8 +17,8 @@ from skhier.plotting._fit import (
 )
 from skhier.plotting._numerics import tails, without_others
 from skhier.plotting._panels import Panels, panels_of
-from skhier.plotting._style import BOLD, REFERENCE, add_legend, axes_of, draw_line
-from skhier.plotting._words import target_name_of
+from skhier.plotting._style import BOLD, REFERENCE, add_legend, draw_line, figure_and_axes
+from skhier.plotting._text import target_name_of
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = ["FittedLinesDisplay"]
@@ -148,7 +148,7 @@ class FittedLinesDisplay:
         if factor is not None:
             y = without_others(model, factor, rows, y)
         display = cls(
-            **_lines(model, factor, feature, rows.x, panels, kind, coverage, n_points),
+            **_lines_of_panels(model, factor, feature, rows.x, panels, kind, coverage, n_points),
             points=_points(model, feature, rows.x, y, panels),
             labels=panels.titles,
             coverage=coverage,
@@ -178,7 +178,7 @@ class FittedLinesDisplay:
         n_columns = min(6, int(np.ceil(np.sqrt(1.5 * n)))) if n > 1 else 1
         n_rows = -(-n // n_columns)
         size = (1.0 + 1.75 * n_columns, 1.2 + 1.75 * n_rows) if n > 1 else (6.4, 4.8)
-        figure, axes = axes_of(ax, n, n_columns, figsize=size, sharex=True, sharey=True)
+        figure, axes = figure_and_axes(ax, n, n_columns, figsize=size, sharex=True, sharey=True)
         for k, axis in enumerate(axes):
             self._draw(axis, k, kwargs)
             axis.set_title(self.labels[k], loc="left", size="small", pad=3)
@@ -230,7 +230,9 @@ def _points(model, feature, x, y, panels: Panels) -> list[np.ndarray]:
     return [np.column_stack([x[mine, column], y[mine]]) for mine in rows_of_panels]
 
 
-def _lines(model, factor, feature, x, panels: Panels, kind, coverage, n_points) -> dict[str, Any]:
+def _lines_of_panels(
+    model, factor, feature, x, panels: Panels, kind, coverage, n_points
+) -> dict[str, Any]:
     """``grid``, ``mean``, ``population`` and ``bands`` of the display."""
     column = model.coef_names_.index(feature)
     grid = np.linspace(x[:, column].min(), x[:, column].max(), n_points)

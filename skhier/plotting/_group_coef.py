@@ -11,8 +11,8 @@ from scipy.special import ndtri
 from skhier.plotting._choices import chosen_effects, chosen_factor
 from skhier.plotting._fit import fitted_model
 from skhier.plotting._numerics import coef_quantiles, population_coef
-from skhier.plotting._style import BOLD, REFERENCE, add_legend, axes_of, draw_intervals
-from skhier.plotting._words import effect_label, printed_labels
+from skhier.plotting._style import BOLD, REFERENCE, add_legend, draw_intervals, figure_and_axes
+from skhier.plotting._text import effect_label, printed_labels
 from skhier.utils.validation import check_choice, check_number
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class GroupCoefDisplay:
         n = len(self.coef)
         named = n <= MOST_LABELS
         height = max(2.4, 1.4 + 0.2 * n) if named else 6.0
-        figure, axes = axes_of(ax, len(effects), figsize=(1.2 + 3.6 * len(effects), height))
+        figure, axes = figure_and_axes(ax, len(effects), figsize=(1.2 + 3.6 * len(effects), height))
         for axis, effect in zip(axes, effects, strict=True):
             order = np.argsort(self.coef[sort_by or effect].to_numpy(), kind="stable")
             self._draw(axis, effect, order, named, kwargs)

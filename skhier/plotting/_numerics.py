@@ -96,11 +96,11 @@ def no_pooling(model: Any, factor: str, rows: Rows, y: np.ndarray) -> np.ndarray
     codes, starts = np.unique(of_rows[order], return_index=True)
     for code, mine in zip(codes, np.split(order, starts[1:]), strict=True):
         if code < len(own) and len(mine) >= own.shape[1]:
-            own[code] = _least_squares(z[mine], y[mine], scale)
+            own[code] = _own_line(z[mine], y[mine], scale)
     return own
 
 
-def _least_squares(z, y, scale) -> np.ndarray:
+def _own_line(z, y, scale) -> np.ndarray:
     """Intercept at 0 and slopes, (1 + n_slopes,); NaN if they are not determined."""
     origin = z[0]  # exactly 0 where x is constant, at any offset
     design = np.column_stack([np.ones(len(z)), (z - origin) / scale])

@@ -9,7 +9,7 @@ import numpy as np
 
 from skhier.plotting._fit import index_of
 from skhier.plotting._numerics import population_coef
-from skhier.plotting._words import LABEL_LENGTH, printed_labels
+from skhier.plotting._text import LABEL_LENGTH, printed_labels
 from skhier.utils.design import Rows
 
 __all__ = ["Panels", "panels_of"]

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.stats import gaussian_kde
 
 from skhier.plotting._fit import fitted_model
-from skhier.plotting._style import BOLD, add_legend, axes_of, draw_line
-from skhier.plotting._words import target_name_of
-from skhier.utils.frames import as_float64
+from skhier.plotting._style import BOLD, add_legend, draw_line, figure_and_axes
+from skhier.plotting._text import target_name_of
+from skhier.utils.cells import as_float64
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = ["PosteriorPredictiveDisplay"]
@@ -149,7 +149,7 @@ class PosteriorPredictiveDisplay:
         constant = np.ptp(self.y) == 0 or np.any(np.ptp(self.y_replicated, axis=0) == 0)
         if kind == "kde" and constant:
             raise ValueError("A density needs rows that differ. Use kind='ecdf'.")
-        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 4.4))
+        figure, (axis,) = figure_and_axes(ax, 1, figsize=(6.4, 4.4))
         draw = _draw_density if kind == "kde" else _draw_ecdf
         replicated = self.y_replicated
         ends = replicated.min(initial=self.y.min()), replicated.max(initial=self.y.max())

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from skhier.plotting._fit import fitted_model, response_mixture, rows_of
-from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, axes_of, draw_line
+from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, draw_line, figure_and_axes
 from skhier.posterior.mixture import mixture_cdf
-from skhier.utils.frames import as_float64
+from skhier.utils.cells import as_float64
 from skhier.utils.uniformity import rank_band
 from skhier.utils.validation import check_choice, check_number, check_target
 
@@ -146,7 +146,9 @@ class PredictiveCalibrationDisplay:
         """
         check_choice("kind", kind, ("pit", "coverage"))
         check_number("coverage", coverage, low=0, high=1, open_ends=True)
-        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 4.4) if kind == "pit" else (5.0, 5.0))
+        figure, (axis,) = figure_and_axes(
+            ax, 1, figsize=(6.4, 4.4) if kind == "pit" else (5.0, 5.0)
+        )
         values = np.sort(self.pit if kind == "pit" else np.abs(2 * self.pit - 1))
         n = len(values)
         points = np.arange(N_CELLS + 1) / N_CELLS

@@ -10,8 +10,8 @@ import numpy as np
 from skhier.plotting._choices import chosen_effects, chosen_factor
 from skhier.plotting._fit import fitted_model, rows_of
 from skhier.plotting._numerics import ellipse, no_pooling, population_coef
-from skhier.plotting._style import BOLD, add_legend, axes_of, styled
-from skhier.plotting._words import effect_label
+from skhier.plotting._style import BOLD, add_legend, figure_and_axes, styled
+from skhier.plotting._text import effect_label
 from skhier.utils.validation import check_number, check_target
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class ShrinkageDisplay:
         ShrinkageDisplay
             The display itself.
         """
-        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 5.6))
+        figure, (axis,) = figure_and_axes(ax, 1, figsize=(6.4, 5.6))
         levels = sorted(np.atleast_1d(coverage).tolist())
         for level in levels:
             check_number("coverage", level, low=0, high=1, open_ends=True)

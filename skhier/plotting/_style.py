@@ -12,9 +12,9 @@ __all__ = [
     "FAINT",
     "REFERENCE",
     "add_legend",
-    "axes_of",
     "draw_intervals",
     "draw_line",
+    "figure_and_axes",
     "pyplot",
     "styled",
 ]
@@ -34,7 +34,9 @@ def pyplot() -> Any:
     return plt
 
 
-def axes_of(ax: Any, n: int, n_columns: int | None = None, **layout: Any) -> tuple[Any, np.ndarray]:
+def figure_and_axes(
+    ax: Any, n: int, n_columns: int | None = None, **layout: Any
+) -> tuple[Any, np.ndarray]:
     """Figure and ``n`` axes, open at the top and the right: the user's, or new ones."""
     plt = pyplot()
     if ax is None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhier.plotting._fit import fitted_model, shares_of
-from skhier.plotting._style import BOLD, REFERENCE, add_legend, axes_of, draw_intervals
-from skhier.plotting._words import printed_labels
+from skhier.plotting._style import BOLD, REFERENCE, add_legend, draw_intervals, figure_and_axes
+from skhier.plotting._text import printed_labels
 from skhier.utils.diagnostics import hdi
 from skhier.utils.validation import check_number
 
@@ -96,7 +96,7 @@ class VarianceSharesDisplay:
             The display itself.
         """
         at, percent = np.arange(len(self.shares)), 100 * self.shares
-        figure, (axis,) = axes_of(ax, 1, figsize=(6.4, 1.5 + 0.4 * len(at)))
+        figure, (axis,) = figure_and_axes(ax, 1, figsize=(6.4, 1.5 + 0.4 * len(at)))
         label = f"{self.coverage:.0%} interval"
         style = {"color": BOLD, "lw": 2.0, "label": label}
         draw_intervals(axis, at, percent["lower"], percent["upper"], style, kwargs)

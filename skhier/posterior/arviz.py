@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from skhier.posterior.tables import TEMPORARY, joined_label
+from skhier.posterior.tables import joined_label
 from skhier.utils.memory import require_memory
 
 __all__ = ["elpd_to_arviz", "to_arviz"]
 
-RESERVED_DIMS = {"chain", "draw", "feature", "row", "intercept", "coef", "noise_scale"}
+RESERVED_DIMS = {"chain", "draw", "feature", "row", "coef"}
 
 
 def to_arviz(fitted: Any, group_effects: bool, log_likelihood: bool) -> Any:
@@ -67,7 +67,8 @@ def _exchange(fitted, group_effects, log_likelihood):
     source, training, design = fitted.draws, fitted.training, fitted.design
     log_likelihood = log_likelihood and training is not None
     _require_memory(fitted, group_effects, len(training.y) if log_likelihood else 0)
-    posterior = {name: source[name] for name in ("intercept", "noise_scale")}
+    posterior = {name: source[name] for name in ("intercept", *fitted.prior.response.parameters)}
+    reserved = RESERVED_DIMS | set(posterior)
     coords: dict[str, Any] = {}
     dims: dict[str, list[str]] = {}
     if design.feature_names:
@@ -75,7 +76,7 @@ def _exchange(fitted, group_effects, log_likelihood):
         coords["feature"], dims["coef"] = list(design.feature_names), ["feature"]
     for k, (factor, effects) in enumerate(fitted.effects().items()):
         name = factor.replace("/", "_")  # which in a tree of groups is a path
-        level = f"{name}_level" if name in RESERVED_DIMS else name
+        level = f"{name}_level" if name in reserved else name
         one, other = f"{name}_effect", f"{name}_effect_bis"
         coords[one] = coords[other] = effects
         posterior[f"group_scale_{name}"] = source["group_scale"][factor]
@@ -109,7 +110,7 @@ def _require_memory(fitted, group_effects, n_rows):
     if not parts[largest]:
         return
     require_memory(
-        sum(parts.values()) + 8.0 * TEMPORARY,
+        sum(parts.values()) + 8.0 * fitted.budget.memory.temporary,
         f"draws of {effects} group effects and log likelihoods of {n_rows} rows",
         f"{largest}=False leaves the larger part out.",
     )
@@ -124,7 +125,7 @@ def _log_likelihood(posterior, training):
     # rows of a level side by side, so that few slices draw its effects
     order = np.argsort(training.codes[:, chain[0]], kind="stable") if chain else np.arange(n_rows)
     width = 4 + sum((len(slopes) + 2) ** 2 for slopes in posterior.slopes)
-    for rows in np.array_split(order, -(-out.size * width // TEMPORARY)):
+    for rows in np.array_split(order, -(-out.size * width // posterior.budget.memory.temporary)):
         density = posterior.row_log_densities(
             training.x[rows], training.codes[rows], training.y[rows]
         )

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import Components
 from skhier.kernels.normal.eliminate import is_wide
-from skhier.kernels.normal.information import Levels, levels_of
+from skhier.kernels.normal.information import LevelRows, level_rows
 from skhier.kernels.normal.left_out import (
+    InternalRows,
     LeftOut,
-    Rows,
     given_all,
     leave_groups_out,
     leave_rows_out,
@@ -24,6 +23,7 @@ from skhier.kernels.normal.left_out import (
     smoothed,
 )
 from skhier.kernels.normal.left_out_of_several import leave_rows_out_of_several
+from skhier.kernels.records import Components
 from skhier.statistics.products import total_products
 from skhier.utils.memory import require_memory
 from skhier.utils.pareto import reliable_k
@@ -34,17 +34,13 @@ if TYPE_CHECKING:
 
     from skhier.posterior.posterior import Posterior
     from skhier.statistics.training import Training
+    from skhier.utils.budget import ScoreBudget
 
 __all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id", "summed"]
 
-AT_ONCE = 2**21  # entries of the arrays over components and rows
-AT_ONCE_OF_SEVERAL = 2**25  # the same with several factors, whose elimination is work
-# so many of these at a time: densities; and what smoothing them takes
+# of components and rows, at a time: densities; and what smoothing them takes
 ARRAYS, SMOOTHING_ARRAYS = 2.2, 12
 MAX_LOST = 1e-8  # of the posterior's mass
-MAX_CROSSED = 1e9  # rows x squared number of crossed effects
-PAIRS = 2**28  # of components and rows, beyond which fewer components do
-MIN_COMPONENTS, MAX_COMPONENTS = 1000, 4096
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +97,7 @@ class Elpd:
     def __repr__(self) -> str:
         """The sums, and how far to trust them."""
         of = f"level of {self.factor!r}" if self.factor else "row"
-        given = ", given drawn group effects" if self.kind == "conditional loo" else ""
+        condition = ", given drawn group effects" if self.kind == "conditional loo" else ""
         mcse = float(np.sqrt((self.pointwise["mcse"] ** 2).sum()))
         worst = self.pointwise["pareto_k"].max()
         trust = (
@@ -111,7 +107,7 @@ class Elpd:
             f"(largest {worst:.2f}): their elpd may be too high"
         )
         return (
-            f"Leave one {of} out, {len(self.pointwise)} of them{given}\n"
+            f"Leave one {of} out, {len(self.pointwise)} of them{condition}\n"
             f"  elpd {self.elpd:12.2f}   se {self.se:.2f}   (Monte Carlo error {mcse:.2g})\n"
             f"  p    {self.p:12.2f}\n"
             f"  {trust}"
@@ -146,29 +142,30 @@ def leave_one_out(
             "fractionally: sample_weight must be whole numbers of rows."
         )
     n, log_scale = len(training.y), np.log(posterior.units.y_scale)
+    budget = posterior.budget.scores
     if components is None:
         n_draws = posterior.n_draws
         mass, evaluate = np.full(n_draws, 1 / n_draws), _conditional(posterior, training)
-        order, at_once = np.arange(n), AT_ONCE // n_draws
+        order, at_once = np.arange(n), budget.at_once // n_draws
     else:
-        components = _few(components, n)
+        components = _few(components, n, budget)
         mass, evaluate = components.weights, _marginal(posterior, components, training)
         # rows of one level side by side: it is looked at once
         order = np.lexsort(training.codes.T) if training.codes.size else np.arange(n)
         several = training.codes.shape[1] > 1
-        at_once = (AT_ONCE_OF_SEVERAL if several else AT_ONCE) // len(mass)
-    found = _over(order, evaluate, mass, at_once, "loo")
-    table = pd.DataFrame(_columns(found, log_scale))
+        at_once = (budget.at_once_of_several if several else budget.at_once) // len(mass)
+    scores = _over(order, evaluate, mass, at_once, budget.at_once, "loo")
+    table = pd.DataFrame(_score_columns(scores, log_scale))
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
     return summed(table, kind, None, len(mass), fingerprint)
 
 
-def _few(components: Components, n: int) -> Components:
+def _few(components: Components, n: int, budget: ScoreBudget) -> Components:
     """As many as n rows or groups allow; without weight, a point need not even be possible."""
-    some = components.first(int(np.clip(PAIRS // n, MIN_COMPONENTS, MAX_COMPONENTS)))
-    return some.take(some.weights > 0)
+    kept = components.first(int(np.clip(budget.pairs // n, *budget.components)))
+    return kept.take(kept.weights > 0)
 
 
 def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
@@ -185,10 +182,10 @@ def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
 def _marginal(posterior, components, training) -> Callable[[np.ndarray], LeftOut]:
     """Densities of rows, group effects and coefficients integrated out."""
     x, zs, y = posterior.internal(training.x, training.y)
-    rows = Rows(x, tuple(zs), y, training.codes, training.weights)
+    rows = InternalRows(x, tuple(zs), y, training.codes, training.weights)
     if components.prior is not None:
         alone = rows_alone(posterior.stats.xx, x, components.prior)
-        _check_proper(alone, "loo", "row", np.arange(len(y)))
+        _forbid_alone(alone, "loo", "row", np.arange(len(y)))
     if len(zs) > 1:
         _check_size(posterior, len(y))
         return partial(leave_rows_out_of_several, posterior.layout, components, rows)
@@ -211,33 +208,34 @@ def leave_one_group_out(
     """
     import pandas as pd
 
-    n_groups = len(labels)
-    components = _few(components, n_groups)
+    n_groups, budget = len(labels), posterior.budget.scores
+    components = _few(components, n_groups, budget)
     levels, products = _levels(posterior, training), _products(posterior, training)
     if components.prior is not None:
         p = len(posterior.stats.xx)
         alone = levels_alone(posterior.stats.xx, products[:p, :p, :n_groups], components.prior)
-        _check_proper(alone, "logo", f"level of {factor!r}", labels)
+        _forbid_alone(alone, "logo", f"level of {factor!r}", labels)
     total, coefs = given_all(levels, components)
     evaluate = partial(leave_groups_out, levels, total, coefs, components)
-    at_once = AT_ONCE // (len(posterior.stats.xx) * len(components.weights))
-    found = _over(np.arange(n_groups), evaluate, components.weights, at_once, "logo")
+    mass = components.weights
+    at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
+    scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")
     n_rows = levels.n[:n_groups]
-    columns = _columns(found, n_rows * np.log(posterior.units.y_scale))
+    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
-    return summed(table, "logo", factor, len(components.sigma), fingerprint)
+    return summed(table, "logo", factor, len(components.weights), fingerprint)
 
 
-def _levels(posterior: Posterior, training: Training | None) -> Levels:
+def _levels(posterior: Posterior, training: Training | None) -> LevelRows:
     """Of the only factor; without one all rows are one level."""
     stats = posterior.stats
     if not stats.factors:
         p = len(stats.xy)
         none = np.zeros((0, 0, 1)), np.zeros((0, p + 1, 1))
-        return levels_of(*none, total_products(stats)[..., None], np.array([stats.n]))
+        return level_rows(*none, total_products(stats)[..., None], np.array([stats.n]))
     (factor,) = stats.factors
-    return levels_of(factor.zz, factor.z_xy, _products(posterior, training), factor.zz[-1, -1])
+    return level_rows(factor.zz, factor.z_xy, _products(posterior, training), factor.zz[-1, -1])
 
 
 def _products(posterior: Posterior, training: Training | None) -> np.ndarray:
@@ -260,7 +258,7 @@ def _products(posterior: Posterior, training: Training | None) -> np.ndarray:
     return out
 
 
-def _check_proper(alone: np.ndarray, method: str, what: str, labels: np.ndarray) -> None:
+def _forbid_alone(alone: np.ndarray, method: str, what: str, labels: np.ndarray) -> None:
     """Refuse a score that is not defined."""
     which = labels[alone]
     if not len(which):
@@ -277,7 +275,7 @@ def _check_size(posterior: Posterior, n: int) -> None:
     """Refuse what would take hours: rows times the square of the dense effects, or levels."""
     dense = len(posterior.layout.gram)
     wide = all(is_wide(posterior.layout, i) for i in range(len(posterior.plan.chain)))
-    if (dense and not wide) or n * max(dense, 1) ** 2 > MAX_CROSSED:
+    if (dense and not wide) or n * max(dense, 1) ** 2 > posterior.budget.scores.max_crossed:
         raise ValueError(
             f"loo with {n} rows and {dense} crossed group effects is too much work. Compare models "
             "by cross-validation, or by log_evidence_."
@@ -295,29 +293,32 @@ def _over(
     evaluate: Callable[[np.ndarray], LeftOut],
     mass: np.ndarray,
     at_once: int,
+    entries: int,
     method: str,
 ) -> tuple[np.ndarray, ...]:
-    """``smoothed`` of all, so many at a time; in the original order."""
+    """``smoothed`` of all in the original order: evaluated so many at a time, and smoothed so many
+    entries at a time.
+    """
     pairs = len(mass) * min(len(order), max(1, at_once))
-    n_numbers = ARRAYS * pairs + SMOOTHING_ARRAYS * min(pairs, AT_ONCE)
+    n_numbers = ARRAYS * pairs + SMOOTHING_ARRAYS * min(pairs, entries)
     require_memory(8.0 * n_numbers, f"{method} of {len(order)} rows or groups")
     out = np.empty((4, len(order)))
     for part in _parts(order, at_once):
         with np.errstate(all="ignore"):  # what overflows is looked for below
-            found = evaluate(part)
-        for at in _parts(np.arange(len(part)), AT_ONCE // len(mass)):
-            some = LeftOut(found.without[:, at], found.within[:, at])
-            out[:, part[at]] = smoothed(*_usable(some, mass, method))
+            densities = evaluate(part)
+        for at in _parts(np.arange(len(part)), entries // len(mass)):
+            of_few = LeftOut(densities.without[:, at], densities.within[:, at])
+            out[:, part[at]] = smoothed(*_usable(of_few, mass, method))
     if not np.isfinite(out[:2]).all():
         raise ValueError(f"{method} overflows: y is too far from what the model expects of it.")
     return tuple(out)
 
 
-def _usable(found: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.ndarray]:
+def _usable(densities: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.ndarray]:
     """Points whose densities are finite, and their weights; others matter too little to tell."""
-    lost = ~(np.isfinite(found.without) & np.isfinite(found.within))
+    lost = ~(np.isfinite(densities.without) & np.isfinite(densities.within))
     if not lost.any():
-        return found, mass
+        return densities, mass
     share = (mass @ lost).max()
     if share > MAX_LOST:
         raise ValueError(
@@ -327,15 +328,15 @@ def _usable(found: LeftOut, mass: np.ndarray, method: str) -> tuple[LeftOut, np.
             "log_predictive_density."
         )
     weights = np.where(lost, 0.0, mass[:, None])
-    return LeftOut(*(np.where(lost, 0.0, part) for part in found)), weights / weights.sum(0)
+    return LeftOut(*(np.where(lost, 0.0, part) for part in densities)), weights / weights.sum(0)
 
 
 def _parts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (order[part] for part in slices(len(order), size))
 
 
-def _columns(found, log_scale) -> dict[str, np.ndarray]:
-    elpd, lpd, k_hat, mcse = found
+def _score_columns(scores, log_scale) -> dict[str, np.ndarray]:
+    elpd, lpd, k_hat, mcse = scores
     return {"elpd": elpd - log_scale, "p": lpd - elpd, "pareto_k": k_hat, "mcse": mcse}
 
 

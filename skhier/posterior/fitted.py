@@ -16,12 +16,13 @@ import numpy as np
 from skhier.inference.engines import EngineResult
 from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
-from skhier.kernels.normal.conditional import Components
+from skhier.kernels.records import Components
 from skhier.posterior import tables
 from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
 from skhier.posterior.posterior import Posterior, equal_components
 from skhier.statistics.problem import Problem
 from skhier.statistics.training import Training
+from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
 
 __all__ = ["Fitted", "fitted_of"]
@@ -66,7 +67,7 @@ class Fitted:
         state |= {"rows_id": self.rows_id, "prior_rows": self.prior_rows}
         state.pop("draws", None)
         if self.components is not None:
-            state["components"] = self.components._replace(beta_cov=None)
+            state["components"] = self.components._replace(coef_cov=None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -83,7 +84,12 @@ class Fitted:
     def prior_rows(self) -> list[tuple[str, str, str]]:
         """The resolved priors in words: parameter, prior, what it is on."""
         eta = self.prior.eta if self.prior.correlated else None
-        return tables.prior_rows(self.prior.resolve(), self.design, eta)
+        return tables.prior_rows(self.prior.resolve(), self.prior.response, self.design, eta)
+
+    @property
+    def budget(self) -> Budget:
+        """What answers may spend."""
+        return self.posterior.budget
 
     @property
     def mixture(self) -> Components:
@@ -135,7 +141,8 @@ class Fitted:
             Also the deviation of every level.
         """
         effects = self.effects()
-        named = tables.named_draws(self.draws, self.design.feature_names, effects)
+        names = self.design.feature_names, self.prior.response.parameters, effects
+        named = tables.named_draws(self.draws, *names)
         if group_effects:
             for k, factor in enumerate(self.design.factors):
                 labels = list(factor.levels.labels)
@@ -145,7 +152,8 @@ class Fitted:
 
     def named_estimates(self) -> dict[str, tuple[float, float, float]]:
         """Mean, sd and standard error of the population's, under the names of the draws."""
-        return tables.named_estimates(self.estimates, self.design.feature_names, self.effects())
+        names = self.design.feature_names, self.prior.response.parameters, self.effects()
+        return tables.named_estimates(self.estimates, *names)
 
     def loo(self, conditional: bool = False) -> Elpd:
         """Every row left out; ``conditional``: given draws of group effects and coefficients.
@@ -172,7 +180,7 @@ def fitted_of(
     prior: PriorSetting,
     seed: int,
     training: Training,
-    **settings: Any,
+    budget: Budget = USUAL,
 ) -> Fitted:
     """The record of a fit.
 
@@ -184,26 +192,26 @@ def fitted_of(
     prior : PriorSetting
     seed : int
         Of the group effects' draws.
-    **settings
-        See :class:`~skhier.posterior.posterior.Posterior`.
+    budget : Budget
+        Of all that is asked of the fit later.
     """
-    components = result.population.components if result.population else None
     posterior = Posterior(
         problem.units,
         problem.stats,
         problem.plan,
-        result.hyper,
+        result.draws,
         problem.slopes,
         seed,
-        components,
-        **settings,
+        prior.response,
+        result.components,
+        budget,
     )
     return Fitted(
         design=design,
         posterior=posterior,
-        components=components,
+        components=result.components,
         prior=prior,
-        estimates=result.population.estimates if result.population else {},
+        estimates=result.estimates,
         sample_stats=result.sample_stats,
         engine=result.engine,
         max_ess=float(result.max_ess),

@@ -15,36 +15,27 @@ from typing import Any
 import numpy as np
 
 from skhier.kernels.normal.conditional import (
-    Components,
     GroupConditional,
-    PopulationDraws,
     coef_moments,
     condition,
     draw_others,
 )
 from skhier.kernels.normal.eliminate import Layout, layout_of
 from skhier.kernels.normal.moments import GroupMoments, group_moments
-from skhier.kernels.records import Hyper
+from skhier.kernels.records import Components, Population
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
 from skhier.posterior.mixture import mixture_log_density
 from skhier.responses.base import Response
-from skhier.responses.normal import Normal
 from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
+from skhier.utils.budget import USUAL, Budget, MemoryBudget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
 
 __all__ = ["OUT", "Posterior", "equal_components", "internal_rows", "varying_columns"]
 
-NORMAL = Normal()
 OUT = -1  # the code of a factor whose effects do not count
 NO_LEVEL = 2**48 - 1
-
-ROWS_AT_ONCE = 2**22
-GROUP_ENTRIES = 2**22  # of groups x components x q^2
-MIN_COMPONENTS, MAX_COMPONENTS = 256, 1024
-# with many crossed effects a component is work, their cubed number, and theta varies little
-MOMENT_WORK, LEAST_COMPONENTS = 1e9, 32
 
 
 class Posterior:
@@ -60,47 +51,47 @@ class Posterior:
     stats : GroupStats
         Not padded.
     plan : Plan
-    hyper : Hyper
-        Draws, each of shape (n_chains, n_draws, ...).
+    draws : Population
+        (n_chains, n_draws, ...).
     slopes : tuple of tuple of int
         Per factor: features with a varying slope.
     seed : int
         Of the group effects' draws.
-    components : Components or None
-        The same posterior with the coefficients in closed form; None: that of the draws.
-    group_entries : int
-        Of levels x components x q^2 in the group moments, beyond which fewer components do.
     response : Response
         What y is, given the line.
+    components : Components or None
+        The same posterior with the coefficients in closed form; None: that of the draws.
+    budget : Budget
+        No part of a pickle: what is read spends the usual one.
     """
+
+    budget = USUAL
 
     def __init__(
         self,
         units: Units,
         stats: GroupStats,
         plan: Plan,
-        hyper: Hyper,
+        draws: Population,
         slopes: tuple[tuple[int, ...], ...],
         seed: int,
+        response: Response,
         components: Components | None = None,
-        group_entries: int = GROUP_ENTRIES,
-        response: Response = NORMAL,
+        budget: Budget = USUAL,
     ):
-        self.response = response
-        self.units, self.plan, self.hyper = units, plan, hyper
+        self.response, self.budget = response, budget
+        self.units, self.plan, self.draws = units, plan, draws
         self.slopes, self.seed = slopes, seed
-        self.n_levels = [found.zy.shape[-1] for found in stats.factors]
+        self.n_levels = [of_factor.zy.shape[-1] for of_factor in stats.factors]
         self.stats = stats._replace(factors=tuple(map(_with_empty_level, stats.factors)))
-        self.population = self._population_draws()
+        self.population = draws.flat()
         components = components or equal_components(self.population)
         self.beta_mean, self.beta_cov = coef_moments(components)
         self.moments: tuple[GroupMoments, ...] = ()
         if slopes:
-            entries = sum(found.zz.size for found in self.stats.factors)
+            entries = sum(of_factor.zz.size for of_factor in self.stats.factors)
             dense = dense_size(self.stats, plan)
-            few = int(np.clip(MOMENT_WORK // max(dense, 1) ** 3, LEAST_COMPONENTS, MIN_COMPONENTS))
-            n_kept = int(np.clip(group_entries // (entries + dense**2), few, MAX_COMPONENTS))
-            kept = components.first(n_kept)
+            kept = components.first(_n_components(entries, dense, budget.memory))
             # in a group's line coefficients and effects cancel: moments of the same components
             beta_mean, self.beta_cov_in_group = coef_moments(kept)
             self.moments = group_moments(self.layout, kept)
@@ -115,31 +106,22 @@ class Posterior:
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("layout", "_other_effects")}
-
-    def _population_draws(self) -> PopulationDraws:
-        n_chains, n_draws = self.hyper.noise_scale.shape
-
-        def flat(a):
-            return a.reshape(n_chains * n_draws, *a.shape[2:])
-
-        beta = np.concatenate([flat(self.hyper.coef), flat(self.hyper.intercept)[:, None]], axis=1)
-        chols = tuple(map(flat, self.hyper.group_chol))
-        return PopulationDraws(beta, flat(self.hyper.noise_scale), chols)
+        left_out = ("layout", "_other_effects", "budget")
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     @property
     def n_draws(self) -> int:
         """Of all chains."""
-        return len(self.population.sigma)
+        return len(self.population.coef)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n_chains, n_draws)."""
-        return self.hyper.noise_scale.shape
+        return self.draws.coef.shape[:2]
 
     def population_draws(self) -> dict[str, np.ndarray]:
         """Draws in the user's units, see :func:`~skhier.kernels.user_units.in_user_units`."""
-        return in_user_units(self.hyper, self.units, self.slopes)
+        return in_user_units(self.draws, self.units, self.slopes, self.response)
 
     def group_table(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Posterior means of a factor's effects, and means and sds of the group coefficients.
@@ -184,12 +166,12 @@ class Posterior:
             Intercept first.
         """
         q = len(self._varying(k))
-        n_draws = len(self.population.sigma[which])
+        n_draws = len(self.population.coef[which])
         require_memory(8.0 * n_draws * len(codes) * q, "draws of the group effects")
         to_user = self._to_user(k)[intercept_first(q)]
         draws = np.empty((n_draws, len(codes), q))
         others = self._others(seed, which)
-        for part in slices(len(codes), ROWS_AT_ONCE // (n_draws * q * q)):
+        for part in slices(len(codes), self.budget.memory.rows_at_once // (n_draws * q * q)):
             internal = self._level_draws(k, codes[part], others, seed, which)
             np.einsum("ia,ask->ski", to_user, internal, out=draws[:, part])
         return draws
@@ -213,11 +195,11 @@ class Posterior:
     def _draw_others(self, seed, which):
         draws, noise = self.population.take(which), {}
         others = [k for k in range(len(self.slopes)) if k != self.plan.chain[0]]
-        numbers = len(draws.sigma) * sum(self.stats.factors[k].zy.size for k in others)
+        numbers = len(draws.coef) * sum(self.stats.factors[k].zy.size for k in others)
         require_memory(3 * 8.0 * numbers, "draws of the group effects")
         for k in others:
             q, n_levels = self.stats.factors[k].zy.shape
-            shape = (q, len(draws.sigma), n_levels)
+            shape = (q, len(draws.coef), n_levels)
             noise[k] = _stream(seed, k, NO_LEVEL).standard_normal(shape)
         return draw_others(self.layout, draws, noise) if noise else {}
 
@@ -227,14 +209,16 @@ class Posterior:
         seed = self.seed if seed is None else seed
         known = np.minimum(codes, self.n_levels[k])
         if k == self.plan.chain[0]:
-            given = condition(self.layout, draws, known, others)
-            return given.mean + _times(given.root, self._noise(k, codes, len(draws.sigma), seed))
+            effects = condition(self.layout, draws, known, others)
+            return effects.mean + _root_times(
+                effects.root, self._noise(k, codes, len(draws.coef), seed)
+            )
         out = others[k][..., known]
         new = known == self.n_levels[k]
         if new.any():
-            noise = self._noise(k, codes[new], len(draws.sigma), seed)
-            root = np.moveaxis(draws.chols[k], 0, -1)[..., None]
-            out[..., new] = _times(np.broadcast_to(root, (*root.shape[:3], new.sum())), noise)
+            noise = self._noise(k, codes[new], len(draws.coef), seed)
+            root = np.moveaxis(draws.group_root[k], 0, -1)[..., None]
+            out[..., new] = _root_times(np.broadcast_to(root, (*root.shape[:3], new.sum())), noise)
         return out
 
     def _noise(self, k, codes, n_draws, seed):
@@ -276,7 +260,9 @@ class Posterior:
             known = counts & (g < self.n_levels[k])
             variance[known] = _spread(x[known], self.beta_cov_in_group)
             at = np.flatnonzero(counts)
-            for part in slices(len(at), ROWS_AT_ONCE // (z.shape[1] * x.shape[1])):
+            for part in slices(
+                len(at), self.budget.memory.rows_at_once // (z.shape[1] * x.shape[1])
+            ):
                 rows = at[part]
                 gr, zr = g[rows], z[rows]
                 variance[rows] += np.einsum("na,nab,nb->n", zr, m.cov[gr], zr)
@@ -301,9 +287,9 @@ class Posterior:
         leaf = self.plan.chain[0] if self.plan.chain else None
         others = self._others(None, slice(None)) if (codes != OUT).any() else {}
         order = np.arange(len(x)) if leaf is None else np.argsort(codes[:, leaf], kind="stable")
-        for part in slices(len(x), ROWS_AT_ONCE // (len(draws.sigma) * width)):
+        for part in slices(len(x), self.budget.memory.rows_at_once // (len(draws.coef) * width)):
             rows = order[part]
-            mean = draws.beta @ x[rows].T
+            mean = draws.coef @ x[rows].T
             variance = np.zeros_like(mean)
             for k, z in enumerate(zs):
                 at = np.flatnonzero(codes[rows, k] != OUT)
@@ -324,7 +310,7 @@ class Posterior:
         """
         if k == self.plan.chain[0]:
             return condition(self.layout, self.population, levels, others)
-        chol = self.population.chols[k]
+        chol = self.population.group_root[k]
         mean, new = others[k][..., levels], levels == self.n_levels[k]
         mean[..., new] = 0
         root = np.zeros((*chol.shape[1:], len(chol), len(levels)))
@@ -352,7 +338,7 @@ class Posterior:
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
         """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""
         x, zs = self._internal_rows(x)
-        lines = self.population.beta[which] @ x.T
+        lines = self.population.coef[which] @ x.T
         others = self._others(seed, which) if (codes != OUT).any() else {}
         for k, z in enumerate(zs):
             rows = np.flatnonzero(codes[:, k] != OUT)
@@ -370,12 +356,16 @@ class Posterior:
 
     def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
         """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
-        scale = self.units.y_scale * self.population.sigma[which]
-        return dict.fromkeys(self.response.parameters, scale[:, None])
+        own = self.response.scaled(self.population.own, self.units.y_scale)
+        return {name: values[which, None] for name, values in own.items()}
 
     def observation_variance(self) -> np.ndarray:
         """Draws of the variance of y around its line, (n_draws,), in units of y squared."""
         return self.response.variance(np.zeros(1), self.own_parameters())[:, 0]
+
+    def residual_sd(self) -> np.ndarray:
+        """Its root, (n_chains, n_draws)."""
+        return np.sqrt(self.observation_variance()).reshape(self.shape)
 
     def _internal_rows(self, x):
         return internal_rows(self.units, self.slopes, x)
@@ -416,12 +406,19 @@ def varying_columns(units: Units, slopes: Sequence[int]) -> list[int]:
     return [*slopes, len(units.x_mean)]
 
 
+def _n_components(entries: int, dense: int, budget: MemoryBudget) -> int:
+    """Behind group moments: with many crossed effects each is work, and theta varies little."""
+    fewest, most = budget.moment_components
+    few = int(np.clip(budget.moment_work // max(dense, 1) ** 3, budget.fewest_of_crossed, fewest))
+    return int(np.clip(budget.group_entries // (entries + dense**2), few, most))
+
+
 def _stream(seed, k, code) -> np.random.Generator:
     """Random numbers of one level of the k-th factor."""
     return np.random.Generator(np.random.Philox(key=(int(seed) << 64) + (k << 48) + code))
 
 
-def _times(root, noise):
+def _root_times(root, noise):
     return np.einsum("ijsk,jsk->isk", root, noise)
 
 
@@ -429,16 +426,15 @@ def _spread(x, cov):
     return np.einsum("np,pr,nr->n", x, cov, x, optimize=True)
 
 
-def equal_components(draws: PopulationDraws) -> Components:
+def equal_components(draws: Population) -> Components:
     """Draws as components, in an order that makes any first few a random choice."""
-    n = len(draws.sigma)
+    n = len(draws.coef)
     order = np.random.default_rng(0).permutation(n)
-    beta, sigma, chols = draws.take(order)
-    return Components(np.full(n, 1 / n), beta, None, sigma, chols)
+    return Components(np.full(n, 1 / n), draws.take(order))
 
 
-def _with_empty_level(found: FactorStats) -> FactorStats:
+def _with_empty_level(stats: FactorStats) -> FactorStats:
     def widened(a):
         return np.ascontiguousarray(np.concatenate([a, np.zeros_like(a[..., :1])], axis=-1))
 
-    return FactorStats(*map(widened, found))
+    return FactorStats(*map(widened, stats))

@@ -10,7 +10,6 @@ from sklearn.utils.validation import validate_data
 
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.priors import DataScales
-from skhier.responses.normal import Normal
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
@@ -113,7 +112,7 @@ def draw_responses(
             y += of_rows
             del of_rows
         del effects
-    return Normal().draw(y, {"noise_scale": drawn.noise_scale}, rng)
+    return setting.response.draw(y, drawn.own, rng)
 
 
 def _require_memory(setting, n_rows, n_levels, n):

@@ -48,13 +48,13 @@ def sensitivity_table(
 
     draws = np.stack([values.ravel() for values in named.values()], axis=1)
     varies = ~is_constant(np.stack(list(named.values()), axis=-1))
-    found, k_hats = {}, []
+    sensitivity, k_hats = {}, []
     for part, log_density in (("prior", log_prior), ("likelihood", log_likelihood)):
         weights, k_hat = _power_weights(log_density)
-        found[part] = [_gradient(column, weights) for column in draws.T[varies]]
+        sensitivity[part] = [_gradient(column, weights) for column in draws.T[varies]]
         k_hats.append(k_hat)
     names = [name for name, kept in zip(named, varies, strict=True) if kept]
-    table = pd.DataFrame(found, index=pd.Index(names, name="parameter"))
+    table = pd.DataFrame(sensitivity, index=pd.Index(names, name="parameter"))
     diagnosis = map(_diagnosis, table["prior"], table["likelihood"])
     return table.assign(pareto_k=max(k_hats), diagnosis=list(diagnosis))
 
@@ -81,13 +81,14 @@ def log_prior(setting: PriorSetting, posterior: Posterior) -> np.ndarray:
     coef, intercept = drawn["coef"].reshape(n, -1), drawn["intercept"].ravel()
     if choice.intercept_at_mean:
         intercept = intercept + coef @ setting.scales.x_mean
+    own = {name: drawn[name].ravel() for name in choice.own}
     roots = [
-        effects_to_user(posterior.units, k, posterior.slopes[k], of_group.at_mean) @ chol
-        for k, (of_group, chol) in enumerate(
-            zip(choice.groups, posterior.population.chols, strict=True)
+        effects_to_user(posterior.units, k, posterior.slopes[k], of_group.at_mean) @ root
+        for k, (of_group, root) in enumerate(
+            zip(choice.groups, posterior.population.group_root, strict=True)
         )
     ]
-    return prior.log_density(setting, choice, intercept, coef, drawn["noise_scale"].ravel(), roots)
+    return prior.log_density(setting, choice, intercept, coef, own, roots)
 
 
 def log_likelihood(posterior: Posterior) -> np.ndarray:

@@ -33,12 +33,12 @@ def variance_shares(posterior: Posterior) -> VarianceShares:
     stats, draws = posterior.stats, posterior.population
     mean_square = stats.xx / stats.n
     cov = mean_square - np.outer(mean_square[-1], mean_square[-1])
-    fixed = np.maximum(((draws.beta @ cov) * draws.beta).sum(1), 0)
+    fixed = np.maximum(((draws.coef @ cov) * draws.coef).sum(1), 0)
     of_factors = []
-    for varying, chol in zip(posterior.slopes, draws.chols, strict=True):
+    for varying, root in zip(posterior.slopes, draws.group_root, strict=True):
         at = [*varying, len(stats.xx) - 1]
         of_rows = mean_square[np.ix_(at, at)]
-        of_factors.append(np.einsum("sij,ik,skj->s", chol, of_rows, chol, optimize=True))
+        of_factors.append(np.einsum("sij,ik,skj->s", root, of_rows, root, optimize=True))
     random = sum(of_factors, np.zeros(posterior.n_draws))
     noise = posterior.observation_variance() / posterior.units.y_scale**2
     left = random + noise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from skhier.inference.estimates import Estimate
 from skhier.priors import describe
+from skhier.responses.base import Response
 from skhier.utils import diagnostics
+from skhier.utils.budget import USUAL, MemoryBudget
 from skhier.utils.design import Design
 from skhier.utils.slices import slices
 
@@ -28,7 +30,6 @@ __all__ = [
 ]
 
 HDI_PROB = 0.9
-TEMPORARY = 2**24  # entries of the arrays that are there for a slice of the rows or levels
 
 
 def full_name(parameter: str, *parts: Any) -> str:
@@ -38,7 +39,10 @@ def full_name(parameter: str, *parts: Any) -> str:
 
 
 def named_draws(
-    posterior: Mapping[str, Any], coef_names: Sequence[str], effects: Mapping[str, Sequence[str]]
+    posterior: Mapping[str, Any],
+    coef_names: Sequence[str],
+    own: Iterable[str],
+    effects: Mapping[str, Sequence[str]],
 ) -> dict[str, np.ndarray]:
     """Every scalar parameter under its full name, (n_chains, n_draws) each.
 
@@ -47,12 +51,14 @@ def named_draws(
     posterior : mapping
         ``posterior_``.
     coef_names : sequence of str
+    own : iterable of str
+        The response's own parameters.
     effects : mapping of factor to its effects' names
     """
     named = {"intercept": posterior["intercept"]}
     for j, name in enumerate(coef_names):
         named[full_name("coef", name)] = posterior["coef"][..., j]
-    named["noise_scale"] = posterior["noise_scale"]
+    named |= {name: posterior[name] for name in own}
     for factor, names in effects.items():
         for j, effect in enumerate(names):
             draws = posterior["group_scale"][factor][..., j]
@@ -77,6 +83,7 @@ def named_effects(
 def named_estimates(
     estimates: Mapping[str, Estimate],
     coef_names: Sequence[str],
+    own: Iterable[str],
     effects: Mapping[str, Sequence[str]],
 ) -> dict[str, tuple[float, float, float]]:
     """Mean, sd and standard error under the names of :func:`named_draws`."""
@@ -86,7 +93,7 @@ def named_estimates(
     scalars: dict[str, Any] = {name: np.moveaxis(a, -1, 0)[:, None] for name, a in fields.items()}
     for name in ("group_scale", "group_corr"):
         scalars[name] = {f: scalars[f"{name}_{k}"] for k, f in enumerate(effects)}
-    named = named_draws(scalars, coef_names, effects)
+    named = named_draws(scalars, coef_names, own, effects)
     return {name: tuple(values[:, 0]) for name, values in named.items()}
 
 
@@ -95,6 +102,7 @@ def summary(
     better: Mapping[str, tuple[float, float, float]],
     max_ess: float,
     notes: Sequence[str] = (),
+    budget: MemoryBudget = USUAL.memory,
 ) -> Any:
     """Mean, sd, interval, Monte Carlo error and convergence of each scalar that varies.
 
@@ -107,13 +115,14 @@ def summary(
         Effective number of the points that the draws were resampled from.
     notes : sequence of str
         Sentences in ``attrs["notes"]``, printed beneath the table.
+    budget : MemoryBudget
     """
     import pandas as pd
 
     from skhier.utils.notes import NotedFrame
 
     names = list(named)
-    size = TEMPORARY // (32 * named["intercept"].size)
+    size = budget.temporary // (32 * named["intercept"].size)
     parts = [
         _summary_part({name: named[name] for name in names[part]}, max_ess)
         for part in slices(len(names), size)
@@ -146,6 +155,7 @@ def _summary_part(named, max_ess):
 
 def variance_components(
     posterior: Mapping[str, Any],
+    residual_sd: np.ndarray,
     effects: Mapping[str, Sequence[str]],
     shares: Sequence[np.ndarray],
 ) -> Any:
@@ -155,6 +165,8 @@ def variance_components(
     ----------
     posterior : mapping
         ``posterior_``.
+    residual_sd : array of shape (n_chains, n_draws)
+        Of y around its line.
     effects : mapping of factor to its effects' names
     shares : sequence of array of shape (n_chains, n_draws)
         Of each factor and, last, of the noise; empty if there is no variance to share.
@@ -168,7 +180,7 @@ def variance_components(
             rows.append((factor, effect, "", "sd", scale[..., j]))
         for i, j in combinations(range(len(names)), 2):
             rows.append((factor, names[i], names[j], "corr", corr[..., i, j]))
-    rows.append(("residual", "", "", "sd", posterior["noise_scale"]))
+    rows.append(("residual", "", "", "sd", residual_sd))
     if len(shares):
         whose = zip([*effects, "residual"], shares, strict=True)
         rows += [(factor, "", "", "icc", share) for factor, share in whose]
@@ -195,12 +207,15 @@ def _moments(draws: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def prior_rows(choice: Any, design: Design, eta: float | None) -> list[tuple[str, str, str]]:
+def prior_rows(
+    choice: Any, response: Response, design: Design, eta: float | None
+) -> list[tuple[str, str, str]]:
     """The resolved priors in words: parameter, prior and what it is on.
 
     Parameters
     ----------
     choice : skhier.priors.PriorChoice
+    response : Response
     design : Design
     eta : float or None
         None: no correlations.
@@ -209,7 +224,7 @@ def prior_rows(choice: Any, design: Design, eta: float | None) -> list[tuple[str
     rows = [("intercept", describe(choice.intercept), f"the intercept at {where}")]
     coef = _described(choice.coef)
     rows += [(f"coef[{n}]", coef[j], "slope") for j, n in enumerate(design.feature_names)]
-    rows.append(("noise_scale", describe(choice.noise_scale), "residual sd"))
+    rows += [(name, describe(choice.own[name]), on) for name, on in response.parameters.items()]
     for k, factor in enumerate(design.factors):
         rows += _group_prior_rows(choice.groups[k], factor.name, design.effects(k), eta)
     return rows

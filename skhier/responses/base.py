@@ -39,6 +39,9 @@ class Response(Protocol):
     def parameters(self) -> Mapping[str, str]:
         """Its own parameters' names, in the order of ``posterior_``, and what each is in words."""
 
+    def scaled(self, own: Own, y_scale: float) -> dict[str, Any]:
+        """Its own parameters where y is ``y_scale`` times what it was."""
+
     def check_target(self, y: np.ndarray) -> None:
         """Raise ValueError, with the rows and what was expected, where y cannot be such a response.
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-__all__ = ["Normal"]
+__all__ = ["NORMAL", "SCALE", "Normal"]
 
 SCALE = "noise_scale"
 
@@ -19,6 +19,10 @@ class Normal:
     name: ClassVar[str] = "normal"
     conjugate: ClassVar[bool] = True
     parameters: ClassVar[dict[str, str]] = {SCALE: "residual sd"}
+
+    def scaled(self, own, y_scale):
+        """The noise grows with y."""
+        return {SCALE: y_scale * own[SCALE]}
 
     def check_target(self, y):
         """Every finite number is possible."""
@@ -58,3 +62,6 @@ class Normal:
     def over_lines(self, mean, sd, own):
         """Still normal: the variances add."""
         return mean, np.hypot(sd, own[SCALE])
+
+
+NORMAL = Normal()

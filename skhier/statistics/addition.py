@@ -38,7 +38,7 @@ def placed(stats: GroupStats, places: Sequence[np.ndarray], n_levels: Sequence[i
     whole = keeps_level_products(n_effects, len(stats.xy), n_levels)
     factors = []
     for factor, at, n in zip(stats.factors, places, n_levels, strict=True):
-        moved = FactorStats(*(_spread(products, at, n) for products in factor))
+        moved = FactorStats(*(_in_places(products, at, n) for products in factor))
         factors.append(moved if whole else moved._replace(xy_xy=np.zeros((0, 0, n))))
     both = combinations(places, 2)
     pairs = [
@@ -48,7 +48,7 @@ def placed(stats: GroupStats, places: Sequence[np.ndarray], n_levels: Sequence[i
     return stats._replace(factors=tuple(factors), pairs=tuple(pairs))
 
 
-def _spread(products: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+def _in_places(products: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
     if len(at) == n:  # increasing, so each in its place
         return products
     out = np.zeros((*products.shape[:-1], n))

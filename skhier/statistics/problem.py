@@ -77,7 +77,7 @@ def reduce_rows(design: Design, training: Training) -> Problem:
     columns = mean_sd_of_rows(x, weights), mean_sd_of_rows(y[:, None], weights)
     check_scales(axes.features, columns[0].sd, columns[1].sd[0])
     reduction = reduce_block(axes, training, internal_units(*columns, axes.slopes))
-    scales = _scales(reduction, columns, training.medians())
+    scales = _data_scales(reduction, columns, training.medians())
     return Problem(reduction, scales, elimination_plan(reduction.stats))
 
 
@@ -98,7 +98,7 @@ def problem_of(reduction: Reduction, medians: Medians | None = None) -> Problem:
     """
     columns, reduction = _about_mean(reduction)
     check_scales(reduction.axes.features, columns[0].sd, columns[1].sd[0])
-    scales = _scales(reduction, columns, medians)
+    scales = _data_scales(reduction, columns, medians)
     return Problem(reduction, scales, elimination_plan(reduction.stats))
 
 
@@ -115,7 +115,7 @@ def part_of(problem: Problem, reduction: Reduction, medians: Medians) -> Problem
         Of the part's y.
     """
     columns, reduction = _about_mean(reduction)
-    return problem._replace(reduction=reduction, scales=_scales(reduction, columns, medians))
+    return problem._replace(reduction=reduction, scales=_data_scales(reduction, columns, medians))
 
 
 def _about_mean(reduction: Reduction) -> tuple[tuple[MeanSd, MeanSd], Reduction]:
@@ -127,7 +127,7 @@ def _about_mean(reduction: Reduction) -> tuple[tuple[MeanSd, MeanSd], Reduction]
     return columns, moved
 
 
-def _scales(
+def _data_scales(
     reduction: Reduction, columns: tuple[MeanSd, MeanSd], medians: Medians | None
 ) -> DataScales:
     of_x, of_y = columns

@@ -1,25 +1,21 @@
-"""Feature columns that hold labels instead of numbers: found, and what to do about them."""
+"""Feature columns that hold labels instead of numbers, and what to do about them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from reprlib import repr as short
 from typing import Any
 
-import narwhals as nw
 import numpy as np
-from narwhals.dependencies import is_into_dataframe
 
-from skhier.utils.frames import column_of
+from skhier.utils.frames import is_categorical
+from skhier.utils.words import plain
 
 __all__ = ["forbid_labels"]
 
 ENCODERS = "scikit-learn's OneHotEncoder, OrdinalEncoder or TargetEncoder"
 
 
-def forbid_labels(
-    table: Any, positions: Sequence[int], names: Sequence[str], grouping: Sequence[str] = ()
-) -> None:
+def forbid_labels(column: Any, cells: np.ndarray, what: str, as_group: str | None) -> None:
     """Raise ValueError where a feature column is categorical or holds strings.
 
     Digits are labels too where someone chose to keep strings: a column of strings in a data frame,
@@ -28,40 +24,29 @@ def forbid_labels(
 
     Parameters
     ----------
-    table : DataFrame or 2-D array
-        As :func:`skhier.utils.frames.as_table` returns it.
-    positions : sequence of int
-        Of the feature columns.
-    names : sequence of str
-        What to call them in errors.
-    grouping : sequence of str
-        For each of them, how to make it a grouping factor; empty where it is too late for that.
+    column : series or array of shape (n_samples,)
+        As :func:`skhier.utils.frames.columns_of` gives it.
+    cells : array of shape (n_samples,)
+        The column's.
+    what : str
+        What to call it in errors.
+    as_group : str or None
+        How to make it a grouping factor; None where it is too late for that.
     """
-    is_frame = is_into_dataframe(table)
-    if not is_frame and table.dtype.kind not in "OSU":
+    categorical = is_categorical(column)
+    if not categorical and cells.dtype.kind not in "OSU":
         return
-    for j, (position, name) in enumerate(zip(positions, names, strict=True)):
-        column, what = column_of(table, position), f"Column {name!r} of X"
-        advice = "Fit saw numbers in this column: encode it as before,"
-        if grouping:
-            advice = f"If it is a grouping factor, {grouping[j]}; if it is a feature, encode it"
-        if is_frame and _is_categorical(table, position):
-            raise ValueError(_categorical_message(what, column, advice))
-        cells = np.asarray(column)
-        if cells.dtype.kind in "OSU":
-            _forbid_strings(cells, what, advice, digits=not is_frame and cells.dtype.kind in "SU")
+    advice = "Fit saw numbers in this column: encode it as before,"
+    if as_group is not None:
+        advice = f"If it is a grouping factor, {as_group}; if it is a feature, encode it"
+    if categorical:
+        raise ValueError(_categorical_message(what, cells, advice))
+    digits = isinstance(column, np.ndarray) and cells.dtype.kind in "SU"
+    _forbid_strings(cells, what, advice, digits)
 
 
-def _is_categorical(table: Any, position: int) -> bool:
-    if hasattr(table, "iloc"):
-        series = nw.from_native(table.iloc[:, position], series_only=True)
-    else:
-        series = nw.from_native(table, eager_only=True)[:, position]
-    return series.dtype in (nw.Categorical, nw.Enum)
-
-
-def _categorical_message(what: str, column: Any, advice: str) -> str:
-    example = short(_plain(_present(np.asarray(column))[0]))
+def _categorical_message(what: str, cells: np.ndarray, advice: str) -> str:
+    example = short(plain(_present(cells)[0]))
     return (
         f"{what} is categorical: its labels, such as {example}, name categories and are no "
         f"quantities. {advice} with {ENCODERS}; labels that are quantities become numbers by "
@@ -86,7 +71,7 @@ def _forbid_strings(cells: np.ndarray, what: str, advice: str, digits: bool) -> 
     problem = _no_number(strings)
     if digits and problem is None:
         return
-    example = f": {problem}" if problem else f", such as {short(_plain(strings[0]))}"
+    example = f": {problem}" if problem else f", such as {short(plain(strings[0]))}"
     if len(strings) < len(_present(cells)):  # numbers, but for these cells
         raise ValueError(
             f"{what} holds strings in {len(strings)} of {len(cells)} rows (the first at row "
@@ -109,7 +94,3 @@ def _no_number(strings: np.ndarray) -> str | None:
         except ValueError as error:
             return str(error)
     return None
-
-
-def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, np.generic) else label

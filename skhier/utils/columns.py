@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.utils.frames import index_names
-
 __all__ = [
     "GroupColumns",
     "column_name",
@@ -35,7 +33,12 @@ class GroupColumns(NamedTuple):
 
 
 def resolve_groups(
-    groups: Any, slopes: Any, names: Sequence[str] | None, n_columns: int, X: Any
+    groups: Any,
+    slopes: Any,
+    names: Sequence[str] | None,
+    n_columns: int,
+    X: Any,
+    index: Sequence[Any] = (),
 ) -> tuple[GroupColumns, ...]:
     """The grouping factors that the estimator's ``groups`` means; none for ``groups=None``.
 
@@ -51,6 +54,8 @@ def resolve_groups(
     n_columns : int
     X : table
         Handed to ``groups`` if that is callable.
+    index : sequence
+        Names of X's row index, whose levels are no columns.
 
     Raises
     ------
@@ -68,7 +73,6 @@ def resolve_groups(
     if callable(groups):
         groups = _picked(groups(X))
         forbid_unused_slopes(groups, slopes)
-    index = index_names(X)
     factors = tuple(
         _group_columns(factor, wanted, names, n_columns, index)
         for factor, wanted in _factors_and_slopes(groups, slopes)
@@ -122,11 +126,11 @@ def _factors_and_slopes(groups: Any, slopes: Any) -> list[tuple[Any, Any]]:
         return list(groups.items())
     if not isinstance(groups, list):
         return [(groups, slopes)]
-    found: list[tuple[Any, Any]] = []
+    factors: list[tuple[Any, Any]] = []
     for part in groups:
         inner = isinstance(part, Mapping)
-        found += _factors_and_slopes(part, slopes) if inner else [(part, slopes)]
-    return found
+        factors += _factors_and_slopes(part, slopes) if inner else [(part, slopes)]
+    return factors
 
 
 def _tuple_message(groups: tuple[Any, ...]) -> str:
@@ -272,13 +276,13 @@ def resolve_slopes(
         raise ValueError(
             f"`slopes` must be 'all', None or a list of columns. Got {short(slopes)} instead."
         )
-    found = [find_column(column, names, n_columns, "slopes", index) for column in slopes]
-    for column, position in zip(slopes, found, strict=True):
+    positions = [find_column(column, names, n_columns, "slopes", index) for column in slopes]
+    for column, position in zip(slopes, positions, strict=True):
         if position not in features:
             which = "the" if n_columns - len(features) == 1 else "a"
             raise ValueError(
                 f"`slopes` names {column!r}, {which} grouping column, which is no feature."
             )
-        if found.count(position) > 1:
+        if positions.count(position) > 1:
             raise ValueError(f"`slopes` names column {column!r} more than once.")
-    return tuple(sorted(list(features).index(position) for position in found))
+    return tuple(sorted(list(features).index(position) for position in positions))

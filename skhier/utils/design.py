@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.utils.features import feature_block, feature_spacings
-from skhier.utils.frames import label_column
+from skhier.utils.features import read_features
+from skhier.utils.frames import columns_of, labels_of
 from skhier.utils.labels import Levels, encode, fit_levels
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
-from skhier.utils.schema import FactorColumns, Schema, read_schema
+from skhier.utils.schema import Schema, read_schema
 
 __all__ = [
     "Design",
@@ -104,23 +105,49 @@ def fit_design(
         No such columns, labels that are missing or mixed, or columns that hold no numbers.
     """
     schema = read_schema(table, names, groups, slopes)
-    factors, codes = read_levels(table, schema)
+    columns, n_samples = columns_of(table), table.shape[0]
+    factors, codes = read_levels(columns, n_samples, schema)
     positions, feature_names, _, as_groups = schema
-    x = feature_block(table, positions, feature_names, as_groups)
-    eps = feature_spacings(table, positions)
+    x, eps = read_features(columns, n_samples, positions, feature_names, as_groups)
     unseen = tuple(factor.levels.labels[:0] for factor in factors)
     return Design(positions, feature_names, factors, eps), Rows(x, codes, unseen)
 
 
-def read_levels(table: Any, schema: Schema) -> tuple[tuple[Factor, ...], np.ndarray]:
-    """The levels of every factor, and the codes of the rows, (n_samples, n_factors)."""
+def read_levels(
+    columns: Callable[[int], Any], n_samples: int, schema: Schema
+) -> tuple[tuple[Factor, ...], np.ndarray]:
+    """The levels of every factor, and the codes of the rows, (n_samples, n_factors).
+
+    Each column is read once, however many factors need it.
+
+    Parameters
+    ----------
+    columns : callable
+        As :func:`skhier.utils.frames.columns_of` returns it.
+    n_samples : int
+    schema : Schema
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`skhier.utils.labels.fit_levels`.
+    """
+    of_columns: dict[int, tuple[Levels, np.ndarray]] = {}
     factors, codes = [], []
-    for columns in schema.factors:
-        levels, of_rows = _fit_levels(_labels(table, columns.positions), columns)
-        positions, _, name, slopes, automatic = columns
+    for positions, names, name, slopes, automatic in schema.factors:
+        for position, called in zip(positions, names, strict=True):
+            if position not in of_columns:
+                of_columns[position] = fit_levels(labels_of(columns(position)), called)
+        levels, of_rows = _levels_of_factor([of_columns[at] for at in positions], names)
         factors.append(Factor(positions, name, levels, slopes, automatic))
         codes.append(of_rows)
-    return tuple(factors), side_by_side(codes, table.shape[0])
+    return tuple(factors), side_by_side(codes, n_samples)
+
+
+def _levels_of_factor(
+    columns: Sequence[tuple[Levels, np.ndarray]], names: Sequence[str]
+) -> tuple[Levels | NestedLevels, np.ndarray]:
+    return columns[0] if len(columns) == 1 else fit_nested(columns, names)
 
 
 def read_rows(table: Any, design: Design, counting: Sequence[int] | None = None) -> Rows:
@@ -134,25 +161,17 @@ def read_rows(table: Any, design: Design, counting: Sequence[int] | None = None)
         The factors whose labels are read; the others' codes are 0, whatever their columns hold.
         None: all.
     """
-    x = feature_block(table, design.feature_positions, design.feature_names)
+    columns, n_samples = columns_of(table), table.shape[0]
+    x, _ = read_features(columns, n_samples, design.feature_positions, design.feature_names)
+    labels_at = cache(lambda position: labels_of(columns(position)))  # nestings share columns
     codes, unseen = [], []
     for k, factor in enumerate(design.factors):
-        of_rows, new = np.zeros(len(x), dtype=np.int64), factor.levels.labels[:0]
+        of_rows, new = np.zeros(n_samples, dtype=np.int64), factor.levels.labels[:0]
         if counting is None or k in counting:
-            of_rows, new = _encode(_labels(table, factor.positions), factor)
+            of_rows, new = _encode([labels_at(at) for at in factor.positions], factor)
         codes.append(of_rows)
         unseen.append(new)
-    return Rows(x, side_by_side(codes, len(x)), tuple(unseen))
-
-
-def _labels(table: Any, positions: tuple[int, ...]) -> list[np.ndarray]:
-    return [label_column(table, position) for position in positions]
-
-
-def _fit_levels(labels: list[np.ndarray], columns: FactorColumns):
-    if len(labels) == 1:
-        return fit_levels(labels[0], columns.names[0])
-    return fit_nested(labels, columns.names)
+    return Rows(x, side_by_side(codes, n_samples), tuple(unseen))
 
 
 def _encode(labels: list[np.ndarray], factor: Factor) -> tuple[np.ndarray, np.ndarray]:

@@ -65,7 +65,7 @@ def rank_rhat(draws: ArrayLike) -> FloatArray:
     """
 
     def larger_rhat(x: FloatArray) -> FloatArray:
-        halves = _split(x)
+        halves = _halves(x)
         folded = np.abs(halves - np.median(halves, axis=(1, 2), keepdims=True))
         # Draws at two values fold into one, which has no R-hat: fmax takes the other.
         return np.fmax(_rhat(_normal_scores(halves)), _rhat(_normal_scores(folded)))
@@ -84,7 +84,7 @@ def split_rhat(draws: ArrayLike) -> FloatArray:
     -------
     array of shape (...)
     """
-    return _per_scalar(lambda x: _rhat(_split(x)), draws, min_chains=2)
+    return _per_scalar(lambda x: _rhat(_halves(x)), draws, min_chains=2)
 
 
 def ess_bulk(draws: ArrayLike) -> FloatArray:
@@ -100,7 +100,7 @@ def ess_bulk(draws: ArrayLike) -> FloatArray:
     array of shape (...)
         Exceeds n_chains * n_draws where draws alternate about the centre.
     """
-    return _per_scalar(lambda x: _ess(_normal_scores(_split(x))), draws)
+    return _per_scalar(lambda x: _ess(_normal_scores(_halves(x))), draws)
 
 
 def ess_tail(draws: ArrayLike, prob: tuple[float, float] = (0.05, 0.95)) -> FloatArray:
@@ -121,7 +121,7 @@ def ess_tail(draws: ArrayLike, prob: tuple[float, float] = (0.05, 0.95)) -> Floa
 
     def smaller_ess(x: FloatArray) -> FloatArray:
         low, high = np.quantile(x, prob, axis=(1, 2))[..., None, None]
-        return np.minimum(_ess(_split(1.0 * (x <= low))), _ess(_split(1.0 * (x <= high))))
+        return np.minimum(_ess(_halves(1.0 * (x <= low))), _ess(_halves(1.0 * (x <= high))))
 
     return _per_scalar(smaller_ess, draws)
 
@@ -139,7 +139,7 @@ def ess_mean(draws: ArrayLike) -> FloatArray:
     array of shape (...)
         Exceeds n_chains * n_draws where draws alternate about the mean.
     """
-    return _per_scalar(lambda x: _ess(_split(_standardise(x)[0])), draws)
+    return _per_scalar(lambda x: _ess(_halves(_standardise(x)[0])), draws)
 
 
 def ess_sd(draws: ArrayLike) -> FloatArray:
@@ -155,7 +155,7 @@ def ess_sd(draws: ArrayLike) -> FloatArray:
     array of shape (...)
         All draws where the squared deviations are constant.
     """
-    return _per_scalar(lambda x: _ess(_split(_standardise(x)[0] ** 2)), draws)
+    return _per_scalar(lambda x: _ess(_halves(_standardise(x)[0] ** 2)), draws)
 
 
 def mcse_mean(draws: ArrayLike) -> FloatArray:
@@ -174,7 +174,7 @@ def mcse_mean(draws: ArrayLike) -> FloatArray:
 
     def standard_error(x: FloatArray) -> FloatArray:
         z, scale = _standardise(x)
-        return scale * z.std(axis=(1, 2), ddof=1) / np.sqrt(_ess(_split(z)))
+        return scale * z.std(axis=(1, 2), ddof=1) / np.sqrt(_ess(_halves(z)))
 
     return _per_scalar(standard_error, draws)
 
@@ -200,7 +200,7 @@ def mcse_sd(draws: ArrayLike) -> FloatArray:
     def standard_error(x: FloatArray) -> FloatArray:
         z, scale = _standardise(x)
         squares = z**2
-        error = squares.var(axis=(1, 2)) / _ess(_split(squares))
+        error = squares.var(axis=(1, 2)) / _ess(_halves(squares))
         return scale * np.sqrt(error / (4 * squares.mean(axis=(1, 2))))  # var(s^2) = 4 s^2 var(s)
 
     return _per_scalar(standard_error, draws)
@@ -324,7 +324,7 @@ def _standardise(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     return deviations / scale, scale[:, 0, 0]
 
 
-def _split(x: FloatArray) -> FloatArray:
+def _halves(x: FloatArray) -> FloatArray:
     """Halves of chains as chains of their own; an odd number of draws loses the middle one."""
     half = x.shape[2] // 2
     return np.concatenate([x[:, :, :half], x[:, :, -half:]], axis=1)

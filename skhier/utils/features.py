@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from skhier.utils.categories import forbid_labels
-from skhier.utils.frames import column_of, numeric_block
+from skhier.utils.cells import forbid_non_finite, write_float64
+from skhier.utils.frames import cells_of
 from skhier.utils.validation import TOO_LARGE, relative_spacing
 
-__all__ = ["feature_block", "feature_spacings"]
+__all__ = ["read_features"]
 
 
-def feature_block(
-    table: Any, positions: list[int], names: list[str], as_groups: Sequence[str] = ()
-) -> np.ndarray:
-    """Columns as finite float64, (n_samples, len(positions)), Fortran order, the user's units.
+def read_features(
+    columns: Callable[[int], Any],
+    n_samples: int,
+    positions: Sequence[int],
+    names: Sequence[str],
+    as_groups: Sequence[str] = (),
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Read, check and convert each column, once.
 
     Parameters
     ----------
-    table : DataFrame or 2-D array
-        As :func:`skhier.utils.frames.as_table` returns it.
-    positions : list of int
-    names : list of str
+    columns : callable
+        As :func:`skhier.utils.frames.columns_of` returns it.
+    n_samples : int
+    positions : sequence of int
+    names : sequence of str
         What to call them in errors.
     as_groups : sequence of str
         For each of them, how to make it a grouping factor; empty where it is too late for that.
 
+    Returns
+    -------
+    x : array of shape (n_samples, len(positions))
+        Finite float64, Fortran order, the user's units.
+    eps : tuple of float
+        Relative spacing of each column's numbers as they came, such as float32's.
+
     Raises
     ------
     ValueError, TypeError
-        Categories, strings, dates, cells that are missing, infinite or too large.
+        The first column of categories or strings; if there is none, the first that holds no
+        numbers, such as dates; else all with cells that are missing, infinite or too large.
     """
-    forbid_labels(table, positions, names, as_groups)
-    x = numeric_block(table, positions, names)
-    largest = np.abs(x).max(0, initial=0.0)
-    for name, size in zip(names, largest, strict=True):
+    x = np.empty((n_samples, len(positions)), order="F")
+    eps, no_numbers = [], None
+    for j, (position, name) in enumerate(zip(positions, names, strict=True)):
+        column, what = columns(position), f"Column {name!r} of X"
+        cells = cells_of(column)
+        forbid_labels(column, cells, what, as_groups[j] if as_groups else None)
+        eps.append(relative_spacing(cells))
+        try:
+            write_float64(cells, x[:, j], what)
+        except (TypeError, ValueError) as error:
+            no_numbers = no_numbers or error
+    if no_numbers is not None:
+        raise no_numbers
+    _forbid_extremes(x, names)
+    return x, tuple(eps)
+
+
+def _forbid_extremes(x: np.ndarray, names: Sequence[str]) -> None:
+    # NaN passes through both; abs(x) would be a second block
+    largest = np.maximum(x.max(0, initial=0.0), -x.min(0, initial=0.0))
+    if not np.isfinite(largest).all():
+        forbid_non_finite(x, names)
+    for name, size in zip(names, largest.tolist(), strict=True):
         if size > TOO_LARGE:
             raise ValueError(
                 f"Column {name!r} of X is too large for float64 arithmetic: {size:.3g}. Rescale it."
             )
-    return x
-
-
-def feature_spacings(table: Any, positions: Sequence[int]) -> tuple[float, ...]:
-    """Relative spacing of each column's numbers as they came, such as float32's."""
-    return tuple(relative_spacing(column_of(table, j)) for j in positions)

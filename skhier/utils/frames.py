@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import narwhals as nw
 import numpy as np
-from narwhals.dependencies import is_into_dataframe
-from scipy.sparse import issparse
+from narwhals.dependencies import is_into_dataframe, is_polars_dataframe
 from sklearn.utils import check_array
 
-from skhier.utils.words import listed
+from skhier.utils.cells import forbid_masked, forbid_non_finite
 
 __all__ = [
-    "as_float64",
     "as_table",
+    "cells_of",
     "column_names",
-    "column_of",
+    "columns_of",
     "index_names",
-    "label_column",
-    "numbers_or_error",
-    "numeric_block",
+    "is_categorical",
+    "labels_of",
     "with_columns_of_fit",
 ]
 
@@ -50,7 +47,7 @@ def as_table(X: Any, unread: Sequence[int] = ()) -> Any:
         return X
     if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
         raise TypeError(f"X is a lazy {type(X).__name__}; collect it into a data frame first.")
-    _forbid_masked(X, "X")
+    forbid_masked(X, "X")
     if isinstance(X, list | tuple):
         X = np.asarray(X, dtype=object)
     kind = getattr(getattr(X, "dtype", None), "kind", "O")
@@ -59,15 +56,18 @@ def as_table(X: Any, unread: Sequence[int] = ()) -> Any:
     X = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
     if X.dtype.kind == "f":
         read = [j for j in range(X.shape[1]) if j not in unread]
-        _forbid_non_finite(X if len(read) == X.shape[1] else X[:, read], [f"x{j}" for j in read])
+        forbid_non_finite(X if len(read) == X.shape[1] else X[:, read], [f"x{j}" for j in read])
     return X
 
 
 def column_names(table: Any) -> list[Any]:
     """Of a data frame; none of an array."""
-    if not is_into_dataframe(table):
-        return []
-    return list(table.columns if hasattr(table, "iloc") else nw.from_native(table).columns)
+    return _names_of_frame(table) if is_into_dataframe(table) else []
+
+
+def _names_of_frame(table: Any) -> list[Any]:
+    tells = hasattr(table, "iloc") or is_polars_dataframe(table)
+    return list((table if tells else nw.from_native(table)).columns)
 
 
 def index_names(table: Any) -> list[Any]:
@@ -106,176 +106,55 @@ def _check_frame(X: Any, needs_columns: bool) -> None:
             raise ValueError(
                 f"Found X with 0 {what} (shape={X.shape}) while a minimum of 1 is required."
             )
-    twice = [name for name, count in Counter(column_names(X)).items() if count > 1]
-    if twice:
+    names = _names_of_frame(X)
+    if len(set(names)) < len(names):
+        twice = [name for name, count in Counter(names).items() if count > 1]
         shown = ", ".join(map(repr, twice[:5]))
         raise ValueError(f"X has more than one column named {shown}. Rename or drop them.")
 
 
-def numeric_block(table: Any, positions: list[int], names: list[str]) -> np.ndarray:
-    """Columns as finite float64, shape (n_samples, len(positions)), in Fortran order.
+def columns_of(table: Any) -> Callable[[int], Any]:
+    """A function from position to column: a series of pandas or narwhals, or a part of an array.
 
     Parameters
     ----------
     table : DataFrame or 2-D array
-        As :func:`as_table` returns it.
-    positions : list of int
-    names : list of str
-        What to call the columns in errors.
-
-    Raises
-    ------
-    ValueError, TypeError
-        scikit-learn's messages; columns that hold no numbers, NaN or infinity are named.
+        As :func:`as_table` returns it, so that no two columns have one name.
     """
-    if not is_into_dataframe(table) and table.dtype.kind in "biuf":
-        return as_float64(table[:, positions], "X")
-    block = np.empty((table.shape[0], len(positions)), order="F")
-    for j, (position, name) in enumerate(zip(positions, names, strict=True)):
-        what = f"Column {name!r} of X"
-        column = numbers_or_error(column_of(table, position), what, strict=False)
-        try:
-            block[:, j] = as_float64(column, "X", finite=False)
-        except (TypeError, ValueError) as error:
-            if "Complex" in str(error):
-                raise
-            raise type(error)(f"{what}: {error}") from None
-    _forbid_non_finite(block, names)
-    return block
+    if isinstance(table, np.ndarray):
+        return lambda position: table[:, position]
+    if not hasattr(table, "iloc"):
+        frame = nw.from_native(table, eager_only=True)
+        return lambda position: frame.get_column(frame.columns[position])
+    names = table.columns
+
+    def column(position):
+        name = names[position]
+        # by name takes half as long; tuples and numbers may mean something else there
+        return table[name] if isinstance(name, str) else table.iloc[:, position]
+
+    return column
 
 
-def _forbid_non_finite(block: np.ndarray, names: Sequence[str]) -> None:
-    """Raise ValueError that begins as scikit-learn's does and names the columns."""
-    if np.isfinite(block).all():
-        return
-    bad, what = np.isnan(block), "NaN"
-    fix = "fill the cells, for example with scikit-learn's SimpleImputer"
-    if not bad.any():
-        bad, what = np.isinf(block), "infinity or a value too large for dtype('float64')"
-        fix = "give the cells finite numbers"
-    n_rows, counts = int(bad.any(1).sum()), bad.sum(0)
-    shown = listed(f"{names[j]!r} ({_rows(counts[j])})" for j in counts.nonzero()[0].tolist())
-    raise ValueError(
-        f"Input X contains {what} in {_rows(n_rows)} of {len(block)}, the first at row "
-        f"{np.argmax(bad.any(1))}. Columns: {shown}. Drop these rows, or {fix}."
-    )
+def cells_of(column: Any) -> np.ndarray:
+    """The cells of a column of :func:`columns_of`, (n_samples,)."""
+    return np.asarray(column.to_numpy() if isinstance(column, nw.Series) else column)
 
 
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"
+def is_categorical(column: Any) -> bool:
+    """Whether a column of :func:`columns_of` has a type of categories."""
+    if isinstance(column.dtype, np.dtype):
+        return False
+    if not isinstance(column, nw.Series):
+        column = nw.from_native(column, series_only=True)
+    return isinstance(column.dtype, nw.Categorical | nw.Enum)
 
 
-def column_of(table: Any, position: int) -> Any:
-    """One column as the table's own kind of vector, or as an array."""
-    if hasattr(table, "iloc"):
-        return table.iloc[:, position]
-    if is_into_dataframe(table):
-        return nw.from_native(table, eager_only=True)[:, position].to_numpy()
-    return table[:, position]
-
-
-def as_float64(values: Any, name: str, finite: bool = True) -> np.ndarray:
-    """As float64, of any number of dimensions, in Fortran order; NaN only unless ``finite``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        scikit-learn's messages; what float64 cannot hold counts as infinite.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        try:
-            return check_array(
-                values,
-                dtype=np.float64,
-                ensure_2d=False,
-                ensure_min_features=0,
-                ensure_all_finite=finite,
-                input_name=name,
-                order="F",
-            )
-        except OverflowError:
-            raise ValueError(
-                f"Input {name} contains infinity or a value too large for dtype('float64')."
-            ) from None
-
-
-def numbers_or_error(values: Any, what: str, strict: bool = True) -> Any:
-    """An array that scikit-learn can convert to float64, missing cells as NaN.
-
-    Parameters
-    ----------
-    values : array-like
-        Of any container; its shape is not checked.
-    what : str
-        What to call it in errors.
-    strict : bool
-        Forbid what scikit-learn would convert: categories and strings of digits.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Masked, dates or times, and if ``strict`` categories or strings.
-    """
-    _forbid_masked(values, what)
-    if issparse(values):
-        return values  # scikit-learn's own message says what to do
-    if strict and hasattr(getattr(values, "dtype", None), "categories"):
-        raise ValueError(f"{what} is categorical; a regression needs numbers. Convert it first.")
-    cells = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
-    if cells.dtype.kind in "mM":
-        raise TypeError(_not_a_number(what, f"datetime values (dtype {cells.dtype})"))
-    if cells.dtype.kind == "V":
-        raise TypeError(_not_a_number(what, f"records (dtype {cells.dtype})"))
-    if cells.dtype.kind in "OSU":
-        return _checked_cells(cells, what, strict)
-    return cells
-
-
-def _checked_cells(cells: np.ndarray, what: str, strict: bool) -> np.ndarray:
-    import pandas as pd
-
-    temporal = (*_TEMPORAL, pd.Period)
-    # backwards, so that the first cell of each type stays
-    examples = {type(cell): cell for cell in reversed(cells.ravel().tolist())}
-    for kind, example in examples.items():
-        if issubclass(kind, temporal) and example is not pd.NaT:
-            raise TypeError(_not_a_number(what, f"datetime values, such as {example!r}"))
-        if strict and issubclass(kind, str | bytes):
-            raise ValueError(_not_a_number(what, _strings(example)))
-    missing = pd.isna(cells)
-    return np.where(missing, np.nan, cells) if np.any(missing) else cells
-
-
-_TEMPORAL = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
-
-
-def _strings(example: str | bytes) -> str:
-    try:
-        float(example)
-    except ValueError as error:
-        return f"strings: {error}"
-    return f"strings, such as {example!r}"
-
-
-def _not_a_number(what: str, found: str) -> str:
-    return f"{what} holds {found}. Convert it to numbers first."
-
-
-def _forbid_masked(values: Any, name: str) -> None:
-    if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
-        n_masked = int(np.ma.getmaskarray(values).sum())
-        raise ValueError(f"{name} has {n_masked} masked values; fill them or drop the rows.")
-
-
-def label_column(table: Any, position: int) -> np.ndarray:
-    """One column's labels as a 1-D NumPy array; categoricals give their values."""
-    if not is_into_dataframe(table):
-        return np.asarray(table[:, position])
-    if hasattr(table, "iloc"):
-        return np.asarray(table.iloc[:, position])
-    series = nw.from_native(table, eager_only=True)[:, position]
-    if series.dtype in (nw.Categorical, nw.Enum):
-        series = series.cast(nw.String)
-    elif isinstance(series.dtype, nw.Struct):
-        return np.fromiter(series, dtype=object, count=len(series))
-    return np.asarray(series.to_numpy())
+def labels_of(column: Any) -> np.ndarray:
+    """Labels of a column of :func:`columns_of`, (n_samples,); categoricals give their values."""
+    if isinstance(column, nw.Series):
+        if is_categorical(column):
+            column = column.cast(nw.String)
+        elif isinstance(column.dtype, nw.Struct):
+            return np.fromiter(column, dtype=object, count=len(column))
+    return cells_of(column)

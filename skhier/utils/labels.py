@@ -6,12 +6,15 @@ Factors of several columns are in :mod:`skhier.utils.nesting`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Levels", "encode", "fit_levels"]
+from skhier.utils.words import plain
+
+__all__ = ["Levels", "encode", "fit_levels", "join_labels"]
 
 
 class Levels(NamedTuple):
@@ -31,7 +34,7 @@ def fit_levels(labels: np.ndarray, name: str) -> tuple[Levels, np.ndarray]:
     Parameters
     ----------
     labels : array of shape (n_samples,)
-        As :func:`skhier.utils.frames.label_column` returns it.
+        As :func:`skhier.utils.frames.labels_of` returns it.
     name : str
         The factor's name.
 
@@ -90,16 +93,39 @@ def encode(labels: np.ndarray, levels: Levels, name: str) -> tuple[np.ndarray, n
     labels, kind = _checked_labels(labels, name)
     if kind != levels.kind:
         raise ValueError(
-            f"The labels of {name!r} are of kind {kind} (for example {_plain(labels[0])!r}) but "
-            f"were of kind {levels.kind} (for example {_plain(levels.labels[0])!r}) in fit. "
+            f"The labels of {name!r} are of kind {kind} (for example {plain(labels[0])!r}) but "
+            f"were of kind {levels.kind} (for example {plain(levels.labels[0])!r}) in fit. "
             "Convert them to the same type."
         )
-    known = pd.Index(levels.labels, tupleize_cols=False)
-    codes = known.get_indexer(pd.Index(labels, tupleize_cols=False))
-    new = codes < 0
-    unseen_codes, unseen = pd.factorize(labels[new])
-    codes[new] = len(levels.labels) + unseen_codes
-    return codes, np.asarray(unseen)
+    n_levels = len(levels.labels)
+    # codes by first appearance: the levels stand first, so that theirs are their codes
+    codes = pd.factorize(join_labels([levels.labels, labels]))[0][n_levels:]
+    new = np.flatnonzero(codes >= n_levels)
+    first = np.unique(codes[new], return_index=True)[1] if len(new) else new
+    return codes, labels[new[first]]
+
+
+def join_labels(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Labels of one kind in a row, of a type that holds all of them.
+
+    Numbers of different types keep theirs, for a float does not hold every integer.
+
+    Parameters
+    ----------
+    parts : sequence of arrays of shape (n_k,)
+        Labels as :class:`Levels` holds them, or checked like these.
+    """
+    import pandas as pd
+
+    if len({part.dtype for part in parts}) == 1:
+        return np.concatenate(parts)
+    kinds = {part.dtype.kind for part in parts}
+    if not kinds.isdisjoint("mM"):  # units differ, or objects hold some of the times
+        first, *others = (pd.Index(part, tupleize_cols=False) for part in parts)
+        return np.asarray(first.append(others))
+    if len(kinds) > 1:
+        parts = [part.astype(object) for part in parts]
+    return np.concatenate(parts)
 
 
 def _checked_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, str]:
@@ -144,7 +170,7 @@ def _kind(labels: np.ndarray, name: str) -> str:
                 f"groups holds {short(label)} in column {name!r}: a label argument must be "
                 "hashable, such as a string or a number."
             )
-    types = sorted({type(_plain(label)).__name__ for label in labels})
+    types = sorted({type(plain(label)).__name__ for label in labels})
     if len(types) > 1:
         raise TypeError(
             f"groups mixes label types: {', '.join(types)} (column {name!r}). Convert them to one "
@@ -165,11 +191,6 @@ _KINDS = {
     "duration": {"timedelta64", "timedelta"},
     "period": {"period"},
 }
-
-
-def _plain(label: Any) -> Any:
-    """The label as Python's own type, for error messages."""
-    return label.item() if isinstance(label, np.number | np.str_ | np.bool_) else label
 
 
 def _hashable(label: Any) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skhier.utils.labels import Levels, fit_levels
+from skhier.utils.labels import Levels, fit_levels, join_labels
 from skhier.utils.nesting import NestedLevels, fit_nested
 
 __all__ = ["NO_LEVELS", "unite_levels"]
@@ -66,7 +66,7 @@ def _read_at_once(sets, name):
     nestings = [levels for levels in sets if isinstance(levels, NestedLevels)]
     if not nestings:
         _check_kinds(sets, name)
-        return fit_levels(_joined([levels.labels for levels in sets]), name)
+        return fit_levels(join_labels([levels.labels for levels in sets]), name)
     columns = {levels.columns for levels in nestings}
     if len(nestings) < len(sets) or len(columns) > 1:
         raise ValueError(
@@ -75,13 +75,14 @@ def _read_at_once(sets, name):
             f"{', or labels of one column' if len(nestings) < len(sets) else ''}."
         )
     (called,) = columns
-    labels = []
+    of_columns = []
     for j, column in enumerate(called):
         parts = [levels.parts[j] for levels in nestings]
         _check_kinds(parts, column)
         of_levels = [levels.codes[:, j] for levels in nestings]
-        labels.append(_joined([p.labels[at] for p, at in zip(parts, of_levels, strict=True)]))
-    return fit_nested(labels, called)
+        labels = join_labels([p.labels[at] for p, at in zip(parts, of_levels, strict=True)])
+        of_columns.append(fit_levels(labels, column))
+    return fit_nested(of_columns, called)
 
 
 def _check_kinds(sets: Sequence[Levels], name: str) -> None:
@@ -92,10 +93,3 @@ def _check_kinds(sets: Sequence[Levels], name: str) -> None:
             f"The labels of {name!r} are of different kinds and cannot be united: {shown}. Convert "
             "them to one type."
         )
-
-
-def _joined(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """In a row; numbers of different types keep theirs, for a float does not hold every integer."""
-    if len({part.dtype.kind for part in labels}) > 1:
-        labels = [part.astype(object) for part in labels]
-    return np.concatenate(labels)

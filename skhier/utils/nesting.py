@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.utils.labels import Levels, encode, fit_levels
+from skhier.utils.labels import Levels, encode
 
 __all__ = ["NestedLevels", "encode_nested", "fit_nested"]
 
@@ -30,43 +30,39 @@ class NestedLevels(NamedTuple):
 
     def keep(self, present: np.ndarray) -> NestedLevels:
         """Only some levels, given by index or mask; labels that none of them has go too."""
-        found = [np.unique(codes, return_inverse=True) for codes in self.codes[present].T]
-        parts = (part.keep(used) for part, (used, _) in zip(self.parts, found, strict=True))
-        codes = np.column_stack([codes for _, codes in found])
+        columns = [np.unique(codes, return_inverse=True) for codes in self.codes[present].T]
+        parts = (part.keep(used) for part, (used, _) in zip(self.parts, columns, strict=True))
+        codes = np.column_stack([codes for _, codes in columns])
         return NestedLevels(self.labels[present], self.columns, tuple(parts), codes)
 
 
 def fit_nested(
-    columns: Sequence[np.ndarray], names: Sequence[str]
+    columns: Sequence[tuple[Levels, np.ndarray]], names: Sequence[str]
 ) -> tuple[NestedLevels, np.ndarray]:
     """Sorted levels of a nesting and the code of each row.
 
     Parameters
     ----------
-    columns : sequence of arrays of shape (n_samples,)
-        Labels, as :func:`skhier.utils.frames.label_column` returns them.
+    columns : sequence of (Levels, int array of shape (n_samples,))
+        Each column's own, as :func:`skhier.utils.labels.fit_levels` returns them.
     names : sequence of str
         The columns' names.
 
-    Raises
-    ------
-    ValueError, TypeError
-        As :func:`skhier.utils.labels.fit_levels`, for each column.
-
     Examples
     --------
-    >>> levels, codes = fit_nested([np.array(["u", "t", "u"]), np.array([1, 1, 2])], ["a", "b"])
+    >>> from skhier.utils.labels import fit_levels
+    >>> columns = [fit_levels(np.array(["u", "t", "u"]), "a"), fit_levels(np.array([1, 1, 2]), "b")]
+    >>> levels, codes = fit_nested(columns, ["a", "b"])
     >>> levels.labels.tolist(), codes.tolist()
     ([('t', 1), ('u', 1), ('u', 2)], [1, 0, 2])
     """
-    found = [fit_levels(labels, name) for labels, name in zip(columns, names, strict=True)]
-    of_rows = np.column_stack([codes for _, codes in found])
+    of_rows = np.column_stack([codes for _, codes in columns])
     place = np.zeros(len(of_rows), dtype=np.int64)
-    for part, codes in found:
+    for part, codes in columns:
         # a place is below n_samples, so that no number of columns overflows; its order is theirs
         keys = place * len(part.labels) + codes
         _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    parts, codes = tuple(part for part, _ in found), of_rows[first]
+    parts, codes = tuple(part for part, _ in columns), of_rows[first]
     labels = _tuples([part.labels[at] for part, at in zip(parts, codes.T, strict=True)])
     return NestedLevels(labels, tuple(names), parts, codes), place
 
@@ -112,10 +108,10 @@ def encode_nested(
 
 def _tuples(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Rows as an object array of tuples, of Python's own types where there is one."""
-    found = np.empty(len(columns[0]), dtype=object)
-    found[:] = list(zip(*map(_plain, columns), strict=True))
-    return found
+    rows = np.empty(len(columns[0]), dtype=object)
+    rows[:] = list(zip(*map(_as_list, columns), strict=True))
+    return rows
 
 
-def _plain(labels: np.ndarray) -> list:
+def _as_list(labels: np.ndarray) -> list:
     return list(labels) if labels.dtype.kind in "mM" else labels.tolist()  # else ns become int

@@ -58,7 +58,7 @@ def read_schema(table: Any, names: Sequence[str] | None, groups: Any, slopes: An
         No such columns.
     """
     n_columns, index = table.shape[1], index_names(table)
-    columns = resolve_groups(groups, slopes, names, n_columns, table)
+    columns = resolve_groups(groups, slopes, names, n_columns, table, index)
     grouping = {position for column in columns for position in column.positions}
     features = [j for j in range(n_columns) if j not in grouping]
     feature_names = [column_name(j, names) for j in features]

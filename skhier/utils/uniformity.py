@@ -43,7 +43,7 @@ def pointwise_tails(counts: np.ndarray, n: int) -> np.ndarray:
     n : int
         Number of ranks.
     """
-    share = _shares(counts.shape[-1] + 1)
+    share = _inner_shares(counts.shape[-1] + 1)
     return 2 * np.minimum(binom.cdf(counts, n, share), binom.sf(counts - 1, n, share))
 
 
@@ -115,9 +115,9 @@ def probability_inside(low: np.ndarray, high: np.ndarray, n: int) -> float:
 
 def _bounds(n: int, n_ranks: int, tail: float) -> tuple[np.ndarray, np.ndarray]:
     """Counts whose two-sided tail probability is at least ``tail``."""
-    low = binom.ppf(tail / 2, n, _shares(n_ranks)).astype(int)
+    low = binom.ppf(tail / 2, n, _inner_shares(n_ranks)).astype(int)
     return low, n - low[::-1]
 
 
-def _shares(n_ranks):
+def _inner_shares(n_ranks):
     return np.arange(1, n_ranks) / n_ranks

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
-from skhier.utils.frames import as_float64, numbers_or_error
+from skhier.utils.cells import as_float64, numbers_or_error
 
 __all__ = [
     "check_choice",

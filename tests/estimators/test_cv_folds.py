@@ -19,8 +19,8 @@ from sklearn.model_selection import (
 )
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
-from skhier.estimators._folds import split
 from skhier.estimators._scoring import r2
+from skhier.estimators._splits import split
 from skhier.metrics import PredictiveScorer
 
 pytestmark = [

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from reduced import population
+from runs import budget, spending
 from scipy.special import logsumexp
 from scipy.stats import expon, multivariate_normal
 
@@ -14,7 +16,7 @@ from skhier.datasets import load_sleepstudy
 from skhier.estimators import _refits
 from skhier.estimators._refits import checked, without
 from skhier.inference.prior import PriorSetting
-from skhier.kernels.normal.conditional import Components
+from skhier.kernels.records import Components
 from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
@@ -175,22 +177,20 @@ def test_group_density_is_that_of_a_dense_normal(n_rows, sigma):
     root, chol = rng.normal(size=(2, 3, 3)), np.tril(rng.normal(size=(2, 2, 2)))
     components = Components(
         np.full(2, 0.5),
-        rng.normal(size=(2, 3)),
+        population(rng.normal(size=(2, 3)), np.full(2, sigma), [chol]),
         root @ np.swapaxes(root, 1, 2),
-        np.full(2, sigma),
-        (chol,),
     )
     counts = rng.integers(1, 3, n_rows)
     x, new = training.x[:n_rows], y[:n_rows]
-    found = _refits._group_densities(problem, components, x, new, counts)
+    found = _refits._densities(problem, components, x, None, new, counts, 2**10)
     units = problem.units
     again = np.repeat(np.arange(n_rows), counts)
     design = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(n_rows)])[again]
     internal = ((new - units.y_mean) / units.y_scale)[again]
     for s in range(2):
         z = design[:, [0, 2]] @ chol[s]
-        cov = z @ z.T + design @ components.beta_cov[s] @ design.T + sigma**2 * np.eye(len(again))
-        expected = multivariate_normal.logpdf(internal, design @ components.beta[s], cov)
+        cov = z @ z.T + design @ components.coef_cov[s] @ design.T + sigma**2 * np.eye(len(again))
+        expected = multivariate_normal.logpdf(internal, design @ components.coef[s], cov)
         # the dense covariance's condition is up to 1 / sigma^2
         assert_allclose(found[s] + len(again) * np.log(units.y_scale), expected, rtol=1e-5)
 
@@ -230,28 +230,29 @@ def test_search_reports_k_and_refits_what_is_not_reliable(cv):
 
 
 @pytest.mark.parametrize("cv", ["loo", "logo"])
-def test_search_names_what_it_could_not_refit(cv, monkeypatch):
+def test_search_names_what_it_could_not_refit(cv):
     codes, y = small_groups()
     X = pd.DataFrame({"g": np.array(list("abcdef"))[codes]})
-    monkeypatch.setattr(_refits, "MAX_REFITS", 0)
+    model = search(cv, {"prior__group_scale": [1.0, 1.05]})
     with pytest.warns(UserWarning, match=f"cv='{cv}' cannot tell") as caught:
-        found = search(cv, {"prior__group_scale": [1.0, 1.05]}).fit(X, y)
+        found = spending(model, budget(max_refits=0)).fit(X, y)
     (message,) = [str(w.message) for w in caught if "cannot tell" in str(w.message)]
     assert message in found.diagnostics_["warnings"]
     assert "rests on these" in message
+    assert "at most 0 " in message
     assert "rows 5" in message if cv == "loo" else "groups c" in message
     unreliable = found.cv_results_["unreliable"]
     assert [len(a) for a in unreliable] == list(found.cv_results_["n_bad_pareto_k"])
     assert unreliable[0][0] == (5 if cv == "loo" else "c")
 
 
-def test_rows_are_named_by_their_place_in_X(monkeypatch):
+def test_rows_are_named_by_their_place_in_X():
     codes, y = small_groups()
-    monkeypatch.setattr(_refits, "MAX_REFITS", 0)
     X = pd.DataFrame({"g": np.append([9], codes)})
     weights = np.append([0.0], np.ones(11))
+    model = spending(search("loo", {"eta": [2.0]}), budget(max_refits=0))
     with pytest.warns(UserWarning, match="rows 6"):
-        found = search("loo", {"eta": [2.0]}).fit(X, np.append([0.0], y), sample_weight=weights)
+        found = model.fit(X, np.append([0.0], y), sample_weight=weights)
     assert found.cv_results_["unreliable"][0][0] == 6
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 import pytest
 from pandas.testing import assert_frame_equal
+from runs import budget
 from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor
@@ -104,7 +105,7 @@ def test_memory_of_the_exchange_is_asked_for_in_full(monkeypatch, request, fit, 
     tracemalloc.stop()
     assert peak < asked[-1]
     if parts[1]:  # the log likelihood once, and what a slice of the rows needs
-        monkeypatch.setattr(arviz, "TEMPORARY", 2**18)
+        monkeypatch.setattr(model._fitted.posterior, "budget", budget(temporary=2**18))
         tracemalloc.start()
         model.to_arviz(False, True)
         _, sliced = tracemalloc.get_traced_memory()
@@ -112,15 +113,15 @@ def test_memory_of_the_exchange_is_asked_for_in_full(monkeypatch, request, fit, 
         assert sliced < 1.5 * kept + 8 * 2**18
 
 
-def test_summary_needs_memory_for_few_parameters_at_a_time(monkeypatch):
+def test_summary_needs_memory_for_few_parameters_at_a_time():
     drawn = np.random.default_rng(0).normal(size=(200, 4, 1000))
     drawn[7] = 1.0
     named = {"intercept": drawn[0]} | {f"b[{i}]": draws for i, draws in enumerate(drawn)}
     better = {"b[3]": (0.5, 2.0, 0.1)}
     whole = tables.summary(named, better, np.inf)
-    monkeypatch.setattr(tables, "TEMPORARY", 2**19)
+    little = budget(temporary=2**19).memory
     tracemalloc.start()
-    parts = tables.summary(named, better, np.inf)
+    parts = tables.summary(named, better, np.inf, budget=little)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert_frame_equal(parts, whole, rtol=1e-12)

@@ -7,11 +7,13 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
+from runs import BY_CHAINS, spending
 from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
 from skhier.inference import engines as _engines
 from skhier.inference import target as targets
+from skhier.utils.budget import USUAL
 
 SHORT = {"n_chains": 1, "n_warmup": 60, "n_draws": 20, "random_state": 0}
 FLAT = dist.ImproperUniform(dist.constraints.real, (), ())
@@ -23,10 +25,11 @@ Y = X["a"].to_numpy() + np.repeat(RNG.normal(size=6), 4) + 0.5 * RNG.normal(size
 HALVES = pd.get_dummies(np.arange(N) % 3).astype(float).set_axis(["u", "v", "w"], axis=1)
 
 
-def fit(table, groups="g", **params):
+def fit(table, groups="g", budget=USUAL, **params):
+    model = HierarchicalSlopesRegressor(groups, slopes=None, **(SHORT | params))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return HierarchicalSlopesRegressor(groups, slopes=None, **(SHORT | params)).fit(table, Y)
+        return spending(model, budget).fit(table, Y)
 
 
 def wide(n_columns):
@@ -161,8 +164,7 @@ def test_chain_with_a_number_that_is_not_finite_is_an_error(part, value, monkeyp
 
 
 def test_chain_of_theta_with_nan_is_an_error(monkeypatch):
-    monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
-    model = fit(X)
+    model = fit(X, budget=BY_CHAINS)
     before, run = dict(vars(model)), _engines.run_nuts
 
     def run_badly(*args):

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from runs import budget, spending
 from scipy.special import logsumexp
 
 from skhier import HierarchicalSlopesRegressor, Prior, compare
@@ -346,8 +347,8 @@ def test_memory_is_bounded_as_the_guard_says(at_once, monkeypatch):
     rng = np.random.default_rng(0)
     n = 1500
     X = pd.DataFrame({"a": rng.integers(60, size=n), "b": rng.integers(8, size=n)})
-    fitted = HierarchicalSlopesRegressor(["a", "b"], random_state=0).fit(X, rng.normal(size=n))
-    monkeypatch.setattr(_elpd, "AT_ONCE_OF_SEVERAL", at_once)
+    model = HierarchicalSlopesRegressor(["a", "b"], random_state=0)
+    fitted = spending(model, budget(at_once_of_several=at_once)).fit(X, rng.normal(size=n))
     guarded = []
     monkeypatch.setattr(_elpd, "require_memory", lambda size, what: guarded.append(size))
     tracemalloc.start()

@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal, assert_equal
+from runs import BY_CHAINS, spending
 from scipy import stats as sp
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
@@ -27,25 +28,24 @@ from skhier.inference.estimates import block_error
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.covariance import Lkj
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.responses.normal import NORMAL, SCALE
 from skhier.statistics.elimination import arrange
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.products import group_stats
 from skhier.statistics.records import Plan
 from skhier.statistics.units import internal_units
+from skhier.utils.budget import USUAL
 from skhier.utils.diagnostics import ess_bulk, is_constant, mcse_mean, mcse_sd
 
 F = np.float64
 
 
-def fit(X, y, groups="group", weights=None, **params):
+BUDGETS = {"importance": USUAL, "nuts": BY_CHAINS}
+
+
+def fit(X, y, groups="group", weights=None, budget=USUAL, **params):
     model = HierarchicalSlopesRegressor(groups, **({"random_state": 0} | params))
-    return model.fit(X, y, sample_weight=weights)
-
-
-@pytest.fixture
-def by_nuts(monkeypatch):
-    """theta too long for importance sampling, whatever its length."""
-    monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
+    return spending(model, budget).fit(X, y, sample_weight=weights)
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +212,10 @@ def test_posterior_is_that_of_quadrature(name, towns):
     assert abs(model.log_evidence_ - truth.log_evidence) < 0.01
 
 
-def test_posterior_of_the_fallback_is_that_of_quadrature(towns, by_nuts):
+def test_posterior_of_the_fallback_is_that_of_quadrature(towns):
     X, y = towns
     truth = exact_default(X, y)
-    model = fit(X, y, slopes=None, n_draws=4000)
+    model = fit(X, y, budget=BY_CHAINS, slopes=None, n_draws=4000)
     assert model.diagnostics_["sampler"] == "nuts"
     assert_is_exact(model, truth, X["x"].mean())
     assert abs(model.log_evidence_ - truth.log_evidence) < 0.01
@@ -291,11 +291,11 @@ def test_evidence_falls_by_the_logarithm_of_ys_unit(towns):
 
 
 @pytest.mark.parametrize("path", ["importance", "nuts"])
-def test_diagnostics_say_what_ran(path, people, monkeypatch):
-    if path == "nuts":
-        monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
+def test_diagnostics_say_what_ran(path, people):
     X, y = people
-    model, same = (fit(X, y, "subject", inference=name) for name in ("auto", "marginal"))
+    model, same = (
+        fit(X, y, "subject", budget=BUDGETS[path], inference=name) for name in ("auto", "marginal")
+    )
     found = model.diagnostics_
     assert found["engine"] == "marginal"
     assert found["sampler"] == path
@@ -315,12 +315,12 @@ def test_diagnostics_say_what_ran(path, people, monkeypatch):
     assert_equal(same.diagnostics_ | {"seconds": 0}, found | {"seconds": 0})
 
 
-def test_draws_of_the_chains_stay_in_their_order(people, by_nuts, monkeypatch):
+def test_draws_of_the_chains_stay_in_their_order(people, monkeypatch):
     """One entry of theta is log sigma; the points are shuffled in between."""
     X, y = people
     drawn, run = [], _engines.run_nuts
     monkeypatch.setattr(_engines, "run_nuts", lambda *args: drawn.append(run(*args)) or drawn[0])
-    model = fit(X, y, "subject")
+    model = fit(X, y, "subject", budget=BY_CHAINS)
     scale = model._fitted.posterior.units.y_scale
     assert_allclose(model.posterior_["noise_scale"], scale * np.exp(drawn[0].values[..., 0]))
     assert_array_equal(model._fitted.sample_stats["lp"], drawn[0].lp)
@@ -469,11 +469,11 @@ def test_engines_agree_for_eight_effects():
 
 
 @pytest.mark.parametrize("path", ["importance", "nuts"])
-def test_same_seed_gives_the_same_fit(path, people, monkeypatch):
-    if path == "nuts":
-        monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
+def test_same_seed_gives_the_same_fit(path, people):
     X, y = people
-    one, two, other = (fit(X, y, "subject", random_state=seed) for seed in (3, 3, 4))
+    one, two, other = (
+        fit(X, y, "subject", budget=BUDGETS[path], random_state=seed) for seed in (3, 3, 4)
+    )
     for a, b, c in zip(*(draws_of(m, "subject").values() for m in (one, two, other)), strict=True):
         assert_array_equal(a, b)
         assert not np.any(a == c)
@@ -628,7 +628,13 @@ def test_draws_of_group_effects_that_do_not_fit_are_refused(people, monkeypatch)
 
 PLAN = Plan((0,), ())
 SPEC = ModelSpec(
-    2, (FactorSpec((1,), Lkj(2, ((0, 1),)), at_mean=False),), PLAN, True, False, ((0,), (1,))
+    2,
+    (FactorSpec((1,), Lkj(2, ((0, 1),)), at_mean=False),),
+    PLAN,
+    True,
+    False,
+    ((0,), (1,)),
+    NORMAL,
 )
 
 
@@ -643,7 +649,7 @@ def weighted_points(batch, n_draws=20_000):
     stats = group_stats(x, y, ones, codes[:, None], [5], ((1,),), units, ())
     prior = PriorDists(
         dist.Normal(F(180.0), F(40.0)),
-        dist.HalfNormal(F(25.0)),
+        {SCALE: dist.HalfNormal(F(25.0))},
         (
             dist.Normal(np.array([1.0]), np.array([4.0])),
             dist.StudentT(F(4.0), F(0), np.array([9.0])),
@@ -683,10 +689,10 @@ def test_population_follows_from_weighted_points():
     size = units.y_scale / np.append(units.x_scale, 1.0)
     to_user = np.diag(size)
     to_user[2, :2] = -units.x_mean * size[:2]
-    beta = components.beta @ to_user.T + [0, 0, units.y_mean]
-    cov = to_user @ components.beta_cov @ to_user.T
-    sigma = units.y_scale * components.sigma
-    chol = np.linalg.solve(units.effects_at_mean[0], components.chols[0]) * size[[1, 2], None]
+    beta = components.coef @ to_user.T + [0, 0, units.y_mean]
+    cov = to_user @ components.coef_cov @ to_user.T
+    sigma = units.y_scale * components.population.own[SCALE]
+    chol = np.linalg.solve(units.effects_at_mean[0], components.group_root[0]) * size[[1, 2], None]
     means, covs = np.empty((48, 2)), np.empty((48, 2, 2))
     for s in range(48):
         means[s], covs[s] = coefs_given(rows, sigma[s], chol[s], beta[s, 1])
@@ -712,14 +718,15 @@ def test_population_follows_from_weighted_points():
 def test_draws_are_those_of_the_chosen_points():
     """Each draw: the chosen point's theta, and coefficients of its normal distribution."""
     _, _, (_, _, chosen, _), found = weighted_points(batch=64)
-    components, hyper = found.components, found.hyper
+    components, population = found.components, found.draws
     at = chosen.ravel()
-    assert_allclose(hyper.noise_scale.ravel(), components.sigma[at], rtol=1e-12)
-    assert hyper.coef.shape == (*chosen.shape, 2)
-    draws = np.concatenate([hyper.coef, hyper.intercept[..., None]], axis=-1).reshape(len(at), 3)
-    off = (draws - components.beta[at])[:, [0, 2]]
-    assert_allclose(draws[:, 1], components.beta[at, 1], rtol=1e-12)  # in theta
-    cov = components.beta_cov[:, [0, 2]][:, :, [0, 2]]
+    sigma = components.population.own[SCALE]
+    assert_allclose(population.own[SCALE].ravel(), sigma[at], rtol=1e-12)
+    assert population.coef.shape == (*chosen.shape, 3)
+    draws = population.coef.reshape(len(at), 3)
+    off = (draws - components.coef[at])[:, [0, 2]]
+    assert_allclose(draws[:, 1], components.coef[at, 1], rtol=1e-12)  # in theta
+    cov = components.coef_cov[:, [0, 2]][:, :, [0, 2]]
     white = np.linalg.solve(np.linalg.cholesky(cov)[at], off[..., None])[..., 0]
     n = len(at)
     assert np.abs(white.mean(0)).max() < 5 / np.sqrt(n)

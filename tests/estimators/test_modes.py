@@ -7,6 +7,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from runs import BY_CHAINS, spending
 from scipy import stats as sp
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
@@ -259,14 +260,13 @@ def test_start_carries_every_mode():
     assert abs(warm.log_evidence - truth.log_evidence) < 0.05
 
 
-def test_chains_start_in_every_mode_and_say_so(monkeypatch):
+def test_chains_start_in_every_mode_and_say_so():
     """Where importance sampling is no choice."""
-    monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
     X, y, groups, settings, _ = CASES["noise or groups"]()  # two modes of about half the mass
     model = HierarchicalSlopesRegressor(groups, n_draws=200, random_state=0, **settings)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.fit(X, y)
+        spending(model, BY_CHAINS).fit(X, y)
     messages = [str(w.message) for w in caught if w.category is ConvergenceWarning]
     assert any("The posterior has 2 modes" in message for message in messages)
     assert set(messages) <= set(model.diagnostics_["warnings"])

@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from runs import budget, spending
 from scipy.stats import binom
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -426,8 +427,7 @@ def test_prior_sensitivity_lists_every_parameter(crossed):
 
 
 def test_too_many_crossed_effects_are_sampled_by_nuts(crossed, monkeypatch):
-    monkeypatch.setattr(_engines, "MAX_DENSE", 11)
-    short = {"n_chains": 2, "n_warmup": 50, "n_draws": 20}
+    few, short = budget(max_dense=11), {"n_chains": 2, "n_warmup": 50, "n_draws": 20}
     ran, run = [], _engines.run_nuts
 
     def after_the_warning(*args):
@@ -437,7 +437,8 @@ def test_too_many_crossed_effects_are_sampled_by_nuts(crossed, monkeypatch):
     monkeypatch.setattr(_engines, "run_nuts", after_the_warning)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = light(crossed.groups, crossed.data, crossed.target, **short)
+        model = spending(HierarchicalSlopesRegressor(crossed.groups, **LIGHT | short), few)
+        model.fit(crossed.data, crossed.target)
     assert model.diagnostics_["engine"] == "nuts"
     (told,) = ran
     (message,) = [m for m in told if "crossed" in m]
@@ -447,17 +448,16 @@ def test_too_many_crossed_effects_are_sampled_by_nuts(crossed, monkeypatch):
     assert [w.filename for w in caught if "crossed" in str(w.message)] == [__file__]
     assert message in model.diagnostics_["warnings"]
     with pytest.raises(ValueError, match="12 group effects are crossed"):
-        light(crossed.groups, crossed.data, crossed.target, inference="marginal")
+        model.set_params(inference="marginal").fit(crossed.data, crossed.target)
 
 
-def test_long_run_is_announced_where_the_user_called(crossed, monkeypatch):
+def test_long_run_is_announced_where_the_user_called(crossed):
     """Under the CV estimator and in a Pipeline too; once more in ``diagnostics_``."""
-    monkeypatch.setattr(_engines, "MAX_DENSE", 11)
+    few = budget(max_dense=11)
     short = {"n_chains": 1, "n_warmup": 20, "n_draws": 10, "random_state": 0}
-    models = (
-        HierarchicalSlopesRegressorCV(crossed.groups, param_grid={"eta": [2.0]}, cv=2, **short),
-        make_pipeline(HierarchicalSlopesRegressor(crossed.groups, **short)),
-    )
+    search = HierarchicalSlopesRegressorCV(crossed.groups, param_grid={"eta": [2.0]}, cv=2, **short)
+    one = HierarchicalSlopesRegressor(crossed.groups, **short)
+    models = spending(search, few), make_pipeline(spending(one, few))
     for model in models:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

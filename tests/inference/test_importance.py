@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,6 @@ from scipy import stats as sp
 from scipy.special import digamma, gammaln, logsumexp, polygamma
 
 from skhier.inference.importance import (
-    LEAST_SHARE,
-    N_BLOCKS,
     Mixture,
     WeightedPoints,
     bridge,
@@ -24,9 +23,12 @@ from skhier.inference.importance import (
     trustworthy,
 )
 from skhier.inference.mode import Laplace, Mode
+from skhier.utils.budget import USUAL
 from skhier.utils.pareto import psis
 
 N = 2048
+N_BLOCKS = USUAL.importance.n_blocks
+ONE_ROUND = replace(USUAL.importance, max_rounds=1)
 
 
 @functools.cache
@@ -415,7 +417,7 @@ def test_light_mode_has_points_enough_in_every_block():
     target = TwoModes(2, share=1e-4)
     found = importance(target, target.start, N, np.random.default_rng(0))
     in_blocks = of_second(found).reshape(-1, N_BLOCKS).sum(0)
-    least = LEAST_SHARE / 2 * N / N_BLOCKS
+    least = USUAL.importance.least_share / 2 * N / N_BLOCKS
     assert np.all(np.abs(in_blocks - least) <= 2)
     assert_allclose(found.weights @ of_second(found), 1e-4, rtol=0.1)
 
@@ -449,7 +451,7 @@ def test_component_without_mass_does_no_harm():
     nowhere = target.mean + 200.0
     roots = np.array([target.start.root, 0.01 * np.eye(2)])
     start = Mixture(np.array([0.5, 0.5]), np.array([target.mean, nowhere]), roots)
-    found = importance(target, start, N, np.random.default_rng(0), max_rounds=1)
+    found = importance(target, start, N, np.random.default_rng(0), ONE_ROUND)
     assert abs(found.log_evidence - target.log_integral) < min(5 * evidence_error(found), 0.1)
     assert fitted_mixture(found).shares[1] < 1e-6
     found = importance(target, start, N, np.random.default_rng(0))
@@ -482,7 +484,7 @@ def test_blocks_of_a_mixture_are_independent(share):
     target, n_runs = TwoModes(1, share), 100
     means = np.empty((n_runs, N_BLOCKS))
     for seed in range(n_runs):
-        found = importance(target, target.start, 1024, np.random.default_rng(seed), max_rounds=1)
+        found = importance(target, target.start, 1024, np.random.default_rng(seed), ONE_ROUND)
         weights, points = blocks(found)
         means[seed] = np.einsum("jb,jb->b", weights, points[..., 0]) / weights.sum(0)
     within = means.var(1, ddof=1).mean()

@@ -16,6 +16,7 @@ from skhier.inference import nuts, runtime
 from skhier.inference.target import Joint, Marginal, evaluate
 from skhier.kernels.covariance import Lkj
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.responses.normal import NORMAL, SCALE
 from skhier.statistics.elimination import arrange
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.products import group_stats
@@ -24,7 +25,7 @@ from skhier.statistics.units import internal_units
 
 F = np.float64
 FACTOR = FactorSpec((0,), Lkj(2, ((0, 1),)), at_mean=False)
-SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, ((0,),))
+SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, ((0,),), NORMAL)
 SETTINGS = nuts.NutsSettings(60, 0.8, 8)
 
 
@@ -38,7 +39,7 @@ def problem(seed=0, n=80):
     stats = group_stats(x, y, np.ones(n), codes[:, None], [8], ((0,),), units, ())
     prior = PriorDists(
         intercept=dist.Normal(F(0.0), F(5.0)),
-        noise_scale=dist.Exponential(F(1.0)),
+        own={SCALE: dist.Exponential(F(1.0))},
         coef=(dist.Normal(F(0.0), F(2.0)),),
         covariances=(((dist.HalfNormal(np.array([1.0, 2.0])),), F(2.0)),),
     )
@@ -77,10 +78,10 @@ def sample(of="joint", **changes):
 
 
 @pytest.mark.parametrize("of", TARGETS)
-def test_slicing_does_not_change_the_draws(of, monkeypatch):
+def test_slicing_does_not_change_the_draws(of):
     whole = sample(of)
-    monkeypatch.setattr(nuts, "SLICE_SECONDS", 0.0)  # one transition a slice
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(sample(of)), strict=True):
+    sliced = sample(of, slice_seconds=0.0)  # one transition a slice
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(sliced), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -116,7 +117,7 @@ def test_new_data_priors_and_seeds_compile_nothing(of):
             units,
             prior._replace(
                 covariances=((prior.covariances[0][0], F(7.0)),),
-                noise_scale=dist.Exponential(F(3.0)),
+                own={SCALE: dist.Exponential(F(3.0))},
             ),
         ),
         keys=keys(seed=9),

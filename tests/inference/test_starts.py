@@ -120,7 +120,7 @@ def test_effects_far_from_the_origin_are_uncorrelated_at_the_mean(monkeypatch):
     theta = theta_of(monkeypatch, X.assign(x=X["x"] + 50), prior=prior)
     starts = starts_of(theta)
     (_, given), *_ = theta.conditionals(starts)
-    chol = given.group_chol[0]
+    chol = given.population.group_root[0]
     cov = chol @ np.swapaxes(chol, 1, 2)
     sds = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
     uncorrelated = np.abs(cov[:, 0, 1]) < 1e-3 * sds.prod(1)

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from numpyro.infer.util import log_density
 from programs import marginal_at
+from reduced import population
 from scipy import stats as sp
 from scipy.special import gammaln
 
@@ -16,10 +17,12 @@ from skhier.inference import runtime
 from skhier.inference.target import Marginal, density_and_gradient, evaluate, origin
 from skhier.kernels import flat
 from skhier.kernels.covariance import Decov, Independent, Lkj
-from skhier.kernels.normal.conditional import PopulationDraws, condition
+from skhier.kernels.normal.conditional import condition
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.models import joint_model, marginal_model
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.responses.normal import NORMAL as RESPONSE
+from skhier.responses.normal import SCALE
 from skhier.statistics.elimination import arrange
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.products import group_stats
@@ -141,10 +144,10 @@ def joint_case(name):
             covariance, numbers = Decov(q, correlated), ((*changes["decov"], eta),)
         factors = (FactorSpec(slopes[0], covariance, at_mean),)
     plan = Plan((0,) if slopes else (), ())
-    spec = ModelSpec(2, factors, plan, True, False, ((0, 1),))
+    spec = ModelSpec(2, factors, plan, True, False, ((0, 1),), RESPONSE)
     spec = spec._replace(**{k: v for k, v in changes.items() if k in ModelSpec._fields})
     intercept, noise = dist.Normal(F(180.0), F(40.0)), dist.HalfNormal(F(25.0))
-    prior = PriorDists(intercept, noise, (NORMAL,), numbers)
+    prior = PriorDists(intercept, {SCALE: noise}, (NORMAL,), numbers)
     prior = prior._replace(**{k: v for k, v in changes.items() if k in PriorDists._fields})
     x, y, codes = user_rows()
     ones = np.ones(len(y))
@@ -201,18 +204,18 @@ def user_values(found, units, spec):
     to_user = np.diag(size)
     if not spec.intercept_at_mean:
         to_user[2, :2] = -units.x_mean * size[:2]
-    cov = np.zeros((len(found.noise_scale), 0, 0))
+    cov = np.zeros((len(found.coef_root), 0, 0))
     for factor, chol, to_mean in zip(
-        spec.factors, found.group_chol, units.effects_at_mean, strict=True
+        spec.factors, found.population.group_root, units.effects_at_mean, strict=True
     ):
         root = np.asarray(chol) if factor.at_mean else np.linalg.inv(to_mean) @ np.asarray(chol)
         cov = size[z, None] * (root @ np.swapaxes(root, 1, 2)) * size[z]
     tau = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
     return {
-        "sigma": units.y_scale * np.asarray(found.noise_scale),
+        "sigma": units.y_scale * np.asarray(found.population.own[SCALE]),
         "tau": tau,
         "corr": cov / (tau[:, :, None] * tau[:, None, :]),
-        "beta": np.asarray(found.coef_mean) @ to_user.T + np.array([0, 0, units.y_mean]),
+        "beta": np.asarray(found.population.coef) @ to_user.T + np.array([0, 0, units.y_mean]),
         "beta_root": to_user @ np.asarray(found.coef_root),
     }
 
@@ -256,7 +259,7 @@ def scipy_of(family):
 
 def log_prior(v, free, spec, prior):
     """Of the free values, in the user's units."""
-    found = scipy_of(prior.noise_scale).logpdf(v["sigma"])
+    found = scipy_of(prior.own[SCALE]).logpdf(v["sigma"])
     if has_correlations(spec):
         found += log_lkj(v["corr"], prior.covariances[0][-1])
     for block, family in families(spec, prior):
@@ -498,7 +501,7 @@ def test_joint_density_is_marginal_times_conditionals(name, noncentered):
         log_conditional = sp.norm.logpdf(noise).sum() - np.linalg.slogdet(root[kept])[1]
         effects = []
         if q:
-            draws = PopulationDraws(beta[None], sigma[None], (chols[0][None],))
+            draws = population(beta[None], sigma[None], [chols[0][None]])
             b, log_density_of_b = drawn_given(layout, draws, rng)
             effects, log_conditional = [b], log_conditional + log_density_of_b
         joint_sites, log_det = sites_of_joint(spec, data, sites, beta, effects, chols)

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import budget
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -139,7 +140,7 @@ def test_arviz_without_log_likelihood_keeps_the_data(sleepstudy_fit, exchanged):
 def test_arviz_log_likelihood_does_not_depend_on_slices(monkeypatch, request, fit):
     model = request.getfixturevalue(fit)
     whole = model.to_arviz(group_effects=False).log_likelihood["y"]
-    monkeypatch.setattr("skhier.posterior.tables.TEMPORARY", 2**16)
+    monkeypatch.setattr(model._fitted.posterior, "budget", budget(temporary=2**16))
     sliced = model.to_arviz(group_effects=False).log_likelihood["y"]
     assert_allclose(sliced, whole, rtol=1e-10, atol=1e-10)
 

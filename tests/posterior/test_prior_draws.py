@@ -59,7 +59,7 @@ def test_explicit_priors_are_drawn_from(table):
     assert_distributed(drawn.intercept, stats.norm(3, 2))
     assert_distributed(drawn.coef[:, 0], stats.t(5, 1, 0.5))
     assert_distributed(drawn.coef[:, 1], stats.uniform(-1, 5))
-    assert_distributed(drawn.noise_scale, stats.expon(scale=2))
+    assert_distributed(drawn.own["noise_scale"], stats.expon(scale=2))
     assert_distributed(drawn.group_scale[:, 0], stats.halfnorm(scale=2))
     assert_distributed(drawn.group_scale[:, 1], stats.gamma(2, scale=0.25))
     assert_distributed(drawn.group_scale[:, 2], stats.gamma(3))
@@ -81,7 +81,7 @@ def test_default_priors_are_those_of_the_summary(table):
     drawn = parameters(X, y)
     sd, of_x, mean = y.std(ddof=1), X[["a", "b"]].std().to_numpy(), X[["a", "b"]].mean().to_numpy()
     assert_distributed(drawn.intercept + drawn.coef @ mean, stats.norm(y.mean(), 2.5 * sd))
-    assert_distributed(drawn.noise_scale, stats.expon(scale=sd))
+    assert_distributed(drawn.own["noise_scale"], stats.expon(scale=sd))
     scale, corr = at_the_mean(drawn, mean)
     assert_distributed(scale[:, 0], stats.expon(scale=sd))
     for j in range(2):
@@ -94,7 +94,7 @@ def test_decov_shares_out_the_variance(table):
     X, y = table
     prior = DecovPrior(concentration=2.0, shape=3.0, scale=0.5)
     drawn = parameters(X, y, prior=prior, slopes=["a"])
-    variance = (drawn.group_scale / (0.5 * drawn.noise_scale[:, None])) ** 2
+    variance = (drawn.group_scale / (0.5 * drawn.own["noise_scale"][:, None])) ** 2
     assert_distributed(np.sqrt(variance.sum(1) / 2), stats.gamma(3))
     assert_distributed(variance[:, 0] / variance.sum(1), stats.beta(2, 2))
 

@@ -9,16 +9,18 @@ import functools
 
 import numpy as np
 import pytest
+from runs import BY_CHAINS, spending
 from scipy.special import digamma, gammaln
 from scipy.stats import chi2, f
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.inference import engines as _engines
 from skhier.inference.estimates import block_error, chain_error, estimates
-from skhier.inference.importance import N_BLOCKS, importance
+from skhier.inference.importance import importance
 from skhier.inference.mode import Laplace
+from skhier.utils.budget import USUAL
 
 N_RUNS = 50
+N_BLOCKS = USUAL.importance.n_blocks
 LEVEL = 1e-5  # of each ratio; a few dozen are looked at
 
 
@@ -119,10 +121,10 @@ def test_chain_errors_are_honest_for_autoregressive_chains():
     assert_honest(found, reported)
 
 
-def runs_of_sleepstudy(sleepstudy, n_runs):
+def runs_of_sleepstudy(sleepstudy, n_runs, budget=USUAL):
     """Summaries, tables of group coefficients and effective sizes over seeds."""
     models = [
-        HierarchicalSlopesRegressor("Subject", random_state=seed).fit(*sleepstudy)
+        spending(HierarchicalSlopesRegressor("Subject", random_state=seed), budget).fit(*sleepstudy)
         for seed in range(n_runs)
     ]
     tables = [model.summary() for model in models]
@@ -153,9 +155,8 @@ def test_group_coefficients_vary_less_than_draws_would(by_importance):
 
 
 @pytest.mark.slow
-def test_reported_errors_of_chains_are_honest_on_sleepstudy(sleepstudy, monkeypatch):
-    monkeypatch.setattr(_engines, "MAX_IMPORTANCE_SIZE", 0)
-    models, means, errors, groups, sds, ess = runs_of_sleepstudy(sleepstudy, N_RUNS)
+def test_reported_errors_of_chains_are_honest_on_sleepstudy(sleepstudy):
+    models, means, errors, groups, sds, ess = runs_of_sleepstudy(sleepstudy, N_RUNS, BY_CHAINS)
     assert {model.diagnostics_["sampler"] for model in models} == {"nuts"}
     assert_honest(means, errors)
     assert_better_than_draws(groups, sds, ess)

@@ -7,14 +7,15 @@ import pyarrow as pa
 import pytest
 
 from skhier.utils.categories import forbid_labels
-from skhier.utils.frames import as_table
+from skhier.utils.frames import as_table, cells_of, columns_of
 
 LABELS = [1, 2, 1]
 DICTIONARY = pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
 
 
-def check(table, grouping=("pass groups='a'",)):
-    forbid_labels(as_table(table), [0], ["a"], grouping)
+def check(table, as_group="pass groups='a'"):
+    column = columns_of(as_table(table))(0)
+    forbid_labels(column, cells_of(column), "Column 'a' of X", as_group)
 
 
 @pytest.mark.parametrize(
@@ -106,4 +107,4 @@ def test_numbers_are_left_alone(table):
 
 def test_new_rows_are_told_what_fit_saw():
     with pytest.raises(ValueError, match=r"Fit saw numbers in this column: encode it as before"):
-        check(pd.DataFrame({"a": ["u", "v"]}), ())
+        check(pd.DataFrame({"a": ["u", "v"]}), None)

@@ -11,6 +11,7 @@ from skhier.utils.columns import (
     resolve_groups,
     resolve_slopes,
 )
+from skhier.utils.frames import index_names
 
 NAMES = ["days", "remainder__site", "subject"]
 
@@ -275,7 +276,7 @@ def test_column_in_the_row_index_is_hinted_at(groups, names):
     with pytest.raises(
         ValueError, match=r"'subject'` is not a column of X.*row index.*X.reset_index"
     ):
-        resolve_groups(groups, "all", names, 1, table)
+        resolve_groups(groups, "all", names, 1, table, index_names(table))
 
 
 def test_slope_in_the_row_index_is_hinted_at():
@@ -285,4 +286,4 @@ def test_slope_in_the_row_index_is_hinted_at():
 
 def test_column_beside_an_index_of_its_name_is_the_column():
     table = pd.DataFrame({"x": [1.0], "g": [2]}).rename_axis("g")
-    assert called(resolve_groups("g", "all", ["x", "g"], 2, table)) == ["g"]
+    assert called(resolve_groups("g", "all", ["x", "g"], 2, table, ["g"])) == ["g"]

@@ -141,3 +141,17 @@ def test_kept_levels_leave_the_others_unseen(present):
     assert (few.labels.tolist(), few.kind) == (["b", "c"], "string")
     codes, unseen = encode(objects("a", "c"), few, "g")
     assert (codes.tolist(), unseen.tolist()) == ([2, 1], ["a"])
+
+
+def test_integers_beside_floats_are_compared_exactly():
+    large = 2**53  # no float holds the next integer
+    levels, _ = fit_levels(np.array([large, large + 1]), "g")
+    codes, unseen = encode(np.array([large, 0.5]), levels, "g")
+    assert (codes.tolist(), unseen.tolist()) == ([0, 2], [0.5])
+
+
+def test_days_are_the_same_in_every_unit():
+    levels, _ = fit_levels(np.array(["2020-01-01", "2020-01-02"], "M8[D]"), "g")
+    days = np.array(["2020-01-02", "2020-01-03"], "M8[ns]")
+    for labels in (days, days.astype("M8[s]"), objects(*days.astype("M8[s]").tolist())):
+        assert encode(labels, levels, "g")[0].tolist() == [1, 2]

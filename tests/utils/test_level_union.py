@@ -32,12 +32,16 @@ def test_united_levels_are_those_of_all_rows(kind):
         assert levels.labels[at].tolist() == part.labels.tolist()
 
 
+def nested(columns):
+    return fit_nested(list(map(fit_levels, columns, "ab")), ["a", "b"])
+
+
 def test_united_nestings_are_those_of_all_rows():
     columns = [LABELS["strings"][RNG.integers(4, size=30)], RNG.integers(3, size=30)]
     blocks = [np.split(column, [3, 8]) for column in columns]
-    sets = [fit_nested(block, ["a", "b"])[0] for block in zip(*blocks, strict=True)]
+    sets = [nested(block)[0] for block in zip(*blocks, strict=True)]
     levels, places = unite_levels(sets, "a:b")
-    expected, _ = fit_nested(columns, ["a", "b"])
+    expected, _ = nested(columns)
     assert levels.labels.tolist() == expected.labels.tolist()
     assert levels.codes.tolist() == expected.codes.tolist()
     for part, at in zip(sets, places, strict=True):
@@ -64,3 +68,14 @@ def test_labels_of_other_kinds_are_refused():
     sets = [fit_levels(LABELS[kind], "g")[0] for kind in ("strings", "days")]
     with pytest.raises(ValueError, match=r"labels of 'g' .*string \(such as 'e'\), datetime"):
         unite_levels(sets, "g")
+
+
+def test_days_are_united_whatever_holds_them():
+    days = np.array(["2020-01-01", "2020-01-03"], "M8[ns]")
+    other = np.array(["2020-01-02", "2020-01-03"], "M8[s]").astype(object)
+    sets = [fit_levels(days, "g")[0], fit_levels(other, "g")[0]]
+    levels, places = unite_levels(sets, "g")
+    assert levels.labels.astype("M8[D]").astype(str).tolist() == [
+        f"2020-01-0{k}" for k in (1, 2, 3)
+    ]
+    assert [at.tolist() for at in places] == [[0, 2], [1, 2]]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
+from skhier.utils.labels import fit_levels
 from skhier.utils.nesting import encode_nested, fit_nested
 
 
@@ -17,7 +18,8 @@ def objects(*labels):
 
 
 def fit(*columns):
-    return fit_nested(columns, [f"c{j}" for j in range(len(columns))])
+    names = [f"c{j}" for j in range(len(columns))]
+    return fit_nested(list(map(fit_levels, columns, names)), names)
 
 
 def obvious(*columns):

@@ -1,8 +1,9 @@
 """Lists in messages."""
 
+import numpy as np
 import pytest
 
-from skhier.utils.words import listed
+from skhier.utils.words import listed, plain
 
 
 @pytest.mark.parametrize(
@@ -18,3 +19,11 @@ from skhier.utils.words import listed
 )
 def test_five_are_shown_and_the_rest_counted(items, sep, expected):
     assert listed(items, sep) == expected
+
+
+def test_labels_are_shown_as_pythons_own():
+    for label in (np.int64(3), np.float32(0.5), np.bool_(True), np.str_("a"), np.bytes_(b"a")):
+        assert repr(plain(label)) == repr(label.item())
+    day = np.datetime64("2020-01-01", "ns")
+    assert plain(day) is day
+    assert plain((1, "a")) == (1, "a")

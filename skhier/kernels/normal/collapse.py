@@ -312,10 +312,10 @@ def _unrolled(zz, d, chol, variance, w, slots):
             products = products + d[b][row] * d[a][col]
         total = total + products[within] @ k[a, b]
         by_row = by_row + _over_slots(products[of_rows], k[a, b], slots)
-    found = jnp.zeros(len(row)).at[within].set(total)[where[w:, w:]]
+    gram = jnp.zeros(len(row)).at[within].set(total)[where[w:, w:]]
     place = np.zeros(len(row), int)
     place[of_rows] = np.arange(len(of_rows))
-    return found, jnp.log(pivots).sum(), by_row[place[where[:w]]]
+    return gram, jnp.log(pivots).sum(), by_row[place[where[:w]]]
 
 
 def _over_slots(products, k, slots):

@@ -26,95 +26,31 @@ from skhier.kernels.normal.eliminate import (
     level_factor,
     sparse_crossing,
 )
+from skhier.kernels.records import Components, Population
+from skhier.responses.normal import SCALE
 
 __all__ = [
-    "CoefPriors",
-    "Components",
     "GroupConditional",
-    "PopulationDraws",
     "coef_moments",
     "condition",
     "draw_others",
     "log_marginal",
     "residual",
+    "sigma_of",
 ]
 
 ENTRIES = 2**19  # of the largest temporary array
 MANY = 16  # points at once, below which their arrays are large enough for one point at a time
 
 
+def sigma_of(population: Population) -> np.ndarray:
+    """Sds of the noise, of the population's shape."""
+    return population.own[SCALE]
+
+
 def residual(beta: np.ndarray) -> np.ndarray:
     """``y - X beta`` as a combination of ``[X y]``, (S, p + 1), for ``beta`` (S, p)."""
     return np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)
-
-
-class PopulationDraws(NamedTuple):
-    """Equally weighted draws of all parameters but the group effects, internal coordinates.
-
-    ``beta`` (S, p), intercept last; ``sigma`` (S,); ``chols``: per factor (S, q, q), the effects'
-    Cholesky factor with the intercept at the mean of x.
-    """
-
-    beta: np.ndarray
-    sigma: np.ndarray
-    chols: tuple[np.ndarray, ...]
-
-    def take(self, which) -> "PopulationDraws":
-        """Some of the draws."""
-        beta, sigma, chols = self
-        return PopulationDraws(beta[which], sigma[which], tuple(c[which] for c in chols))
-
-    def columns(self) -> np.ndarray:
-        """``y - X beta`` as combinations of ``[X y]``, (S, p + 1, 1)."""
-        return residual(self.beta)[:, :, None]
-
-
-class CoefPriors(NamedTuple):
-    """Priors of the k coefficients that are integrated out, at S points, internal coordinates.
-
-    ``beta = basis u + offset`` with ``root u - target ~ N(0, I)``: ``basis`` (p, k), ``root``
-    (k, k), rows of 0 where the prior is flat, ``offset`` (S, p), ``target`` (S, k).
-    """
-
-    basis: np.ndarray
-    root: np.ndarray
-    offset: np.ndarray
-    target: np.ndarray
-
-    def take(self, which) -> "CoefPriors":
-        """Those of some points."""
-        return self._replace(offset=self.offset[which], target=self.target[which])
-
-
-class Components(NamedTuple):
-    """The posterior of the population parameters as a mixture: beta is normal given the others.
-
-    Any first few components stand for the posterior too.
-
-    ``weights`` (S,), sum 1; ``beta`` (S, p), mean of the coefficients; ``beta_cov`` (S, p, p) or
-    None, if they are draws; ``sigma`` (S,) and ``chols`` as in :class:`PopulationDraws`; ``prior``:
-    what ``beta`` and ``beta_cov`` follow from with the rows; None if they are draws.
-    """
-
-    weights: np.ndarray
-    beta: np.ndarray
-    beta_cov: np.ndarray | None
-    sigma: np.ndarray
-    chols: tuple[np.ndarray, ...]
-    prior: CoefPriors | None = None
-
-    def first(self, n: int) -> "Components":
-        """The first n components, weights renormalised."""
-        some = self.take(slice(n))
-        return some._replace(weights=some.weights / some.weights.sum())
-
-    def take(self, which) -> "Components":
-        """Some of the components, weights as they are."""
-        weights, beta, beta_cov, sigma, chols, prior = self
-        cov = None if beta_cov is None else beta_cov[which]
-        some = tuple(chol[which] for chol in chols)
-        prior = None if prior is None else prior.take(which)
-        return Components(weights[which], beta[which], cov, sigma[which], some, prior)
 
 
 class GroupConditional(NamedTuple):
@@ -128,39 +64,41 @@ class GroupConditional(NamedTuple):
 
 
 def condition(
-    layout: Layout, draws: PopulationDraws, levels, others: Mapping[int, np.ndarray]
+    layout: Layout, draws: Population, levels, others: Mapping[int, np.ndarray]
 ) -> GroupConditional:
     """Conditional distributions of some levels of the leaf given every draw.
 
     Parameters
     ----------
     layout : Layout
-    draws : PopulationDraws
+    draws : Population
+        Arrays (S, ...).
     levels : int array of shape (K,) or slice
     others : mapping of int to array of shape (q, S, n_levels)
         Draws of the other factors' effects.
     """
     leaf = layout.plan.chain[0]
     zz, zx, zy, _ = (a[..., levels] for a in layout.stats.factors[leaf])
-    half, _ = level_factor(zz[:, :, None], draws.chols[leaf], draws.sigma**2)
+    sigma = sigma_of(draws)
+    half, _ = level_factor(zz[:, :, None], draws.group_root[leaf], sigma**2)
     root = np.swapaxes(half, 0, 1)  # L R^-T
-    rest = zy[:, None] - draws.beta @ zx - _explained(layout, levels, others)
+    rest = zy[:, None] - draws.coef @ zx - _explained(layout, levels, others)
     mean = matmul(root, matmul(half, rest[:, None]))[:, 0]
-    return GroupConditional(mean, draws.sigma[:, None] * root)
+    return GroupConditional(mean, sigma[:, None] * root)
 
 
 def _explained(layout, levels, others):
     """What the other factors' effects explain of the leaf's products with y, (q, S, K) or 0."""
-    found: Any = 0.0
+    explained: Any = 0.0
     later = layout.plan.chain[1:]
     for k, ancestor, up in zip(later, layout.above[0], layout.up[0], strict=True):
         theirs = others[k][..., ancestor[levels]]
-        found = found + matmul(up[..., levels][:, :, None], theirs[:, None])[:, 0]
+        explained = explained + matmul(up[..., levels][:, :, None], theirs[:, None])[:, 0]
     if layout.plan.dense:
         dense = np.concatenate([_stacked(others[k]) for k in layout.plan.dense])
         met = [sparse_crossing(layout, 0, z)[levels] @ dense for z in layout.crossings[0].z]
-        found = found + np.swapaxes(np.stack(met), 1, 2)
-    return found
+        explained = explained + np.swapaxes(np.stack(met), 1, 2)
+    return explained
 
 
 def _stacked(a):
@@ -169,14 +107,15 @@ def _stacked(a):
 
 
 def draw_others(
-    layout: Layout, draws: PopulationDraws, noise: Mapping[int, np.ndarray], entries: int = ENTRIES
+    layout: Layout, draws: Population, noise: Mapping[int, np.ndarray], entries: int = ENTRIES
 ) -> dict[int, np.ndarray]:
     """Joint draws of the effects of all factors but the leaf.
 
     Parameters
     ----------
     layout : Layout
-    draws : PopulationDraws
+    draws : Population
+        Arrays (S, ...).
     noise : mapping of int to array of shape (q, S, n_levels)
         Standard normal numbers, for each of those factors.
     entries : int
@@ -188,47 +127,48 @@ def draw_others(
     """
     out = {k: np.empty_like(of_factor) for k, of_factor in noise.items()}
     for rows, points, columns in _batches(layout, draws, entries):
-        shape = (columns.shape[-1], len(points.sigma))  # one of the two is 1
-        found = eliminate(layout, points.sigma, points.chols, columns)
+        sigma = sigma_of(points)
+        shape = (columns.shape[-1], len(sigma))  # one of the two is 1
+        eliminated = eliminate(layout, sigma, points.group_root, columns)
         white = {
-            k: points.sigma[:, None] * a[:, rows].reshape(len(a), *shape, a.shape[-1])
+            k: sigma[:, None] * a[:, rows].reshape(len(a), *shape, a.shape[-1])
             for k, a in noise.items()
         }
-        effects = back_substitute(layout, found, white, leaf=False)
+        effects = back_substitute(layout, eliminated, white, leaf=False)
         for k, of_factor in out.items():
             of_factor[:, rows] = effects[k].reshape(len(of_factor), len(rows), -1)
     return out
 
 
 def _batches(
-    layout: Layout, draws: PopulationDraws, entries: int
-) -> Iterator[tuple[np.ndarray, PopulationDraws, np.ndarray]]:
+    layout: Layout, draws: Population, entries: int
+) -> Iterator[tuple[np.ndarray, Population, np.ndarray]]:
     """Rows of the draws, their variance parameters and ``y - X beta``: many points with a column
     each or, where few fit into memory, one point with the columns of all its draws.
     """
-    n = len(draws.sigma)
+    sigma, columns = sigma_of(draws), residual(draws.coef)
+    n = len(sigma)
     size = batch_size(layout, 1, entries)
     if size >= MANY or not layout.plan.dense:
         for begin in range(0, n, size):
             rows = np.arange(begin, min(begin + size, n))
-            some = draws.take(rows)
-            yield rows, some, some.columns()
+            yield rows, draws.take(rows), columns[rows, :, None]
         return
-    _, place = np.unique(draws.sigma, return_inverse=True)
+    _, place = np.unique(sigma, return_inverse=True)
     order = np.argsort(place, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(place[order])) + 1):
-        some = draws.take(rows)
-        yield rows, some.take(slice(1)), some.columns()[:, :, 0].T
+        yield rows, draws.take(rows[:1]), columns[rows].T
 
 
-def log_marginal(layout: Layout, draws: PopulationDraws, entries: int = ENTRIES) -> np.ndarray:
+def log_marginal(layout: Layout, draws: Population, entries: int = ENTRIES) -> np.ndarray:
     """Log density of the rows given each draw, the group effects integrated out; internal units.
 
     Parameters
     ----------
     layout : Layout
         Levels without rows change nothing.
-    draws : PopulationDraws
+    draws : Population
+        Arrays (S, ...).
     entries : int
         Of the largest temporary array.
 
@@ -236,25 +176,24 @@ def log_marginal(layout: Layout, draws: PopulationDraws, entries: int = ENTRIES)
     -------
     array of shape (S,)
     """
-    beta, sigma, _ = draws
-    stats = layout.stats
+    beta, sigma, stats = draws.coef, sigma_of(draws), layout.stats
     quadratic = stats.yy - 2 * beta @ stats.xy + ((beta @ stats.xx) * beta).sum(1)
-    n_effects = sum(found.zy.size for found in stats.factors)
+    n_effects = sum(of_factor.zy.size for of_factor in stats.factors)
     log_det = (stats.n - n_effects) * np.log(sigma**2)
     for rows, points, columns in _batches(layout, draws, entries):
-        found = eliminate(layout, points.sigma, points.chols, columns)
-        explained = (found.d**2).sum(1).ravel()
-        for level in found.levels:
-            explained = explained + (level.d**2).sum((0, 3)).ravel()
+        eliminated = eliminate(layout, sigma_of(points), points.group_root, columns)
+        explained = (eliminated.d**2).sum(1).ravel()
+        for step in eliminated.steps:
+            explained = explained + (step.d**2).sum((0, 3)).ravel()
         quadratic[rows] -= explained
-        log_det[rows] += found.log_det
+        log_det[rows] += eliminated.log_det
     return -0.5 * (stats.n * np.log(2 * np.pi) + log_det + quadratic / sigma**2)
 
 
 def coef_moments(components: Components) -> tuple[np.ndarray, np.ndarray]:
     """Mean (p,) and covariance (p, p) of the coefficients."""
-    weights, beta, beta_cov, *_ = components
-    mean = weights @ beta
-    off = beta - mean
+    weights, covs = components.weights, components.coef_cov
+    mean = weights @ components.coef
+    off = components.coef - mean
     cov = (weights[:, None] * off).T @ off
-    return mean, cov if beta_cov is None else cov + np.tensordot(weights, beta_cov, 1)
+    return mean, cov if covs is None else cov + np.tensordot(weights, covs, 1)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
-from skhier.kernels.linalg import cholesky, inverse_cholesky, matmul
+from skhier.kernels.linalg import cholesky, inverse_root, matmul
 from skhier.statistics.plan import Crossing, ancestors, crossing, dense_block, later_products
 from skhier.statistics.records import GroupStats, Plan
 
@@ -63,7 +63,7 @@ class Layout(NamedTuple):
     d: np.ndarray
 
 
-class Level(NamedTuple):
+class EliminationStep(NamedTuple):
     """What is left of the elimination of a factor of the chain.
 
     Attributes
@@ -89,7 +89,7 @@ class Eliminated(NamedTuple):
 
     Attributes
     ----------
-    levels : tuple of Level
+    steps : tuple of EliminationStep
     root : array of shape (S, m, m)
         ``R^-1 L'`` of the dense block, L the effects' square root.
     d : array of shape (S, m, c)
@@ -98,7 +98,7 @@ class Eliminated(NamedTuple):
         ``sum log|M|``.
     """
 
-    levels: tuple[Level, ...]
+    steps: tuple[EliminationStep, ...]
     root: np.ndarray
     d: np.ndarray
     log_det: np.ndarray
@@ -199,24 +199,24 @@ def eliminate(layout: Layout, sigma, chols, columns) -> Eliminated:
     gram = np.broadcast_to(layout.gram, (len(sigma), *layout.gram.shape))
     dense = layout.d @ columns
     dense = np.broadcast_to(dense, (len(sigma), *dense.shape[-2:]))
-    levels, log_det = [], np.zeros(len(sigma))
+    steps, log_det = [], np.zeros(len(sigma))
     for i, k in enumerate(chain):
-        found, log_dets = _eliminate_level(layout.crossings[i], *state[i], chols[k], variance)
-        levels.append(found)
+        step, log_dets = _eliminate_level(layout.crossings[i], *state[i], chols[k], variance)
+        steps.append(step)
         log_det = log_det + log_dets
         for j in range(i + 1, len(chain)):
-            state[j] = _less(layout, state[j], i, j, found)
+            state[j] = _less(layout, state[j], i, j, step)
         if layout.plan.dense:
-            of_gram, of_d = _dense_sums(layout, i, found)
+            of_gram, of_d = _dense_sums(layout, i, step)
             gram, dense = gram - of_gram, dense - of_d
     root, of_dense, log_dets = _eliminate_dense(layout, gram, dense, chols, variance)
-    return Eliminated(tuple(levels), root, of_dense, log_det + log_dets)
+    return Eliminated(tuple(steps), root, of_dense, log_det + log_dets)
 
 
-def _of_columns(found, columns):
+def _of_columns(of_factor, columns):
     """Products with combinations of ``[X y]``, (q, c, S or 1, n_levels)."""
     columns = columns if columns.ndim == 3 else columns[None]
-    return np.ascontiguousarray(np.einsum("arg,src->acsg", found.z_xy, columns, optimize=True))
+    return np.ascontiguousarray(np.einsum("arg,src->acsg", of_factor.z_xy, columns, optimize=True))
 
 
 def level_factor(zz, chol, variance) -> tuple[np.ndarray, np.ndarray]:
@@ -238,7 +238,7 @@ def level_factor(zz, chol, variance) -> tuple[np.ndarray, np.ndarray]:
     m = matmul(transposed, matmul(zz, chol))
     for j in range(len(m)):
         m[j, j] += variance[:, None]
-    inverse = inverse_cholesky(m, variance[:, None])
+    inverse = inverse_root(m, variance[:, None])
     log_det = -2 * sum(np.log(inverse[j, j]).sum(1) for j in range(len(m)))
     return matmul(inverse, transposed), log_det
 
@@ -249,25 +249,25 @@ def _eliminate_level(cross, zz, up, d, products, chol, variance):
     if len(cross.level):
         of_entries = matmul(half[..., cross.level], products[:, None])[:, 0]
     ups = tuple(matmul(half, block) for block in up)
-    return Level(half, ups, matmul(half, d), of_entries), log_det
+    return EliminationStep(half, ups, matmul(half, d), of_entries), log_det
 
 
-def _less(layout, state, i, j, found):
+def _less(layout, state, i, j, step):
     """The j-th factor's products less what the i-th explains."""
     zz, up, d, products = state
     ancestor, n = layout.above[i][j - i - 1], zz.shape[-1]
-    mine = np.swapaxes(found.up[j - i - 1], 0, 1)
-    others = found.up[j - i :]
+    mine = np.swapaxes(step.up[j - i - 1], 0, 1)
+    others = step.up[j - i :]
     to_ancestors = _places(ancestor, n)
     zz = zz - _summed(to_ancestors, matmul(mine, np.swapaxes(mine, 0, 1)))
     up = tuple(
         block - _summed(to_ancestors, matmul(mine, other))
         for block, other in zip(up, others, strict=True)
     )
-    d = d - _summed(to_ancestors, matmul(mine, found.d))
+    d = d - _summed(to_ancestors, matmul(mine, step.d))
     cross = layout.crossings[i]
     if len(cross.level):
-        moved = matmul(mine[..., cross.level], found.crossing[:, None])[:, 0]
+        moved = matmul(mine[..., cross.level], step.crossing[:, None])[:, 0]
         lift = _places(cross.lifts[j - i - 1], products.shape[-1])
         products = products - _summed(lift, moved)
     return zz, up, d, products
@@ -284,18 +284,18 @@ def _summed(places, a):
     return (places @ a.reshape(-1, m).T).T.reshape(*a.shape[:-1], n)
 
 
-def _dense_sums(layout, i, found):
+def _dense_sums(layout, i, step):
     """What a factor of the chain explains of the dense columns' products, (S, m, m), (S, m, c)."""
-    m, (q, n_points, _) = len(layout.gram), found.crossing.shape
-    d = np.moveaxis(found.d, 1, -1)  # (q, S, G, c)
+    m, (q, n_points, _) = len(layout.gram), step.crossing.shape
+    d = np.moveaxis(step.d, 1, -1)  # (q, S, G, c)
     if is_wide(layout, i):
-        wide = wide_crossing(layout, i, found.crossing)
+        wide = wide_crossing(layout, i, step.crossing)
         turned = np.swapaxes(wide, 2, 3)
         return (turned @ wide).sum(0), (turned @ d).sum(0)
     of_gram, of_d = np.zeros((n_points, m, m)), np.zeros((n_points, m, d.shape[-1]))
     for s in range(n_points):
         for a in range(q):
-            met = sparse_crossing(layout, i, found.crossing[a, s])
+            met = sparse_crossing(layout, i, step.crossing[a, s])
             turned = met.T.tocsr()
             of_gram[s] += (turned @ met).toarray()
             of_d[s] += turned @ d[a, s]
@@ -311,19 +311,19 @@ def _eliminate_dense(layout, gram, d, chols, variance):
     system[:, np.arange(m), np.arange(m)] += variance[:, None]
     roots = cholesky(system, variance)
     log_det = 2 * np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
-    inverse = _inverse_of_lower(roots)
+    inverse = _inverse_lower(roots)
     half = np.swapaxes(_times_chols(layout, chols, np.swapaxes(inverse, 1, 2)), 1, 2)
     return half, half @ d, log_det
 
 
-def _inverse_of_lower(roots):
+def _inverse_lower(roots):
     """In halves, by products of matrices, which LAPACK's own routine makes too little of."""
     m = roots.shape[1]
     if m <= LEAF:
         return np.stack([dtrtri(root, lower=True)[0] for root in roots])
     h, out = m // 2, np.zeros_like(roots)
-    out[:, :h, :h] = first = _inverse_of_lower(roots[:, :h, :h])
-    out[:, h:, h:] = second = _inverse_of_lower(roots[:, h:, h:])
+    out[:, :h, :h] = first = _inverse_lower(roots[:, :h, :h])
+    out[:, h:, h:] = second = _inverse_lower(roots[:, h:, h:])
     out[:, h:, :h] = -second @ (roots[:, h:, :h] @ first)
     return out
 
@@ -340,14 +340,14 @@ def _times_chols(layout, chols, a, transposed=False):
 
 
 def back_substitute(
-    layout: Layout, found: Eliminated, noise: Mapping[int, np.ndarray] | None = None, leaf=True
+    layout: Layout, eliminated: Eliminated, noise: Mapping[int, np.ndarray] | None = None, leaf=True
 ) -> dict[int, np.ndarray]:
     """Means of the effects given the parameters, per column; with noise, draws.
 
     Parameters
     ----------
     layout : Layout
-    found : Eliminated
+    eliminated : Eliminated
     noise : mapping of int to array of shape (q, c, S, n_levels) or None
         Per factor: standard normal numbers times sigma.
     leaf : bool
@@ -359,22 +359,22 @@ def back_substitute(
         Per factor.
     """
     effects: dict[int, np.ndarray] = {}
-    white = found.d
+    white = eliminated.d
     if noise is not None:
         parts = [_flat(noise[k]) for k in layout.plan.dense]
         white = white + np.concatenate([np.zeros_like(white[:, :0]), *parts], axis=1)
-    dense = np.swapaxes(found.root, 1, 2) @ white  # (S, m, c)
+    dense = np.swapaxes(eliminated.root, 1, 2) @ white  # (S, m, c)
     for k, rows, shape in dense_parts(layout):
         effects[k] = dense[:, rows].reshape(len(dense), *shape, -1).transpose(1, 3, 0, 2)
     for i in reversed(range(not leaf, len(layout.plan.chain))):
-        k, level = layout.plan.chain[i], found.levels[i]
-        rest = level.d if noise is None else level.d + noise[k]
+        k, step = layout.plan.chain[i], eliminated.steps[i]
+        rest = step.d if noise is None else step.d + noise[k]
         later = layout.plan.chain[i + 1 :]
-        for other, ancestor, up in zip(later, layout.above[i], level.up, strict=True):
+        for other, ancestor, up in zip(later, layout.above[i], step.up, strict=True):
             rest = rest - matmul(up, effects[other][..., ancestor])
         if layout.plan.dense:
-            rest = rest - _met(layout, i, level, dense)
-        effects[k] = matmul(np.swapaxes(level.half, 0, 1), rest)
+            rest = rest - _met(layout, i, step, dense)
+        effects[k] = matmul(np.swapaxes(step.half, 0, 1), rest)
     return effects
 
 
@@ -383,14 +383,14 @@ def _flat(a):
     return a.transpose(2, 0, 3, 1).reshape(a.shape[2], -1, a.shape[1])
 
 
-def _met(layout, i, level, dense):
+def _met(layout, i, step, dense):
     """``R^-1 L'`` times the products with the dense effects, times those, (q, c, S, n_levels)."""
     if is_wide(layout, i):
-        return (wide_crossing(layout, i, level.crossing) @ dense).transpose(0, 3, 1, 2)
-    (n_points, _, c), q = dense.shape, len(level.half)
-    out = np.empty((q, c, n_points, level.half.shape[-1]))
+        return (wide_crossing(layout, i, step.crossing) @ dense).transpose(0, 3, 1, 2)
+    (n_points, _, c), q = dense.shape, len(step.half)
+    out = np.empty((q, c, n_points, step.half.shape[-1]))
     for s in range(n_points):
         for a in range(q):
-            met = sparse_crossing(layout, i, level.crossing[a, s])
+            met = sparse_crossing(layout, i, step.crossing[a, s])
             out[a, :, s] = (met @ dense[s]).T
     return out

@@ -15,17 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import ENTRIES, CoefPriors
+from skhier.kernels.normal.conditional import ENTRIES
+from skhier.kernels.records import CoefPriors
 from skhier.utils.slices import slices
 
 __all__ = [
     "Coefs",
-    "Levels",
+    "LevelRows",
     "Reached",
     "coefficients",
     "eliminate_levels",
     "information",
-    "levels_of",
+    "level_rows",
     "log_dets",
     "others_information",
     "row_given_level",
@@ -36,7 +37,7 @@ EPS = np.finfo(float).eps
 TOLERANCE = 16 * EPS  # of squares whose sum is 1
 
 
-class Levels(NamedTuple):
+class LevelRows(NamedTuple):
     """Rows of K levels as far as the parameters need them; c columns, ``[X y]`` as a rule.
 
     Attributes
@@ -56,9 +57,9 @@ class Levels(NamedTuple):
     rest: np.ndarray
     n: np.ndarray
 
-    def take(self, which) -> "Levels":
+    def take(self, which) -> "LevelRows":
         """Some of the levels."""
-        return Levels(*(a[which] for a in self))
+        return LevelRows(*(a[which] for a in self))
 
 
 class Reached(NamedTuple):
@@ -105,7 +106,7 @@ class Coefs(NamedTuple):
         return 2 * np.log(np.diagonal(self.factor, axis1=-2, axis2=-1)).sum(-1)
 
 
-def levels_of(zz, z_w, w_w, n) -> Levels:
+def level_rows(zz, z_w, w_w, n) -> LevelRows:
     """From cross-products.
 
     Parameters
@@ -127,7 +128,7 @@ def levels_of(zz, z_w, w_w, n) -> Levels:
     rest = np.zeros((*seen.shape[:1], seen.shape[2], seen.shape[2]))
     if w_w is not None:
         rest = _rest(np.moveaxis(w_w, -1, 0), zz, z_w, inverse @ seen)
-    return Levels(vectors * np.where(kept, size, 0.0)[:, None], seen, rest, n)
+    return LevelRows(vectors * np.where(kept, size, 0.0)[:, None], seen, rest, n)
 
 
 def _rest(total, zz, z_w, slopes):
@@ -147,12 +148,12 @@ def _rest(total, zz, z_w, slopes):
     return root @ np.swapaxes(root, 1, 2)
 
 
-def eliminate_levels(levels: Levels, sigma, chol) -> Reached:
+def eliminate_levels(levels: LevelRows, sigma, chol) -> Reached:
     """Integrate the effects out.
 
     Parameters
     ----------
-    levels : Levels
+    levels : LevelRows
     sigma : array of shape (S,)
     chol : array of shape (S, q, q)
         L.
@@ -175,19 +176,19 @@ def eliminate_levels(levels: Levels, sigma, chol) -> Reached:
     return Reached(factor, seen, columns)
 
 
-def log_dets(levels: Levels, reached: Reached, sigma) -> np.ndarray:
+def log_dets(levels: LevelRows, reached: Reached, sigma) -> np.ndarray:
     """``log|V|`` of each level's rows, (S, K)."""
     of_factors = 2 * np.log(np.einsum("jjSK->jSK", reached.factor)).sum(0)
     return (levels.n - len(reached.factor)) * np.log(sigma**2)[:, None] + of_factors
 
 
-def information(levels: Levels, reached: Reached, sigma) -> np.ndarray:
+def information(levels: LevelRows, reached: Reached, sigma) -> np.ndarray:
     """``[X y]'V^-1 [X y]`` of each level, (S, K, c, c)."""
     squares = np.einsum("icSK,idSK->SKcd", reached.left, reached.left, optimize=True)
     return (squares + levels.rest) / (sigma**2)[:, None, None, None]
 
 
-def total_information(levels: Levels, sigma, chol, entries: int = ENTRIES) -> np.ndarray:
+def total_information(levels: LevelRows, sigma, chol, entries: int = ENTRIES) -> np.ndarray:
     """The sum over all levels, (S, c, c)."""
     n_levels, q, c = levels.seen.shape
     total = np.zeros((len(sigma), c, c))
@@ -202,12 +203,12 @@ def total_information(levels: Levels, sigma, chol, entries: int = ENTRIES) -> np
     return (total + levels.rest.sum(0)) / (sigma**2)[:, None, None]
 
 
-def others_information(levels: Levels, sigma, chol, which, entries: int = ENTRIES) -> np.ndarray:
+def others_information(levels: LevelRows, sigma, chol, which, entries: int = ENTRIES) -> np.ndarray:
     """Sums over all levels but one, (S, K, c, c).
 
     Parameters
     ----------
-    levels : Levels
+    levels : LevelRows
         All.
     sigma : array of shape (S,)
     chol : array of shape (S, q, q)

@@ -26,28 +26,29 @@ from scipy.linalg import null_space
 from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
-from skhier.kernels.normal.conditional import ENTRIES, CoefPriors, Components, residual
+from skhier.kernels.normal.conditional import ENTRIES, residual, sigma_of
 from skhier.kernels.normal.information import (
     EPS,
     Coefs,
-    Levels,
+    LevelRows,
     Reached,
     coefficients,
     eliminate_levels,
     information,
-    levels_of,
+    level_rows,
     log_dets,
     others_information,
     row_given_level,
     total_information,
 )
+from skhier.kernels.records import CoefPriors, Components
 from skhier.utils.pareto import psis
 from skhier.utils.slices import slices
 
 __all__ = [
+    "InternalRows",
     "LeftOut",
     "RowGiven",
-    "Rows",
     "given_all",
     "leave_groups_out",
     "leave_rows_out",
@@ -74,7 +75,7 @@ class LeftOut(NamedTuple):
     within: np.ndarray
 
 
-class Rows(NamedTuple):
+class InternalRows(NamedTuple):
     """All rows of fit, internal coordinates.
 
     ``x`` (n, p); ``zs``: per factor (n, q); ``y`` (n,); ``codes`` (n, n_factors); ``weights`` (n,),
@@ -111,7 +112,7 @@ def _log_normal(square, variance):
     return -0.5 * (LOG_2PI + np.log(variance) + square / variance)
 
 
-def given_all(levels: Levels, components: Components) -> tuple[np.ndarray, Coefs]:
+def given_all(levels: LevelRows, components: Components) -> tuple[np.ndarray, Coefs]:
     """What all levels of one factor say of the coefficients.
 
     Returns
@@ -121,7 +122,7 @@ def given_all(levels: Levels, components: Components) -> tuple[np.ndarray, Coefs
     coefs : Coefs
         K = 1.
     """
-    total = total_information(levels, components.sigma, _chol(components))
+    total = total_information(levels, sigma_of(components.population), _chol(components))
     return total, coefficients(total[:, None], _prior(components))
 
 
@@ -129,29 +130,29 @@ def _prior(components) -> CoefPriors:
     """Coefficients that are draws have nothing left to integrate out."""
     if components.prior is not None:
         return components.prior
-    n_points, p = components.beta.shape
+    n_points, p = components.coef.shape
     nothing = np.zeros((p, 0)), np.zeros((0, 0))
-    return CoefPriors(*nothing, components.beta, np.zeros((n_points, 0)))
+    return CoefPriors(*nothing, components.coef, np.zeros((n_points, 0)))
 
 
 def _chol(components) -> np.ndarray:
     """Root of the only factor's effects' covariance; (S, 0, 0) without a factor."""
-    return components.chols[0] if components.chols else np.zeros((len(components.sigma), 0, 0))
+    return next(iter(components.group_root), np.zeros((len(components.weights), 0, 0)))
 
 
 def leave_rows_out(
-    levels: Levels, coefs: Coefs, components: Components, rows: Rows, which
+    levels: LevelRows, coefs: Coefs, components: Components, rows: InternalRows, which
 ) -> LeftOut:
     """Densities of rows of one factor or none, each left out on its own.
 
     Parameters
     ----------
-    levels : Levels
+    levels : LevelRows
         Of the factor, with columns ``[x y]``; without a factor all rows are one level.
     coefs : Coefs
         Of :func:`given_all` of the same.
     components : Components
-    rows : Rows
+    rows : InternalRows
     which : int array of shape (K,)
     """
     out = not_filled(components, which)
@@ -171,7 +172,7 @@ def leave_rows_out(
 
 def not_filled(components: Components, which) -> LeftOut:
     """Densities (S, K) to be filled in."""
-    shape = len(components.sigma), len(which)
+    shape = len(components.weights), len(which)
     return LeftOut(np.empty(shape), np.empty(shape))
 
 
@@ -183,11 +184,11 @@ def _only_z(rows):
     return rows.zs[0] if rows.zs else np.zeros((len(rows.y), 0))
 
 
-def _others_in_level(rows: Rows, which, with_rest: bool) -> Levels:
+def _others_in_level(rows: InternalRows, which, with_rest: bool) -> LevelRows:
     """Of each row its level without it."""
     others, z, xy = other_rows(_only_codes(rows), rows.weights, which), _only_z(rows), rows.xy()
     rest = products_of_others(others, xy, xy) if with_rest else None
-    return levels_of(
+    return level_rows(
         products_of_others(others, z, z), products_of_others(others, z, xy), rest, others.sum(1)
     )
 
@@ -223,7 +224,7 @@ def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, 
     z, xy, chol = _only_z(rows)[which], rows.xy(which), _chol(components)
     width = n_levels * 2 * q * (q + c) + len(which) * (q * (q + c) + 2 * c)
     for here in _chunks(len(chol), width):
-        sigma = components.sigma[here]
+        sigma = sigma_of(components.population)[here]
         reached = eliminate_levels(levels, sigma, chol[here])
         of_rows = Reached(reached.factor[..., at], reached.seen[..., at], reached.left[:0])
         variance, off = row_given_level(of_rows, chol[here], z, xy)
@@ -246,12 +247,12 @@ def _put_without_row(out, columns, levels, components, rows, which):
     own, codes = _others_in_level(rows, which, with_rest=True), _only_codes(rows)[which]
     z, xy = _only_z(rows)[which], rows.xy(which)
     _, q, c = own.seen.shape
-    for here in _chunks(len(components.sigma), len(which) * (3 * c * c + 2 * q * (q + c))):
-        some = components.take(here)
-        sigma, chol = some.sigma, _chol(some)
+    for here in _chunks(len(components.weights), len(which) * (3 * c * c + 2 * q * (q + c))):
+        part = components.take(here)
+        sigma, chol = sigma_of(part.population), _chol(part)
         reached = eliminate_levels(own, sigma, chol)
         gram = information(own, reached, sigma) + others_information(levels, sigma, chol, codes)
-        coefs = coefficients(gram, _prior(some))
+        coefs = coefficients(gram, _prior(part))
         variance, off = row_given_level(reached, chol, z, xy)
         slopes = np.moveaxis(off[:-1], 0, -1)[:, :, None]
         unknown = ((slopes @ coefs.root)[:, :, 0] ** 2).sum(-1) / (sigma**2)[:, None]
@@ -266,12 +267,14 @@ def _chunks(n, width):
     return slices(n, ENTRIES // max(int(width), 1))
 
 
-def leave_groups_out(levels: Levels, total, coefs: Coefs, components: Components, which) -> LeftOut:
+def leave_groups_out(
+    levels: LevelRows, total, coefs: Coefs, components: Components, which
+) -> LeftOut:
     """Joint densities of all rows of a group of the only factor, each group left out on its own.
 
     Parameters
     ----------
-    levels : Levels
+    levels : LevelRows
         All.
     total, coefs
         :func:`given_all` of the same.
@@ -279,23 +282,23 @@ def leave_groups_out(levels: Levels, total, coefs: Coefs, components: Components
     which : int array of shape (K,)
     """
     out = not_filled(components, which)
-    for here in _chunks(len(components.sigma), len(which) * 4 * levels.seen.shape[2] ** 2):
-        given = Coefs(*(a[here] for a in coefs))
-        found = _groups_out(levels, total[here], given, components.take(here), which)
-        for whole, part in zip(out, found, strict=True):
+    for here in _chunks(len(components.weights), len(which) * 4 * levels.seen.shape[2] ** 2):
+        of_part = Coefs(*(a[here] for a in coefs))
+        densities = _groups_out(levels, total[here], of_part, components.take(here), which)
+        for whole, part in zip(out, densities, strict=True):
             whole[here] = part
     return out
 
 
 def _groups_out(levels, total, coefs, components, which):
-    sigma, chol = components.sigma, _chol(components)
-    some = levels.take(which)
-    reached = eliminate_levels(some, sigma, chol)
-    gram = information(some, reached, sigma)
+    sigma, chol = sigma_of(components.population), _chol(components)
+    own = levels.take(which)
+    reached = eliminate_levels(own, sigma, chol)
+    gram = information(own, reached, sigma)
     shift = residual(coefs.mean[:, 0])
     squares = (np.einsum("icSK,Sc->iSK", reached.left, shift) ** 2).sum(0)
-    squares += np.einsum("Sc,Kcd,Sd->SK", shift, some.rest, shift, optimize=True)
-    alone = some.n * LOG_2PI + log_dets(some, reached, sigma) + squares / (sigma**2)[:, None]
+    squares += np.einsum("Sc,Kcd,Sd->SK", shift, own.rest, shift, optimize=True)
+    alone = own.n * LOG_2PI + log_dets(own, reached, sigma) + squares / (sigma**2)[:, None]
     root = coefs.root
     share = np.swapaxes(root, -1, -2) @ gram[..., :-1, :-1] @ root
     pull = np.swapaxes(root, -1, -2) @ (gram[..., :-1, :] @ shift[:, None, :, None])
@@ -317,8 +320,9 @@ def _coefs_of_others(levels, total, components, which, gram, share) -> Coefs:
     rest = total[:, None] - gram
     decisive = (np.trace(share, axis1=-2, axis2=-1) > 1 - NEAR).any(0)
     if decisive.any():
-        some = components.sigma, _chol(components), which[decisive]
-        rest[:, decisive] = others_information(levels, *some)
+        sigma = sigma_of(components.population)
+        others = others_information(levels, sigma, _chol(components), which[decisive])
+        rest[:, decisive] = others
     return coefficients(rest, _prior(components))
 
 

@@ -27,11 +27,20 @@ from numpyro.distributions import constraints
 
 from skhier.kernels.distributions import affine, is_flat, sample_blocks, site, unexpanded
 from skhier.kernels.normal.collapse import ROUNDING, marginal_and_conditional
-from skhier.kernels.records import CoefPrior, Hyper, ModelSpec, PriorDists, VarianceParameters
+from skhier.kernels.records import (
+    MIN_VARIANCE,
+    CoefPrior,
+    ModelSpec,
+    Population,
+    PopulationGivenTheta,
+    PriorDists,
+)
+from skhier.responses.normal import SCALE
 from skhier.statistics.elimination import Elimination
 from skhier.statistics.records import GroupStats, Units
 
 __all__ = [
+    "given_theta",
     "joint_model",
     "log_likelihood",
     "marginal_model",
@@ -56,9 +65,9 @@ def joint_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDi
     prior : PriorDists
         In the user's units.
     """
-    hyper, effects = parameters(spec, stats, units, prior)
-    beta = jnp.append(hyper.coef, hyper.intercept)
-    numpyro.factor("log_likelihood", log_likelihood(stats, beta, effects, hyper.noise_scale))
+    population, effects = parameters(spec, stats, units, prior)
+    sigma = population.own[SCALE]
+    numpyro.factor("log_likelihood", log_likelihood(stats, population.coef, effects, sigma))
 
 
 def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
@@ -66,7 +75,7 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
 
     Returns
     -------
-    hyper : Hyper
+    population : Population
     effects : tuple of array of shape (q, n_levels)
         Per factor: group effects (deviations), the intercept's at the mean of x.
 
@@ -79,33 +88,35 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
     non-centered sites are those averages and, in place of ``z``, its reflection that has the
     average as one coordinate.
     """
-    v = _sample_variances(spec, units, prior)
+    population = _sample_variances(spec, units, prior)
     sample = _sample_noncentered if spec.noncentered else _sample_centered
-    coef, intercept, effects = sample(spec, stats, units, prior, v.group_chol)
-    return Hyper(coef, intercept, *v), effects
+    coef, effects = sample(spec, stats, units, prior, population.group_root)
+    return population._replace(coef=coef), effects
 
 
-def _sample_noncentered(spec, stats, units, prior, chols):
+def _sample_noncentered(spec, stats, units, prior, roots):
     moved, effects = jnp.zeros(spec.n_features + 1), []
-    for k, (factor, found, chol) in enumerate(zip(spec.factors, stats.factors, chols, strict=True)):
-        z = numpyro.sample(site("group_z", k), dist.Normal().expand(found.zy.shape).to_event(2))
-        present = (found.zz[-1, -1] > 0).astype(float)
-        b = _times(chol, _reflect(z, present))
+    factors = zip(spec.factors, stats.factors, roots, strict=True)
+    for k, (factor, products, root) in enumerate(factors):
+        z = numpyro.sample(site("group_z", k), dist.Normal().expand(products.zy.shape).to_event(2))
+        present = (products.zz[-1, -1] > 0).astype(float)
+        b = _times(root, _reflect(z, present))
         moved = moved.at[_varying(spec, factor)].add((b * present).sum(1) / present.sum())
         effects.append(b)
-    return *_sample_beta(spec, units, prior, moved), tuple(effects)
+    return _sample_beta(spec, units, prior, moved), tuple(effects)
 
 
-def _sample_centered(spec, stats, units, prior, chols):
-    coef, intercept = _sample_beta(spec, units, prior, jnp.zeros(spec.n_features + 1))
+def _sample_centered(spec, stats, units, prior, roots):
+    beta = _sample_beta(spec, units, prior, jnp.zeros(spec.n_features + 1))
     effects = []
-    for k, (factor, found, chol) in enumerate(zip(spec.factors, stats.factors, chols, strict=True)):
+    factors = zip(spec.factors, stats.factors, roots, strict=True)
+    for k, (factor, products, root) in enumerate(factors):
         mean = jnp.zeros(factor.n_effects)
         if k == 0:
-            mean = jnp.append(coef, intercept)[_varying(spec, factor)]
-        normals = _SameNormals(mean, chol, found.zy.shape[1])
+            mean = beta[_varying(spec, factor)]
+        normals = _SameNormals(mean, root, products.zy.shape[1])
         effects.append(numpyro.sample(site("group_coef", k), normals) - mean[:, None])
-    return coef, intercept, tuple(effects)
+    return beta, tuple(effects)
 
 
 def _varying(spec, factor):
@@ -122,9 +133,34 @@ def marginal_model(spec: ModelSpec, stats: Elimination, units: Units, prior: Pri
         As in :func:`joint_model`.
     stats : Elimination
     """
-    v, coefs = marginal_parameters(spec, stats, units, prior)
-    evidence, *_ = marginal_and_conditional(stats, spec.plan, v.group_chol, v.noise_scale, coefs)
-    numpyro.factor("log_marginal", evidence)
+    log_marginal, _ = given_theta(spec, stats, *marginal_parameters(spec, stats, units, prior))
+    numpyro.factor("log_marginal", log_marginal)
+
+
+def given_theta(spec: ModelSpec, stats: Elimination, population: Population, prior: CoefPrior):
+    """Log density of the rows, and the coefficients' distribution, given the variance parameters.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    stats : Elimination
+    population : Population
+        Without coefficients.
+    prior : CoefPrior
+
+    Returns
+    -------
+    log_density : scalar
+    PopulationGivenTheta
+    """
+    sigma = population.own[SCALE]
+    log_density, mean, root = marginal_and_conditional(
+        stats, spec.plan, population.group_root, sigma, prior
+    )
+    # a smaller sigma acts like this one, and leaves exact conditionals without digits
+    own = population.own | {SCALE: jnp.maximum(sigma, MIN_VARIANCE**0.5)}
+    population = population._replace(coef=mean, own=own)
+    return log_density, PopulationGivenTheta(population, root, prior.offset, prior.rows[:, -1])
 
 
 def marginal_parameters(spec: ModelSpec, stats: Elimination, units: Units, prior: PriorDists):
@@ -132,21 +168,22 @@ def marginal_parameters(spec: ModelSpec, stats: Elimination, units: Units, prior
 
     Returns
     -------
-    VarianceParameters
+    Population
+        Without coefficients.
     CoefPrior
         Of the coefficients with a normal or flat prior; the others' values.
     """
     return _sample_variances(spec, units, prior), _sample_other_coefs(spec, units, prior)
 
 
-def _sample_variances(spec, units, prior) -> VarianceParameters:
-    sigma = numpyro.sample("noise_scale", affine(prior.noise_scale, 1 / units.y_scale))
-    chols = []
+def _sample_variances(spec, units, prior) -> Population:
+    sigma = numpyro.sample(SCALE, affine(prior.own[SCALE], 1 / units.y_scale))
+    roots = []
     for k, factor in enumerate(spec.factors):
         unit = jnp.append(units.x_scale[np.array(factor.slopes, int)], 1.0) / units.y_scale
-        chol = factor.covariance.root(k, prior.covariances[k], unit, sigma * units.y_scale)
-        chols.append(chol if factor.at_mean else units.effects_at_mean[k] @ chol)
-    return VarianceParameters(sigma, tuple(chols))
+        root = factor.covariance.root(k, prior.covariances[k], unit, sigma * units.y_scale)
+        roots.append(root if factor.at_mean else units.effects_at_mean[k] @ root)
+    return Population(None, tuple(roots), {SCALE: sigma})
 
 
 def _reflect(z, present):
@@ -183,7 +220,7 @@ class _SameNormals(dist.Distribution):
 
 
 def _sample_beta(spec, units, prior, moved):
-    """Population slopes and intercept; the sites are these plus ``moved`` (p,)."""
+    """Population slopes and intercept, (p,); the sites are these plus ``moved``."""
     of_coef, of_intercept = moved[:-1], moved[-1]
     scale = units.x_scale / units.y_scale
     coef = sample_blocks("coef", prior.coef, spec.coef_blocks, scale, of_coef) - of_coef
@@ -191,7 +228,7 @@ def _sample_beta(spec, units, prior, moved):
     loc = 0.0 if spec.intercept_at_mean else (units.x_mean / units.x_scale) @ coef
     loc = loc - units.y_mean / units.y_scale + of_intercept
     sampled = numpyro.sample("intercept", affine(prior.intercept, 1 / units.y_scale, loc))
-    return coef, sampled - of_intercept
+    return jnp.append(coef, sampled - of_intercept)
 
 
 def _sample_other_coefs(spec, units, prior) -> CoefPrior:
@@ -262,9 +299,9 @@ def squared_error(stats: GroupStats, beta, effects):
     Never below their rounding error: a perfect fit would leave the density without a bound.
     """
     sse = stats.yy - 2 * stats.xy @ beta + beta @ stats.xx @ beta
-    for found, b in zip(stats.factors, effects, strict=True):
-        rest = found.zy - _times_each(found.zx, beta[:, None])
-        sse = sse + ((_times_each(found.zz, b) - 2 * rest) * b).sum()
+    for products, b in zip(stats.factors, effects, strict=True):
+        rest = products.zy - _times_each(products.zx, beta[:, None])
+        sse = sse + ((_times_each(products.zz, b) - 2 * rest) * b).sum()
     both = combinations(effects, 2)
     for pair, (b, other) in zip(stats.pairs, both, strict=True):
         fitted = _times_each(pair.zz, other[:, pair.second])

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import diags_array
 
 from skhier.kernels.linalg import matmul
-from skhier.kernels.normal.conditional import ENTRIES, Components, residual
+from skhier.kernels.normal.conditional import ENTRIES, residual, sigma_of
 from skhier.kernels.normal.eliminate import (
     Eliminated,
     Layout,
@@ -28,6 +28,7 @@ from skhier.kernels.normal.eliminate import (
     sparse_crossing,
     wide_crossing,
 )
+from skhier.kernels.records import Components
 from skhier.utils.slices import slices
 
 __all__ = ["GroupMoments", "group_moments", "line_moments"]
@@ -63,82 +64,82 @@ def group_moments(
     tuple of GroupMoments
         Per factor.
     """
-    n, p = components.beta.shape
+    n, p = components.coef.shape
     size = batch_size(layout, p + 1, entries)
     factors = range(len(layout.stats.factors))
-    centre = components.weights @ components.beta
+    centre = components.weights @ components.coef
     origin: dict[int, np.ndarray] = {}
     sums: dict[int, list[Any]] = {k: [0.0, 0.0, 0.0] for k in factors}
     for here in slices(n, size):
-        some = components.take(here)
-        for k, (mean, cov, cross) in _conditional_moments(layout, some).items():
+        part = components.take(here)
+        for k, (mean, cov, cross) in _conditional_moments(layout, part).items():
             # of deviations from near the mean, or the squares would cancel
             at = origin.setdefault(k, np.ascontiguousarray(mean[:, :1]))
             off = mean - at
-            weighted = some.weights[:, None] * off
+            weighted = part.weights[:, None] * off
             sums[k][0] += weighted.sum(1)
             sums[k][1] += np.einsum("isg,jsg->ijg", off, weighted)
-            sums[k][1] += np.tensordot(cov, some.weights, (2, 0))
-            sums[k][2] += np.tensordot((some.beta - centre).T, weighted, (1, 1)) + cross
-    found = []
+            sums[k][1] += np.tensordot(cov, part.weights, (2, 0))
+            sums[k][2] += np.tensordot((part.coef - centre).T, weighted, (1, 1)) + cross
+    of_factors = []
     for k in factors:
         mean, square, cross = sums[k]
         cov = square - mean[:, None] * mean[None]
         moments = (mean + origin[k][:, 0]).T, cov.transpose(2, 0, 1), cross.transpose(2, 0, 1)
-        found.append(GroupMoments(*map(np.ascontiguousarray, moments)))
-    return tuple(found)
+        of_factors.append(GroupMoments(*map(np.ascontiguousarray, moments)))
+    return tuple(of_factors)
 
 
-def _conditional_moments(layout, some):
+def _conditional_moments(layout, part):
     """Per factor, given each component: mean (q, S, G) and covariance (q, q, S, G) of the effects;
     and the weighted sum of their covariances with beta, (p, q, G).
     """
-    p = some.beta.shape[1]
-    eliminated = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
-    covs = _covariances(layout, eliminated, some.sigma)
-    beta = np.ascontiguousarray(residual(some.beta).T)[:, None, :, None]
-    found = {}
+    p, sigma = part.coef.shape[1], sigma_of(part.population)
+    eliminated = eliminate(layout, sigma, part.group_root, np.eye(p + 1))
+    covs = _covariances(layout, eliminated, sigma)
+    beta = np.ascontiguousarray(residual(part.coef).T)[:, None, :, None]
+    moments = {}
     for k, t in back_substitute(layout, eliminated).items():
         cross: Any = 0.0
         mean, cov = matmul(t, beta)[:, 0], covs[k]
-        if some.beta_cov is not None:
-            of_beta = np.moveaxis(some.beta_cov, 0, -1)[..., None]
+        if part.coef_cov is not None:
+            of_beta = np.moveaxis(part.coef_cov, 0, -1)[..., None]
             moved = matmul(t[:, :p], of_beta)
             cov = cov + matmul(moved, np.swapaxes(t[:, :p], 0, 1))
-            cross = -np.tensordot(some.weights, moved, (0, 2)).swapaxes(0, 1)
-        found[k] = mean, cov, cross
-    return found
+            cross = -np.tensordot(part.weights, moved, (0, 2)).swapaxes(0, 1)
+        moments[k] = mean, cov, cross
+    return moments
 
 
-def _covariances(layout: Layout, found: Eliminated, sigma) -> dict[int, np.ndarray]:
+def _covariances(layout: Layout, eliminated: Eliminated, sigma) -> dict[int, np.ndarray]:
     """Covariances of the effects given beta and the variance parameters, (q, q, S, G)."""
     variance, plan = (sigma**2)[:, None], layout.plan
     covs = {}
     for k, columns, shape in dense_parts(layout):
-        root = found.root[:, :, columns].reshape(*found.d.shape[:2], *shape)
+        root = eliminated.root[:, :, columns].reshape(*eliminated.d.shape[:2], *shape)
         covs[k] = variance * np.einsum("smag,smbg->absg", root, root, optimize=True)
-    of_chain = _lineages(layout, found, variance)
-    of_dense = _through_dense(layout, found) if plan.dense else [0.0] * len(plan.chain)
+    of_chain = _lineages(layout, eliminated, variance)
+    of_dense = _through_dense(layout, eliminated) if plan.dense else [0.0] * len(plan.chain)
     for k, lineage, through in zip(plan.chain, of_chain, of_dense, strict=True):
         q = len(layout.stats.factors[k].zy)
         covs[k] = lineage[:q, :q] + variance * through
     return covs
 
 
-def _lineages(layout, found, variance):
+def _lineages(layout, eliminated, variance):
     """Per factor of the chain: covariance of a level's effects and its ancestors', (w, w, S, G),
     given the dense effects.
     """
     out: list[np.ndarray] = []
-    for i in reversed(range(len(found.levels))):
-        level = found.levels[i]
-        turned = np.swapaxes(level.half, 0, 1)
-        own = variance * matmul(turned, level.half)
-        if not level.up:
+    for i in reversed(range(len(eliminated.steps))):
+        step = eliminated.steps[i]
+        turned = np.swapaxes(step.half, 0, 1)
+        own = variance * matmul(turned, step.half)
+        if not step.up:
             out.insert(0, own)
             continue
         above = out[0][..., layout.above[i][0]]
-        slope = -matmul(turned, np.concatenate(level.up, axis=1))
+        slope = -matmul(turned, np.concatenate(step.up, axis=1))
         moved = matmul(slope, above)
         own = own + matmul(moved, np.swapaxes(slope, 0, 1))
         corner = np.swapaxes(moved, 0, 1)
@@ -147,56 +148,58 @@ def _lineages(layout, found, variance):
     return out
 
 
-def _through_dense(layout, found):
+def _through_dense(layout, eliminated):
     """Per factor of the chain: ``F R'R F'``, F the change of its effects with the dense ones."""
-    if not all(is_wide(layout, i) for i in range(len(found.levels))):
-        return _through_dense_sparse(layout, found)
-    turned = [slope @ np.swapaxes(found.root, 1, 2) for slope in _dense_slopes(layout, found)]
+    if not all(is_wide(layout, i) for i in range(len(eliminated.steps))):
+        return _through_dense_sparse(layout, eliminated)
+    turned = [
+        slope @ np.swapaxes(eliminated.root, 1, 2) for slope in _dense_slopes(layout, eliminated)
+    ]
     return [np.einsum("asgm,bsgm->absg", a, a, optimize=True) for a in turned]
 
 
-def _dense_slopes(layout, found):
+def _dense_slopes(layout, eliminated):
     """Per factor of the chain: how its effects change with the dense ones, (q, S, G, m)."""
     slopes: dict[int, np.ndarray] = {}
-    for i in reversed(range(len(found.levels))):
-        level = found.levels[i]
-        inner = -wide_crossing(layout, i, level.crossing)
-        for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
+    for i in reversed(range(len(eliminated.steps))):
+        step = eliminated.steps[i]
+        inner = -wide_crossing(layout, i, step.crossing)
+        for j, (ancestor, up) in enumerate(zip(layout.above[i], step.up, strict=True), i + 1):
             inner = inner - matmul(up[..., None], slopes[j][:, None][:, :, :, ancestor])[:, 0]
-        slopes[i] = matmul(np.swapaxes(level.half, 0, 1)[..., None], inner[:, None])[:, 0]
+        slopes[i] = matmul(np.swapaxes(step.half, 0, 1)[..., None], inner[:, None])[:, 0]
     return [slopes[i] for i in range(len(slopes))]
 
 
-def _through_dense_sparse(layout, found):
+def _through_dense_sparse(layout, eliminated):
     """The same for large problems, a point and a slice of levels at a time."""
-    chain, m = range(len(found.levels)), len(layout.gram)
-    n_points = len(found.root)
+    chain, m = range(len(eliminated.steps)), len(layout.gram)
+    n_points = len(eliminated.root)
     out = [
-        np.empty((*level.half.shape[:2], n_points, level.half.shape[-1])) for level in found.levels
+        np.empty((*step.half.shape[:2], n_points, step.half.shape[-1])) for step in eliminated.steps
     ]
     for s in range(n_points):
         slopes: dict[int, list[Any]] = {}
         for i in reversed(chain):
-            slopes[i] = _sparse_slopes(layout, i, found.levels[i], s, slopes)
+            slopes[i] = _sparse_slopes(layout, i, eliminated.steps[i], s, slopes)
             for rows in slices(out[i].shape[-1], ROWS_AT_ONCE // m):
-                turned = np.stack([slope[rows] @ found.root[s].T for slope in slopes[i]])
+                turned = np.stack([slope[rows] @ eliminated.root[s].T for slope in slopes[i]])
                 out[i][:, :, s, rows] = np.einsum("agm,bgm->abg", turned, turned)
     return out
 
 
-def _sparse_slopes(layout, i, level, s, slopes):
+def _sparse_slopes(layout, i, step, s, slopes):
     """As of ``_dense_slopes`` the i-th factor's at one point, a sparse matrix per effect."""
-    q = len(level.half)
-    inner = [-sparse_crossing(layout, i, level.crossing[b, s]) for b in range(q)]
-    for j, (ancestor, up) in enumerate(zip(layout.above[i], level.up, strict=True), i + 1):
+    q = len(step.half)
+    inner = [-sparse_crossing(layout, i, step.crossing[b, s]) for b in range(q)]
+    for j, (ancestor, up) in enumerate(zip(layout.above[i], step.up, strict=True), i + 1):
         for b in range(q):
             for c, slope in enumerate(slopes[j]):
                 inner[b] = inner[b] - diags_array(up[b, c, s]) @ slope[ancestor]
-    found = []
+    slope_of_effects = []
     for a in range(q):
-        parts = [diags_array(level.half[b, a, s]) @ inner[b] for b in range(q)]
-        found.append(sum(parts[1:], parts[0]).tocsr())
-    return found
+        parts = [diags_array(step.half[b, a, s]) @ inner[b] for b in range(q)]
+        slope_of_effects.append(sum(parts[1:], parts[0]).tocsr())
+    return slope_of_effects
 
 
 def line_moments(
@@ -221,45 +224,46 @@ def line_moments(
     -------
     mean, variance : array of shape (S, K)
     """
-    (n_rows, p), n = x.shape, len(components.sigma)
+    (n_rows, p), n = x.shape, len(components.weights)
     mean, variance = np.empty((n, n_rows)), np.empty((n, n_rows))
     width = p + 1 + sum(z.shape[1] for z in zs) ** 2 + len(layout.gram)
     size = min(batch_size(layout, p + 1, entries), entries // (n_rows * width))
     for here in slices(n, size):
-        some = components.take(here)
-        found = eliminate(layout, some.sigma, some.chols, np.eye(p + 1))
-        t = back_substitute(layout, found)
-        effects = (some.sigma**2)[:, None] * _effect_terms(layout, found, zs, codes)
-        mean[here], variance[here] = _lines(some, x, zs, codes, t, effects)
+        part = components.take(here)
+        sigma = sigma_of(part.population)
+        eliminated = eliminate(layout, sigma, part.group_root, np.eye(p + 1))
+        t = back_substitute(layout, eliminated)
+        effects = (sigma**2)[:, None] * _effect_terms(layout, eliminated, zs, codes)
+        mean[here], variance[here] = _lines(part, x, zs, codes, t, effects)
     return mean, variance
 
 
-def _lines(some, x, zs, codes, t, of_effects):
+def _lines(part, x, zs, codes, t, of_effects):
     p = x.shape[1]
     slope, constant = x.T[:, None], 0.0  # the line is constant + slope'beta and the effects' rest
     for k, z in enumerate(zs):
         moved = np.einsum("Ka,acSK->cSK", z, t[k][..., codes[:, k]], optimize=True)
         slope, constant = slope - moved[:p], constant + moved[p]
     slope = np.broadcast_to(slope, (p, *of_effects.shape))
-    mean = constant + np.einsum("pSK,Sp->SK", slope, some.beta, optimize=True)
-    if some.beta_cov is None:
+    mean = constant + np.einsum("pSK,Sp->SK", slope, part.coef, optimize=True)
+    if part.coef_cov is None:
         return mean, of_effects
-    moved = np.einsum("pSK,Spr->rSK", slope, some.beta_cov, optimize=True)
+    moved = np.einsum("pSK,Spr->rSK", slope, part.coef_cov, optimize=True)
     return mean, of_effects + (moved * slope).sum(0)
 
 
-def _effect_terms(layout, found, zs, codes):
+def _effect_terms(layout, eliminated, zs, codes):
     """Variance of the sum of a row's effects given beta, over that of the noise, (S, K)."""
     plan = layout.plan
     if not plan.chain:
-        return np.zeros((len(found.log_det), len(codes)))
+        return np.zeros((len(eliminated.log_det), len(codes)))
     of_chain = np.concatenate([zs[k] for k in plan.chain], axis=1)
-    own = _lineages(layout, found, 1.0)[0][..., codes[:, plan.chain[0]]]
+    own = _lineages(layout, eliminated, 1.0)[0][..., codes[:, plan.chain[0]]]
     variance = np.einsum("Ka,abSK,Kb->SK", of_chain, own, of_chain, optimize=True)
     if plan.dense:
-        change = np.zeros((len(found.root), len(codes), len(layout.gram)))
-        for k, slope in zip(plan.chain, _dense_slopes(layout, found), strict=True):
+        change = np.zeros((len(eliminated.root), len(codes), len(layout.gram)))
+        for k, slope in zip(plan.chain, _dense_slopes(layout, eliminated), strict=True):
             change += np.einsum("Ka,aSKm->SKm", zs[k], slope[:, :, codes[:, k]], optimize=True)
         change += dense_rows(layout, zs, codes)
-        variance += ((change @ np.swapaxes(found.root, 1, 2)) ** 2).sum(2)
+        variance += ((change @ np.swapaxes(eliminated.root, 1, 2)) ** 2).sum(2)
     return variance

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from reduced import population
 
-from skhier.kernels.linalg import inverse_cholesky
-from skhier.kernels.normal.conditional import Components, PopulationDraws, coef_moments, condition
+from skhier.kernels.linalg import inverse_root
+from skhier.kernels.normal.conditional import coef_moments, condition
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.moments import group_moments
+from skhier.kernels.records import Components
+from skhier.responses.normal import SCALE
 from skhier.statistics.records import FactorStats, GroupStats, Plan
 
 P, N_GROUPS, N_DRAWS = 4, 5, 6
@@ -36,7 +39,7 @@ def problem(q, seed=0):
         yy=y @ y,
         n=float(len(y)),
     )
-    draws = PopulationDraws(
+    draws = population(
         beta=rng.normal(size=(N_DRAWS, x.shape[1])),
         sigma=np.exp(rng.normal(size=N_DRAWS)),
         chols=(np.tril(rng.normal(size=(N_DRAWS, q, q))),),
@@ -48,14 +51,14 @@ def problem(q, seed=0):
 def test_condition_matches_bayes_rule_on_rows(q):
     x, z, y, per_group, layout, draws = problem(q)
     given = condition(layout, draws, EVERY, {})
-    (chol,) = draws.chols
+    (chol,) = draws.group_root
     for s in range(N_DRAWS):
         prior_cov = chol[s] @ chol[s].T
         for g, rows in enumerate(per_group):
             # Normal-normal updating with the dense covariance of the group's rows
-            dense = z[rows] @ prior_cov @ z[rows].T + draws.sigma[s] ** 2 * np.eye(rows.sum())
+            dense = z[rows] @ prior_cov @ z[rows].T + draws.own[SCALE][s] ** 2 * np.eye(rows.sum())
             gain = np.linalg.solve(dense, z[rows] @ prior_cov).T
-            mean = gain @ (y[rows] - x[rows] @ draws.beta[s])
+            mean = gain @ (y[rows] - x[rows] @ draws.coef[s])
             cov = prior_cov - gain @ z[rows] @ prior_cov
             scale = np.abs(prior_cov).max()
             assert_allclose(given.mean[:, s, g], mean, rtol=1e-8, atol=1e-9 * scale)
@@ -65,7 +68,7 @@ def test_condition_matches_bayes_rule_on_rows(q):
 
 def test_condition_accepts_a_singular_factor():
     *_, layout, draws = problem(2)
-    draws.chols[0][:, 1] = 0  # the second effect does not vary
+    draws.group_root[0][:, 1] = 0  # the second effect does not vary
     given = condition(layout, draws, EVERY, {})
     assert_allclose(given.mean[1], 0, atol=1e-15)
     assert_allclose(given.root[1], 0, atol=1e-15)
@@ -74,11 +77,11 @@ def test_condition_accepts_a_singular_factor():
 def components(draws, uncertain, seed=2):
     """Unequal weights; the coefficients known, or normal with a covariance of their own."""
     rng = np.random.default_rng(seed)
-    p = draws.beta.shape[1]
+    p = draws.coef.shape[1]
     root = rng.normal(size=(N_DRAWS, p, p))
     cov = root @ np.swapaxes(root, 1, 2) if uncertain else None
     weights = rng.dirichlet(np.ones(N_DRAWS))
-    return Components(weights, draws.beta, cov, draws.sigma, draws.chols)
+    return Components(weights, draws, cov)
 
 
 @pytest.mark.parametrize("uncertain", [False, True])
@@ -89,11 +92,11 @@ def test_moments_are_those_of_exact_draws(uncertain):
     rng = np.random.default_rng(1)
     n = 100_000
     which = rng.choice(N_DRAWS, n, p=mixture.weights)
-    beta = draws.beta[which]
+    beta = draws.coef[which]
     if uncertain:
-        root = np.linalg.cholesky(mixture.beta_cov)[which]
+        root = np.linalg.cholesky(mixture.coef_cov)[which]
         beta = beta + np.einsum("sij,sj->si", root, rng.normal(size=beta.shape))
-    given = condition(layout, draws.take(which)._replace(beta=beta), EVERY, {})
+    given = condition(layout, draws.take(which)._replace(coef=beta), EVERY, {})
     noise = rng.normal(size=(2, n, N_GROUPS))
     b = given.mean + np.einsum("ijsk,jsk->isk", given.root, noise)
     for g in range(N_GROUPS):
@@ -120,19 +123,18 @@ def test_moments_with_covariances_are_those_of_sigma_points(q):
     """
     *_, layout, draws = problem(q)
     mixture = components(draws, uncertain=True)
-    p = draws.beta.shape[1]
-    roots = np.sqrt(p) * np.moveaxis(np.linalg.cholesky(mixture.beta_cov), 2, 1)
-    beta = np.concatenate([draws.beta[:, None] + roots, draws.beta[:, None] - roots], axis=1)
+    p = draws.coef.shape[1]
+    roots = np.sqrt(p) * np.moveaxis(np.linalg.cholesky(mixture.coef_cov), 2, 1)
+    beta = np.concatenate([draws.coef[:, None] + roots, draws.coef[:, None] - roots], axis=1)
 
     def repeated(a):
         return np.repeat(a, 2 * p, axis=0)
 
     points = Components(
         repeated(mixture.weights) / (2 * p),
-        beta.reshape(-1, p),
-        None,
-        repeated(draws.sigma),
-        (repeated(draws.chols[0]),),
+        population(
+            beta.reshape(-1, p), repeated(draws.own[SCALE]), [repeated(draws.group_root[0])]
+        ),
     )
     for found, expected in zip(coef_moments(mixture), coef_moments(points), strict=True):
         assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
@@ -156,13 +158,14 @@ def test_first_components_are_weighted_anew(uncertain):
     mixture = components(draws, uncertain)
     first = mixture.first(4)
     assert_allclose(first.weights, mixture.weights[:4] / mixture.weights[:4].sum())
-    assert (first.beta_cov is None) is not uncertain
-    for name in ("beta", "sigma", *(["beta_cov"] * uncertain)):
+    assert (first.coef_cov is None) is not uncertain
+    for name in ("coef", *(["coef_cov"] * uncertain)):
         assert_array_equal(getattr(first, name), getattr(mixture, name)[:4])
-    assert_array_equal(first.chols[0], mixture.chols[0][:4])
+    assert_array_equal(first.group_root[0], mixture.group_root[0][:4])
+    assert_array_equal(first.population.own[SCALE], mixture.population.own[SCALE][:4])
     everything = mixture.first(100)
     assert_allclose(everything.weights, mixture.weights, rtol=1e-15)
-    assert len(everything.sigma) == N_DRAWS
+    assert len(everything.weights) == N_DRAWS
 
 
 @pytest.mark.parametrize("some", [[3, 1], [4], []])
@@ -179,6 +182,4 @@ def test_inverse_cholesky_matches_numpy(q):
     root = rng.normal(size=(3, q, q)) + q * np.eye(q)
     m = root @ np.swapaxes(root, 1, 2)
     expected = np.linalg.inv(np.linalg.cholesky(m))
-    assert_allclose(
-        inverse_cholesky(np.moveaxis(m, 0, -1)), np.moveaxis(expected, 0, -1), atol=1e-12
-    )
+    assert_allclose(inverse_root(np.moveaxis(m, 0, -1)), np.moveaxis(expected, 0, -1), atol=1e-12)

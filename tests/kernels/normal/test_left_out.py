@@ -7,16 +7,15 @@ from dense import DESIGNS, Prior, n_levels, random_theta
 from dense import leave_rows_out as dense_rows_out
 from dense import posterior as dense_posterior
 from numpy.testing import assert_allclose
-from reduced import CHAINS, CROSSINGS, EVERY
+from reduced import CHAINS, CROSSINGS, EVERY, population
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from skhier.kernels.normal.conditional import CoefPriors, Components
 from skhier.kernels.normal.eliminate import layout_of
-from skhier.kernels.normal.information import levels_of, others_information, total_information
+from skhier.kernels.normal.information import level_rows, others_information, total_information
 from skhier.kernels.normal.left_out import (
+    InternalRows,
     LeftOut,
-    Rows,
     given_all,
     leave_groups_out,
     leave_rows_out,
@@ -25,6 +24,7 @@ from skhier.kernels.normal.left_out import (
     smoothed,
 )
 from skhier.kernels.normal.left_out_of_several import leave_rows_out_of_several
+from skhier.kernels.records import CoefPriors, Components
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.products import group_stats, level_pairs
@@ -50,13 +50,13 @@ class Case:
         self.prior_cov, self.prior_mean = root @ root.T, rng.normal(size=P)
 
     def levels(self):
-        return self.levels_of(np.arange(len(CODES)))
+        return self.level_rows(np.arange(len(CODES)))
 
-    def levels_of(self, rows):
+    def level_rows(self, rows):
         """Of some rows, perhaps several times."""
         codes, z, w = CODES[rows], self.z[rows], np.column_stack([self.x, self.y])[rows]
         of = [g == codes for g in range(N_GROUPS)]
-        return levels_of(
+        return level_rows(
             np.stack([z[i].T @ z[i] for i in of], -1),
             np.stack([z[i].T @ w[i] for i in of], -1),
             np.stack([w[i].T @ w[i] for i in of], -1),
@@ -66,7 +66,7 @@ class Case:
     def rows_out(self, components):
         levels = self.levels()
         _, coefs = given_all(levels, components)
-        rows = Rows(self.x, (self.z,), self.y, CODES[:, None], np.ones(len(CODES)))
+        rows = InternalRows(self.x, (self.z,), self.y, CODES[:, None], np.ones(len(CODES)))
         return leave_rows_out(levels, coefs, components, rows, np.arange(len(CODES)))
 
     def groups_out(self, components):
@@ -92,7 +92,7 @@ class Case:
             covs.append(np.linalg.inv(self.x.T @ precise + before))
             means.append(covs[-1] @ (precise.T @ self.y + before @ self.prior_mean))
         means, covs = np.stack(means), np.stack(covs)
-        return Components(weights, means, covs, self.sigma, (self.chol,), self.prior())
+        return Components(weights, population(means, self.sigma, [self.chol]), covs, self.prior())
 
     def prior(self):
         root = np.linalg.inv(np.linalg.cholesky(self.prior_cov))
@@ -140,14 +140,16 @@ def test_row_left_out_of_several_factors_is_the_dense_conditional(name):
     found = [dense_posterior(design, theta, prior) for theta in thetas]
     components = Components(
         np.full(2, 0.5),
-        np.stack([mean[:p] for mean, _ in found]),
+        population(
+            np.stack([mean[:p] for mean, _ in found]),
+            np.array([theta.sigma for theta in thetas]),
+            (np.stack(chols) for chols in zip(*(t.chols for t in thetas), strict=True)),
+        ),
         np.stack([cov[:p, :p] for _, cov in found]),
-        np.array([theta.sigma for theta in thetas]),
-        tuple(np.stack(chols) for chols in zip(*(t.chols for t in thetas), strict=True)),
     )
     design_x = np.column_stack([x, np.ones(len(x))])
     zs = [design_x[:, [*varying, p - 1]] for varying in slopes]
-    rows = Rows(design_x, tuple(zs), y, codes, weights)
+    rows = InternalRows(design_x, tuple(zs), y, codes, weights)
     left = leave_rows_out_of_several(layout, components, rows, np.arange(len(y)))
     for s, theta in enumerate(thetas):
         assert_allclose(left.without[s], dense_rows_out(design, theta, prior), rtol=1e-8)
@@ -183,18 +185,18 @@ def test_data_seen_again_have_their_posterior_predictive_density():
             x = case.x[g == CODES]
             cov_g = case.v(s)[np.ix_(g == CODES, g == CODES)]
             again = multivariate_normal(
-                x @ components.beta[s], cov_g + x @ components.beta_cov[s] @ x.T
+                x @ components.coef[s], cov_g + x @ components.coef_cov[s] @ x.T
             )
             assert_allclose(groups.within[s, g], again.logpdf(case.y[g == CODES]), rtol=1e-9)
 
 
 def test_without_a_covariance_the_coefficients_are_draws():
     case = Case(2)
-    components = case.components()._replace(beta_cov=None, prior=None)
+    components = case.components()._replace(coef_cov=None, prior=None)
     rows = case.rows_out(components)
     groups = case.groups_out(components)
     for s in range(S):
-        mean = case.x @ components.beta[s]
+        mean = case.x @ components.coef[s]
         for i in range(len(CODES)):
             expected = density_of(np.arange(len(CODES)) == i, mean, case.v(s), case.y)
             assert_allclose(rows.without[s, i], expected, rtol=1e-9)
@@ -305,13 +307,16 @@ class Precise:
         chols = (chol[None],) if q else ()
         prior = CoefPriors(np.eye(p), np.diag(1 / prior_sd), np.zeros((1, p)), np.zeros((1, p)))
         self.components = Components(
-            np.ones(1), np.zeros((1, p)), np.zeros((1, p, p)), np.array([sigma]), chols, prior
+            np.ones(1),
+            population(np.zeros((1, p)), np.array([sigma]), chols),
+            np.zeros((1, p, p)),
+            prior,
         )
-        self.levels = levels_of(
+        self.levels = level_rows(
             *(self.sums(a, b) for a, b in ((z, z), (z, w), (w, w))), np.bincount(codes) * 1.0
         )
         of_factor = codes[:, None] if q else np.zeros((n, 0), int)
-        self.rows = Rows(x, (z,) if q else (), self.y, of_factor, np.ones(n))
+        self.rows = InternalRows(x, (z,) if q else (), self.y, of_factor, np.ones(n))
 
     def sums(self, a, b):
         return np.stack(
@@ -386,14 +391,16 @@ def test_rows_of_several_factors_lose_no_more_than_the_products_do(name, sigma):
     explained = half @ x @ cov
     components = Components(
         np.ones(1),
-        (cov @ x.T @ g).astype(float)[None],
+        population(
+            (cov @ x.T @ g).astype(float)[None],
+            np.array([sigma]),
+            (chol[None] for chol in theta.chols),
+        ),
         (cov - explained.T @ explained).astype(float)[None],
-        np.array([sigma]),
-        tuple(chol[None] for chol in theta.chols),
         CoefPriors(np.eye(p), np.diag(1 / prior_sd), np.zeros((1, p)), np.zeros((1, p))),
     )
     layout = layout_of(stats, elimination_plan(stats))
-    rows = Rows(x, tuple(zs), y, codes, weights)
+    rows = InternalRows(x, tuple(zs), y, codes, weights)
     found = leave_rows_out_of_several(layout, components, rows, np.arange(n)).without[0]
     largest = np.square(y).sum() + np.square(x).sum()
     assert_allclose(found, exact, rtol=0, atol=np.finfo(float).eps * largest / sigma**2)
@@ -403,10 +410,10 @@ def test_one_copy_of_a_row_of_weight_two_is_left_out():
     once = Case(2)
     twice = np.append(np.arange(len(CODES)), [2, 17])  # of a long level, and of one of one row
     weights = np.bincount(twice).astype(float)
-    levels = once.levels_of(twice)
+    levels = once.level_rows(twice)
     components = once.components()
     _, coefs = given_all(levels, components)
-    rows = Rows(once.x, (once.z,), once.y, CODES[:, None], weights)
+    rows = InternalRows(once.x, (once.z,), once.y, CODES[:, None], weights)
     found = leave_rows_out(levels, coefs, components, rows, np.arange(len(CODES))).without
     x, z, y, codes = (a[twice] for a in (once.x, once.z, once.y, CODES))
     for s in range(S):

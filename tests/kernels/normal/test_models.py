@@ -14,6 +14,7 @@ from scipy import stats as sp
 from skhier.kernels.covariance import Decov, Lkj
 from skhier.kernels.normal.models import joint_model, log_likelihood, parameters
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.responses.normal import NORMAL, SCALE
 from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.padding import pad_groups
 from skhier.statistics.products import group_stats
@@ -46,7 +47,7 @@ def reduced(x, y, codes, slopes):
 def prior_dists(**changes):
     dists = {
         "intercept": dist.Normal(F(180.0), F(40.0)),
-        "noise_scale": dist.HalfNormal(F(25.0)),
+        "own": {SCALE: dist.HalfNormal(F(25.0))},
         "coef": (dist.Normal(F(0.0), F(4.0)), dist.Laplace(F(1.0), F(30.0))),
         "covariances": (((dist.HalfNormal(np.array([3.0, 20.0, 15.0])),), F(1.7)),),
     }
@@ -54,7 +55,7 @@ def prior_dists(**changes):
 
 
 FACTOR = FactorSpec((0, 1), Lkj(3, ((0, 1, 2),)), at_mean=False)
-SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), False, False, ((0,), (1,)))
+SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), False, False, ((0,), (1,)), NORMAL)
 
 
 def user_values(seed=1):
@@ -157,7 +158,7 @@ def test_joint_density_integrates_to_dense_normal(noncentered):
     stats, units = reduced(x, y, codes, ())
     sigma, tau, m0, s0 = 0.9, 0.7, 0.3, 1.1
     factor = FactorSpec((), Lkj(1, ((0,),)), at_mean=False)
-    spec = ModelSpec(0, (factor,), Plan((0,), ()), noncentered, False, ())
+    spec = ModelSpec(0, (factor,), Plan((0,), ()), noncentered, False, (), NORMAL)
     prior = prior_dists(
         intercept=dist.Normal(F(m0), F(s0)),
         coef=(),
@@ -229,7 +230,7 @@ def test_decov_scales_follow_the_simplex_and_the_noise():
     spec = SPEC._replace(factors=(FactorSpec((0, 1), Decov(3, True), at_mean=False),))
     seeded = handlers.seed(partial(parameters, spec), 0)
     hyper, _ = handlers.substitute(seeded, data=values)(stats, units, prior)
-    root = np.linalg.solve(units.effects_at_mean[0], hyper.group_chol[0])
+    root = np.linalg.solve(units.effects_at_mean[0], hyper.group_root[0])
     tau = np.linalg.norm(root, axis=1) * units.y_scale / np.append(units.x_scale, 1.0)
     assert_allclose(tau, sigma * units.y_scale * 0.5 * size * np.sqrt(3 * share), rtol=1e-12)
 

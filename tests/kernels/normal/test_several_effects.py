@@ -5,18 +5,17 @@ import numpy as np
 import pytest
 from dense import Prior
 from numpy.testing import assert_allclose
-from reduced import CHAINS, CROSSINGS, normal_prior, problem, thetas, with_empty_levels
+from reduced import CHAINS, CROSSINGS, normal_prior, population, problem, thetas, with_empty_levels
 
 from skhier.kernels.normal import eliminate as effects
 from skhier.kernels.normal.conditional import (
-    Components,
-    PopulationDraws,
     condition,
     draw_others,
     log_marginal,
 )
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.moments import group_moments, line_moments
+from skhier.kernels.records import Components
 
 WIDE, SPARSE = effects.MAX_WIDE, 0
 MANY, ONE = 2**19, 1  # entries: many points at a time, or one
@@ -51,7 +50,7 @@ def some_draws(design):
     """Three draws of the coefficients for each of two points of the variance parameters."""
     points = thetas(design)[:2] * 3
     beta = np.random.default_rng(4).normal(size=(len(points), design.x.shape[1] + 1))
-    return points, PopulationDraws(beta, *stacked(points))
+    return points, population(beta, *stacked(points))
 
 
 @in_batches
@@ -61,7 +60,7 @@ def test_log_marginal_of_draws_matches_dense_normal(name, max_wide, entries, mon
     design, stats, _, plan = problem(name)
     points, draws = some_draws(design)
     found = log_marginal(layout_of(with_empty_levels(stats), plan), draws, entries)
-    known = [Prior(beta, np.zeros((len(beta), len(beta)))) for beta in draws.beta]
+    known = [Prior(beta, np.zeros((len(beta), len(beta)))) for beta in draws.coef]
     expected = map(dense.log_marginal, [design] * len(points), points, known)
     assert_allclose(found, list(expected), rtol=1e-10, atol=1e-9)
 
@@ -74,15 +73,15 @@ def mixture(design, uncertain):
     means, covs = map(np.stack, zip(*posteriors, strict=True))
     p, weights = len(of_beta), np.array([0.5, 0.2, 0.3])
     if uncertain:
-        beta_cov = covs[:, :p, :p]
-        return Components(weights, means[:, :p], beta_cov, *at), means, covs
+        of_points = population(means[:, :p], *at)
+        return Components(weights, of_points, covs[:, :p, :p]), means, covs
     beta = means[:, :p] + 0.5
     b = np.concatenate([b.ravel() for b in of_effects])
     for s in range(len(points)):
         means[s, b], rest = conditioned(means[s], covs[s], of_beta, beta[s], b)
         means[s, :p], covs[s] = beta[s], 0.0
         covs[s][np.ix_(b, b)] = rest
-    return Components(weights, beta, None, *at), means, covs
+    return Components(weights, population(beta, *at)), means, covs
 
 
 @pytest.mark.parametrize("uncertain", [True, False])
@@ -98,7 +97,7 @@ def test_group_moments_match_dense_normal(name, max_wide, uncertain, monkeypatch
     of_beta, of_effects = places(design)
     for entries in (MANY, ONE):
         found = group_moments(layout_of(with_empty_levels(stats), plan), components, entries)
-        for moments, at, chol in zip(found, of_effects, components.chols, strict=True):
+        for moments, at, chol in zip(found, of_effects, components.group_root, strict=True):
             assert len(moments.mean) == len(at) + 1
             for g, level in enumerate(at):
                 assert_allclose(moments.mean[g], mean[level], rtol=0, atol=1e-9)
@@ -147,7 +146,7 @@ def test_draws_of_others_have_dense_moments(name, max_wide, entries, monkeypatch
     posterior = dense.posterior(design, points[0], normal_prior(design))
     of_beta, of_effects = places(design)
     wanted = np.concatenate([of_effects[k].ravel() for k in others])
-    mean, cov = conditioned(*posterior, of_beta, draws.beta[0], wanted)
+    mean, cov = conditioned(*posterior, of_beta, draws.coef[0], wanted)
     jacobian = (drawn[1:] - drawn[0]).T
     assert_allclose(drawn[0], mean, rtol=0, atol=1e-9)
     assert_allclose(jacobian @ jacobian.T, cov, rtol=0, atol=1e-9)
@@ -159,7 +158,7 @@ def test_each_draw_has_its_own_parameters_and_noise(name, entries):
     design, stats, _, plan = problem(name)
     layout, others = layout_of(stats, plan), (*plan.chain[1:], *plan.dense)
     _, draws = some_draws(design)
-    rng, n = np.random.default_rng(5), len(draws.sigma)
+    rng, n = np.random.default_rng(5), len(draws.coef)
     shapes = {k: stats.factors[k].zy.shape for k in others}
     noise = {k: rng.normal(size=(q, n, n_levels)) for k, (q, n_levels) in shapes.items()}
     together = draw_others(layout, draws, noise, entries)
@@ -196,7 +195,7 @@ def test_leaf_given_all_others_matches_dense_normal(name, max_wide, monkeypatch)
         of_beta, (of_leaf,) = places(alone)
         moments = dense.posterior(alone, theta._replace(chols=[theta.chols[leaf]]), prior)
         for j, g in enumerate(levels[:2]):
-            mean, cov = conditioned(*moments, of_beta, draws.beta[s], of_leaf[g])
+            mean, cov = conditioned(*moments, of_beta, draws.coef[s], of_leaf[g])
             root = given.root[:, :, s, j]
             assert_allclose(given.mean[:, s, j], mean, rtol=0, atol=1e-9)
             assert_allclose(root @ root.T, cov, rtol=0, atol=1e-9)

@@ -10,15 +10,16 @@ from dense import n_levels
 from numpy.testing import assert_allclose
 from numpyro.infer.util import log_density
 from programs import marginal_at
-from reduced import EVERY, reduce, with_empty_levels
+from reduced import EVERY, population, reduce, with_empty_levels
 from scipy import stats as sp
 
 from skhier.inference import runtime
 from skhier.kernels.covariance import Lkj
-from skhier.kernels.normal.conditional import PopulationDraws, condition, draw_others
+from skhier.kernels.normal.conditional import condition, draw_others
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.models import joint_model, log_likelihood
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
+from skhier.responses.normal import NORMAL, SCALE
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups
 
@@ -50,11 +51,11 @@ def model(name, noncentered=False):
     covariances = [Lkj(q, (tuple(range(q)),)) for q in sizes]
     at_mean = [k % 2 == 1 for k in range(len(sizes))]
     factors = tuple(map(FactorSpec, design.slopes, covariances, at_mean))
-    spec = ModelSpec(2, factors, plan, noncentered, False, ((0,), (1,)))
+    spec = ModelSpec(2, factors, plan, noncentered, False, ((0,), (1,)), NORMAL)
     scales = [dist.HalfNormal(np.full(q, s)) for s, q in zip(SCALES, sizes, strict=False)]
     prior = PriorDists(
         intercept=dist.Normal(F(180.0), F(40.0)),
-        noise_scale=dist.HalfNormal(F(25.0)),
+        own={SCALE: dist.HalfNormal(F(25.0))},
         coef=(dist.Normal(F(0.0), F(4.0)), dist.Laplace(F(1.0), F(30.0))),
         covariances=tuple(((scale,), F(ETA)) for scale in scales),
     )
@@ -207,7 +208,7 @@ def test_joint_density_is_marginal_times_conditionals(name, noncentered):
     for _ in range(2):
         noise = rng.normal(size=2)
         beta = mean + root @ noise
-        draw = PopulationDraws(beta[None], sigma, tuple(chol[None] for chol in chols))
+        draw = population(beta[None], sigma, (chol[None] for chol in chols))
         others, of_others = others_given(layout, draw, rng)
         leaf, of_leaf = leaf_given(layout, draw, others, rng)
         drawn = {k: b[:, 0] for k, b in others.items()} | {spec.plan.chain[0]: leaf}
