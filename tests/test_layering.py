@@ -29,8 +29,8 @@ ROOMS = {
         "normal.left_out normal.left_out_of_several normal.new_rows"
     ),
     "inference": (
-        "options runtime model checks estimates mode importance starts signs target nuts chains theta "
-        "reach engines prior"
+        "options runtime model checks estimates mode importance starts signs target nuts chains "
+        "theta reach engines prior"
     ),
     "posterior": "mixture posterior prior_draws sensitivity shares tables arviz elpd fitted",
     "estimators": (

@@ -316,7 +316,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             result = run_joint(problem, choice, spec, options, seed)
         else:
             result = run_marginal(problem, choice, spec, options, seed, start)
-        return setting, choice, result._replace(announced=announced)
+        return setting, choice, result._replace(announced=(*announced, *result.announced))
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)

@@ -8,16 +8,24 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.inference.chains import run_nuts, sample_stats
+from skhier.inference.chains import (
+    chain_seconds,
+    progress_bar,
+    run_in_frame,
+    run_nuts,
+    sample_stats,
+)
 from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import Estimate, block_error, chain_error
 from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
+from skhier.inference.reach import Reached, reach
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import Components, ModelSpec, Population
 from skhier.priors import PriorChoice
@@ -178,15 +186,52 @@ def run_marginal(
     device = runtime.find_device(options.device)
     data = _data(arrange(problem.stats, problem.plan), problem, choice, options)
 
-    def work(check):
-        with ExitStack() as stack:
-            stack.enter_context(runtime.precisely_on(device))
-            workers = 1
-            if len(data[0].gram) > LARGE:
-                workers = stack.enter_context(runtime.side_by_side_calls(device))
-            return _sample_theta(data, spec, options, device, workers, seed, start, check)
+    def interruptibly(task):
+        def work(check):
+            with ExitStack() as stack:
+                stack.enter_context(runtime.precisely_on(device))
+                workers = 1
+                if len(data[0].gram) > LARGE:
+                    workers = stack.enter_context(runtime.side_by_side_calls(device))
+                return task(workers, check)
 
-    return _with_finite_numbers(runtime.run_side_by_side([work])[0])
+        return runtime.run_side_by_side([work])[0]
+
+    outcome = interruptibly(partial(_weigh_theta, data, spec, options, device, seed, start))
+    if isinstance(outcome, EngineResult):
+        return _with_finite_numbers(outcome)
+    announced = _announce(outcome, options)
+    result = interruptibly(partial(_sample_theta, outcome, spec, options, device, seed))
+    return _with_finite_numbers(result._replace(announced=announced))
+
+
+class _NoWeights(NamedTuple):
+    """Importance sampling did not do."""
+
+    theta: Theta
+    data: tuple
+    reached: Reached
+    rng: np.random.Generator
+
+
+def _announce(outcome, options) -> tuple[str, ...]:
+    """Warn, in the caller's thread, before chains take long."""
+    theta = outcome.theta
+    seconds = chain_seconds(options, theta.gradient_seconds)
+    if not np.isfinite(seconds) or seconds < options.budget.chains.long_seconds:
+        return ()
+    n_slopes = max(len(factor.slopes) for factor in theta.spec.factors)
+    are_correlated = any(name.startswith("group_corr_chol") for name in theta.priors.sites)
+    advice = ["slopes=[...] with fewer features"] * (n_slopes > 0)
+    advice += ["correlated=False"] * are_correlated
+    shorter = f" {' or '.join(advice)} shortens it;" if advice else ""
+    message = (
+        f"the effects' covariances have {theta.size} parameters ({n_slopes} slopes vary by group) "
+        f"and need Markov chains, which may take some {seconds:.0f} seconds on this machine;"
+        f"{shorter} verbose=1 shows progress."
+    )
+    warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
+    return (message,)
 
 
 def _with_finite_numbers(result: EngineResult) -> EngineResult:
@@ -199,28 +244,41 @@ def _with_finite_numbers(result: EngineResult) -> EngineResult:
     return result
 
 
-def _sample_theta(data, spec, options, device, workers, seed, start, check) -> EngineResult:
+def _weigh_theta(
+    data, spec, options, device, seed, start, workers, check
+) -> EngineResult | _NoWeights:
     from skhier.inference import runtime
-    from skhier.inference import target as targets
-    from skhier.inference.reach import reach
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
     batch = points_at_once(data[0], runtime.is_cpu(device))
     budget = options.budget
-    theta = Theta(spec, data, batch, check, workers, device, budget)
-    n_points = _n_points(data, options)
-    if start is not None and start.means.shape[1] == theta.size <= budget.importance.plain_size:
-        weighted = _from_similar(theta, start, n_points, rng)
-        if weighted is not None:
-            return _from_weighted_points(theta, data, options, weighted, rng)
-    min_ess = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * n_points)
-    reached = reach(theta, _search(theta, n_points, rng), n_points, min_ess, rng)
-    if reached.weighted is not None:
-        return _from_weighted_points(theta, data, options, reached.weighted, rng)
+    with progress_bar(options.verbose, "Variance parameters", "evaluation") as progress:
+        theta = Theta(spec, data, batch, check, workers, device, budget)
+        theta.progress = progress.update
+        n_points = _n_points(data, options)
+        if start is not None and start.means.shape[1] == theta.size <= budget.importance.plain_size:
+            weighted = _from_similar(theta, start, n_points, rng)
+            if weighted is not None:
+                return _from_weighted_points(theta, data, options, weighted, rng)
+        min_ess = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * n_points)
+        reached = reach(theta, _search(theta, n_points, rng), n_points, min_ess, rng)
+        theta.progress = lambda n: None
+        if reached.weighted is not None:
+            return _from_weighted_points(theta, data, options, reached.weighted, rng)
+        return _NoWeights(theta, data, reached, rng)
+
+
+def _sample_theta(outcome, spec, options, device, seed, workers, check) -> EngineResult:
+    from skhier.inference import target as targets
+
+    theta, data, reached, rng = outcome
+    theta.check, theta.workers = check, workers
     frames = _frames(reached, data, options.n_chains)
-    short = options._replace(n_warmup=min(options.n_warmup, budget.chains.short_warmup))
-    draws = run_nuts(targets.Marginal(spec), frames, short, device, seed, check)
+    how = targets.Marginal(spec), frames, options, device, seed
+    # chains of several modes agree at no length
+    several = len(frames) > 1
+    draws = run_nuts(*how, check) if several else run_in_frame(*how, reached.signs, check)
     return _from_chains(theta, data, draws, reached, rng)
 
 
@@ -277,7 +335,8 @@ def _frames(reached, data, n_chains) -> list[tuple[int, tuple]]:
     rest = np.argsort(counts - wanted, kind="stable")
     counts[rest[: n_chains - counts.sum()]] += 1
     parts = zip(counts, modes.means, modes.roots, strict=True)
-    return [(int(n), (*data, mean, root, *reached.signs)) for n, mean, root in parts if n]
+    signs = reached.signs if reached.signs.signed.any() else ()
+    return [(int(n), (*data, mean, root, *signs)) for n, mean, root in parts if n]
 
 
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:

@@ -26,6 +26,7 @@ __all__ = [
     "Mixture",
     "WeightedPoints",
     "bridge",
+    "covariance_root",
     "fitted_mixture",
     "fitted_normal",
     "importance",
@@ -285,9 +286,13 @@ def _normalised(weights, share):
 
 
 def _normal(mean, cov):
-    """A normal distribution; directions without spread have a little."""
+    return Laplace(mean, covariance_root(cov))
+
+
+def covariance_root(cov: np.ndarray) -> np.ndarray:
+    """A square root of a covariance (d, d); directions without spread have a little."""
     values, vectors = np.linalg.eigh(cov)
-    return Laplace(mean, vectors * np.sqrt(np.maximum(values, max(1e-12 * values[-1], 0.0))))
+    return vectors * np.sqrt(np.maximum(values, max(1e-12 * values[-1], 0.0)))
 
 
 def bridge(

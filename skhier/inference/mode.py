@@ -134,9 +134,9 @@ def _by_gradients(gradients, derivatives, start, rng, budget) -> _Top:
         return IMPOSSIBLE, np.zeros_like(slope)
 
     start = _possible(lambda x: downhill(x)[0], start, rng, budget)
-    options = {"maxiter": budget.max_gradients, "maxfun": budget.max_gradients}
-    options["gtol"] = budget.tolerance
-    descent = minimize(downhill, start, jac=True, method="L-BFGS-B", options=options)
+    how: Any = {"maxiter": budget.max_gradients, "maxfun": budget.max_gradients}
+    how["gtol"] = budget.tolerance
+    descent: Any = minimize(downhill, start, jac=True, method="L-BFGS-B", options=how)
     at = descent.x
     return _Top(at, -float(descent.fun), lambda: _negative(derivatives(at)).hessian)
 

@@ -1,7 +1,7 @@
 """As far as importance sampling carries: which coordinates, how many rounds, how many points.
 
 Measured shapes and sizes of the weights decide, not the number of parameters. Where some scales
-may be 0 and a first round in theta is poor, those scales get a sign (:mod:`skhier.inference.signs`).
+may be 0 and a first round in theta is poor, those scales get a sign: :mod:`skhier.inference.signs`.
 More points where only their number is short; an end where further rounds would not help, so that
 chains are not kept waiting.
 """
@@ -87,12 +87,13 @@ def _signs_near_zero(theta, modes) -> Signs:
 def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
     budget, fitted = theta.budget.importance, partial(_fitted, signs)
     begin = _carried_over(modes, signs)
-    proposal, rounds, best_share = begin, [], 0.0
+    rounds: list[WeightedPoints] = []
+    proposal, total, best_share = begin, 0, 0.0
     is_long = theta.size > budget.plain_size
     n = max(n_points // budget.probe, budget.n_blocks) if is_long else n_points
-    while sum(len(last.points) for last in rounds) + n <= budget.more_points * n_points:
+    while total + n <= budget.more_points * n_points:
         last = weighted_points(signs.density(theta.log_densities), proposal, n, rng, budget)
-        rounds.append(last)
+        rounds, total = [*rounds, last], total + n
         if n >= n_points and trustworthy(last, min_ess):
             return Reached(_in_theta(last, signs), last.k_hat, signs, fitted(last))
         share = last.ess / n

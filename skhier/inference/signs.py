@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skhier.inference.importance import covariance_root
 from skhier.inference.mode import Laplace
 from skhier.kernels.records import ModelSpec
 
@@ -39,7 +40,7 @@ class Signs(NamedTuple):
     flips: np.ndarray
 
     def to_theta(self, points: np.ndarray) -> np.ndarray:
-        """Theta, whose scales are logarithms, at points (n, d) of these coordinates."""
+        """Theta, whose scales are logarithms, at points (..., d) of these coordinates."""
         if not self.signed.any():
             return points
         log_scale = np.log(np.maximum(np.abs(points), TINY))
@@ -78,8 +79,7 @@ class Signs(NamedTuple):
         _, kind = np.unique(self.flips[:, self.signed], axis=0, return_inverse=True)
         alike = kind.reshape(-1, 1) == kind.ravel()
         cov = alike * (normal.root @ normal.root.T + np.outer(off, off))
-        values, vectors = np.linalg.eigh(cov)
-        return Laplace(mean, vectors * np.sqrt(np.maximum(values, 1e-12 * values[-1])))
+        return Laplace(mean, covariance_root(cov))
 
     def from_theta(self, normal: Laplace) -> Laplace:
         """A normal approximation in theta carried over, to first order, to these coordinates."""
@@ -122,6 +122,6 @@ def signs_for(spec: ModelSpec, sites: dict[str, range], signed: np.ndarray) -> S
         if corr is None:
             continue
         for entry, row, column in zip(corr, *np.tril_indices(q, -1), strict=True):
-            for effect in (row, column):
+            for effect in (int(row), int(column)):
                 flips[entry, places[effect]] = signed[places[effect]]
     return Signs(signed, flips)

@@ -58,9 +58,9 @@ class Joint(NamedTuple):
 
 
 class Marginal(NamedTuple):
-    """``data`` is ``(stats, units, prior, centre, root, signed, flips)``, the statistics in the order
-    of elimination; ``centre + root position`` has the coordinates of
-    :class:`~skhier.inference.signs.Signs`.
+    """``data`` is ``(stats, units, prior, centre, root)``, the statistics in the order of
+    elimination, and then the two arrays of :class:`~skhier.inference.signs.Signs` if
+    ``centre + root position`` has its coordinates and not those of ``theta``.
     """
 
     spec: ModelSpec
@@ -75,18 +75,24 @@ class Marginal(NamedTuple):
 
     def log_density(self, data: tuple, position: Any) -> Any:
         """Log density of the unconstrained parameters."""
-        *model, _, _, signed, flips = data
-        point = self.record(data, position)
-        scale = jnp.where(signed, jnp.maximum(jnp.abs(point), TINY), 1.0)
-        parity = 1 - 2 * ((flips @ jnp.where(point < 0, 1.0, 0.0)) % 2)
-        theta = jnp.where(signed, jnp.log(scale), point * parity)
-        log_volume = -jnp.where(signed, jnp.log(2 * scale), 0.0).sum()
-        return _log_density(tuple(model), self.spec, theta) + log_volume
+        model, signs, point = data[:3], data[5:], self.record(data, position)
+        if not signs:
+            return _log_density(model, self.spec, point)
+        theta, log_volume = _without_signs(point, *signs)
+        return _log_density(model, self.spec, theta) + log_volume
 
     def record(self, data: tuple, position: Any) -> Any:
         """``centre + root position``."""
-        *_, centre, root, _, _ = data
+        _, _, _, centre, root, *_ = data
         return centre + root @ position
+
+
+def _without_signs(point, signed, flips):
+    """``theta`` and the log volume, as :class:`~skhier.inference.signs.Signs` has them."""
+    scale = jnp.where(signed, jnp.maximum(jnp.abs(point), TINY), 1.0)
+    parity = 1 - 2 * ((flips @ jnp.where(point < 0, 1.0, 0.0)) % 2)
+    theta = jnp.where(signed, jnp.log(scale), point * parity)
+    return theta, -jnp.where(signed, jnp.log(2 * scale), 0.0).sum()
 
 
 @partial(jax.jit, static_argnames=("spec",), keep_unused=True)  # else it is dispatched slowly
@@ -104,7 +110,7 @@ def prior_profiles(grids: Any, data: tuple, spec: ModelSpec) -> dict[str, Any]:
 
 
 def site_values(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
-    """Value that each entry of ``theta`` alone means, (n, d); NaN where several mean it together."""
+    """Value of each entry of ``theta`` (n, d) by itself; NaN where several have one together."""
     return flat.own_values(partial(marginal_parameters, spec), data, thetas)
 
 

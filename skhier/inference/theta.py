@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -73,6 +74,8 @@ class Theta:
         self.targets = targets
         zero, self.coef_prior = targets.origin(self.data, spec)
         self.size = len(zero)
+        self.gradient_seconds = np.inf  # of the fastest
+        self.progress: Callable[[int], None] = lambda n: None
         self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
         self._last: tuple[np.ndarray, list[Any]] | None = None
@@ -154,8 +157,11 @@ class Theta:
         values, gradients = np.empty(len(points)), np.empty(points.shape)
         for i, point in enumerate(points):
             self.check()
+            self.progress(1)
+            began = time.perf_counter()
             # one at a time: programs in flight together may wait for each other's threads
             values[i], gradients[i] = self.targets.density_and_gradient(point, self.data, self.spec)
+            self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
         return values, gradients
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
@@ -195,6 +201,7 @@ class Theta:
     def _evaluate(self, points, start):
         self.check()
         part = points[start : start + self.batch]
+        self.progress(len(part))
         padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
         return self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
 

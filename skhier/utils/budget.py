@@ -201,11 +201,21 @@ class ChainBudget:
         Wanted between two looks: short for whoever presses Ctrl-C, long beside a call's overhead.
     short_warmup : int
         Transitions at most where a normal approximation is the frame: only steps are to be fitted.
+    short_depth, short_accept : int, float
+        Of such chains: 7 steps go half round a standard normal if they are as long as this allows.
+    good_r_hat : float
+        Up to which short chains agree, so that none as long as were asked for follow.
+    long_seconds : float
+        Of chains, beyond which a warning says so.
     """
 
     slice_rows: int = 100
     slice_seconds: float = 0.2
     short_warmup: int = 200
+    short_depth: int = 3
+    short_accept: float = 0.7
+    good_r_hat: float = 1.01
+    long_seconds: float = 30.0
 
 
 @dataclass(frozen=True)
