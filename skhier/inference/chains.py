@@ -14,7 +14,7 @@ from skhier.inference.mode import Laplace
 from skhier.inference.options import EngineOptions
 from skhier.utils.diagnostics import ess_bulk, ess_tail, rank_rhat
 
-__all__ = ["progress_bar", "chain_seconds", "run_in_frame", "run_nuts", "sample_stats"]
+__all__ = ["chain_seconds", "progress_bar", "run_in_frame", "run_nuts", "sample_stats"]
 
 
 def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):

@@ -274,7 +274,8 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
 
     theta, data, reached, rng = outcome
     theta.check, theta.workers = check, workers
-    frames = _frames(reached, data, options.n_chains)
+    signs = reached.signs if reached.signs.signed.any() else ()
+    frames = _frames(reached.modes, data, options.n_chains, signs)
     how = targets.Marginal(spec), frames, options, device, seed
     # chains of several modes agree at no length
     several = len(frames) > 1
@@ -324,18 +325,16 @@ def _search(theta, n_points, rng) -> Mixture:
     return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, rng, *how))
 
 
-def _frames(reached, data, n_chains) -> list[tuple[int, tuple]]:
+def _frames(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
     """Numbers of chains, and the data in whose frame they move: each mode's own.
 
     Chains seldom change modes, so they start in proportion to the masses: largest remainders.
     """
-    modes = reached.modes
     wanted = n_chains * modes.shares
     counts = np.floor(wanted).astype(int)
     rest = np.argsort(counts - wanted, kind="stable")
     counts[rest[: n_chains - counts.sum()]] += 1
     parts = zip(counts, modes.means, modes.roots, strict=True)
-    signs = reached.signs if reached.signs.signed.any() else ()
     return [(int(n), (*data, mean, root, *signs)) for n, mean, root in parts if n]
 
 

@@ -6,6 +6,7 @@ Large matrices go to LAPACK one at a time.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,8 @@ def _times(a, b):
 
 def _written_out(m):
     q = len(m)
-    root, inverse = {}, {}
+    root: dict[tuple[int, int], Any] = {}
+    inverse: dict[tuple[int, int], Any] = {}
     for j in range(q):
         pivot = m[j, j] - sum(root[j, k] ** 2 for k in range(j))
         inverse[j, j] = 1 / jnp.sqrt(pivot)
