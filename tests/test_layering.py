@@ -30,8 +30,8 @@ ROOMS = {
         "normal.left_out_of_several normal.new_rows rows.models rows.quadrature"
     ),
     "inference": (
-        "options runtime model checks estimates mode importance starts target nuts chains theta "
-        "engines prior row_target row_engines row_scores"
+        "options runtime model checks estimates mode importance starts signs target nuts chains "
+        "theta reach engines prior row_target row_engines row_scores"
     ),
     "posterior": (
         "mixture quadrature lines posterior row_posterior predictive prior_draws sensitivity "

@@ -91,7 +91,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         effects of factors are crossed with the largest one.
     n_chains, n_warmup, n_draws : int, default=4, 1000, 1000
         ``n_chains`` times ``n_draws`` draws are kept; a Markov chain has ``n_warmup`` transitions
-        before them.
+        before them, in the marginal engine at first at most 200 and shorter trees: only if such
+        chains do not agree, others as long as that follow.
     target_accept : float in (0, 1), default=0.8
         Of the No-U-Turn sampler; larger values make smaller steps.
     max_tree_depth : int, default=10
@@ -103,7 +104,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         Where to sample; None: JAX's default device.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
-        1: a progress bar.
+        1: progress bars.
 
     Attributes
     ----------
@@ -332,7 +333,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             result = run_joint(problem, choice, spec, options, seed)
         else:
             result = run_marginal(problem, choice, spec, options, seed, start)
-        result = result._replace(announced=announced)
+        result = result._replace(announced=(*announced, *result.announced))
         if training is not None:
             jacobian = setting.response.log_jacobian(training.y) @ training.weights
             result = result._replace(log_evidence=result.log_evidence + float(jacobian))
