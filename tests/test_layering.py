@@ -17,11 +17,11 @@ ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
         "categories columns labels nesting level_union pareto pipelines rank uniformity "
-        "convergence validation schema features design settling identifiability"
+        "convergence validation schema features group_means design settling identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem data_warnings folds"
+        "problem group_means data_warnings folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
