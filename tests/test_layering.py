@@ -32,7 +32,9 @@ ROOMS = {
         "options runtime model checks estimates mode importance starts target nuts chains theta "
         "engines prior"
     ),
-    "posterior": "mixture posterior prior_draws sensitivity shares tables arviz elpd fitted",
+    "posterior": (
+        "mixture posterior within_between prior_draws sensitivity shares tables arviz elpd fitted"
+    ),
     "estimators": (
         "_group_tables _base _reports _scores _compare _regressor _splits _scoring _refits _race "
         "_cv"

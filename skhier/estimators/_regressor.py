@@ -29,6 +29,7 @@ from skhier.inference.model import model_spec, origin_warnings
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
+from skhier.posterior.within_between import by_factor, contrast_warnings, contrasts
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
 from skhier.responses.normal import NORMAL
@@ -296,6 +297,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
         data_warnings = problem_warnings(design, problem, training.codes)
         data_warnings += origin_warnings(design, problem, choice)
+        of_means = contrasts(design, problem, self._fitted.posterior, self._fitted.mixture)
+        names = getattr(self, "feature_names_in_", None)
+        data_warnings += contrast_warnings(of_means, design, names)
         self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
             "warnings": [*result.announced, *data_warnings, *convergence_warnings],
@@ -304,6 +308,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             "n_dense": dense_size(problem.stats, problem.plan),
             "slopes_left_out": design.slopes_left_out(),
             "group_means_left_out": design.group_means_left_out(),
+            "within_between": by_factor(of_means, design),
             "seconds": time.perf_counter() - began,
         }
         return data_warnings, convergence_warnings

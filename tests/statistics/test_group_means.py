@@ -139,7 +139,8 @@ def test_constant_features_and_equal_means_are_left_out():
     design, rows, problem = add_group_means(wanted, design, rows, reduce_rows(design, rows))
     assert design.feature_names[3:] == ["mean(both | g)"]
     assert design.group_means_left_out() == {"g": ["same", "flat"]}
-    assert rows.x.shape == (24, 4) and problem.stats.xx.shape == (5, 5)
+    assert rows.x.shape == (24, 4)
+    assert problem.stats.xx.shape == (5, 5)
 
 
 def test_name_of_a_mean_that_is_taken_is_an_error():
