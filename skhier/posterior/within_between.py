@@ -92,9 +92,10 @@ def contrasts(
         columns = modelled | {at: p + i for i, at in enumerate(part)}
         for at, column in columns.items():
             base = [*(j for j in range(p) if j != column), p + len(part)]
-            z, square = _contrast(products, total, column, base)
-            move = np.sqrt(square / predictive)
-            by_column[at] = Contrast(*at, z, float(move), at in modelled)
+            determined, z, square = _contrast(products, total, column, base)
+            if not determined:
+                move = float(np.sqrt(square / predictive))
+                by_column[at] = Contrast(*at, z, move, at in modelled)
     return [by_column[at] for at in every if at in by_column]
 
 
@@ -198,10 +199,9 @@ def _precision_products(stats: GroupStats, problem: Problem, variances: Variance
 
 def _contrast(
     products: np.ndarray, total: np.ndarray, column: int, base: list[int]
-) -> tuple[float, float]:
-    """The column's coefficient in standard errors, and the mean square that it adds to a line.
-
-    NaN and 0 where the other columns determine it.
+) -> tuple[bool, float, float]:
+    """Whether other columns determine it; its coefficient in standard errors, and the mean square
+    that it adds to a line.
     """
     own, of_column = products[np.ix_(base, base)], products[base, column]
     size = np.sqrt(np.maximum(np.diag(own), 0.0))
@@ -210,8 +210,8 @@ def _contrast(
     shares = inverse @ (of_column / size) / size
     information = products[column, column] - of_column @ shares
     if not information > SPANNED * products[column, column]:
-        return float("nan"), 0.0
+        return True, 0.0, 0.0
     gamma = (products[column, -1] - products[base, -1] @ shares) / information
     line = np.zeros(len(total))
     line[column], line[base] = gamma, -gamma * shares
-    return float(gamma * np.sqrt(information)), float(line @ total @ line)
+    return False, float(gamma * np.sqrt(information)), float(line @ total @ line)
