@@ -16,6 +16,7 @@ from skhier import HierarchicalSlopesRegressor
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
 NAMES = {
     "np": np,
+    "pd": pd,
     "HierarchicalSlopesRegressor": HierarchicalSlopesRegressor,
     "TransformedTargetRegressor": TransformedTargetRegressor,
 }
@@ -73,3 +74,28 @@ def test_grouping_column_can_be_doubled_in_a_pipeline(prices):
     assert_array_equal(
         model.predict(X[["year"]]), model[-1].predict(X[["year"]].assign(year_group=X["year"]))
     )
+
+
+def test_effects_within_and_between_differ(capsys):
+    used = dict(NAMES)
+    code = lines_with("group_means")
+    exec(code, used)
+    printed = capsys.readouterr().out
+    table = GUIDE.split(code)[1].split("\n\n")[1]
+    assert [line.split() for line in printed.splitlines()] == [
+        line.split() for line in table.splitlines()
+    ]
+    # skill is known by ten speeds of sd 5, so the contrast of -0.5 is diluted by 100 / (100 + 2.5)
+    rows = used["model"].summary()
+    for name, truth in {"speed": 0.3, "mean(speed | typist)": -0.5 / 1.025}.items():
+        assert abs(rows.loc[f"coef[{name}]", "mean"] - truth) < 3 * rows.loc[f"coef[{name}]", "sd"]
+    compromise = HierarchicalSlopesRegressor("typist", slopes=None, random_state=0)
+    with pytest.warns(UserWarning, match=r"group_means=\['speed'\]"):
+        compromise.fit(used["X"], used["mistakes"])
+    new = used["X"].assign(typist=used["X"]["typist"] + 100)
+    with pytest.warns(UserWarning, match="unseen group"):
+        errors = [
+            np.sqrt(np.mean((model.predict(new) - used["mistakes"]) ** 2))
+            for model in (compromise, used["model"])
+        ]
+    assert errors[1] < 0.6 * errors[0]

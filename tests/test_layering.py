@@ -17,11 +17,11 @@ ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
         "categories columns labels nesting level_union pareto pipelines rank uniformity "
-        "convergence validation schema features design settling identifiability"
+        "convergence validation schema features group_means design settling identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem data_warnings folds"
+        "problem group_means data_warnings folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "
@@ -34,8 +34,8 @@ ROOMS = {
         "theta reach engines prior row_target row_engines row_scores"
     ),
     "posterior": (
-        "mixture quadrature lines posterior row_posterior predictive prior_draws sensitivity "
-        "shares tables arviz elpd fitted"
+        "mixture quadrature lines posterior row_posterior predictive within_between prior_draws "
+        "sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _compare _regressor _splits _scoring _refits _race "

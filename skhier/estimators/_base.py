@@ -24,7 +24,13 @@ from skhier.utils.budget import USUAL
 from skhier.utils.callers import users_stacklevel
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import as_table, column_names, index_names, with_columns_of_fit
+from skhier.utils.frames import (
+    as_table,
+    column_names,
+    index_names,
+    missing_columns,
+    with_columns_of_fit,
+)
 from skhier.utils.validation import check_choice, check_number, check_target
 from skhier.utils.words import listed
 
@@ -107,7 +113,9 @@ class BaseHierarchical(BaseEstimator):
         level : "group", "population" or list of str
             ``"population"``: the population line, group effects 0; a list of factors' names: only
             these factors' effects count, the others' are 0. Grouping columns of factors that do not
-            count may hold anything, and of a data frame they may be missing.
+            count may hold anything, and of a data frame they may be missing; but level means of
+            ``group_means`` are predictors of the population, for which their labels are still
+            read: a row without one is its own mean.
 
         Returns
         -------
@@ -335,16 +343,18 @@ class BaseHierarchical(BaseEstimator):
         """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels."""
         check_is_fitted(self)
         counts = self._counting(level)
-        unread = self._fitted.design.unread(counts)
+        design = self._fitted.design
+        unread = design.unread(counts)
         table = as_table(X, unread)
         names = getattr(self, "feature_names_in_", None)
-        table = with_columns_of_fit(table, names, unread)
+        missing = missing_columns(table, names, unread)
+        table = with_columns_of_fit(table, names, missing)
         self._check_columns(table)
-        rows = read_rows(table, self._fitted.design, counts)
+        rows = read_rows(table, design, counts, missing)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
         for k in counts:
             if len(rows.unseen[k]):
-                self._report_unseen(rows.unseen[k], self._fitted.design.factors[k].name)
+                self._report_unseen(rows.unseen[k], design.factors[k].name)
         return rows
 
     def _check_columns(self, table):

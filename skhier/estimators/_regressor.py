@@ -30,17 +30,20 @@ from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.inference.row_engines import run_rows
 from skhier.posterior.fitted import fitted_of
+from skhier.posterior.within_between import by_factor, contrast_warnings, contrasts
 from skhier.presets import preset_of, prior_from
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
 from skhier.responses.choice import response_from
 from skhier.statistics.data_warnings import problem_warnings
+from skhier.statistics.group_means import add_group_means
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
 from skhier.utils.callers import users_stacklevel
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
+from skhier.utils.design import wanted_means
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
 from skhier.utils.validation import check_choice, check_flag, check_number
@@ -83,6 +86,14 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     noncentered : bool, default=True
         Parameterisation of the joint model's group effects (``inference="nuts"``); the posterior
         is the same. False suits groups with many rows each, True suits the others.
+    group_means : None, "all", list of columns or dict, default=None
+        Features whose means over the levels are predictors of their own, called
+        ``"mean(exp | person)"``: the coefficient of the feature is then its effect within levels,
+        and the mean's by how much the effect between levels exceeds it. For every factor, or a dict
+        from factor to either. ``"all"``: those that vary within levels and whose means vary between
+        them; ``diagnostics_`` says which do not. Means are those of the rows of fit; in ``predict``
+        a level that fit never saw has the mean of its rows in the call, so that a row predicted on
+        its own is its own mean. They have no varying slopes.
     inference : {"auto", "marginal", "nuts"}, default="auto"
         ``"marginal"``: group effects and coefficients are integrated out in closed form and the
         few variance parameters sampled, by importance sampling or, where its weights fail, by the
@@ -113,7 +124,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
     coef_ : array of shape (n_coef,)
         Posterior means of the population slopes; names in ``coef_names_``.
     coef_names_ : list of str
-        Feature columns, grouping columns left out.
+        Feature columns, grouping columns left out; then the level means of ``group_means``.
     noise_scale_ : float
         Posterior mean of sigma.
     group_coef_, group_coef_std_, group_effects_ : dict of str to DataFrame (level x effect)
@@ -142,7 +153,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         ``seconds`` (of ``fit``; after a search, of its best candidate's fit to all rows),
         ``warnings``, ``n_rows``, ``n_groups`` (per factor), ``n_dense`` (group effects that are
         integrated out as one block: of crossed factors all but the largest), ``slopes_left_out``
-        (per factor the features that ``slopes="all"`` leaves without a varying slope).
+        (per factor the features that ``slopes="all"`` leaves without a varying slope),
+        ``group_means_left_out`` (per factor the features of ``group_means`` that can have none),
+        ``within_between`` (per factor and feature, by how many standard errors the effect between
+        levels exceeds that within them; a large one is a reason for ``group_means``).
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.
@@ -181,6 +195,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         prior=None,
         noncentered=True,
         response="normal",
+        group_means=None,
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -199,6 +214,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         self.prior = prior
         self.noncentered = noncentered
         self.response = response
+        self.group_means = group_means
         self.inference = inference
         self.n_chains = n_chains
         self.n_warmup = n_warmup
@@ -273,7 +289,15 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         response = self._response
         response.check_target(training.y, training.weights)
         training = training._replace(y=response.transformed(training.y))
-        return self._fit_problem(design, training, reduce_rows(design, training), seed, began)
+        problem = reduce_rows(design, training)
+        wanted = self._wanted_means(table, design)
+        design, training, problem = add_group_means(wanted, design, training, problem)
+        return self._fit_problem(design, training, problem, seed, began)
+
+    def _wanted_means(self, table, design):
+        """What ``group_means`` asks for, per factor."""
+        names = getattr(self, "feature_names_in_", None)
+        return wanted_means(self.group_means, table, names, design)
 
     def _fit_problem(self, design, training, problem, seed, began):
         """Set the attributes; warnings of the data and of convergence."""
@@ -286,6 +310,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
         data_warnings = problem_warnings(design, problem, training.codes)
         data_warnings += origin_warnings(design, problem, choice)
+        of_means = contrasts(design, problem, self._fitted.posterior, self._fitted.mixture)
+        names = getattr(self, "feature_names_in_", None)
+        data_warnings += contrast_warnings(of_means, design, names)
         self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
             "warnings": [*result.announced, *data_warnings, *convergence_warnings],
@@ -293,6 +320,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             "n_groups": self._n_groups(),
             "n_dense": dense_size(problem.stats, problem.plan),
             "slopes_left_out": design.slopes_left_out(),
+            "group_means_left_out": design.group_means_left_out(),
+            "within_between": by_factor(of_means, design),
             "seconds": time.perf_counter() - began,
         }
         return data_warnings, convergence_warnings

@@ -19,6 +19,7 @@ CONSTRUCTOR = {
     "eta": 2.0,
     "prior": None,
     "noncentered": True,
+    "group_means": None,
     "inference": "auto",
     "n_chains": 4,
     "n_warmup": 1000,
