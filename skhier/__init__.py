@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skhier import calibration, datasets, metrics, plotting, priors
+    from skhier import calibration, datasets, metrics, plotting, priors, responses
+    from skhier.estimators._classifier import HierarchicalSlopesClassifier
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
@@ -31,6 +32,7 @@ __all__ = [
     "DecovPrior",
     "FittedLinesDisplay",
     "GroupCoefDisplay",
+    "HierarchicalSlopesClassifier",
     "HierarchicalSlopesRegressor",
     "HierarchicalSlopesRegressorCV",
     "PosteriorPredictiveDisplay",
@@ -47,9 +49,10 @@ __all__ = [
     "metrics",
     "plotting",
     "priors",
+    "responses",
 ]
 
-_MODULES = ("calibration", "datasets", "metrics", "plotting", "priors")
+_MODULES = ("calibration", "datasets", "metrics", "plotting", "priors", "responses")
 _HOMES = {
     "CorrelationDisplay": "skhier.plotting",
     "FittedLinesDisplay": "skhier.plotting",
@@ -59,6 +62,7 @@ _HOMES = {
     "ShrinkageDisplay": "skhier.plotting",
     "TraceDisplay": "skhier.plotting",
     "VarianceSharesDisplay": "skhier.plotting",
+    "HierarchicalSlopesClassifier": "skhier.estimators._classifier",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
     "compare": "skhier.estimators._compare",

@@ -38,8 +38,8 @@ ROOMS = {
         "sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
-        "_group_tables _base _reports _scores _compare _regressor _splits _scoring _refits _race "
-        "_cv"
+        "_group_tables _base _reports _scores _model _classifier _compare _regressor _splits "
+        "_scoring _refits _race _cv"
     ),
     "plotting": (
         "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "

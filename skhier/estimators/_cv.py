@@ -103,6 +103,8 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
     {'prior__group_scale': 1.0}
     """
 
+    response = "normal"  # of others no sums of folds make a fit
+
     def __init__(
         self,
         groups=None,
