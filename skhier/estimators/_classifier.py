@@ -140,8 +140,8 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
             )
         self.classes_ = classes
         # a single class is the event: its probability is what the prior leaves of 1
-        codes = codes if len(classes) == 2 else np.ones(len(codes))
-        return super()._fit(X, codes.astype(float), sample_weight)
+        events = codes.astype(float) if len(classes) == 2 else np.ones(len(codes))
+        return super()._fit(X, events, sample_weight)
 
     def predict_proba(self, X: Any, level: Level = "group") -> np.ndarray:
         """Posterior mean of each class's probability.
@@ -186,7 +186,8 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         -------
         array of shape (n_samples,)
         """
-        return self.classes_[self.predict_proba(X, level).argmax(axis=1)]
+        which = self.predict_proba(X, level).argmax(axis=1)
+        return self.classes_[which]
 
     def decision_function(self, X: Any, level: Level = "group") -> np.ndarray:
         """Posterior mean of the line, (n_samples,): positive where the event is likelier."""
