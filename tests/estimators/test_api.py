@@ -19,6 +19,7 @@ CONSTRUCTOR = {
     "eta": 2.0,
     "prior": None,
     "noncentered": True,
+    "response": "normal",
     "group_means": None,
     "inference": "auto",
     "n_chains": 4,
