@@ -66,8 +66,9 @@ def reach(
     signs, budget = _signs_near_zero(theta, modes), theta.budget.importance
     if theta.size > theta.budget.engine.max_importance_size:
         return Reached(None, np.nan, signs, _carried_over(modes, signs))
-    if theta.size <= budget.plain_size:
-        first_ess = min_ess if signs.signed.any() else 0.0
+    n_signs = signs.signed.sum()
+    if theta.size <= budget.plain_size and n_signs < budget.many_signs:
+        first_ess = min_ess if n_signs else 0.0
         weighted = importance(theta.log_densities, modes, n_points, rng, budget, first_ess)
         if trustworthy(weighted, min_ess):
             return Reached(weighted, weighted.k_hat, no_signs(theta.size), fitted_mixture(weighted))
