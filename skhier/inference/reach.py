@@ -66,8 +66,9 @@ def reach(
     signs, budget = _signs_near_zero(theta, modes), theta.budget.importance
     if theta.size > theta.budget.engine.max_importance_size:
         return Reached(None, np.nan, signs, _carried_over(modes, signs))
-    if theta.size <= budget.plain_size:
-        first_ess = min_ess if signs.signed.any() else 0.0
+    n_signs = signs.signed.sum()
+    if theta.size <= budget.plain_size and n_signs < budget.many_signs:
+        first_ess = min_ess if n_signs else 0.0
         weighted = importance(theta.log_densities, modes, n_points, rng, budget, first_ess)
         if trustworthy(weighted, min_ess):
             return Reached(weighted, weighted.k_hat, no_signs(theta.size), fitted_mixture(weighted))
@@ -88,7 +89,7 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
     budget, fitted = theta.budget.importance, partial(_fitted, signs)
     begin = _carried_over(modes, signs)
     rounds: list[WeightedPoints] = []
-    proposal, total, best_share = begin, 0, 0.0
+    proposal, total, best_share, best = begin, 0, 0.0, begin
     is_long = theta.size > budget.plain_size
     n = max(n_points // budget.probe, budget.n_blocks) if is_long else n_points
     while total + n <= budget.more_points * n_points:
@@ -98,15 +99,21 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
             return Reached(_in_theta(last, signs), last.k_hat, signs, fitted(last))
         share = last.ess / n
         gained = share > budget.round_gain * best_share
-        best_share = max(share, best_share)
+        if share > best_share and trustworthy(last, 0.0):
+            best_share, best = share, proposal
         if _is_hopeless(last, gained, budget):
             break
-        enough = n_points if gained else min(2 * n, budget.margin * min_ess / best_share)
-        n = max(n, n_points, 2 ** int(np.ceil(np.log2(enough))))
+        enough = 2 ** np.ceil(np.log2(budget.margin * min_ess / max(best_share, 1 / n)))
         proposal = fitted(pooled(rounds))
-    best = max(rounds, key=lambda last: last.ess)
-    is_frame = best.ess >= budget.frame_ess * theta.size
-    return Reached(None, best.k_hat, signs, fitted(pooled(rounds)) if is_frame else begin)
+        if gained:
+            n = max(n, n_points)
+        elif enough <= 2 * max(n, n_points):  # refitting from few points may make it worse
+            proposal, n = best, max(int(enough), n_points)
+        else:
+            n *= 2
+    largest = max(rounds, key=lambda last: last.ess)
+    is_frame = largest.ess >= budget.frame_ess * theta.size
+    return Reached(None, largest.k_hat, signs, fitted(pooled(rounds)) if is_frame else begin)
 
 
 def _carried_over(modes, signs) -> Mixture:

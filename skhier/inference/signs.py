@@ -119,7 +119,7 @@ def signs_for(spec: ModelSpec, sites: dict[str, range], signed: np.ndarray) -> S
     flips = np.diag(signed.astype(float))
     for k, places in enumerate(scale_entries(spec, sites)):
         corr, q = sites.get(f"group_corr_chol_{k}"), spec.factors[k].n_effects
-        if corr is None:
+        if corr is None or not places:
             continue
         for entry, row, column in zip(corr, *np.tril_indices(q, -1), strict=True):
             for effect in (int(row), int(column)):

@@ -38,8 +38,8 @@ class Logit:
         return special(np).logit(p)
 
     def log_density(self, y: Any, t: Any, xp: Any = np) -> Any:
-        """``y log p + (1 - y) log(1 - p)``."""
-        return -(y * xp.logaddexp(0.0, -t) + (1 - y) * xp.logaddexp(0.0, t))
+        """``y log p + (1 - y) log(1 - p)``, with one logarithm: ``y t - log(1 + e^t)``."""
+        return y * t - xp.maximum(t, 0.0) - xp.log1p(xp.exp(-xp.abs(t)))
 
     def score(self, y: Any, t: Any, xp: Any = np) -> Any:
         """``y - p``, of which neither term loses its digits."""

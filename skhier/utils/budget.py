@@ -156,6 +156,8 @@ class ImportanceBudget:
         Entries of theta up to which rounds in theta itself come first, and with all points.
     near_zero : float
         Sd of a scale's logarithm from which the scale lies within some 4 sds of 0 and has a sign.
+    many_signs : int
+        Such scales from which a first round in theta itself would be wasted.
     probe : int
         Of a longer theta the first round has this fraction of the points.
     hopeless_k_hat, hopeless_share : float
@@ -182,6 +184,7 @@ class ImportanceBudget:
     least_share: float = 0.2
     plain_size: int = 30
     near_zero: float = 0.25
+    many_signs: int = 3
     probe: int = 2
     hopeless_k_hat: float = 1.2
     hopeless_share: float = 0.01

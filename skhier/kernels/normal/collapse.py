@@ -182,6 +182,8 @@ def _at_owners(of_rows, owner, n_levels):
 def _less_in_crossings(left, i, step, chol, variance):
     """All products with dense columns less what the i-th factor of the chain explains."""
     (zz, d), cross = left.chain[i], step.cross
+    if step.table.size and not cross.lifts and len(zz) > UNROLL_UP_TO:
+        return _less_in_table(left, i, step.table, chol, variance)
     half = jnp.moveaxis(_inverse_factors(zz, chol, variance)[1] @ chol.T, 0, 2)  # R^-1 L'
     w = jnp.einsum("ijn,jn->in", half[..., cross.level], left.crossings[i])
     hd = jnp.einsum("iag,acg->icg", half, d)
@@ -205,6 +207,14 @@ def _less_in_crossings(left, i, step, chol, variance):
         of_rows = (hd[:, -r:, cross.level] * w[:, None]).sum(0)
         of_d = jnp.zeros_like(left.d).at[cross.column].add(of_rows.T)
     return _Left(left.chain, tuple(crossings), left.gram - explained, left.d - of_d)
+
+
+def _less_in_table(left, i, table, chol, variance):
+    """The same where all levels meet most dense columns: columns like those of X."""
+    (zz, d), (m, r) = left.chain[i], left.d.shape
+    met = jnp.swapaxes(left.crossings[i][:, table], 1, 2)
+    explained, *_ = _sums(0, 1, i > 0, zz, jnp.concatenate([met, d[:, -r:]], 1), chol, variance)
+    return left._replace(gram=left.gram - explained[:m, :m], d=left.d - explained[:m, m:])
 
 
 def _dense_system(left, n_levels, chols, gram, variance):
@@ -387,8 +397,7 @@ def _sums_backward(w, slots, varies, inputs, cotangents):
         e = e + jnp.pad(by_row, ((0, 0), (0, len(of_gram)), (0, 0)))
     e = (e + jnp.swapaxes(e, -1, -2)) / 2
     ye = y @ e
-    rest = d @ e - al @ ye
-    of_chol = 2 * (_sum_of_products(rest, y) + c * _sum_of_products(al, inverse))
+    of_chol = 2 * (_sum_of_products(d - al @ y, ye) + c * _sum_of_products(al, inverse))
     of_variance = c * jnp.einsum("gii->", inverse) - (ye * y).sum()
     if not varies:
         return jnp.zeros_like(zz), jnp.zeros_like(inputs[1]), of_chol, of_variance

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 MAX_STEPS = 60
-TOLERANCE = 1e-3  # of a step in posterior sds: it moves the nodes, hardly what they add up to
+TOLERANCE = 0.01  # of a step in posterior sds: it moves the nodes, hardly what they add up to
 LEAST_WEIGHT = 1e-7  # of a cell; lighter ones are left out
 
 
