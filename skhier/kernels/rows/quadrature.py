@@ -151,7 +151,7 @@ def _mode(response, rows, line, t, own, sums):
         curvature = rows.weight * jnp.maximum(response.curvature(rows.y, eta, own, jnp), 0.0)
         value = sums(rows.weight * density) - 0.5 * (u**2).sum(0)
         gram = sums(t[:, None] * t[None] * curvature) + jnp.eye(q)[..., None]
-        half = inverse_cholesky(gram)
+        half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
         white = jnp.einsum("ijg,jg->ig", half, sums(t * score) - u)
         return value, white, half
 
