@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skhier.inference import importance as weights
 from skhier.inference.importance import (
     Mixture,
     WeightedPoints,
     fitted_mixture,
     importance,
     pooled,
-    trustworthy,
     weighted_points,
 )
 from skhier.inference.signs import Signs, no_signs
@@ -36,7 +36,7 @@ class Reached(NamedTuple):
     weighted : WeightedPoints or None
         In theta; None: no weights to rely on.
     k_hat : float
-        Of the round that was best, if none was good.
+        Of the round that was best, if none was good: in theta itself if it had more than one.
     signs : Signs
         The coordinates of ``modes``.
     modes : Mixture
@@ -70,10 +70,13 @@ def reach(
     if theta.size <= budget.plain_size and n_signs < budget.many_signs:
         first_ess = min_ess if n_signs else 0.0
         weighted = importance(theta.log_densities, modes, n_points, rng, budget, first_ess)
-        if trustworthy(weighted, min_ess):
+        if weights.trustworthy(weighted, min_ess):
             return Reached(weighted, weighted.k_hat, no_signs(theta.size), fitted_mixture(weighted))
         if not first_ess:
             modes = fitted_mixture(weighted)
+            reached = _rounds(theta, modes, signs, n_points, min_ess, rng)
+            good = reached.weighted is not None
+            return reached if good else reached._replace(k_hat=weighted.k_hat)
     return _rounds(theta, modes, signs, n_points, min_ess, rng)
 
 
@@ -95,11 +98,11 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
     while total + n <= budget.more_points * n_points:
         last = weighted_points(signs.density(theta.log_densities), proposal, n, rng, budget)
         rounds, total = [*rounds, last], total + n
-        if n >= n_points and trustworthy(last, min_ess):
+        if n >= n_points and weights.trustworthy(last, min_ess):
             return Reached(_in_theta(last, signs), last.k_hat, signs, fitted(last))
         share = last.ess / n
         gained = share > budget.round_gain * best_share
-        if share > best_share and trustworthy(last, 0.0):
+        if share > best_share and weights.trustworthy(last, 0.0):
             best_share, best = share, proposal
         if _is_hopeless(last, gained, budget):
             break
