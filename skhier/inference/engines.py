@@ -280,8 +280,9 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     def run(frames, options):
         return run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
 
-    several = len(frames) > 1  # chains of several modes agree at no length
-    draws = run(frames, options) if several else run_in_frame(run, frames, options, reached.signs)
+    # of few parameters chains are cheap; those of several modes agree at no length
+    as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size
+    draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, reached.signs)
     return _from_chains(theta, data, draws, reached, rng)
 
 
