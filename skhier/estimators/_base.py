@@ -347,7 +347,7 @@ class BaseHierarchical(BaseEstimator):
         table = as_table(X, unread)
         names = getattr(self, "feature_names_in_", None)
         missing = missing_columns(table, names, unread)
-        table = with_columns_of_fit(table, names, missing)
+        table = with_columns_of_fit(table, names, unread)
         self._check_columns(table)
         rows = read_rows(table, design, counts, missing)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
