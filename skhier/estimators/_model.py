@@ -136,7 +136,8 @@ class HierarchicalModel(Reports, Scores, BaseHierarchical):
         self.log_evidence_ = result.log_evidence
         self._set_attributes()
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
-        data_warnings = problem_warnings(design, problem, training.codes)
+        is_point = result.engine == "constant"
+        data_warnings = problem_warnings(design, problem, training.codes, is_point)
         data_warnings += origin_warnings(design, problem, choice)
         of_means = contrasts(design, problem, self._fitted.posterior, self._fitted.mixture)
         names = getattr(self, "feature_names_in_", None)

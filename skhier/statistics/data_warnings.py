@@ -14,15 +14,20 @@ from skhier.utils.validation import coarse_numbers
 __all__ = ["problem_warnings"]
 
 
-def problem_warnings(design: Design, problem: Problem, codes: np.ndarray) -> list[str]:
-    """What the data cannot tell; ``codes`` (n_samples, n_factors) are the rows' levels."""
+def problem_warnings(
+    design: Design, problem: Problem, codes: np.ndarray, is_point: bool
+) -> list[str]:
+    """What the data cannot tell; ``codes`` (n_samples, n_factors) are the rows' levels.
+
+    ``is_point``: y is constant, and the response takes it for noise of sd 0.
+    """
     stats, units = problem.stats, problem.units
     x_mean = units.x_mean / units.x_scale
     group_rows = [factor.zz[-1, -1] for factor in stats.factors]
     messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, codes)
     messages += slope_warnings(design, group_rows) + mean_warnings(design)
     messages += _coarse_warnings(design, problem)
-    if problem.y_is_constant:
+    if is_point:
         messages.append(
             f"y is constant ({problem.scales.y_mean:g}): the posterior is a point; slopes and "
             "standard deviations are 0."
