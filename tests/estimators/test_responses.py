@@ -258,7 +258,7 @@ def test_positive_amounts_and_heavy_tails_are_fitted(table, response, y):
 
 
 def test_pickle_without_rows_predicts_the_same(counts, poisson):
-    X, y = counts
+    X, _y = counts
     again = pickle.loads(pickle.dumps(poisson))
     assert_array_equal(again.predict(X), poisson.predict(X))
     assert_array_equal(again.predict_interval(X), poisson.predict_interval(X))
@@ -316,7 +316,7 @@ def test_what_cannot_apply_says_so(counts, poisson):
         HierarchicalSlopesRegressorCV("g", response="poisson").fit(X, y)
     with pytest.raises(ValueError, match="poisson"):
         get_scorer("neg_crps")(poisson, X, y)
-    with pytest.raises((ValueError, AttributeError), match="poisson|link"):
+    with pytest.raises((ValueError, AttributeError), match=r"poisson|link"):
         ShrinkageDisplay.from_estimator(poisson)
     with pytest.raises(ValueError, match="one factor"):
         model_of("poisson", ["g", "h"], inference="marginal").fit(X.assign(h=np.arange(60) % 5), y)

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skhier import DecovPrior, HierarchicalSlopesRegressor, Prior
-from skhier.estimators import _regressor
+from skhier.estimators import _model
 from skhier.inference import engines, runtime
 from skhier.inference.importance import importance
 from skhier.inference.mode import Laplace
@@ -49,7 +49,7 @@ def theta_of(monkeypatch, n_features=1, n_factors=1, **settings):
         taken.extend(args)
         raise Taken
 
-    monkeypatch.setattr(_regressor, "run_marginal", take)
+    monkeypatch.setattr(_model, "run_marginal", take)
     groups = [f"g{k}" for k in range(n_factors)]
     with suppress(Taken):
         HierarchicalSlopesRegressor(groups, **settings).fit(X, y)
