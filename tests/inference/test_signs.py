@@ -54,7 +54,7 @@ def theta_of(monkeypatch, n_features=1, n_factors=1, **settings):
     with suppress(Taken):
         HierarchicalSlopesRegressor(groups, **settings).fit(X, y)
     problem, choice, spec, options, *_ = taken
-    data = engines._data(arrange(problem.stats, problem.plan), problem, choice, options)
+    data = engines.model_data(arrange(problem.stats, problem.plan), problem, choice, options)
     return Theta(spec, data, 64, lambda: None)
 
 
