@@ -31,11 +31,11 @@ ROOMS = {
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
-        "theta reach engines prior row_target row_engines row_scores"
+        "theta reach engines prior row_target row_theta row_engines row_scores"
     ),
     "posterior": (
-        "mixture quadrature lines posterior row_posterior predictive within_between prior_draws "
-        "sensitivity shares tables arviz elpd fitted"
+        "designs mixture quadrature lines posterior row_posterior predictive within_between "
+        "prior_draws sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _model _classifier _compare _regressor _splits "

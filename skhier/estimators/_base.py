@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skhier import __version__
 from skhier.estimators._group_tables import group_arrays, group_tables
 from skhier.inference.engines import load_jax
+from skhier.posterior.designs import OUT
 from skhier.posterior.fitted import Fitted
-from skhier.posterior.posterior import OUT
 from skhier.posterior.predictive import equal_mixture, log_density, quantiles
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from

@@ -25,8 +25,8 @@ from scipy.special import logsumexp
 from skhier.inference.engines import EngineResult
 from skhier.kernels.normal.new_rows import new_level_density, new_row_density
 from skhier.kernels.records import Components
+from skhier.posterior.designs import internal_rows, varying_columns
 from skhier.posterior.elpd import Elpd, summed
-from skhier.posterior.posterior import internal_rows, varying_columns
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import own_units, reduce_block

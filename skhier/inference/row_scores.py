@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skhier.inference.row_engines import internal_rows
+from skhier.inference.row_engines import engine_rows
 from skhier.kernels.records import Population
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
@@ -52,7 +52,7 @@ def leave_rows_out(
     from skhier.inference import runtime
     from skhier.kernels.rows.quadrature import rule_of
 
-    x, codes, y, weights, offset = internal_rows(units, training, merge=False)
+    x, codes, y, weights, offset = engine_rows(units, training, merge=False)
     codes = codes[:, 0] if codes.shape[1] else np.zeros(len(y), int)
     rows, seats = arrange_rows(x, codes, y, weights, offset, n_levels)
     varying = [] if slopes is None else [*slopes, x.shape[1] - 1]

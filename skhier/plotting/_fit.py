@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
-from skhier.posterior.posterior import OUT
+from skhier.posterior.designs import OUT
 from skhier.posterior.predictive import distribution_function
 from skhier.posterior.shares import variance_shares
 from skhier.utils.design import Rows

@@ -18,6 +18,7 @@ from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior import tables
+from skhier.posterior.designs import equal_components
 from skhier.posterior.elpd import (
     Elpd,
     leave_groups_of_response_out,
@@ -26,7 +27,7 @@ from skhier.posterior.elpd import (
     leave_rows_of_response_out,
     rows_id,
 )
-from skhier.posterior.posterior import Posterior, equal_components
+from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 from skhier.statistics.problem import Problem
 from skhier.statistics.training import Training

@@ -8,7 +8,7 @@ all but the largest are made when first asked for, and kept out of pickles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,13 @@ from skhier.kernels.normal.eliminate import Layout, layout_of
 from skhier.kernels.normal.moments import GroupMoments, group_moments
 from skhier.kernels.records import Components, Population
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
+from skhier.posterior.designs import (
+    OUT,
+    equal_components,
+    internal_rows,
+    level_stream,
+    varying_columns,
+)
 from skhier.posterior.lines import Lines, rule_of
 from skhier.posterior.mixture import mixture_moments
 from skhier.responses.base import Response
@@ -28,9 +35,8 @@ from skhier.utils.budget import USUAL, Budget, MemoryBudget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
 
-__all__ = ["OUT", "Posterior", "equal_components", "internal_rows", "varying_columns"]
+__all__ = ["Posterior"]
 
-OUT = -1  # the code of a factor whose effects do not count
 NO_LEVEL = 2**48 - 1
 LEFT_OUT = ("layout", "lines", "_other_effects", "_components", "budget")  # of pickles
 
@@ -413,44 +419,11 @@ class Posterior:
         return effects_to_user(self.units, k, self.slopes[k])
 
 
-def internal_rows(
-    units: Units, slopes: Sequence[Sequence[int]], x: np.ndarray
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Designs of the population coefficients and of each factor's effects, constant last.
-
-    Parameters
-    ----------
-    units : Units
-    slopes : sequence of sequence of int
-        Per factor: features with a varying slope.
-    x : array of shape (n_rows, n_features)
-        In the user's units.
-
-    Returns
-    -------
-    x : array of shape (n_rows, n_features + 1)
-    zs : list of array of shape (n_rows, q)
-        In internal units.
-    """
-    x = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
-    return x, [x[:, varying_columns(units, of_factor)] for of_factor in slopes]
-
-
-def varying_columns(units: Units, slopes: Sequence[int]) -> list[int]:
-    """Which columns of the population's design vary by a factor, the constant last."""
-    return [*slopes, len(units.x_mean)]
-
-
 def _n_components(entries: int, dense: int, budget: MemoryBudget) -> int:
     """Behind group moments: with many crossed effects each is work, and theta varies little."""
     fewest, most = budget.moment_components
     few = int(np.clip(budget.moment_work // max(dense, 1) ** 3, budget.fewest_of_crossed, fewest))
     return int(np.clip(budget.group_entries // (entries + dense**2), few, most))
-
-
-def level_stream(seed, k, code) -> np.random.Generator:
-    """Random numbers of one level of the k-th factor."""
-    return np.random.Generator(np.random.Philox(key=(int(seed) << 64) + (k << 48) + code))
 
 
 def _root_times(root, noise):
@@ -459,13 +432,6 @@ def _root_times(root, noise):
 
 def _spread(x, cov):
     return np.einsum("np,pr,nr->n", x, cov, x, optimize=True)
-
-
-def equal_components(draws: Population) -> Components:
-    """Draws as components, in an order that makes any first few a random choice."""
-    n = len(draws.coef)
-    order = np.random.default_rng(0).permutation(n)
-    return Components(np.full(n, 1 / n), draws.take(order))
 
 
 def _with_empty_level(stats: FactorStats) -> FactorStats:

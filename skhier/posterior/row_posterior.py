@@ -19,8 +19,8 @@ from skhier.inference.row_scores import leave_rows_out
 from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, EffectMoments, Population
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
+from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
 from skhier.posterior.mixture import mixture_quantiles
-from skhier.posterior.posterior import OUT, internal_rows, level_stream, varying_columns
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
 from skhier.statistics.training import Training

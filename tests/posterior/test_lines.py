@@ -13,9 +13,9 @@ from skhier import HierarchicalSlopesRegressor
 from skhier.datasets import make_hierarchical
 from skhier.kernels.normal.conditional import condition, draw_others, sigma_of
 from skhier.posterior import lines
+from skhier.posterior.designs import OUT
 from skhier.posterior.lines import Lines
 from skhier.posterior.mixture import mixture_moments, mixture_quantiles
-from skhier.posterior.posterior import OUT
 from skhier.posterior.predictive import quantiles
 
 Q = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])

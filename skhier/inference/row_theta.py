@@ -1,0 +1,186 @@
+"""The posterior of theta where rows have no sufficient statistics, as functions of many points."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values
+from skhier.inference.starts import PriorTops, prior_tops
+from skhier.kernels.records import ModelSpec, Population
+from skhier.statistics.rows import RowBlocks
+from skhier.utils.budget import Budget
+
+__all__ = ["RowTheta"]
+
+
+class RowTheta:
+    """The posterior of theta as functions of many points, evaluated a batch at a time.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    rows : RowBlocks
+    model : tuple
+        Units, priors and known parameters.
+    n_nodes : int
+        Of the rule, a dimension.
+    check : callable
+        Called between batches; may raise to stop.
+    device : Device or None
+    budget : Budget
+    """
+
+    def __init__(self, spec: ModelSpec, rows: RowBlocks, model, n_nodes, check, device, budget):
+        import jax
+
+        from skhier.inference import row_target
+
+        self.spec, self.model, self.check, self.device = spec, model, check, device
+        self.rows: RowBlocks = jax.device_put(rows)
+        self.budget: Budget = budget
+        self.target = row_target
+        self.size = len(row_target.size(model, spec))
+        self.batch = int(np.clip(2**15 // rows.y.size, 1, 32))
+        self.n_evaluations = 0
+        self.use(n_nodes)
+
+    @property
+    def q(self) -> int:
+        """Effects of a level."""
+        return self.spec.factors[0].n_effects if self.spec.factors else 0
+
+    def use(self, n_nodes: int) -> None:
+        """Take a rule of so many nodes a dimension."""
+        from skhier.kernels.rows.quadrature import rule_of
+
+        self.n_nodes = n_nodes
+        self.rule = rule_of(n_nodes, self.q)
+
+    @property
+    def data(self) -> tuple:
+        """Arguments of the compiled functions."""
+        return self.rows, self.rule, self.model
+
+    @cached_property
+    def priors(self) -> PriorTops:
+        """Where the prior of each entry of theta has its modes."""
+
+        def profiles(grids):
+            of_sites = self.target.prior_profiles(grids, self.model, self.spec)
+            heights = {name: np.asarray(values) for name, values in of_sites.items()}
+            return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
+
+        return prior_tops(profiles, self.size, self.budget.search)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """Of differences, (d,): well below the width of a narrow prior."""
+        return np.minimum(STEP, self.priors.widths / 20)
+
+    def starts(self) -> np.ndarray:
+        """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
+        sites = self.priors.sites
+        start = np.zeros(self.size)
+        own = self.populations(start[None]).take(0).own
+        coef = _fit_without_groups(self.spec.response, self.rows, own)
+        for i, block in enumerate(self.spec.coef_blocks):
+            start[list(sites[f"coef_{i}"])] = coef[list(block)]
+        start[list(sites["intercept"])] = coef[-1]
+        scales = [j for name, entries in sites.items() if _is_scale(name) for j in entries]
+        start[scales] = -0.7
+        without = start.copy()
+        without[scales] = -4.0
+        return np.unique([start, without, np.zeros(self.size)], axis=0)
+
+    def derivatives(self, point: np.ndarray) -> Derivatives:
+        """Of the log density at a point (d,); whichever way compiles and runs faster."""
+        if self.size <= self.budget.search.max_size_by_values:
+            return from_values(self.log_densities, point, self.steps)
+        return from_gradients(self._density_and_gradient, point)
+
+    def _density_and_gradient(self, points):
+        self.n_evaluations += len(points)
+        values, gradients = np.empty(len(points)), np.empty(points.shape)
+        for i, point in enumerate(points):
+            self.check()
+            values[i], gradients[i] = self.target.density_and_gradient(point, self.data, self.spec)
+        return values, gradients
+
+    def log_densities(self, points: np.ndarray) -> np.ndarray:
+        """(n, d) points to (n,) log densities."""
+        self.n_evaluations += len(points)
+        parts = self.over(self.target.evaluate, points)
+        return np.concatenate([np.asarray(part) for part in parts])[: len(points)]
+
+    def over(self, function: Any, points: np.ndarray) -> list[Any]:
+        """A compiled function at all points, a padded batch at a time, two of them side by side."""
+        import jax
+
+        from skhier.inference import runtime
+
+        def at(begin):
+            self.check()
+            part = points[begin : begin + self.batch]
+            padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
+            with runtime.precisely_on(self.device):
+                out = function(np.concatenate([part, padding]), self.data, self.spec)
+                return jax.block_until_ready(out)
+
+        begins = range(0, len(points), self.batch)
+        if len(begins) == 1:
+            return [at(0)]
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(at, begins))
+
+    def populations(self, points: np.ndarray) -> Population:
+        """The population at each of (n, d) points."""
+        import jax
+
+        return jax.tree.map(np.asarray, self.target.populations(points, self.model, self.spec))
+
+    def moments(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Means, roots of the covariances and log densities of the levels, see EffectMoments."""
+        parts = self.over(self.target.moments, points)
+        mean, cov, density = (
+            np.concatenate([np.asarray(part[i]) for part in parts])[: len(points)] for i in range(3)
+        )
+        values, vectors = np.linalg.eigh(np.moveaxis(cov, -1, 1))
+        root = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+        return mean, np.moveaxis(root, 1, -1), density
+
+
+def _is_scale(name):
+    return name.startswith(("group_scale_", "decov_size_"))
+
+
+def _fit_without_groups(response, rows, own) -> np.ndarray:
+    """Coefficients (p,) of a fit that ignores groups, drawn a little to 0."""
+    x = np.asarray(rows.x).reshape(len(rows.x), -1)
+    y, weight, offset = (np.asarray(a).ravel() for a in (rows.y, rows.weight, rows.offset))
+    coef = np.zeros(len(x))
+    coef[-1] = response.start(y[weight > 0], weight[weight > 0]) - np.average(
+        offset, weights=weight
+    )
+
+    def value(at):
+        density = weight * response.log_density(y, at @ x + offset, own)
+        return density.sum() - 0.5 * at[:-1] @ at[:-1]
+
+    ridge = np.append(np.ones(len(x) - 1), 1e-6)
+    for _ in range(25):
+        line = coef @ x + offset
+        score = x @ (weight * response.score(y, line, own)) - ridge * coef
+        curvature = weight * np.maximum(response.curvature(y, line, own), 0)
+        step = np.linalg.solve((x * curvature) @ x.T + np.diag(ridge + 1e-9), score)
+        for _ in range(20):
+            if value(coef + step) >= value(coef):
+                break
+            step = step / 2
+        coef = coef + step
+        if np.abs(step).max() < 1e-3:
+            break
+    return coef

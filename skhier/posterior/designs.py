@@ -1,0 +1,54 @@
+"""Rows, levels and draws as every posterior sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from skhier.kernels.records import Components, Population
+from skhier.statistics.records import Units
+
+__all__ = ["OUT", "equal_components", "internal_rows", "level_stream", "varying_columns"]
+
+OUT = -1  # the code of a factor whose effects do not count
+
+
+def internal_rows(
+    units: Units, slopes: Sequence[Sequence[int]], x: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Designs of the population coefficients and of each factor's effects, constant last.
+
+    Parameters
+    ----------
+    units : Units
+    slopes : sequence of sequence of int
+        Per factor: features with a varying slope.
+    x : array of shape (n_rows, n_features)
+        In the user's units.
+
+    Returns
+    -------
+    x : array of shape (n_rows, n_features + 1)
+    zs : list of array of shape (n_rows, q)
+        In internal units.
+    """
+    x = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
+    return x, [x[:, varying_columns(units, of_factor)] for of_factor in slopes]
+
+
+def varying_columns(units: Units, slopes: Sequence[int]) -> list[int]:
+    """Which columns of the population's design vary by a factor, the constant last."""
+    return [*slopes, len(units.x_mean)]
+
+
+def level_stream(seed, k, code) -> np.random.Generator:
+    """Random numbers of one level of the k-th factor."""
+    return np.random.Generator(np.random.Philox(key=(int(seed) << 64) + (k << 48) + code))
+
+
+def equal_components(draws: Population) -> Components:
+    """Draws as components, in an order that makes any first few a random choice."""
+    n = len(draws.coef)
+    order = np.random.default_rng(0).permutation(n)
+    return Components(np.full(n, 1 / n), draws.take(order))
