@@ -245,14 +245,24 @@ class RowTheta:
         return jax.tree.map(np.asarray, self.target.populations(points, self.model, self.spec))
 
     def moments(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Means, roots of the covariances and log densities of the levels, see EffectMoments."""
+        """Means, roots of the covariances, stretches and log densities, see EffectMoments."""
         parts = self.over(self.target.moments, points)
-        mean, cov, density = (
-            np.concatenate([np.asarray(part[i]) for part in parts])[: len(points)] for i in range(3)
+        mean, cov, log_exp, density = (
+            np.concatenate([np.asarray(part[i]) for part in parts])[: len(points)] for i in range(4)
         )
         values, vectors = np.linalg.eigh(np.moveaxis(cov, -1, 1))
         root = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
-        return mean, np.moveaxis(root, 1, -1), density
+        return mean, np.moveaxis(root, 1, -1), _stretch(mean, cov, log_exp), density
+
+
+def _stretch(mean, cov, log_exp):
+    """What a normal intercept's variance is multiplied by to have the mean of ``e^b``, (n, G)."""
+    if not mean.shape[1]:
+        return np.ones_like(log_exp)
+    variance = cov[:, -1, -1]
+    wanted = np.maximum(2 * (log_exp - mean[:, -1]), 0.0)  # at least 0 by Jensen's inequality
+    # of an effect that hardly varies the quotient is rounding, and the mean is what it is
+    return np.divide(wanted, variance, out=np.ones_like(variance), where=variance > 1e-6)
 
 
 def _is_scale(name):
@@ -365,12 +375,14 @@ def _kept(theta, n_levels, n_points) -> int:
 
 
 def _effects(theta, points, place, n_levels) -> EffectMoments:
-    mean, root, density = theta.moments(points)
+    mean, root, stretch, density = theta.moments(points)
     known = slice(0, n_levels)
     density = density[:, known]
     if not theta.q:
         return EffectMoments((), (), density, place, theta.n_nodes)
-    return EffectMoments((mean[..., known],), (root[..., known],), density, place, theta.n_nodes)
+    stretch = (stretch[:, known],) if theta.spec.response.link == "log" else None
+    moments = (mean[..., known],), (root[..., known],)
+    return EffectMoments(*moments, density, place, theta.n_nodes, stretch)
 
 
 def _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rng) -> EngineResult:

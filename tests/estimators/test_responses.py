@@ -257,6 +257,34 @@ def test_positive_amounts_and_heavy_tails_are_fitted(table, response, y):
     assert 0.7 < np.mean((low < values) & (values < high)) <= 1
 
 
+def test_levels_of_zeros_have_the_means_of_exact_effects(table):
+    X, *_ = table
+    y = np.random.default_rng(7).poisson(3.0, 60) * (np.arange(60) >= 30.0)
+    model = model_of("poisson").fit(X, y)
+    effects, components = model._fitted.posterior.effects, model._fitted.posterior.rule
+    u = np.linspace(-9, 9, 2001)
+    for row in (3, 20, 45):
+        level = np.repeat(np.arange(10), 6) == row // 6
+        means, zeros = [], []
+        for s in range(0, len(components.weights), 16):
+            root = components.group_root[0][s, 0, 0]
+            units = model._fitted.posterior.units
+            line = (X["x"].to_numpy() - units.x_mean) / units.x_scale * components.coef[s, 0]
+            eta = line[level, None] + components.coef[s, 1] + root * u
+            log_p = stats.poisson.logpmf(y[level, None], np.exp(eta)).sum(0) - u**2 / 2
+            share = np.exp(log_p - logsumexp(log_p))
+            rate = np.exp(line[row] + components.coef[s, 1] + root * u)
+            means.append(share @ rate)
+            zeros.append(share @ np.exp(-rate))
+        weights = components.weights[::16] / components.weights[::16].sum()
+        exact, none = weights @ means, weights @ zeros
+        # a sixteenth of the components stands for all of them
+        assert abs(model.predict(X.iloc[[row]])[0] / exact - 1) < 0.15
+        density = model.log_predictive_density(X.iloc[[row]], [0.0])[0]
+        assert abs(np.exp(density) - none) < 0.02
+    assert np.isfinite(effects.stretch[0]).all()
+
+
 def test_pickle_without_rows_predicts_the_same(counts, poisson):
     X, y = counts
     again = pickle.loads(pickle.dumps(poisson))
