@@ -64,7 +64,7 @@ def test_predictions_agree_with_each_other(fit, answers):
     density = fit.log_predictive_density(X, y)
     assert_allclose(density, np.log(np.where(y == "yes", p[:, 1], p[:, 0])), atol=1e-6)
     low, high = fit.predict_interval(X).T
-    assert np.all((0 < low) & (low < p[:, 1]) & (p[:, 1] < high) & (high < 1))
+    assert np.all((low > 0) & (low < p[:, 1]) & (p[:, 1] < high) & (high < 1))
     corr = np.corrcoef(fit.decision_function(X), p[:, 1])[0, 1]
     assert corr > 0.95
 

@@ -286,7 +286,7 @@ def test_levels_of_zeros_have_the_means_of_exact_effects(table):
 
 
 def test_pickle_without_rows_predicts_the_same(counts, poisson):
-    X, y = counts
+    X, _ = counts
     again = pickle.loads(pickle.dumps(poisson))
     assert_array_equal(again.predict(X), poisson.predict(X))
     assert_array_equal(again.predict_interval(X), poisson.predict_interval(X))
