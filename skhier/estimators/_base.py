@@ -37,10 +37,11 @@ from skhier.utils.words import listed
 __all__ = ["BaseHierarchical", "drawn_seed"]
 
 Level = str | Sequence[str]
+BY_FACTOR = ("groups", "group_means")  # parameters that may be dicts from factor
 
 
 class FactorItems(NamedTuple):
-    """A dict of ``groups``, as pickles and files of skops hold it."""
+    """A dict from factor, as pickles and files of skops hold it."""
 
     items: tuple[tuple[Any, Any], ...]
 
@@ -80,8 +81,9 @@ class BaseHierarchical(BaseEstimator):
         arrays = group_arrays(state)
         if arrays:
             state["_group_arrays"] = arrays
-        if type(state.get("groups")) is dict:  # whose keys, in a file of skops, cannot be tuples
-            state["groups"] = FactorItems(tuple(state["groups"].items()))
+        for name in BY_FACTOR:
+            if type(state.get(name)) is dict:  # whose keys, in a file of skops, cannot be tuples
+                state[name] = FactorItems(tuple(state[name].items()))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -94,8 +96,9 @@ class BaseHierarchical(BaseEstimator):
                 f"skhier {__version__}, which keeps a fit in another form. Load it with skhier "
                 f"{version}, or fit again."
             )
-        if isinstance(state.get("groups"), FactorItems):
-            state["groups"] = dict(state["groups"].items)
+        for name in BY_FACTOR:
+            if isinstance(state.get(name), FactorItems):
+                state[name] = dict(state[name].items)
         if "_group_arrays" in state:
             state |= group_tables(state.pop("_group_arrays"), state["_fitted"].design)
         super().__setstate__(state)
@@ -348,7 +351,7 @@ class BaseHierarchical(BaseEstimator):
         table = as_table(X, unread)
         names = getattr(self, "feature_names_in_", None)
         missing = missing_columns(table, names, unread)
-        table = with_columns_of_fit(table, names, missing)
+        table = with_columns_of_fit(table, names, unread)
         self._check_columns(table)
         rows = read_rows(table, design, counts, missing)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT

@@ -66,7 +66,7 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
     return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
 
 
-def run_in_frame(target, frames, options, device, seed, signs, check_caller=lambda: None):
+def run_in_frame(run, frames, options, signs):
     """Draws of theta in the frame of a normal approximation, and the frames they were made in.
 
     Where the frame is good the posterior is near a standard normal: few transitions of few steps
@@ -75,19 +75,20 @@ def run_in_frame(target, frames, options, device, seed, signs, check_caller=lamb
 
     Parameters
     ----------
-    target, frames, options, device, seed, check_caller
-        As in :func:`run_nuts`.
+    run : callable
+        Takes frames and options, as :func:`run_nuts` does, to draws.
+    frames, options
     signs : Signs
         Of the frames' coordinates.
     """
-    draws = run_nuts(target, frames, _short(options), device, seed, check_caller)
+    draws = run(frames, _short(options))
     if _agree(signs.to_theta(draws.values), draws, options):
         return draws
     points = draws.values.reshape(-1, draws.values.shape[-1])
     normal = signs.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
     ((_, data),) = frames
     frame = (*data[:3], *normal, *data[5:])
-    return run_nuts(target, [(options.n_chains, frame)], options, device, seed, check_caller)
+    return run([(options.n_chains, frame)], options)
 
 
 def _short(options):

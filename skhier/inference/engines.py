@@ -277,10 +277,13 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     theta.check, theta.workers = check, workers
     signs = reached.signs if reached.signs.signed.any() else ()
     frames = _frames(reached.modes, data, options.n_chains, signs)
-    how = targets.Marginal(spec), frames, options, device, seed
-    # chains of several modes agree at no length
-    several = len(frames) > 1
-    draws = run_nuts(*how, check) if several else run_in_frame(*how, reached.signs, check)
+
+    def run(frames, options):
+        return run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
+
+    # of few parameters chains are cheap; those of several modes agree at no length
+    as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size
+    draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, reached.signs)
     return _from_chains(theta, data, draws, reached, rng)
 
 

@@ -117,7 +117,6 @@ def importance(
     n_points: int,
     rng: np.random.Generator,
     budget: ImportanceBudget = USUAL.importance,
-    first_ess: float = 0.0,
 ) -> WeightedPoints:
     """Adaptive importance sampling.
 
@@ -130,8 +129,6 @@ def importance(
         Of each round; a power of two, at least ``budget.n_blocks``.
     rng : Generator
     budget : ImportanceBudget
-    first_ess : float
-        No more rounds after a first one that is not :func:`trustworthy` so; 0: always.
 
     Returns
     -------
@@ -144,8 +141,6 @@ def importance(
 
     first = _mixture([1.0], [start]) if isinstance(start, Laplace) else start
     best = last = round_of(first._replace(roots=budget.inflation * first.roots))
-    if first_ess and not trustworthy(best, first_ess):
-        return best
     gained = True
     for _ in range(1, budget.max_rounds):
         enough = best.ess >= budget.good_efficiency * n_points or not gained

@@ -1,7 +1,7 @@
 """As far as importance sampling carries: which coordinates, how many rounds, how many points.
 
-Measured shapes and sizes of the weights decide, not the number of parameters. Where some scales
-may be 0 and a first round in theta is poor, those scales get a sign: :mod:`skhier.inference.signs`.
+Measured shapes and sizes of the weights decide, not the number of parameters. Where scales may be 0
+they get a sign: :mod:`skhier.inference.signs`.
 More points where only their number is short; an end where further rounds would not help, so that
 chains are not kept waiting.
 """
@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skhier.inference import importance as weights
 from skhier.inference.importance import (
     Mixture,
     WeightedPoints,
     fitted_mixture,
     importance,
     pooled,
-    trustworthy,
     weighted_points,
 )
 from skhier.inference.signs import Signs, no_signs
@@ -36,7 +36,7 @@ class Reached(NamedTuple):
     weighted : WeightedPoints or None
         In theta; None: no weights to rely on.
     k_hat : float
-        Of the round that was best, if none was good.
+        Of the round that was best, if none was good; of those in theta itself if there were any.
     signs : Signs
         The coordinates of ``modes``.
     modes : Mixture
@@ -66,23 +66,26 @@ def reach(
     signs, budget = _signs_near_zero(theta, modes), theta.budget.importance
     if theta.size > theta.budget.engine.max_importance_size:
         return Reached(None, np.nan, signs, _carried_over(modes, signs))
-    n_signs = signs.signed.sum()
-    if theta.size <= budget.plain_size and n_signs < budget.many_signs:
-        first_ess = min_ess if n_signs else 0.0
-        weighted = importance(theta.log_densities, modes, n_points, rng, budget, first_ess)
-        if trustworthy(weighted, min_ess):
-            return Reached(weighted, weighted.k_hat, no_signs(theta.size), fitted_mixture(weighted))
-        if not first_ess:
-            modes = fitted_mixture(weighted)
-    return _rounds(theta, modes, signs, n_points, min_ess, rng)
+    if theta.size > budget.plain_size or signs.signed.any():
+        return _rounds(theta, modes, signs, n_points, min_ess, rng)
+    weighted = importance(theta.log_densities, modes, n_points, rng, budget)
+    modes = fitted_mixture(weighted)
+    if weights.trustworthy(weighted, min_ess):
+        return Reached(weighted, weighted.k_hat, signs, modes)
+    reached = _rounds(theta, modes, signs, n_points, min_ess, rng)
+    return reached if reached.weighted is not None else reached._replace(k_hat=weighted.k_hat)
 
 
 def _signs_near_zero(theta, modes) -> Signs:
-    """Of the scales that may be 0, where the posterior has a single mode."""
+    """Of the scales that may be 0, where the posterior has a single mode; of a few in a short theta
+    logarithms do.
+    """
     if len(modes.shares) > 1:
         return no_signs(theta.size)
-    sds = np.sqrt((modes.roots[0] ** 2).sum(1))
-    return theta.signs(sds > theta.budget.importance.near_zero)
+    budget, sds = theta.budget.importance, np.sqrt((modes.roots[0] ** 2).sum(1))
+    signs = theta.signs(sds > budget.near_zero)
+    few = theta.size <= budget.plain_size and signs.signed.sum() < budget.many_signs
+    return no_signs(theta.size) if few else signs
 
 
 def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
@@ -95,11 +98,11 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
     while total + n <= budget.more_points * n_points:
         last = weighted_points(signs.density(theta.log_densities), proposal, n, rng, budget)
         rounds, total = [*rounds, last], total + n
-        if n >= n_points and trustworthy(last, min_ess):
+        if n >= n_points and weights.trustworthy(last, min_ess):
             return Reached(_in_theta(last, signs), last.k_hat, signs, fitted(last))
         share = last.ess / n
         gained = share > budget.round_gain * best_share
-        if share > best_share and trustworthy(last, 0.0):
+        if share > best_share and weights.trustworthy(last, 0.0):
             best_share, best = share, proposal
         if _is_hopeless(last, gained, budget):
             break

@@ -343,7 +343,7 @@ def _first_nodes(rows_of_a_level: float, spec) -> int:
     """Nodes a dimension to begin with: the more rows, the nearer to normal a level's effects."""
     if not spec.factors:
         return 1
-    return 3 if rows_of_a_level >= 60 else 5 if rows_of_a_level >= 12 else 7
+    return 3 if rows_of_a_level >= 25 else 5 if rows_of_a_level >= 8 else 7
 
 
 def _quadrature_error(theta, weighted, rng) -> float:

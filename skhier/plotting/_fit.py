@@ -24,6 +24,8 @@ __all__ = [
     "draws_by_name",
     "effects_by_factor",
     "fitted_model",
+    "forbid_discrete",
+    "forbid_link",
     "group_draws",
     "index_of",
     "line_codes",
@@ -59,6 +61,27 @@ def fitted_model(estimator: Any, X: Any = None) -> tuple[BaseHierarchical, Any]:
         )
     check_is_fitted(estimator)
     return estimator, X
+
+
+def forbid_link(model: BaseHierarchical, display: str, what: str) -> None:
+    """Raise ValueError where the line is not the mean of y: ``what`` the display shows needs it."""
+    response = model._fitted.prior.response
+    if response.link != "identity":
+        raise ValueError(
+            f"{display} shows {what}, and with response={response.name!r} the line is not the mean "
+            "of y. Use GroupCoefDisplay."
+        )
+
+
+def forbid_discrete(model: BaseHierarchical) -> None:
+    """Raise ValueError where y is discrete: its distribution function is no uniform number."""
+    response = model._fitted.prior.response
+    if response.discrete:
+        raise ValueError(
+            f"PredictiveCalibrationDisplay needs a continuous y, and response={response.name!r} is "
+            "discrete. Use PosteriorPredictiveDisplay, or for classes "
+            "sklearn.calibration.CalibrationDisplay."
+        )
 
 
 def rows_of(model: BaseHierarchical, X: Any) -> Rows:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skhier.plotting._fit import fitted_model, probabilities_below, rows_of
+from skhier.plotting._fit import fitted_model, forbid_discrete, probabilities_below, rows_of
 from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, draw_line, figure_and_axes
 from skhier.utils.cells import as_float64
 from skhier.utils.uniformity import rank_band
@@ -83,6 +83,7 @@ class PredictiveCalibrationDisplay:
         sklearn.exceptions.NotFittedError
         """
         model, X = fitted_model(estimator, X)
+        forbid_discrete(model)
         rows = rows_of(model, X)
         y = check_target(y, rows.x)
         display = cls(pit=probabilities_below(model, rows, y))

@@ -347,9 +347,13 @@ class Posterior:
             yield rows, *self.response.over_lines(mean, sd, own)
 
     def row_log_densities(self, x, codes, y) -> np.ndarray:
-        """Log density of each row given each joint draw, group effects too, (n_draws, n_rows)."""
-        lines = self.sample_lines(x, codes, slice(None), None)
-        return self.response.log_density(y, lines, self.own_parameters())
+        """Log density of each row given each joint draw, group effects too, (n_draws, n_rows).
+
+        ``y`` and the density are of what the response transforms it to.
+        """
+        lines, response = self.sample_lines(x, codes, slice(None), None), self.response
+        density = response.log_density(response.untransformed(y), lines, self.own_parameters())
+        return density - response.log_jacobian(y)
 
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
         """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""

@@ -100,30 +100,30 @@ def contrasts(
     return [by_column[at] for at in every if at in by_column]
 
 
-def by_factor(found: Sequence[Contrast], design: Design) -> dict[str, dict[str, float]]:
+def by_factor(every: Sequence[Contrast], design: Design) -> dict[str, dict[str, float]]:
     """Per factor and feature the contrast in standard errors."""
     table: dict[str, dict[str, float]] = {factor.name: {} for factor in design.factors}
-    for contrast in found:
+    for contrast in every:
         factor, feature = design.factors[contrast.factor], design.feature_names[contrast.feature]
         table[factor.name][feature] = contrast.z
     return table
 
 
 def contrast_warnings(
-    found: Sequence[Contrast], design: Design, names: Sequence[str] | None
+    every: Sequence[Contrast], design: Design, names: Sequence[str] | None
 ) -> list[str]:
     """A warning that names features with two effects of which the model has one.
 
     Parameters
     ----------
-    found : sequence of Contrast
+    every : sequence of Contrast
     design : Design
     names : sequence of str or None
         Column names of X; None: columns are named by position.
     """
     large = [
         contrast
-        for contrast in found
+        for contrast in every
         if not contrast.modelled and abs(contrast.z) > MAX_Z and contrast.move > MAX_MOVE
     ]
     if not large:
@@ -136,14 +136,14 @@ def contrast_warnings(
     return [
         "Features whose effect between levels differs from that within them, so that predictions "
         f"of new levels are off: {listed(told)}. Add their level means as predictors: "
-        f"group_means={_argument(found, large, design, names)}."
+        f"group_means={_argument(every, large, design, names)}."
     ]
 
 
-def _argument(found, large, design, names) -> str:
+def _argument(every, large, design, names) -> str:
     """``group_means`` with the large contrasts, and with what the model has."""
     wanted: dict[Any, list[Any]] = {}
-    for contrast in found:
+    for contrast in every:
         if contrast.modelled or contrast in large:
             position = design.feature_positions[contrast.feature]
             column = position if names is None else str(names[position])

@@ -153,11 +153,11 @@ class ImportanceBudget:
     least_share : float
         Of the points, shared out evenly among a mixture's components, whatever their masses.
     plain_size : int
-        Entries of theta up to which rounds in theta itself come first, and with all points.
+        Entries of theta up to which rounds have all points, and chains are as long as asked for.
     near_zero : float
         Sd of a scale's logarithm from which the scale lies within some 4 sds of 0 and has a sign.
     many_signs : int
-        Such scales from which a first round in theta itself would be wasted.
+        Such scales from which a theta that is not longer than that has signs.
     probe : int
         Of a longer theta the first round has this fraction of the points.
     hopeless_k_hat, hopeless_share : float

@@ -77,7 +77,7 @@ def index_names(table: Any) -> list[Any]:
     return [name for name in names if name is not None]
 
 
-def missing_columns(table: Any, names: Sequence[str] | None, optional: Sequence[int]) -> list[int]:
+def missing_columns(table: Any, names: Sequence[str] | None, unread: Sequence[int]) -> list[int]:
     """Positions of columns in fit that the table lacks, of those that it may lack.
 
     Parameters
@@ -85,28 +85,29 @@ def missing_columns(table: Any, names: Sequence[str] | None, optional: Sequence[
     table : DataFrame or 2-D array
     names : sequence of str or None
         Column names in fit; without names nothing can be missing.
-    optional : sequence of int
+    unread : sequence of int
         Positions of columns in fit that may be missing.
     """
-    if names is None or not optional or not is_into_dataframe(table):
+    if names is None or not unread or not is_into_dataframe(table):
         return []
     columns = column_names(table)
     if not all(isinstance(name, str) for name in columns):
         return []
-    return [position for position in sorted(optional) if names[position] not in columns]
+    return [position for position in sorted(unread) if names[position] not in columns]
 
 
-def with_columns_of_fit(table: Any, names: Sequence[str] | None, missing: Sequence[int]) -> Any:
-    """The table with zeros for columns that it lacks.
+def with_columns_of_fit(table: Any, names: Sequence[str] | None, unread: Sequence[int]) -> Any:
+    """The table with zeros for columns that will not be read and that it lacks.
 
     Parameters
     ----------
     table : DataFrame or 2-D array
     names : sequence of str or None
-        Column names in fit.
-    missing : sequence of int
-        As :func:`missing_columns` returns them.
+        Column names in fit; without names nothing can be missing.
+    unread : sequence of int
+        Positions of columns in fit that may be missing.
     """
+    missing = missing_columns(table, names, unread)
     if names is None or not missing:
         return table
     columns = column_names(table)

@@ -20,33 +20,32 @@ def drawn(values):
     return SimpleNamespace(values=values, lp=np.zeros(shape), diverging=np.zeros(shape, bool))
 
 
-def run_with(monkeypatch, *results):
+def run_with(*results):
     """The options of each run of chains whose draws are these."""
     runs, left = [], list(results)
 
-    def run_nuts(target, frames, options, *rest):
+    def run(frames, options):
         runs.append((options, frames))
         return drawn(left.pop(0))
 
-    monkeypatch.setattr(chains, "run_nuts", run_nuts)
     frames = [(4, ("stats", "units", "prior", np.zeros(2), np.eye(2)))]
-    draws = chains.run_in_frame(None, frames, OPTIONS, None, 0, no_signs(2))
+    draws = chains.run_in_frame(run, frames, OPTIONS, no_signs(2))
     return draws, runs
 
 
-def test_chains_that_agree_are_short(monkeypatch):
+def test_chains_that_agree_are_short():
     good = np.random.default_rng(0).normal(size=(4, 1000, 2))
-    draws, runs = run_with(monkeypatch, good)
+    draws, runs = run_with(good)
     assert draws.values is good
     ((options, _),) = runs
     assert options.n_warmup == 200
     assert options.max_tree_depth == 3
 
 
-def test_chains_that_disagree_are_made_anew_as_long_as_asked_for(monkeypatch):
+def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
     good = np.random.default_rng(0).normal(size=(4, 1000, 2))
     apart = good + np.arange(4)[:, None, None]
-    draws, runs = run_with(monkeypatch, apart, good)
+    draws, runs = run_with(apart, good)
     assert draws.values is good
     (_, _), (options, ((n, (*_, mean, root)),)) = runs
     assert options == OPTIONS
@@ -98,6 +97,6 @@ def test_chains_with_signs_agree_with_weights():
 def test_progress_begins_with_the_first_evaluation(capsys):
     rng = np.random.default_rng(4)
     X = pd.DataFrame({"x": rng.normal(size=60), "g": rng.integers(6, size=60)})
-    model = HierarchicalSlopesRegressor("g", random_state=0, n_draws=100, verbose=1)
+    model = HierarchicalSlopesRegressor("g", random_state=0, n_draws=500, verbose=1)
     model.fit(X, X.x + rng.normal(size=60))
     assert "Variance parameters" in capsys.readouterr().err

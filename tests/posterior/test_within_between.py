@@ -83,12 +83,12 @@ def test_contrasts_are_those_of_dense_least_squares(groups, group_means):
     X = used(X, GROUPS[groups])
     model = HierarchicalSlopesRegressor(GROUPS[groups], group_means=group_means, **SETTINGS)
     expected = dense_contrasts(model.fit(X, y), X, y)
-    found = model.diagnostics_["within_between"]
-    assert found.keys() == expected.keys()
+    table = model.diagnostics_["within_between"]
+    assert table.keys() == expected.keys()
     for factor, of_factor in expected.items():
-        assert list(found[factor]) == ["a", "b"]
+        assert list(table[factor]) == ["a", "b"]
         for name, (z, _) in of_factor.items():
-            assert_allclose(found[factor][name], z, rtol=1e-6)
+            assert_allclose(table[factor][name], z, rtol=1e-6)
 
 
 def test_move_is_that_of_dense_lines_and_rounds_change_nothing(monkeypatch):
