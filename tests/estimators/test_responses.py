@@ -19,6 +19,7 @@ from skhier import (
     Prior,
 )
 from skhier.metrics import get_scorer
+from skhier.plotting import PredictiveCalibrationDisplay, ShrinkageDisplay
 from skhier.responses import NegativeBinomial, StudentT
 
 PRIOR = Prior(
@@ -230,7 +231,9 @@ def test_trials_are_rows_of_one_trial(table):
     assert abs(shares.log_evidence_ - coefficients.sum() - rows.log_evidence_) < 0.02
 
 
-@pytest.mark.parametrize("response", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize(
+    "response", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)]
+)
 def test_zeros_and_huge_counts_are_finite_and_quiet(table, response):
     X, line, _ = table
     for y in (np.zeros(60), np.round(1e6 * np.exp(0.1 * line))):
@@ -344,6 +347,9 @@ def test_what_cannot_apply_says_so(counts, poisson):
         HierarchicalSlopesRegressorCV("g", response="poisson").fit(X, y)
     with pytest.raises(ValueError, match="poisson"):
         get_scorer("neg_crps")(poisson, X, y)
+    for display in (ShrinkageDisplay, PredictiveCalibrationDisplay):
+        with pytest.raises(ValueError, match="'poisson'"):
+            display.from_estimator(poisson, X, y)
     with pytest.raises(ValueError, match="one factor"):
         model_of("poisson", ["g", "h"], inference="marginal").fit(X.assign(h=np.arange(60) % 5), y)
 
