@@ -347,9 +347,11 @@ def test_what_cannot_apply_says_so(counts, poisson):
         HierarchicalSlopesRegressorCV("g", response="poisson").fit(X, y)
     with pytest.raises(ValueError, match="poisson"):
         get_scorer("neg_crps")(poisson, X, y)
-    for display in (ShrinkageDisplay, PredictiveCalibrationDisplay):
-        with pytest.raises(ValueError, match="'poisson'"):
-            display.from_estimator(poisson, X, y)
+    with pytest.raises(ValueError, match=r"'poisson' is\s+discrete"):
+        PredictiveCalibrationDisplay.from_estimator(poisson, X, y)
+    lines = model_of("poisson", slopes="all", **FEW).fit(X, y)
+    with pytest.raises(ValueError, match=r"'poisson' the line is not the mean"):
+        ShrinkageDisplay.from_estimator(lines, X, y)
     with pytest.raises(ValueError, match="one factor"):
         model_of("poisson", ["g", "h"], inference="marginal").fit(X.assign(h=np.arange(60) % 5), y)
 
