@@ -368,9 +368,9 @@ def test_scorers_of_predictive_densities_work(counts):
 def test_several_factors_are_sampled(counts):
     X, y = counts
     X = X.assign(h=np.arange(60) % 5)
-    model = model_of("poisson", ["g", "h"], n_warmup=300, n_draws=300).fit(X, y)
+    model = model_of("poisson", ["g", "h"]).fit(X, y)
     assert model.diagnostics_["engine"] == "nuts"
-    assert model.diagnostics_["r_hat"] < 1.05
+    assert model.diagnostics_["r_hat"] < 1.01
     assert np.corrcoef(model.predict(X), y)[0, 1] > 0.5
     with pytest.raises(ValueError, match="one grouping factor"):
         model.logo()
