@@ -208,13 +208,6 @@ class RowPosterior:
         """Sd of a new response at rows."""
         return np.sqrt(self._moments(x, codes)[1])
 
-    def line_mean(self, x, codes) -> np.ndarray:
-        """Posterior mean of the line at rows."""
-        out = np.empty(len(x))
-        for rows, mean, _ in self.line_mixture(x, codes):
-            out[rows] = self.rule.weights @ mean
-        return out
-
     def _moments(self, x, codes):
         own, weights = self._own(self.rule.population), self.rule.weights
         out = np.empty((2, len(x)))
