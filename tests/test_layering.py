@@ -21,7 +21,7 @@ ROOMS = {
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem group_means data_warnings folds rows"
+        "problem rows group_means data_warnings folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "
@@ -168,8 +168,8 @@ def test_numpyro_appears_where_a_model_is_stated_or_sampled():
         "skhier.kernels.covariance",
         "skhier.kernels.distributions",
         "skhier.kernels.flat",
-        "skhier.kernels.normal.models",
         "skhier.kernels.prior_programs",
+        "skhier.kernels.normal.models",
         "skhier.kernels.rows.models",
         "skhier.inference.nuts",
     }

@@ -192,9 +192,14 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         return self.classes_[which]
 
     def decision_function(self, X: Any, level: Level = "group") -> np.ndarray:
-        """Posterior mean of the line, (n_samples,): positive where the event is likelier."""
+        """The line whose probability is the predicted one, (n_samples,): log odds, or probits.
+
+        Positive where the event is likelier; it ranks rows as :meth:`predict_proba` does, which the
+        posterior mean of the line need not.
+        """
         rows = self._rows_of(X, level)
-        return self._fitted.posterior.line_mean(rows.x, rows.codes)
+        posterior = self._fitted.posterior
+        return posterior.response.link_of(posterior.mean(rows.x, rows.codes))
 
     def predict_interval(
         self, X: Any, coverage: float = 0.9, kind: str = "mean", level: Level = "group"

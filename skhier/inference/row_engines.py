@@ -192,12 +192,14 @@ def _kept(theta, n_levels, n_points) -> int:
 
 
 def _effects(theta, points, place, n_levels) -> EffectMoments:
-    mean, root, density = theta.moments(points)
+    mean, root, stretch, density = theta.moments(points)
     known = slice(0, n_levels)
     density = density[:, known]
     if not theta.q:
         return EffectMoments((), (), density, place, theta.n_nodes)
-    return EffectMoments((mean[..., known],), (root[..., known],), density, place, theta.n_nodes)
+    stretch = (stretch[:, known],) if theta.spec.response.link == "log" else None
+    moments = (mean[..., known],), (root[..., known],)
+    return EffectMoments(*moments, density, place, theta.n_nodes, stretch)
 
 
 def _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rng) -> EngineResult:

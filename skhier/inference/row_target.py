@@ -134,13 +134,15 @@ def density_and_gradient(theta: Any, data: tuple, spec: ModelSpec) -> tuple[Any,
 
 
 @partial(jax.jit, static_argnames=("spec",))
-def moments(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any, Any]:
+def moments(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any, Any, Any]:
     """Of each level's effects at each row of ``thetas``.
 
     Returns
     -------
     mean : array of shape (n, q, G)
     cov : array of shape (n, q, q, G)
+    log_exp : array of shape (n, G)
+        Log mean of ``e^b`` of the intercept.
     log_density : array of shape (n, G)
         Of the level's rows.
     """

@@ -143,14 +143,24 @@ class RowTheta:
         return jax.tree.map(np.asarray, self.target.populations(points, self.model, self.spec))
 
     def moments(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Means, roots of the covariances and log densities of the levels, see EffectMoments."""
+        """Means, roots of the covariances, stretches and log densities, see EffectMoments."""
         parts = self.over(self.target.moments, points)
-        mean, cov, density = (
-            np.concatenate([np.asarray(part[i]) for part in parts])[: len(points)] for i in range(3)
+        mean, cov, log_exp, density = (
+            np.concatenate([np.asarray(part[i]) for part in parts])[: len(points)] for i in range(4)
         )
         values, vectors = np.linalg.eigh(np.moveaxis(cov, -1, 1))
         root = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
-        return mean, np.moveaxis(root, 1, -1), density
+        return mean, np.moveaxis(root, 1, -1), _stretch(mean, cov, log_exp), density
+
+
+def _stretch(mean, cov, log_exp):
+    """What a normal intercept's variance is multiplied by to have the mean of ``e^b``, (n, G)."""
+    if not mean.shape[1]:
+        return np.ones_like(log_exp)
+    variance = cov[:, -1, -1]
+    wanted = np.maximum(2 * (log_exp - mean[:, -1]), 0.0)  # at least 0 by Jensen's inequality
+    # of an effect that hardly varies the quotient is rounding, and the mean is what it is
+    return np.divide(wanted, variance, out=np.ones_like(variance), where=variance > 1e-6)
 
 
 def _is_scale(name):

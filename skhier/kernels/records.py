@@ -202,6 +202,9 @@ class EffectMoments(NamedTuple):
         The component that each draw of the population is.
     n_nodes : int
         Of the quadrature rule, a dimension; 0 where effects were sampled.
+    stretch : tuple of array of shape (S, n_levels) or None
+        Of a log link, per factor: what covariances are multiplied by so that the mean of
+        ``e^b`` of a normal intercept is that of the skewed one.
     """
 
     mean: tuple[np.ndarray, ...]
@@ -209,6 +212,7 @@ class EffectMoments(NamedTuple):
     log_density: np.ndarray | None
     place: np.ndarray
     n_nodes: int
+    stretch: tuple[np.ndarray, ...] | None = None
 
 
 class FactorSpec(NamedTuple):

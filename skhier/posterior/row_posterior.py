@@ -166,12 +166,13 @@ class RowPosterior:
         return np.zeros(root.shape[:2]), root
 
     def line_mixture(
-        self, x, codes, n: int | None = None
+        self, x, codes, n: int | None = None, of_response: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per component.
 
         ``codes`` (n_rows, n_factors); those of a factor that does not count are ``OUT``. ``n``: of
-        the first components only.
+        the first components only. ``of_response``: of skewed effects under a log link the variances
+        that give the mean of y, whose upper tail they have.
 
         Yields
         ------
@@ -193,7 +194,9 @@ class RowPosterior:
                 of_level = self.effects.mean[k][part][..., level]
                 mean[:, old] += np.einsum("sak,ka->sk", of_level, z[old])
                 spread = np.einsum("sabk,ka->sbk", self.effects.root[k][part][..., level], z[old])
-                variance[:, old] += (spread**2).sum(1)
+                stretch = self.effects.stretch if of_response else None
+                by = 1.0 if stretch is None else stretch[k][part][:, level]
+                variance[:, old] += by * (spread**2).sum(1)
                 variance[:, new] += (np.einsum("sab,ka->sbk", roots[k], z[new]) ** 2).sum(1)
             yield rows, u.y_mean + u.y_scale * mean, u.y_scale * np.sqrt(variance)
 
@@ -205,22 +208,17 @@ class RowPosterior:
         """Sd of a new response at rows."""
         return np.sqrt(self._moments(x, codes)[1])
 
-    def line_mean(self, x, codes) -> np.ndarray:
-        """Posterior mean of the line at rows."""
-        out = np.empty(len(x))
-        for rows, mean, _ in self.line_mixture(x, codes):
-            out[rows] = self.rule.weights @ mean
-        return out
-
     def _moments(self, x, codes):
         own, weights = self._own(self.rule.population), self.rule.weights
         out = np.empty((2, len(x)))
-        for rows, mean, sd in self.line_mixture(x, codes):
+        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
             centre = weights @ of_mean
             out[0, rows] = centre
-            out[1, rows] = weights @ (variance + (of_mean - centre) ** 2)
+            with np.errstate(over="ignore"):  # far points of theta, hardly of any weight
+                square = variance + (of_mean - centre) ** 2
+            out[1, rows] = weights @ np.minimum(square, np.finfo(float).max)
         return out
 
     def quantiles(self, x, codes, q: np.ndarray, kind: str) -> np.ndarray:
@@ -234,7 +232,7 @@ class RowPosterior:
         kept = weights > 0
         weights, own = weights[kept], {name: values[kept] for name, values in own.items()}
         out = np.empty((len(x), len(q)))
-        for rows, mean, sd in self.line_mixture(x, codes, n):
+        for rows, mean, sd in self.line_mixture(x, codes, n, of_response=kind == "response"):
             mean, sd = mean[kept], sd[kept]
             if kind == "mean":
                 line = _weighted_quantiles(mean, sd, q, weights)
@@ -259,7 +257,7 @@ class RowPosterior:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
         nodes, shares = _rule(N_NODES)
         own, weights, out = self._own(self.rule.population), self.rule.weights, np.zeros(len(y))
-        for rows, mean, sd in self.line_mixture(x, codes):
+        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             for node, share in zip(nodes, shares, strict=True):
                 below = self.response.cdf(y[rows], mean + node * sd, own)
                 out[rows] += share * (weights @ below)
@@ -271,7 +269,7 @@ class RowPosterior:
         own, out = self._own(self.rule.population), np.empty(len(y))
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.rule.weights)[:, None]
-        for rows, mean, sd in self.line_mixture(x, codes):
+        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             parts = [
                 self.response.log_density(y[rows], mean + node * sd, own) + log_weights + log_share
                 for node, log_share in zip(nodes, np.log(shares), strict=True)

@@ -156,7 +156,7 @@ class Response(Protocol):
         """Variance of y where the line is normal with that mean and sd."""
 
     def over_lines(self, mean: Any, sd: Any, own: Own) -> tuple[Any, Any]:
-        """Mean and sd of y, a conjugate response's transformed, where the line is normal."""
+        """Mean and sd of ``transformed(y)`` where the line is normal with that mean and sd."""
 
     def link_of(self, mean: Any) -> Any:
         """The line at which y has this mean, finite at the edges of what is possible."""

@@ -210,17 +210,22 @@ def _expected(response, rows, z, population, nodes):
     return jax.lax.scan(cell, jnp.zeros(()), (nodes.u, nodes.log_share))[0]
 
 
-def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any]:
-    """Mean (q, G) and covariance (q, q, G) of each level's effects."""
+def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any, Any]:
+    """Of each level's effects: mean (q, G), covariance (q, q, G), log mean of ``e^b`` (G,).
+
+    The last is of the intercept alone.
+    """
     if not population.group_root:
         n_levels = len(nodes.log_density)
-        return jnp.zeros((0, n_levels)), jnp.zeros((0, 0, n_levels))
+        return jnp.zeros((0, n_levels)), jnp.zeros((0, 0, n_levels)), jnp.zeros(n_levels)
     share = jnp.exp(nodes.log_share)
     mean = jnp.einsum("kg,kig->ig", share, nodes.u)
     off = nodes.u - mean
     cov = jnp.einsum("kg,kig,kjg->ijg", share, off, off)
     root = population.group_root[0]
-    return root @ mean, jnp.einsum("ai,ijg,bj->abg", root, cov, root)
+    intercepts = jnp.einsum("i,kig->kg", root[-1], nodes.u)
+    log_exp = jax.scipy.special.logsumexp(nodes.log_share + intercepts, axis=0)
+    return root @ mean, jnp.einsum("ai,ijg,bj->abg", root, cov, root), log_exp
 
 
 def log_densities_without_row(

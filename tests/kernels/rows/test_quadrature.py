@@ -87,7 +87,7 @@ def moments_of(kind, rule, rows, z, everyone):
 def test_effect_moments_match_a_dense_grid(name):
     response, rows, everyone = case(name, 2)
     blocks, z, _ = rows.blocks()
-    mean, cov = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
+    mean, cov, _ = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
     exact = truth(response, rows, everyone)
     sds = np.sqrt([np.diag(level.cov) for level in exact])
     # of a mean and a variance: what the density is off by, times some sds
@@ -186,10 +186,11 @@ def test_levels_without_rows_have_density_one_and_the_population_s_effects():
     away = rows._replace(codes=np.where(rows.codes == 3, 2, rows.codes))
     assert_allclose(densities(response, away, everyone, 9)[3], 0.0, atol=1e-5)
     blocks, z, _ = away.blocks()
-    mean, cov = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
+    mean, cov, log_exp = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
     root = everyone.group_root[0]
     assert_allclose(mean[:, 3], 0, atol=1e-8)
     assert_allclose(cov[..., 3], root @ root.T, rtol=1e-4)
+    assert_allclose(log_exp[3], 0.5 * (root @ root.T)[1, 1], rtol=1e-3)  # of a lognormal
 
 
 def test_singular_root_is_a_model_of_fewer_effects():
