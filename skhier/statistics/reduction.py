@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.statistics.addition import added, placed
+from skhier.statistics.addition import added_in_places
 from skhier.statistics.mean_sd import MeanSd, mean_sd_of_products, mean_sd_of_rows
 from skhier.statistics.products import LevelPairs, group_stats, level_pairs
 from skhier.statistics.records import GroupStats, Units
@@ -154,9 +154,7 @@ def merge(first: Reduction, *others: Reduction) -> Reduction:
     factors, places = _united_levels([part.axes for part in parts])
     axes = first.axes._replace(factors=factors)
     units, summands = _in_common_units(parts)
-    n_levels = axes.n_levels
-    aligned = [placed(stats, at, n_levels) for stats, at in zip(summands, places, strict=True)]
-    return Reduction(axes, units, added(*aligned))
+    return Reduction(axes, units, added_in_places(summands, places, axes.n_levels))
 
 
 def _united_levels(

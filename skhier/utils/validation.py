@@ -146,8 +146,17 @@ _TYPES = {
 }
 
 
-def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
+def check_weights(sample_weight: Any, X: Any, least: float = 2) -> np.ndarray:
     """Frequency weights, (n_samples,).
+
+    Parameters
+    ----------
+    sample_weight
+        As the user gave them.
+    X : table
+        Of as many rows.
+    least : float
+        What they sum up to at least; 0 for a part of the rows, whose weights may all be 0.
 
     Raises
     ------
@@ -159,14 +168,14 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
         name = "sample_weight"
         sample_weight = as_float64(numbers_or_error(sample_weight, name), name)
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():
+    if least and not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     with np.errstate(over="ignore"):
         total = weights.sum()
-    if not 2 <= total <= MOST_ROWS and np.count_nonzero(weights) > 1:
+    if not least <= total <= MOST_ROWS and np.count_nonzero(weights) > 1:
         raise ValueError(
             f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is "
-            f"a number of rows, from 2 to {MOST_ROWS:g}. Multiply the weights by a constant."
+            f"a number of rows, from {least:g} to {MOST_ROWS:g}. Multiply the weights by a constant."
         )
     return weights
 
