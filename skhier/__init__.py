@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         VarianceSharesDisplay,
     )
     from skhier.priors import DecovPrior, Prior
+    from skhier.statistics.group_statistics import GroupStatistics
 
 __version__ = "0.2.0.dev0"
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "DecovPrior",
     "FittedLinesDisplay",
     "GroupCoefDisplay",
+    "GroupStatistics",
     "HierarchicalSlopesRegressor",
     "HierarchicalSlopesRegressorCV",
     "PosteriorPredictiveDisplay",
@@ -61,6 +63,7 @@ _HOMES = {
     "VarianceSharesDisplay": "skhier.plotting",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
+    "GroupStatistics": "skhier.statistics.group_statistics",
     "compare": "skhier.estimators._compare",
     "Prior": "skhier.priors",
     "DecovPrior": "skhier.priors",

@@ -17,11 +17,12 @@ ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
         "categories columns labels nesting level_union pareto pipelines rank uniformity "
-        "convergence validation schema features design settling identifiability"
+        "convergence validation named_columns schema features design settling identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem data_warnings folds"
+        "problem data_warnings folds slopes subtraction contents arrow arrow_reading "
+        "group_statistics"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
@@ -34,8 +35,8 @@ ROOMS = {
     ),
     "posterior": "mixture posterior prior_draws sensitivity shares tables arviz elpd fitted",
     "estimators": (
-        "_group_tables _base _reports _scores _compare _regressor _splits _scoring _refits _race "
-        "_cv"
+        "_group_tables _base _reports _scores _statistics _compare _regressor _splits _scoring "
+        "_refits _race _cv"
     ),
     "plotting": (
         "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "

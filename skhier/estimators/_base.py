@@ -82,7 +82,7 @@ class BaseHierarchical(BaseEstimator):
         """Raise ValueError for a fit by a version that kept other things."""
         state = dict(state)
         version = state.pop("_skhier_version", "0.1.0")
-        if "coef_" in state and version != __version__:
+        if not state.keys().isdisjoint(("coef_", "_blocks")) and version != __version__:
             raise ValueError(
                 f"This {type(self).__name__} was fitted and saved by skhier {version}, and this is "
                 f"skhier {__version__}, which keeps a fit in another form. Load it with skhier "
@@ -272,7 +272,7 @@ class BaseHierarchical(BaseEstimator):
         forbid_forked_process("sample_prior")
         load_jax()
         check_number("n_samples", n_samples, low=1, integer=True)
-        if y is not None or "_fitted" not in self.__dict__:
+        if y is not None or not hasattr(self, "_fitted"):
             setting, rows = prior_without_fit(self, X, y)
         else:
             table = as_table(X)

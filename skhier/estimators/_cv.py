@@ -103,6 +103,8 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
     {'prior__group_scale': 1.0}
     """
 
+    _takes_statistics = False
+
     def __init__(
         self,
         groups=None,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical, drawn_seed
 from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
 from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
+from skhier.estimators._statistics import Statistics
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
 from skhier.inference.engines import (
     EngineResult,
@@ -36,17 +35,17 @@ from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
-from skhier.utils.callers import users_stacklevel
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
+from skhier.utils.named_columns import split_named
 from skhier.utils.validation import check_choice, check_flag, check_number
 
 __all__ = ["HierarchicalSlopesRegressor"]
 
 
-class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchical):
+class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, BaseHierarchical):
     """Bayesian linear regression with intercepts and slopes that vary by group.
 
         y_i ~ Normal(x_i' beta + z_i' b_g(i), sigma^2),   b_g ~ Normal(0, Sigma),
@@ -216,9 +215,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             NumPy array, pandas, polars or pyarrow data frame; the grouping column included.
             Features are numbers: categorical columns are refused, and so are strings, of digits
             too, except in NumPy's string arrays, where they are converted.
-        y : array of shape (n_samples,)
-        sample_weight : array of shape (n_samples,) or None
-            A weight of 2 is the row twice; a weight of 0, no row.
+        y : array of shape (n_samples,) or str
+            A string names a column of X, which is then no feature.
+        sample_weight : array of shape (n_samples,), str or None
+            A weight of 2 is the row twice; a weight of 0, no row. A string names a column of X.
 
         Returns
         -------
@@ -242,17 +242,14 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
             The data say nothing of some parameters.
         """
         forbid_forked_process("fit")
-        before = dict(self.__dict__)
-        try:
-            data_warnings, convergence_warnings = self._fit(X, y, sample_weight)
-            for message in data_warnings:
-                warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
-            for message in convergence_warnings:
-                warnings.warn(message, ConvergenceWarning, stacklevel=users_stacklevel())
-        except BaseException:  # an interrupt or a warning made an error leaves an earlier fit too
-            self.__dict__ = before
-            raise
+        self._all_or_nothing(lambda: self._fit_rows(X, y, sample_weight))
         return self
+
+    def _fit_rows(self, X, y, sample_weight):
+        """As :meth:`_fit`, of rows whose y and weights may be columns of X."""
+        messages = self._fit(*split_named(X, y, sample_weight))
+        self.__dict__.pop("_blocks", None)
+        return messages
 
     def _fit(self, X, y, sample_weight):
         began = time.perf_counter()
@@ -264,19 +261,22 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, BaseHierarchi
         design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
         return self._fit_problem(design, training, reduce_rows(design, training), seed, began)
 
-    def _fit_problem(self, design, training, problem, seed, began):
-        """Set the attributes; warnings of the data and of convergence."""
+    def _fit_problem(self, design, training, problem, seed, began, n_rows=None):
+        """Set the attributes; warnings of the data and of convergence.
+
+        ``training`` and ``n_rows``: the rows, or how many they were.
+        """
         setting, choice, result = self._sample(design, problem, seed)
         self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
         self._set_attributes()
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
-        data_warnings = problem_warnings(design, problem, training.codes)
+        data_warnings = problem_warnings(design, problem)
         data_warnings += origin_warnings(design, problem, choice)
         self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
             "warnings": [*result.announced, *data_warnings, *convergence_warnings],
-            "n_rows": len(training.y),
+            "n_rows": n_rows if training is None else len(training.y),
             "n_groups": self._n_groups(),
             "n_dense": dense_size(problem.stats, problem.plan),
             "slopes_left_out": design.slopes_left_out(),

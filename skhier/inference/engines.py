@@ -255,7 +255,7 @@ def _from_similar(theta, start, n_points, rng):
 
 def _search(theta, n_points, rng) -> Mixture:
     """Modes of theta's posterior; a standard normal where it is too long for a Hessian."""
-    from skhier.inference.importance import Mixture, mixture_of
+    from skhier.inference.importance import Mixture, mixture_of, steadied
     from skhier.inference.mode import find_modes
 
     budget = theta.budget.engine
@@ -265,9 +265,8 @@ def _search(theta, n_points, rng) -> Mixture:
     evaluations = search.climbs * len(starts) * (2 * theta.size + 4)
     if evaluations > budget.climb_share * n_points:
         search = replace(search, climbs=0)
-    return mixture_of(
-        find_modes(theta.log_densities, theta.derivatives, starts, rng, theta.steps, search)
-    )
+    modes = find_modes(theta.log_densities, theta.derivatives, starts, rng, theta.steps, search)
+    return steadied(mixture_of(modes))
 
 
 def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:

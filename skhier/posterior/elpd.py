@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skhier.posterior.posterior import Posterior
+    from skhier.statistics.records import GroupStats, Units
     from skhier.statistics.training import Training
     from skhier.utils.budget import ScoreBudget
 
-__all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id", "summed"]
+__all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id", "summed", "sums_id"]
 
 # of components and rows, at a time: densities; and what smoothing them takes
 ARRAYS, SMOOTHING_ARRAYS = 2.2, 12
@@ -286,6 +287,12 @@ def rows_id(training: Training) -> str:
     """A fingerprint of y and the weights, to refuse a comparison of models of different rows."""
     rows = np.stack([training.y, training.weights])
     return hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
+
+
+def sums_id(stats: GroupStats, units: Units) -> str:
+    """As :func:`rows_id`, where statistics are all that is known of the rows."""
+    sums = np.array([stats.n, stats.yy, stats.xy[-1], units.y_mean, units.y_scale], dtype=float)
+    return hashlib.sha256(sums.tobytes()).hexdigest()
 
 
 def _over(

@@ -18,9 +18,10 @@ from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior import tables
-from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id
+from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id, sums_id
 from skhier.posterior.posterior import Posterior, equal_components
 from skhier.statistics.problem import Problem
+from skhier.statistics.reduction import Reduction, axes_of
 from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
@@ -48,7 +49,7 @@ class Fitted:
     max_ess : float
         Effective number of the points that the draws were resampled from.
     training : Training or None
-        The rows of fit; None out of a pickle.
+        The rows of fit; None out of a pickle, and of a fit of statistics.
     """
 
     design: Design
@@ -76,9 +77,15 @@ class Fitted:
 
     @cached_property
     def rows_id(self) -> str:
-        """Fingerprint of y and the weights."""
-        assert self.training is not None  # out of a pickle the fingerprint is there
+        """Fingerprint of y and the weights, or of the sums that are all there was of them."""
+        if self.training is None:  # a fit of statistics; out of a pickle the fingerprint is there
+            return sums_id(self.posterior.stats, self.posterior.units)
         return rows_id(self.training)
+
+    @property
+    def reduction(self) -> Reduction:
+        """The statistics of fit."""
+        return Reduction(axes_of(self.design), self.posterior.units, self.posterior.known_stats)
 
     @cached_property
     def prior_rows(self) -> list[tuple[str, str, str]]:
@@ -179,19 +186,21 @@ def fitted_of(
     result: EngineResult,
     prior: PriorSetting,
     seed: int,
-    training: Training,
+    training: Training | None,
     budget: Budget = USUAL,
 ) -> Fitted:
     """The record of a fit.
 
     Parameters
     ----------
-    design, problem, training
+    design, problem
         Of the rows.
     result : EngineResult
     prior : PriorSetting
     seed : int
         Of the group effects' draws.
+    training : Training or None
+        The rows, if they are there.
     budget : Budget
         Of all that is asked of the fit later.
     """

@@ -55,16 +55,14 @@ def _added_levels(
     parts: Sequence[FactorStats], places: Sequence[np.ndarray], n: int, whole: bool
 ) -> FactorStats:
     lacking = not whole or any(not len(part.xy_xy) for part in parts)
-    sums = [_in_places([part[i] for part in parts], places, n) for i in range(3)]
+    zz, zx, zy = (_in_places([part[i] for part in parts], places, n) for i in range(3))
     every = np.zeros((0, 0, n))
     if not lacking:
         every = _in_places([part.xy_xy for part in parts], places, n)
-    return FactorStats(*sums, every)
+    return FactorStats(zz, zx, zy, every)
 
 
-def _in_places(
-    products: Sequence[np.ndarray], places: Sequence[np.ndarray], n: int
-) -> np.ndarray:
+def _in_places(products: Sequence[np.ndarray], places: Sequence[np.ndarray], n: int) -> np.ndarray:
     out = np.zeros((*products[0].shape[:-1], n))
     for summand, at in zip(products, places, strict=True):
         if len(at) == n:  # increasing, so each in its place

@@ -14,12 +14,12 @@ from skhier.utils.validation import coarse_numbers
 __all__ = ["problem_warnings"]
 
 
-def problem_warnings(design: Design, problem: Problem, codes: np.ndarray) -> list[str]:
-    """What the data cannot tell; ``codes`` (n_samples, n_factors) are the rows' levels."""
+def problem_warnings(design: Design, problem: Problem) -> list[str]:
+    """What the data cannot tell."""
     stats, units = problem.stats, problem.units
     x_mean = units.x_mean / units.x_scale
     group_rows = [factor.zz[-1, -1] for factor in stats.factors]
-    messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, codes)
+    messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, stats.pairs)
     messages += slope_warnings(design, group_rows) + _coarse_warnings(design, problem)
     if problem.y_is_constant:
         messages.append(

@@ -29,10 +29,12 @@ __all__ = [
     "FactorAxis",
     "Reduction",
     "axes_of",
+    "check_alike",
     "merge",
     "no_rows",
     "own_units",
     "reduce_block",
+    "united_levels",
 ]
 
 
@@ -150,14 +152,14 @@ def merge(first: Reduction, *others: Reduction) -> Reduction:
     """
     parts = (first, *others)
     for other in others:
-        _check_alike(first.axes, other.axes)
-    factors, places = _united_levels([part.axes for part in parts])
+        check_alike(first.axes, other.axes)
+    factors, places = united_levels([part.axes for part in parts])
     axes = first.axes._replace(factors=factors)
     units, summands = _in_common_units(parts)
     return Reduction(axes, units, added_in_places(summands, places, axes.n_levels))
 
 
-def _united_levels(
+def united_levels(
     axes: Sequence[Axes],
 ) -> tuple[tuple[FactorAxis, ...], list[list[np.ndarray]]]:
     """The factors with all levels; of each part and factor, where its levels went."""
@@ -186,7 +188,7 @@ def _in_common_units(parts: Sequence[Reduction]) -> tuple[Units, list[GroupStats
     ]
 
 
-def _check_alike(one: Axes, other: Axes) -> None:
+def check_alike(one: Axes, other: Axes) -> None:
     """Raise ValueError unless two reductions are about the same columns."""
     if one.features != other.features:
         raise ValueError(

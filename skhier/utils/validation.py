@@ -174,8 +174,8 @@ def check_weights(sample_weight: Any, X: Any, least: float = 2) -> np.ndarray:
         total = weights.sum()
     if not least <= total <= MOST_ROWS and np.count_nonzero(weights) > 1:
         raise ValueError(
-            f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is "
-            f"a number of rows, from {least:g} to {MOST_ROWS:g}. Multiply the weights by a constant."
+            f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is a "
+            f"number of rows, from {least:g} to {MOST_ROWS:g}. Multiply the weights by a constant."
         )
     return weights
 
