@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skhier import calibration, datasets, metrics, plotting, priors
+    from skhier import calibration, datasets, frames, metrics, plotting, priors
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
@@ -46,12 +46,13 @@ __all__ = [
     "compare",
     "datasets",
     "enable_compilation_cache",
+    "frames",
     "metrics",
     "plotting",
     "priors",
 ]
 
-_MODULES = ("calibration", "datasets", "metrics", "plotting", "priors")
+_MODULES = ("calibration", "datasets", "frames", "metrics", "plotting", "priors")
 _HOMES = {
     "CorrelationDisplay": "skhier.plotting",
     "FittedLinesDisplay": "skhier.plotting",

@@ -16,13 +16,13 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
-        "categories columns labels nesting level_union pareto pipelines rank uniformity "
+        "categories columns labels nesting level_union pareto engines pipelines rank uniformity "
         "convergence validation named_columns schema features design settling identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
         "problem data_warnings folds slopes subtraction contents arrow arrow_reading "
-        "group_statistics"
+        "group_statistics lazy_checks lazy partitions"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance normal.collapse "
@@ -46,7 +46,7 @@ ROOMS = {
 }
 LEAVES = {"presets", "priors", "responses"}  # which everything from statistics on may see
 TOMBS = {"utils": {"groups"}, "estimators": {"_posterior"}}  # of version 0.1.0, with a message
-OUTSIDE = {"metrics", "datasets"}
+OUTSIDE = {"metrics", "datasets", "frames"}
 NO_JAX = {"utils", "statistics", "posterior", "responses", "estimators", "plotting", "calibration"}
 
 

@@ -135,6 +135,37 @@ class BaseHierarchical(BaseEstimator):
         variance = posterior.variance(rows.x, rows.codes)
         return mean, np.sqrt(variance + np.mean(posterior.observation_variance()))
 
+    def _predicted_columns(
+        self, X: Any, std: bool = False, coverage: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """What :func:`skhier.frames.predict` adds to a block of rows.
+
+        Levels that fit never saw are predicted as new members of the population, without a warning
+        for each block.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features_in_)
+        std : bool
+        coverage : float in (0, 1) or None
+
+        Returns
+        -------
+        dict of str to array of shape (n_samples,)
+            ``"prediction"``; ``"prediction_std"``; ``"lower"`` and ``"upper"``.
+        """
+        rows = self._rows_of(X, "group", announced=False)
+        posterior = self._fitted.posterior
+        columns = {"prediction": posterior.mean(rows.x, rows.codes)}
+        if std:
+            noise = np.mean(posterior.observation_variance())
+            columns["prediction_std"] = np.sqrt(posterior.variance(rows.x, rows.codes) + noise)
+        if coverage is not None:
+            tail = (1 - coverage) / 2
+            both = self._quantiles(rows, np.array([tail, 1 - tail]), "response")
+            columns |= {"lower": both[:, 0], "upper": both[:, 1]}
+        return columns
+
     def predict_interval(
         self, X: Any, coverage: float = 0.9, kind: str = "response", level: Level = "group"
     ) -> np.ndarray:
@@ -330,7 +361,7 @@ class BaseHierarchical(BaseEstimator):
             which = self._choose_draws(n_draws, rng)
         return self._fitted.posterior.group_draws(k, codes, int(rng.integers(2**31)), which)
 
-    def _rows_of(self, X, level) -> Rows:
+    def _rows_of(self, X, level, announced=True) -> Rows:
         """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels."""
         check_is_fitted(self)
         counts = self._counting(level)
@@ -342,7 +373,7 @@ class BaseHierarchical(BaseEstimator):
         rows = read_rows(table, self._fitted.design, counts)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
         for k in counts:
-            if len(rows.unseen[k]):
+            if len(rows.unseen[k]) and (announced or self.handle_unknown == "error"):
                 self._report_unseen(rows.unseen[k], self._fitted.design.factors[k].name)
         return rows
 

@@ -37,6 +37,7 @@ from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
+from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
 from skhier.utils.named_columns import split_named
@@ -212,7 +213,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         Parameters
         ----------
         X : table of shape (n_samples, n_columns)
-            NumPy array, pandas, polars or pyarrow data frame; the grouping column included.
+            NumPy array, pandas, polars or pyarrow data frame; the grouping column included. Or a
+            lazy one, a Polars ``LazyFrame``, DuckDB relation or Dask data frame, of which y and
+            sample_weight are columns: its engine sums, and no row comes into memory.
             Features are numbers: categorical columns are refused, and so are strings, of digits
             too, except in NumPy's string arrays, where they are converted.
         y : array of shape (n_samples,) or str
@@ -247,6 +250,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
 
     def _fit_rows(self, X, y, sample_weight):
         """As :meth:`_fit`, of rows whose y and weights may be columns of X."""
+        if lazy_engine(X) is not None:
+            return self._fit_lazy(X, y, sample_weight)
         messages = self._fit(*split_named(X, y, sample_weight))
         self.__dict__.pop("_blocks", None)
         return messages

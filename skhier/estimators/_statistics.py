@@ -22,12 +22,16 @@ from skhier.statistics.contents import (
     settled,
 )
 from skhier.statistics.group_statistics import GroupStatistics
+from skhier.statistics.lazy import contents_of_lazy
+from skhier.statistics.partitions import contents_of_partitions
 from skhier.statistics.problem import NO_MEDIANS, problem_of
 from skhier.statistics.training import forbid_few_rows
 from skhier.utils.callers import users_stacklevel
+from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
 from skhier.utils.named_columns import split_named
+from skhier.utils.validation import check_total_weight
 
 __all__ = ["Statistics"]
 
@@ -195,6 +199,8 @@ class Statistics:
         return self._blocks[0][1]
 
     def _summarised(self, X, y, sample_weight, reset) -> GroupStatistics:
+        if lazy_engine(X) is not None:
+            return GroupStatistics(self._reduced_elsewhere(X, y, sample_weight, reset))
         X, y, sample_weight = split_named(X, y, sample_weight)
         table = as_table(X)
         validate_data(self, table, y, reset=reset, skip_check_array=True)
@@ -203,16 +209,51 @@ class Statistics:
             contents_of_block(table, y, sample_weight, names, self.groups, self.slopes)
         )
 
+    def _reduced_elsewhere(self, X, y, sample_weight, reset) -> Contents:
+        """Statistics of a lazy frame, whose engine reduces it."""
+        engine, weighted = str(lazy_engine(X)), sample_weight is not None
+        if not isinstance(y, str) or (weighted and not isinstance(sample_weight, str)):
+            raise TypeError(
+                f"X is a lazy {engine} frame, so y and sample_weight must be names of its columns, "
+                f"such as fit(X, 'y'). Got {type(sample_weight if isinstance(y, str) else y)}."
+            )
+        arguments = X, y, sample_weight, self.groups, self.slopes
+        if engine == "Dask":
+            contents = contents_of_partitions(*arguments)
+        else:
+            contents = contents_of_lazy(*arguments, engine)
+        if reset:
+            self._keep_columns(contents)
+        return contents
+
+    def _keep_columns(self, contents: Contents) -> None:
+        """What scikit-learn knows of X."""
+        self.n_features_in_ = contents.n_columns
+        self.__dict__.pop("feature_names_in_", None)
+        if contents.names is not None:
+            self.feature_names_in_ = np.array(contents.names, dtype=object)
+
+    def _fit_lazy(self, X, y, sample_weight) -> tuple[list[str], list[str]]:
+        """Fit what comes of a lazy frame, whose rows are never here."""
+        if not self._takes_statistics:
+            raise TypeError(
+                f"{type(self).__name__} needs rows in memory, and X is a lazy {lazy_engine(X)} "
+                "frame: collect it, or compare fits of `fit_statistics` by log_evidence_ or logo()."
+            )
+        self._check_params()
+        contents = self._reduced_elsewhere(X, y, sample_weight, reset=True)
+        messages = self._fit_contents(contents)
+        self._blocks = [(0, GroupStatistics(contents))]
+        return messages
+
     def _fit_contents(self, contents: Contents) -> tuple[list[str], list[str]]:
         began = time.perf_counter()
         self._check_params()
         seed = drawn_seed(self.random_state)
         forbid_few_rows(contents.n_rows)
+        check_total_weight(float(contents.reduction.stats.n), contents.n_rows)
         design, reduction = settled(contents, self.groups, self.slopes)
-        self.n_features_in_ = contents.n_columns
-        self.__dict__.pop("feature_names_in_", None)
-        if contents.names is not None:
-            self.feature_names_in_ = np.array(contents.names, dtype=object)
+        self._keep_columns(contents)
         problem = problem_of(reduction)
         return self._fit_problem(design, None, problem, seed, began, contents.n_rows)
 

@@ -18,6 +18,7 @@ __all__ = [
     "check_number",
     "check_scales",
     "check_target",
+    "check_total_weight",
     "check_weights",
     "coarse_numbers",
     "relative_spacing",
@@ -172,12 +173,26 @@ def check_weights(sample_weight: Any, X: Any, least: float = 2) -> np.ndarray:
         raise ValueError("Sample weights must contain at least one non-zero number.")
     with np.errstate(over="ignore"):
         total = weights.sum()
-    if not least <= total <= MOST_ROWS and np.count_nonzero(weights) > 1:
+    check_total_weight(total, int(np.count_nonzero(weights)), least)
+    return weights
+
+
+def check_total_weight(total: float, n_rows: int, least: float = 2) -> None:
+    """Raise ValueError where weights sum to what cannot be a number of rows.
+
+    Parameters
+    ----------
+    total : float
+    n_rows : int
+        With a weight.
+    least : float
+        As of :func:`check_weights`.
+    """
+    if not least <= total <= MOST_ROWS and n_rows > 1:
         raise ValueError(
             f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is a "
             f"number of rows, from {least:g} to {MOST_ROWS:g}. Multiply the weights by a constant."
         )
-    return weights
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
