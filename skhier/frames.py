@@ -158,7 +158,8 @@ class _Added:
         import pyarrow as pa
 
         with naming("DuckDB"):
-            reader = relation.fetch_record_batch(BATCH)
+            read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
+            reader = read(BATCH)
         fields = [*reader.schema, *(pa.field(name, pa.float64()) for name in self.new)]
 
         def batches() -> Iterator[Any]:

@@ -10,11 +10,13 @@ from numpy.testing import assert_allclose
 
 from skhier import HierarchicalSlopesRegressor, frames
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 
 @pytest.fixture
 def table(people):
     """Rows of fit, a new subject, a column that is no feature, another order of columns."""
-    X, y = people
+    X, _ = people
     new = pd.DataFrame({"x": [0.5, -0.5], "subject": ["new", "new"]})
     rows = pd.concat([X, new], ignore_index=True)
     return rows.assign(note="n", index=np.arange(82))[["note", "subject", "index", "x"]]
