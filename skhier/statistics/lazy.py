@@ -1,26 +1,30 @@
-"""Rows that an engine has: a scan for counts and shifts, a ``group_by`` of products for each axis.
+"""Rows that an engine has: a ``group_by`` of products for each factor, and for each two of them.
 
-The engine multiplies and adds; group sums alone come here. Products are about the columns' means of
-the first scan, so that they lose nothing of what varies far from 0. Through narwhals, which states
-one query for Polars and for DuckDB.
+The engine multiplies and adds; group sums alone come here. Products are about the means of some of
+the rows, so that they lose nothing of what varies far from 0, and then about those of all. What
+must not be there shows in the sums, and only then another scan counts it. Through narwhals, which
+states one query for Polars and for DuckDB.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
 import narwhals as nw
 import numpy as np
+import pandas as pd
 
 from skhier.statistics.contents import Contents
-from skhier.statistics.lazy_checks import Columns, Scan, check_types, scan, spacing
+from skhier.statistics.lazy_checks import Columns, Scan, check_types, sample, scan, spacing
 from skhier.statistics.mean_sd import power_of_two
 from skhier.statistics.products import factor_stats, keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats, PairStats, Units
 from skhier.statistics.reduction import Axes, FactorAxis, Reduction
-from skhier.statistics.units import effects_at_mean
+from skhier.statistics.units import effects_at_mean, internal_units
 from skhier.utils.design import Design, Factor
 from skhier.utils.engines import naming
 from skhier.utils.frames import labels_of
@@ -28,6 +32,7 @@ from skhier.utils.labels import encode, fit_levels
 from skhier.utils.named_columns import check_named
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import FactorColumns, Schema, read_schema
+from skhier.utils.validation import TOO_LARGE
 
 __all__ = ["contents_of_lazy"]
 
@@ -63,10 +68,11 @@ def contents_of_lazy(
     schema = read_schema(empty, names, groups, slopes)
     columns = Columns(tuple(schema.feature_names), _label_columns(schema), y, sample_weight)
     check_types(types, columns, schema)
-    facts = scan(query.frame, columns, types, query.collect)
+    rows = query.frame, columns, types, query.collect
+    facts = (sample if sample_weight is None else scan)(*rows)
     if facts.has_weightless:
         query.frame = query.frame.filter(nw.col(sample_weight or "") > 0)
-    sums = _Sums(query, columns, facts, schema)
+    sums = _Sums(query, columns, facts, lambda: scan(*rows))
     eps = tuple(spacing(types[name]) for name in columns.features)
     return _contents(sums, names, schema, eps, spacing(types[y]))
 
@@ -94,8 +100,9 @@ def _label_columns(schema: Schema) -> tuple[str, ...]:
 class _Sums:
     """Sums of products of ``[x 1 y]``, each less its shift, by any columns of labels."""
 
-    def __init__(self, query: _Query, columns: Columns, facts: Scan, schema: Schema):
-        self.query, self.facts, self.schema = query, facts, schema
+    def __init__(self, query: _Query, columns: Columns, facts: Scan, count: Callable[[], Scan]):
+        """``count``: a scan that counts what must not be there, and raises."""
+        self.query, self.facts, self.count = query, facts, count
         self.p = len(columns.features) + 1
         shifted: list[nw.Expr | None] = [
             nw.col(name).cast(nw.Float64) - float(mean)
@@ -104,6 +111,8 @@ class _Sums:
         shifted.insert(self.p - 1, None)  # the constant
         self.factors = shifted
         self.weight = nw.col(columns.weight).cast(nw.Float64) if columns.weight else None
+        present = [part for part in shifted if part is not None]
+        self.all_present = reduce(operator.add, present)  # null where any cell is
 
     def by(
         self, names: Sequence[str], wanted: Sequence[tuple[int, int]]
@@ -124,8 +133,8 @@ class _Sums:
             (nw.len() if each is None else nw.col(f"p{i}_{j}").sum()).alias(f"s{i}_{j}")
             for (i, j), each in products.items()
         ]
-        if not cells and not keys:
-            cells = [nw.lit(1.0).alias("one")]
+        cells.append(self.all_present.alias("present"))
+        sums += [nw.len().alias("n"), nw.col("present").count().alias("n_present")]
 
         def query() -> nw.LazyFrame[Any]:
             rows = self.query.frame.select(*keys, *cells)
@@ -136,7 +145,23 @@ class _Sums:
         out = np.full((self.p + 1, self.p + 1, len(table)), np.nan)
         for i, j in wanted:
             out[i, j] = out[j, i] = table.get_column(f"s{i}_{j}").to_numpy()
-        return [labels_of(table.get_column(f"k{j}")) for j in range(len(keys))], out
+        labels = [labels_of(table.get_column(f"k{j}")) for j in range(len(keys))]
+        n_rows, n_present = (int(table.get_column(name).sum()) for name in ("n", "n_present"))
+        finite = all(np.abs(out[at]).max(initial=0.0) <= TOO_LARGE**2 for at in wanted)
+        if n_rows == 0 or n_present < n_rows or not finite or any(map(_any_missing, labels)):
+            self.count()
+        self.forbid_changes(n_rows)
+        return labels, out
+
+    def forbid_changes(self, n_rows: int) -> None:
+        """Raise RuntimeError where a scan saw other rows than the first."""
+        if self.facts.n_rows is None:
+            self.facts = self.facts._replace(n_rows=n_rows)
+        if n_rows != self.facts.n_rows:
+            raise RuntimeError(
+                f"{self.query.engine} found {self.facts.n_rows} rows first and {n_rows} then: the "
+                "source changes while it is read. Fit a copy of it."
+            )
 
     def _product(self, i: int, j: int) -> nw.Expr | None:
         """None: a count of rows."""
@@ -169,7 +194,6 @@ def _contents(
         total = by_level if total is None else total
     assert total is not None
     total = total.sum(-1)
-    _forbid_changes(total[p - 1, p - 1], sums)
     of_pairs = [
         _pair(sums, (factors[k], factors[m]), (levels[k], levels[m]), (held[k], held[m]))
         for k, m in combinations(range(len(factors)), 2)
@@ -185,17 +209,12 @@ def _contents(
         y_eps,
     )
     reduction = _reduction(design, sums.facts, total, of_levels, of_pairs)
-    facts = sums.facts
-    return Contents(tuple(names), len(names), design, reduction, facts.n_rows, facts.largest_weight)
+    facts, n_rows = sums.facts, sums.facts.n_rows or 0
+    return Contents(tuple(names), len(names), design, reduction, n_rows, facts.largest_weight)
 
 
-def _forbid_changes(n: float, sums: _Sums) -> None:
-    """Raise RuntimeError where the second scan saw other rows than the first."""
-    if sums.weight is None and n != sums.facts.n_rows:
-        raise RuntimeError(
-            f"{sums.query.engine} found {sums.facts.n_rows} rows first and {int(n)} then: the "
-            "source changes while it is read. Fit a copy of it."
-        )
+def _any_missing(labels: np.ndarray) -> bool:
+    return bool(np.any(pd.isna(labels)))
 
 
 def _levels(labels: list[np.ndarray], factor: FactorColumns) -> tuple[Any, np.ndarray]:
@@ -217,7 +236,7 @@ def _pair(sums, factors, levels, held) -> tuple[np.ndarray, np.ndarray, np.ndarr
         else:
             of_rows, unseen = encode(of_factor[0], known, factor.name)
         if len(unseen):
-            _forbid_changes(-1, sums)
+            sums.forbid_changes(-1)
         codes.append(of_rows)
     size = len(levels[1].labels)
     pairs, at = np.unique(codes[0].astype(np.int64) * size + codes[1], return_inverse=True)
@@ -277,4 +296,7 @@ def _reduction(design: Design, facts: Scan, total, of_levels, of_pairs) -> Reduc
         yy=total[p, p],
         n=total[p - 1, p - 1],
     )
-    return Reduction(axes, units, stats)
+    reduction = Reduction(axes, units, stats)
+    if facts.n_rows == 1:  # which has no sd
+        return reduction
+    return reduction.in_units(internal_units(*reduction.mean_sd(), slopes))

@@ -14,9 +14,10 @@ from skhier.utils.schema import Schema
 from skhier.utils.validation import TOO_LARGE, check_total_weight
 from skhier.utils.words import listed
 
-__all__ = ["Columns", "Scan", "check_types", "scan", "spacing"]
+__all__ = ["Columns", "Scan", "check_types", "sample", "scan", "spacing"]
 
 Collect = Callable[[Callable[[], nw.LazyFrame[Any]]], nw.DataFrame[Any]]
+SAMPLE = 2**14  # rows
 TEXTS = (nw.String, nw.Categorical, nw.Enum, nw.Binary)
 TIMES = (nw.Date, nw.Datetime, nw.Duration, nw.Time)
 
@@ -36,12 +37,12 @@ class Columns(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """Of the rows with a weight: how many, the columns' means, the largest weight.
+    """Of the rows with a weight: how many, if known, near which numbers, the largest weight.
 
-    ``means`` (n_features + 1,), y's last; only near the means where rounding says so.
+    ``means`` (n_features + 1,), y's last: those of all rows, or of some.
     """
 
-    n_rows: int
+    n_rows: int | None
     means: np.ndarray
     largest_weight: float
     has_weightless: bool
@@ -95,6 +96,27 @@ def _forbid_no_numbers(dtype: Any, what: str, advice: str) -> None:
         )
     if not dtype.is_numeric() and dtype != nw.Boolean:
         raise TypeError(f"{what} holds {dtype}, which are no numbers. Convert it first.")
+
+
+def sample(frame: nw.LazyFrame[Any], columns: Columns, types: Any, collect: Collect) -> Scan:
+    """Means of the first rows; where these are no numbers, or none are there, as :func:`scan`.
+
+    What is not there in them may be in others: only where the products are about.
+
+    Parameters
+    ----------
+    frame, columns, types, collect
+        As of :func:`scan`.
+    """
+    means = [
+        nw.col(name).cast(nw.Float64).mean().alias(f"mean{j}")
+        for j, name in enumerate(columns.numbers)
+    ]
+    row = _row(collect(lambda: frame.head(SAMPLE).select(*means)))
+    near = np.array([row[f"mean{j}"] for j in range(len(means))], dtype=float)
+    if not (np.abs(near) <= TOO_LARGE).all():
+        return scan(frame, columns, types, collect)
+    return Scan(None, near, 1.0, False)
 
 
 def scan(frame: nw.LazyFrame[Any], columns: Columns, types: Any, collect: Collect) -> Scan:
