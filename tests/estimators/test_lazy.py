@@ -11,6 +11,7 @@ from runs import SHORT
 from sklearn.base import clone
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
+from skhier.statistics import lazy_checks
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -167,6 +168,22 @@ def test_large_integers_do_not_overflow(engine):
     rows = frame("one").drop(columns="w").assign(year=2**61 + np.arange(N) * 2**40)
     model = HierarchicalSlopesRegressor("g", slopes=None)
     assert_same_sums(model.summarise(lazy(rows, engine), "y"), model.summarise(rows, "y"))
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_first_rows_need_not_be_like_the_others(engine, monkeypatch):
+    monkeypatch.setattr(lazy_checks, "SAMPLE", 3)
+    rows = frame("one").drop(columns="w")
+    rows.loc[:2, ["year", "y"]] = [0, -(2.0**34)]
+    model = HierarchicalSlopesRegressor("g")
+    found, expected = model.summarise(lazy(rows, engine), "y"), model.summarise(rows, "y")
+    assert_same_sums(found, expected)
+    units = expected.contents.reduction.units
+    assert_allclose(found.contents.reduction.units.x_mean, units.x_mean, rtol=1e-13)
+    # nothing can be said of them
+    rows.loc[:2, "x"] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN in 3 rows of 200"):
+        model.summarise(lazy(rows, engine), "y")
 
 
 @engines

@@ -151,6 +151,16 @@ def test_blocks_pickle(people):
         pickle.loads(pickle.dumps(clone(model).fit(flat, y))).partial_fit(flat, y)
 
 
+def test_blocks_travel_in_files_of_skops(people):
+    skops = pytest.importorskip("skops.io")
+    X, y = people
+    model = in_blocks(HierarchicalSlopesRegressor("subject", **SHORT), X, y)
+    data = skops.dumps(model)
+    types = skops.get_untrusted_types(data=data)
+    assert all(name.startswith("skhier.") for name in types)
+    assert_array_equal(skops.loads(data, trusted=types).coef_, model.coef_)
+
+
 def test_a_blocks_statistics_are_taken_away(people):
     X, y = people
     model = in_blocks(HierarchicalSlopesRegressor("subject", **SHORT), X, y)
