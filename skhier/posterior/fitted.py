@@ -21,6 +21,7 @@ from skhier.posterior import tables
 from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id, sums_id
 from skhier.posterior.posterior import Posterior, equal_components
 from skhier.statistics.problem import Problem
+from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import Reduction, axes_of
 from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
@@ -84,8 +85,11 @@ class Fitted:
 
     @property
     def reduction(self) -> Reduction:
-        """The statistics of fit."""
-        return Reduction(axes_of(self.design), self.posterior.units, self.posterior.known_stats)
+        """The statistics of fit, without the level that stands for unseen ones."""
+        stats = self.posterior.stats
+        factors = (FactorStats(*(a[..., :-1] for a in factor)) for factor in stats.factors)
+        known = stats._replace(factors=tuple(factors))
+        return Reduction(axes_of(self.design), self.posterior.units, known)
 
     @cached_property
     def prior_rows(self) -> list[tuple[str, str, str]]:

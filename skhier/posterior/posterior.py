@@ -104,12 +104,6 @@ class Posterior:
         """The statistics in the order of elimination."""
         return layout_of(self.stats, self.plan)
 
-    @property
-    def known_stats(self) -> GroupStats:
-        """Those of the levels of fit, without the level that stands for unseen ones."""
-        factors = (FactorStats(*(a[..., :-1] for a in factor)) for factor in self.stats.factors)
-        return self.stats._replace(factors=tuple(factors))
-
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""
         left_out = ("layout", "_other_effects", "budget")

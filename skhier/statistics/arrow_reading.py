@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from itertools import combinations
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from skhier.statistics.arrow import NAME, VERSION, held_columns
 from skhier.statistics.contents import Contents
-from skhier.statistics.products import keeps_level_products, total_products
-from skhier.statistics.records import FactorStats, GroupStats, PairStats, Units
+from skhier.statistics.products import factor_stats, keeps_level_products, total_products
+from skhier.statistics.records import GroupStats, PairStats, Units
 from skhier.statistics.reduction import Axes, FactorAxis, Reduction
 from skhier.statistics.units import effects_at_mean
 from skhier.utils.design import Design, Factor
@@ -62,7 +62,7 @@ def _read_about(table: Any) -> dict[str, Any]:
         about = json.loads(text)
         name, version = about["format"], about["version"]
     except (ValueError, KeyError, TypeError):
-        _damaged(f"{len(texts)} rows of its column 'about' say what it is, not one")
+        _damaged("one cell of its column 'about' says what it is, and here none does")
     if name != NAME:
         raise ValueError(f"This is no table of statistics but of {name!r}.")
     if version != VERSION:
@@ -73,67 +73,62 @@ def _read_about(table: Any) -> dict[str, Any]:
     return about
 
 
+class _Places(NamedTuple):
+    """Which rows of the table are the total, each factor's levels, each two factors' pairs."""
+
+    total: np.ndarray
+    levels: list[np.ndarray]
+    pairs: list[np.ndarray]
+
+
 def _read(table: Any, about: dict[str, Any]) -> Contents:
-    features, factors = about["features"], about["factors"]
-    names, p = [*features, "1", "y"], len(features) + 1
+    factors, p = about["factors"], len(about["features"]) + 1
+    places, products = _places(table, factors), _read_products(table, about["features"])
+    read = [_read_levels(table, *each) for each in zip(factors, places.levels, strict=True)]
+    levels = [of_factor for of_factor, _ in read]
+    slopes = [tuple(factor["slopes"]) for factor in factors]
+    held = [held_columns(varying, p) for varying in slopes]
+    whole = keeps_level_products([len(at) for at in held], p, [len(at.labels) for at in levels])
+    of_factors = tuple(
+        factor_stats(products[..., at][..., np.argsort(codes)], columns, whole)
+        for at, (_, codes), columns in zip(places.levels, read, held, strict=True)
+    )
+    pairs = []
+    for (k, m), at in zip(combinations(range(len(factors)), 2), places.pairs, strict=True):
+        one, other = (_read_codes(table, factors[f], levels[f], at) for f in (k, m))
+        order = np.lexsort((other, one))
+        zz = products[..., at][held[k]][:, held[m]][..., order]
+        pairs.append(PairStats(one[order], other[order], zz))
+    (total,) = np.moveaxis(products[..., places.total], -1, 0)
+    xx, xy = total[:p, :p], total[:p, p]
+    stats = GroupStats(of_factors, tuple(pairs), xx, xy, yy=total[p, p], n=xx[-1, -1])
+    named = zip((factor["name"] for factor in factors), slopes, levels, strict=True)
+    axes = Axes(tuple(about["features"]), tuple(FactorAxis(*each) for each in named))
+    return _contents(about, Reduction(axes, _read_units(about, slopes), stats))
+
+
+def _places(table: Any, factors: list[dict[str, Any]]) -> _Places:
     of, one, other = (
         np.array(table[name].to_pylist(), dtype=object) for name in ("of", "factor", "other_factor")
     )
-    products = np.empty((p + 1, p + 1, len(of)))
-    for i in range(p + 1):
-        for j in range(i, p + 1):
+    names = [factor["name"] for factor in factors]
+    levels = [(of == "level") & (one == name) for name in names]
+    pairs = [(of == "pair") & (one == k) & (other == m) for k, m in combinations(names, 2)]
+    total = of == "total"
+    if total.sum() != 1 or sum(map(np.count_nonzero, [total, *levels, *pairs])) != len(of):
+        raise ValueError("it has rows that are neither of its factors nor its total, or no total")
+    return _Places(total, levels, pairs)
+
+
+def _read_products(table: Any, features: list[str]) -> np.ndarray:
+    """Sums of products of ``[x 1 y]``, (p + 1, p + 1, n_rows); NaN where there is none."""
+    names = [*features, "1", "y"]
+    products = np.empty((len(names), len(names), len(table)))
+    for i in range(len(names)):
+        for j in range(i, len(names)):
             cells = table[f"sum: {names[i]} * {names[j]}"].to_pylist()
             products[i, j] = products[j, i] = np.array(cells, dtype=float)
-    is_level = [(of == "level") & (one == factor["name"]) for factor in factors]
-    both = list(combinations(range(len(factors)), 2))
-    is_pair = [
-        (of == "pair") & (one == factors[k]["name"]) & (other == factors[m]["name"])
-        for k, m in both
-    ]
-    n_known = 1 + sum(map(np.count_nonzero, [*is_level, *is_pair]))
-    if (of == "total").sum() != 1 or n_known != len(of):
-        raise ValueError("it has rows that are neither of its factors nor its total, or no total")
-    levels, codes = (
-        zip(
-            *(
-                _read_levels(table, factor, at)
-                for factor, at in zip(factors, is_level, strict=True)
-            ),
-            strict=True,
-        )
-        if factors
-        else ((), ())
-    )
-    held = [held_columns(tuple(factor["slopes"]), p) for factor in factors]
-    whole = keeps_level_products([len(at) for at in held], p, [len(at.labels) for at in levels])
-    of_factors = tuple(
-        _read_factor(products[..., at][..., np.argsort(code)], columns, whole)
-        for at, code, columns in zip(is_level, codes, held, strict=True)
-    )
-    pairs = tuple(
-        _read_pair(
-            table,
-            products[..., at],
-            at,
-            (factors[k], factors[m]),
-            (levels[k], levels[m]),
-            (held[k], held[m]),
-        )
-        for (k, m), at in zip(both, is_pair, strict=True)
-    )
-    (total,) = np.moveaxis(products[..., of == "total"], -1, 0)
-    stats = GroupStats(
-        of_factors, pairs, total[:p, :p], total[:p, p], total[p, p], total[p - 1, p - 1]
-    )
-    slopes = [tuple(factor["slopes"]) for factor in factors]
-    axes = Axes(
-        tuple(features),
-        tuple(
-            FactorAxis(factor["name"], varying, at)
-            for factor, varying, at in zip(factors, slopes, levels, strict=True)
-        ),
-    )
-    return _contents(about, Reduction(axes, _read_units(about, slopes), stats))
+    return products
 
 
 def _read_units(about: dict[str, Any], slopes: list[tuple[int, ...]]) -> Units:
@@ -193,25 +188,13 @@ def _read_labels(table: Any, name: str, kind: str, at: np.ndarray) -> np.ndarray
     return labels
 
 
-def _read_factor(products: np.ndarray, at: list[int], whole: bool) -> FactorStats:
-    p = len(products) - 1
-    every = products if whole else np.zeros((0, 0, products.shape[-1]))
-    return FactorStats(products[at][:, at], products[at, :p], products[at, p], every)
-
-
-def _read_pair(table, products, at, factors, levels, held) -> PairStats:
-    places = []
-    for factor, known in zip(factors, levels, strict=True):
-        labels = [
-            _read_labels(table, name, kind, at).tolist()
-            for name, kind in zip(factor["columns"], factor["kinds"], strict=True)
-        ]
-        keys = list(zip(*labels, strict=True)) if len(labels) > 1 else labels[0]
-        codes = {label: code for code, label in enumerate(known.labels.tolist())}
-        places.append(np.array([codes[key] for key in keys], dtype=int))
-    order = np.lexsort(places[::-1])
-    zz = products[held[0]][:, held[1]][..., order]
-    return PairStats(places[0][order], places[1][order], zz)
+def _read_codes(table: Any, factor: dict[str, Any], levels: Any, at: np.ndarray) -> np.ndarray:
+    """Of the rows at a mask."""
+    named = zip(factor["columns"], factor["kinds"], strict=True)
+    labels = [_read_labels(table, name, kind, at).tolist() for name, kind in named]
+    keys = list(zip(*labels, strict=True)) if len(labels) > 1 else labels[0]
+    codes = {label: code for code, label in enumerate(levels.labels.tolist())}
+    return np.array([codes[key] for key in keys], dtype=int)
 
 
 def _check_sums(contents: Contents) -> None:
