@@ -140,6 +140,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         ``warnings``, ``n_rows``, ``n_groups`` (per factor), ``n_dense`` (group effects that are
         integrated out as one block: of crossed factors all but the largest), ``slopes_left_out``
         (per factor the features that ``slopes="all"`` leaves without a varying slope).
+    statistics_ : GroupStatistics
+        Of the rows of fit.
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.
