@@ -37,12 +37,12 @@ def write_rows(path, n_rows, n_groups):
 
 
 def rows(n, n_groups, seed):
-    """Intercepts and a slope that vary by group."""
+    """Intercepts and both slopes vary by group, as much in every chunk."""
     rng = np.random.default_rng(seed)
     g = rng.integers(0, n_groups, n)
     a, b = rng.normal(2000, 5, n), rng.normal(size=n)
-    slope = np.sin(np.arange(n_groups))  # the same for every chunk
-    y = 1e4 + np.cos(np.arange(n_groups))[g] + slope[g] * b + 0.1 * a + rng.normal(size=n)
+    of_a, of_b, level = np.random.default_rng(0).normal(size=(3, n_groups))
+    y = 1e4 + level[g] + (0.3 * of_a[g] + 0.1) * (a - 2000) + of_b[g] * b + rng.normal(size=n)
     return pd.DataFrame({"g": g, "a": a, "b": b, "y": y})
 
 
