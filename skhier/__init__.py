@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skhier import calibration, datasets, frames, metrics, plotting, priors
+    from skhier import calibration, datasets, frames, metrics, plotting, priors, responses
+    from skhier.estimators._classifier import HierarchicalSlopesClassifier
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
@@ -33,6 +34,7 @@ __all__ = [
     "FittedLinesDisplay",
     "GroupCoefDisplay",
     "GroupStatistics",
+    "HierarchicalSlopesClassifier",
     "HierarchicalSlopesRegressor",
     "HierarchicalSlopesRegressorCV",
     "PosteriorPredictiveDisplay",
@@ -50,9 +52,10 @@ __all__ = [
     "metrics",
     "plotting",
     "priors",
+    "responses",
 ]
 
-_MODULES = ("calibration", "datasets", "frames", "metrics", "plotting", "priors")
+_MODULES = ("calibration", "datasets", "frames", "metrics", "plotting", "priors", "responses")
 _HOMES = {
     "CorrelationDisplay": "skhier.plotting",
     "FittedLinesDisplay": "skhier.plotting",
@@ -62,6 +65,7 @@ _HOMES = {
     "ShrinkageDisplay": "skhier.plotting",
     "TraceDisplay": "skhier.plotting",
     "VarianceSharesDisplay": "skhier.plotting",
+    "HierarchicalSlopesClassifier": "skhier.estimators._classifier",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
     "GroupStatistics": "skhier.statistics.group_statistics",

@@ -11,7 +11,7 @@ import numpy as np
 
 from skhier.priors import DecovPrior, Prior, in_float64, normal
 
-__all__ = ["PRESETS", "prior_from"]
+__all__ = ["PRESETS", "gamma_above_one", "named", "preset_of", "prior_from"]
 
 
 class McElreathPrior(Prior):
@@ -117,6 +117,35 @@ def prior_from(prior: Any) -> Prior:
         f"`prior` must be None, the name of a preset, Prior(...) or DecovPrior(...). "
         f"Got {prior!r} instead."
     )
+
+
+def preset_of(prior: Prior) -> str:
+    """The preset that a prior object is or refines."""
+    kinds = {kind: name for name, kind in PRESETS.items()}
+    return next((kinds[kind] for kind in type(prior).__mro__ if kind in kinds), "default")
+
+
+def named(family: str, *parameters: float) -> Any:
+    """NumPyro's distribution of that name, in float64."""
+    import numpyro.distributions as dist
+
+    return in_float64(getattr(dist, family)(*map(np.float64, parameters)))
+
+
+def gamma_above_one(rate: float) -> Any:
+    """``Gamma(2, rate)`` truncated to numbers above 1, in float64.
+
+    Its density at ``1 + u`` goes with ``(1 + u) e^(-rate u)``: one more than a draw from the
+    mixture of ``Gamma(1, rate)`` and ``Gamma(2, rate)`` in the ratio of rate to 1. NumPyro before
+    0.22 truncates no gamma.
+    """
+    import numpyro.distributions as dist
+
+    shares = np.log([rate, 1.0])  # up to a constant; of probabilities NumPyro would keep JAX's logs
+    parts = dist.Gamma(np.array([1.0, 2.0]), np.full(2, rate))
+    excess = dist.MixtureSameFamily(dist.CategoricalLogits(shares), parts)
+    one_more = dist.transforms.AffineTransform(1.0, 1.0, domain=dist.constraints.positive)
+    return in_float64(dist.TransformedDistribution(excess, one_more))
 
 
 def _half_normal(scale):

@@ -20,6 +20,8 @@ __all__ = [
     "Prior",
     "PriorChoice",
     "describe",
+    "positive_distribution",
+    "without_jax",
 ]
 
 
@@ -117,7 +119,7 @@ class Prior(BaseEstimator):
     def __getstate__(self):
         """Distributions may hold JAX arrays; pickles get NumPy ones."""
         state = super().__getstate__()
-        return {name: _without_jax(value) for name, value in state.items()}
+        return {name: without_jax(value) for name, value in state.items()}
 
     def resolve(
         self,
@@ -317,6 +319,22 @@ def _one(name, value, shape, rule, positive):
     return in_float64(value)
 
 
+def positive_distribution(name: str, value: Any) -> Any:
+    """The user's NumPyro distribution of one positive number, in float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no such distribution.
+    """
+    _check_distribution(name, value, positive=True)
+    if value.batch_shape:
+        raise ValueError(
+            f"The prior of `{name}` must be scalar. Got batch shape {value.batch_shape}."
+        )
+    return in_float64(value)
+
+
 def _in_users_units(value):
     """Whether any of it is a distribution, which is in the user's units and so speaks of X = 0."""
     if isinstance(value, Mapping):
@@ -360,9 +378,10 @@ def in_float64(prior: Any) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), prior)
 
 
-def _without_jax(value):
+def without_jax(value: Any) -> Any:
+    """The value, a distribution or a dict of them with NumPy arrays in place of JAX's."""
     if isinstance(value, Mapping):
-        return {key: _without_jax(v) for key, v in value.items()}
+        return {key: without_jax(v) for key, v in value.items()}
     if hasattr(value, "tree_flatten"):
         import jax
 
@@ -386,6 +405,20 @@ def exponential(mean: Any) -> Any:
     return in_float64(dist.Exponential(1 / np.asarray(mean)))
 
 
+def _rate_above_one(prior):
+    """The rate of a :func:`~skhier.presets.gamma_above_one`; None for other distributions."""
+    import numpyro.distributions as dist
+
+    if type(prior) is not dist.TransformedDistribution:
+        return None
+    parts: Any = getattr(prior.base_dist, "component_distribution", None)
+    move = prior.transforms[0]
+    if type(parts) is not dist.Gamma or type(move) is not dist.transforms.AffineTransform:
+        return None
+    known = np.array_equal(parts.concentration, [1.0, 2.0]) and move.loc == move.scale == 1.0
+    return parts.rate[0] if known and len(prior.transforms) == 1 else None
+
+
 def describe(prior: Any, entry: int | None = None) -> str:
     """The distribution, or one entry of a vector of them, e.g. ``Normal(loc=0, scale=10)``."""
     import numpyro.distributions as dist
@@ -396,6 +429,8 @@ def describe(prior: Any, entry: int | None = None) -> str:
         return "flat"
     if isinstance(prior, dist.ExpandedDistribution | dist.Independent):
         return describe(prior.base_dist, entry)
+    if (rate := _rate_above_one(prior)) is not None:
+        return f"{describe(dist.Gamma(np.float64(2.0), rate))} above 1"
     values = {k: prior.__dict__[k] for k in type(prior).arg_constraints if k in prior.__dict__}
     if entry is not None:
         values = {

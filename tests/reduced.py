@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from dense import DESIGNS, Design, Prior, Theta, n_levels, random_theta
+from dense import DESIGNS, Design, Prior, Theta, n_levels, random_theta, split
 
 from skhier.kernels.records import CoefPrior, Population
 from skhier.responses.normal import SCALE
@@ -20,11 +20,14 @@ __all__ = [
     "EVERY",
     "Reduced",
     "coef_prior",
+    "conditioned",
     "normal_prior",
+    "places",
     "population",
     "problem",
     "reduce",
     "relabelled",
+    "stacked",
     "thetas",
     "with_empty_levels",
 ]
@@ -158,3 +161,25 @@ def relabelled(design: Design) -> Design:
     ]
     x, y, weights = (a[order] for a in design[:3])
     return Design(x, y, weights, codes, design.slopes)
+
+
+def stacked(points: list[Theta]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Noise, and per factor the square roots, of several points."""
+    chols = zip(*(theta.chols for theta in points), strict=True)
+    return np.array([theta.sigma for theta in points]), tuple(map(np.stack, chols))
+
+
+def places(design: Design) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Where beta, and the effects of each factor (levels, q), stand in the dense posterior."""
+    n_effects = sum(
+        size * (len(slopes) + 1)
+        for size, slopes in zip(n_levels(design), design.slopes, strict=True)
+    )
+    return split(design, np.arange(design.x.shape[1] + 1 + n_effects))
+
+
+def conditioned(mean, cov, known, values, wanted) -> tuple[np.ndarray, np.ndarray]:
+    """Moments of some entries of a normal vector given others."""
+    gain = np.linalg.solve(cov[np.ix_(known, known)], cov[np.ix_(known, wanted)]).T
+    rest = cov[np.ix_(wanted, wanted)] - gain @ cov[np.ix_(known, wanted)]
+    return mean[wanted] + gain @ (values - mean[known]), rest

@@ -11,11 +11,13 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skhier import HierarchicalSlopesRegressor
+from skhier import HierarchicalSlopesClassifier, HierarchicalSlopesRegressor
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
 NAMES = {
     "np": np,
+    "pd": pd,
+    "HierarchicalSlopesClassifier": HierarchicalSlopesClassifier,
     "HierarchicalSlopesRegressor": HierarchicalSlopesRegressor,
     "TransformedTargetRegressor": TransformedTargetRegressor,
 }
@@ -73,3 +75,57 @@ def test_grouping_column_can_be_doubled_in_a_pipeline(prices):
     assert_array_equal(
         model.predict(X[["year"]]), model[-1].predict(X[["year"]].assign(year_group=X["year"]))
     )
+
+
+def test_effects_within_and_between_differ(capsys):
+    used = dict(NAMES)
+    code = lines_with("group_means")
+    exec(code, used)
+    printed = capsys.readouterr().out
+    table = GUIDE.split(code)[1].split("\n\n")[1]
+    assert [line.split() for line in printed.splitlines()] == [
+        line.split() for line in table.splitlines()
+    ]
+    # skill is known by ten speeds of sd 5, so the contrast of -0.5 is diluted by 100 / (100 + 2.5)
+    rows = used["model"].summary()
+    for name, truth in {"speed": 0.3, "mean(speed | typist)": -0.5 / 1.025}.items():
+        assert abs(rows.loc[f"coef[{name}]", "mean"] - truth) < 3 * rows.loc[f"coef[{name}]", "sd"]
+    compromise = HierarchicalSlopesRegressor("typist", slopes=None, random_state=0)
+    with pytest.warns(UserWarning, match=r"group_means=\['speed'\]"):
+        compromise.fit(used["X"], used["mistakes"])
+    new = used["X"].assign(typist=used["X"]["typist"] + 100)
+    with pytest.warns(UserWarning, match="unseen group"):
+        errors = [
+            np.sqrt(np.mean((model.predict(new) - used["mistakes"]) ** 2))
+            for model in (compromise, used["model"])
+        ]
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_classes_are_fitted():
+    used = dict(NAMES)
+    exec(lines_with("HierarchicalSlopesClassifier"), used)
+    assert np.all((used["low"] < used["probability"]) & (used["probability"] < used["high"]))
+    assert abs(np.log(used["odds_ratio"][0]) - 0.9) < 0.5
+
+
+def test_counts_are_fitted():
+    used = dict(NAMES)
+    exec(lines_with('"poisson"'), used)
+    assert np.mean((used["low"] <= used["calls"]) & (used["calls"] <= used["high"])) > 0.85
+    assert abs(np.log(used["factor"][0]) - 0.3) < 0.1
+
+
+def test_amounts_have_means_above_medians():
+    used = dict(NAMES)
+    exec(lines_with('"lognormal"'), used)
+    # the ratio is exp(v / 2), v at least the noise's 0.16 but for its estimate
+    assert np.all(used["mean"] / used["median"] > np.exp(0.05))
+    assert abs(used["mean"].sum() / used["price"].sum() - 1) < 0.1
+
+
+def test_heavy_tails_predict_better():
+    used = dict(NAMES)
+    exec(lines_with('"student_t"'), used)
+    assert used["better_by"] > 2
+    assert used["tails"].df_ < 10

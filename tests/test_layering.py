@@ -17,26 +17,31 @@ ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
         "categories columns labels nesting level_union pareto engines pipelines rank uniformity "
-        "convergence validation named_columns schema features design settling identifiability"
+        "convergence validation named_columns schema features group_means design settling "
+        "identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem data_warnings folds slopes subtraction contents arrow arrow_reading "
-        "group_statistics lazy_checks lazy partitions"
+        "problem group_means data_warnings folds rows slopes subtraction contents arrow "
+        "arrow_reading group_statistics lazy_checks lazy partitions"
     ),
     "kernels": (
-        "records user_units linalg cholesky flat distributions covariance normal.collapse "
-        "normal.models normal.eliminate normal.conditional normal.moments normal.information "
-        "normal.left_out normal.left_out_of_several normal.new_rows"
+        "records user_units linalg cholesky flat distributions covariance prior_programs "
+        "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
+        "normal.effects normal.line_distribution normal.information normal.left_out "
+        "normal.left_out_of_several normal.new_rows rows.models rows.quadrature"
     ),
     "inference": (
-        "options runtime model checks estimates mode importance starts target nuts chains theta "
-        "engines prior"
+        "options runtime model checks estimates mode importance starts signs target nuts chains "
+        "theta reach engines prior row_target row_engines row_scores"
     ),
-    "posterior": "mixture posterior prior_draws sensitivity shares tables arviz elpd fitted",
+    "posterior": (
+        "mixture quadrature lines posterior row_posterior predictive within_between prior_draws "
+        "sensitivity shares tables arviz elpd fitted"
+    ),
     "estimators": (
-        "_group_tables _base _reports _scores _statistics _compare _regressor _splits _scoring "
-        "_refits _race _cv"
+        "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
+        "_splits _scoring _refits _race _cv"
     ),
     "plotting": (
         "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
@@ -136,10 +141,11 @@ def test_imports_run_one_way(path):
             assert other in {room, *lower}, f"{room}.{module} uses {other}.{used}"
 
 
-def test_priors_and_datasets_know_no_rooms():
+def test_priors_responses_and_datasets_know_no_rooms():
     bad = {f"skhier.{room}" for room in ROOMS if room != "utils"}
     assert [*offenders("skhier.pri", bad), *offenders("skhier.pre", bad)] == []
     assert offenders("skhier.datasets", bad) == []
+    assert offenders("skhier.responses", bad) == []
 
 
 @pytest.mark.parametrize("room", sorted(NO_JAX))
@@ -165,6 +171,8 @@ def test_numpyro_appears_where_a_model_is_stated_or_sampled():
         "skhier.kernels.distributions",
         "skhier.kernels.flat",
         "skhier.kernels.normal.models",
+        "skhier.kernels.prior_programs",
+        "skhier.kernels.rows.models",
         "skhier.inference.nuts",
     }
 

@@ -120,7 +120,7 @@ def log_marginal_likelihood(
     -------
     array of shape (n_draws,)
     """
-    variance = rows.response.variance(np.zeros(1), rows.own(parameters))[:, 0]
+    variance = rows.response.latent_variance(rows.own(parameters), 0.0)[:, 0]
     residuals = y - parameters["intercept"][:, None] - parameters["coef"] @ rows.x.T
     scales, corrs = parameters["group_scale"], parameters["group_corr"]
     roots = [scales[f.name][..., None] * square_root(corrs[f.name]) for f in rows.factors]

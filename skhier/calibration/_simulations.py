@@ -190,8 +190,9 @@ def _quantities(
                 name = _tables.full_name("group_effects", factor.name, labels[g], effect)
                 yield name, both["group_effects"][factor.name][:, g, j]
     y = target_of(fitted)
-    yield "log_likelihood", simulated.log_likelihood(both, y)
-    if effects:
+    response = simulated.response
+    yield "log_likelihood", simulated.log_likelihood(both, response.untransformed(y))
+    if effects and response.conjugate:
         yield "log_marginal_likelihood", log_marginal_likelihood(simulated, both, y)
 
 

@@ -21,7 +21,7 @@ from skhier.utils.words import listed
 
 __all__ = ["HierarchicalSlopesRegressorCV"]
 
-TUNABLE = ("eta", "prior", "slopes", "correlated")
+TUNABLE = ("eta", "prior", "slopes", "correlated", "group_means")
 FROM_ONE_FIT = ("loo", "logo", "evidence")
 DEFAULT_GRID = {"eta": [1.0, 2.0, 4.0]}
 
@@ -38,8 +38,8 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
     groups : str, int, list, dict, callable or None, default=None
         As of :class:`HierarchicalSlopesRegressor`, and so are all parameters not listed here.
     param_grid : dict, list of dict or None, default=None
-        As of ``GridSearchCV``, over ``eta``, ``prior``, ``prior__*``, ``slopes`` and
-        ``correlated``. None: ``{"eta": [1, 2, 4]}``.
+        As of ``GridSearchCV``, over ``eta``, ``prior``, ``prior__*``, ``slopes``,
+        ``correlated`` and ``group_means``. None: ``{"eta": [1, 2, 4]}``.
     cv : int, splitter, iterable, {"loo", "logo", "evidence"} or None, default=None
         As of ``GridSearchCV``; splitters that split by group (``GroupKFold``) get the first factor
         of ``groups``. A splitter counts rows of weight 0 too, which then leave its folds; a fold
@@ -104,6 +104,7 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
     """
 
     _takes_statistics = False
+    response = "normal"  # of others no sums of folds make a fit
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         eta=2.0,
         prior=None,
         noncentered=True,
+        group_means=None,
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -135,6 +137,7 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
             eta=eta,
             prior=prior,
             noncentered=noncentered,
+            group_means=group_means,
             inference=inference,
             n_chains=n_chains,
             n_warmup=n_warmup,

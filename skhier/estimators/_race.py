@@ -31,19 +31,22 @@ from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
 from skhier.inference.prior import PriorSetting
 from skhier.posterior.fitted import fitted_of
+from skhier.posterior.predictive import log_density
 from skhier.statistics.folds import (
     EveryRow,
     constant_in_part,
     problem_of_fold,
     training_reductions,
 )
+from skhier.statistics.group_means import add_group_means, means_of_part
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
 from skhier.statistics.training import read_training
 from skhier.utils.budget import Budget
-from skhier.utils.design import read_levels
+from skhier.utils.design import read_levels, wanted_means
 from skhier.utils.frames import columns_of, labels_of
+from skhier.utils.group_means import with_level_means
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
@@ -70,7 +73,8 @@ class Race:
         self.weights = check_weights(sample_weight, table)
         self.candidates = candidates
         self.names = getattr(estimator, "feature_names_in_", None)
-        self.read: dict[Any, EveryRow] = {}
+        self.read: dict[str, EveryRow] = {}
+        self.prepared: dict[str, EveryRow] = {}
         self.messages: list[str] = []
         self.checked: list[Checked] = []
         self.scorer: Callable[..., Any] | None = None
@@ -78,7 +82,17 @@ class Race:
         self.budget = _budget_of_candidates(estimator._budget)
 
     def data(self, model) -> EveryRow:
-        """Rows and statistics, once for each value of ``slopes``."""
+        """Rows and statistics, with the level means of ``group_means``."""
+        key = _structure(model)
+        if key not in self.prepared:
+            design, training, problem, pairs = self._columns(model)
+            wanted = wanted_means(model.group_means, self.arguments[0], self.names, design)
+            with_means = add_group_means(wanted, design, training, problem)
+            self.prepared[key] = EveryRow(*with_means, pairs)
+        return self.prepared[key]
+
+    def _columns(self, model) -> EveryRow:
+        """Without level means; read and reduced once for each value of ``slopes``."""
         key = repr(model.slopes)
         if key not in self.read:
             design, training = read_training(
@@ -153,9 +167,9 @@ class Race:
             model._check_params()
         self._choose_scorer(models[0])
         folds = self._folds(models[0])
-        parts: dict[Any, list[Reduction]] = {}
+        parts: dict[str, list[Reduction]] = {}
         for model in models:
-            data, key = self.data(model), repr(model.slopes)
+            data, key = self._columns(model), repr(model.slopes)
             if key not in parts:
                 parts[key] = list(training_reductions(data, folds))
         light = [self._light(model, self.estimator.scoring is None) for model in models]
@@ -167,14 +181,14 @@ class Race:
                 key: problem_of_fold(self.read[key], of_folds[k], fold.train)
                 for key, of_folds in parts.items()
             }
-            for name in constant_in_part(self.data(models[0]), problems[repr(models[0].slopes)]):
+            first = problems[repr(models[0].slopes)]
+            for name in constant_in_part(self._columns(models[0]), first):
                 constant.setdefault(name, []).append(k)
             for i, model in enumerate(light):
-                key = repr(model.slopes)
-                shape = (key, bool(model.correlated))
+                shape = (_structure(model), bool(model.correlated))
                 try:
                     values[i, k], starts[shape] = self._score(
-                        model, problems[key], fold.test, starts.get(shape)
+                        model, problems[repr(model.slopes)], fold.test, starts.get(shape)
                     )
                 except (RuntimeError, ValueError) as error:
                     kind = ValueError if isinstance(error, ValueError) else RuntimeError
@@ -216,22 +230,20 @@ class Race:
         return codes[:, 0]
 
     def _score(self, model, part, test, start):
-        design, training, *_ = self.data(model)
-        seed = model.random_state
+        training, seed = self._columns(model).training, model.random_state
+        design, part = means_of_part(self.data(model).design, part)
         setting, _, result = model._sample(design, part, seed, start)
         fit = fitted_of(design, part, result, setting, seed, training, self.budget)
         posterior = fit.posterior
         self._check_known(model, part, training, test)
-        weights = training.weights[test]
-        codes = training.codes[test]
+        _, codes, y, weights = training.take(test)
+        x = with_level_means(training.x[test], codes, design.means)
         if self.scorer is not None:
             score = self._by_scorer(model, fit, test)
         elif self.estimator.scoring is None:
-            mean = posterior.mean(training.x[test], codes)
-            score = r2(training.y[test], mean, weights)
+            score = r2(y, posterior.mean(x, codes), weights)
         else:
-            density = posterior.log_density(training.x[test], codes, training.y[test])
-            score = np.average(density, weights=weights)
+            score = np.average(log_density(posterior, x, codes, y), weights=weights)
         return score, start if result.normal is None else result.normal
 
     def _check_known(self, model, part, training, test):
@@ -268,6 +280,11 @@ class Race:
         light = clone(model).set_params(n_chains=1, n_draws=n_draws)
         light._budget = self.budget
         return light
+
+
+def _structure(model) -> str:
+    """Equal of models that have the same columns."""
+    return repr((model.slopes, model.group_means))
 
 
 def _budget_of_candidates(budget: Budget) -> Budget:

@@ -1,52 +1,17 @@
-"""Hierarchical regression with a normal response."""
+"""The regressor: its parameters, and what they mean."""
 
 from __future__ import annotations
 
-import re
-import time
-from typing import Any
-
-import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
 
-from skhier.estimators._base import BaseHierarchical, drawn_seed
-from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
-from skhier.estimators._reports import Reports
-from skhier.estimators._scores import Scores
-from skhier.estimators._statistics import Statistics
-from skhier.inference.checks import forbid_improper, forbid_nonfinite
-from skhier.inference.engines import (
-    EngineResult,
-    constant_posterior,
-    engine_for,
-    load_jax,
-    run_joint,
-    run_marginal,
-)
-from skhier.inference.model import model_spec, origin_warnings
-from skhier.inference.options import EngineOptions
-from skhier.inference.prior import PriorSetting
-from skhier.posterior.fitted import fitted_of
-from skhier.priors import PriorChoice
+from skhier.estimators._model import HierarchicalModel
 from skhier.responses.base import Response
-from skhier.responses.normal import NORMAL
-from skhier.statistics.data_warnings import problem_warnings
-from skhier.statistics.plan import dense_size
-from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
-from skhier.utils.columns import forbid_unused_slopes
-from skhier.utils.convergence import convergence_report
-from skhier.utils.engines import lazy_engine
-from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import as_table
-from skhier.utils.named_columns import split_named
-from skhier.utils.validation import check_choice, check_flag, check_number
+from skhier.responses.choice import response_from
 
 __all__ = ["HierarchicalSlopesRegressor"]
 
 
-class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, BaseHierarchical):
+class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
     """Bayesian linear regression with intercepts and slopes that vary by group.
 
         y_i ~ Normal(x_i' beta + z_i' b_g(i), sigma^2),   b_g ~ Normal(0, Sigma),
@@ -81,6 +46,22 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
     noncentered : bool, default=True
         Parameterisation of the joint model's group effects (``inference="nuts"``); the posterior
         is the same. False suits groups with many rows each, True suits the others.
+    response : str or response object, default="normal"
+        What y is, given the line: ``"normal"``, ``"lognormal"`` (both exact), ``"student_t"``,
+        ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"binomial"`` (y is a share in [0, 1],
+        ``sample_weight`` its trials), or an object of :mod:`skhier.responses` whose own parameters
+        have priors or fixed values. Coefficients, group effects and scales are on the scale of the
+        line: the logarithm of the mean, its logit. Those that are not exact integrate the effects
+        of one factor, with at most two varying slopes, out by quadrature
+        (``diagnostics_["quadrature_error"]``), and sample the effects of several factors.
+    group_means : None, "all", list of columns or dict, default=None
+        Features whose means over the levels are predictors of their own, called
+        ``"mean(exp | person)"``: the coefficient of the feature is then its effect within levels,
+        and the mean's by how much the effect between levels exceeds it. For every factor, or a dict
+        from factor to either. ``"all"``: those that vary within levels and whose means vary between
+        them; ``diagnostics_`` says which do not. Means are those of the rows of fit; in ``predict``
+        a level that fit never saw has the mean of its rows in the call, so that a row predicted on
+        its own is its own mean. They have no varying slopes.
     inference : {"auto", "marginal", "nuts"}, default="auto"
         ``"marginal"``: group effects and coefficients are integrated out in closed form and the
         few variance parameters sampled, by importance sampling or, where its weights fail, by the
@@ -89,7 +70,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         effects of factors are crossed with the largest one.
     n_chains, n_warmup, n_draws : int, default=4, 1000, 1000
         ``n_chains`` times ``n_draws`` draws are kept; a Markov chain has ``n_warmup`` transitions
-        before them.
+        before them, in the marginal engine at first at most 200 and shorter trees: only if such
+        chains do not agree, others as long as that follow.
     target_accept : float in (0, 1), default=0.8
         Of the No-U-Turn sampler; larger values make smaller steps.
     max_tree_depth : int, default=10
@@ -101,7 +83,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         Where to sample; None: JAX's default device.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
-        1: a progress bar.
+        1: progress bars.
 
     Attributes
     ----------
@@ -110,7 +92,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
     coef_ : array of shape (n_coef,)
         Posterior means of the population slopes; names in ``coef_names_``.
     coef_names_ : list of str
-        Feature columns, grouping columns left out.
+        Feature columns, grouping columns left out; then the level means of ``group_means``.
     noise_scale_ : float
         Posterior mean of sigma.
     group_coef_, group_coef_std_, group_effects_ : dict of str to DataFrame (level x effect)
@@ -139,9 +121,12 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         ``seconds`` (of ``fit``; after a search, of its best candidate's fit to all rows),
         ``warnings``, ``n_rows``, ``n_groups`` (per factor), ``n_dense`` (group effects that are
         integrated out as one block: of crossed factors all but the largest), ``slopes_left_out``
-        (per factor the features that ``slopes="all"`` leaves without a varying slope).
+        (per factor the features that ``slopes="all"`` leaves without a varying slope),
+        ``group_means_left_out`` (per factor the features of ``group_means`` that can have none),
+        ``within_between`` (per factor and feature, by how many standard errors the effect between
+        levels exceeds that within them; a large one is a reason for ``group_means``).
     statistics_ : GroupStatistics
-        Of the rows of fit.
+        Of the rows of fit, of a normal response without ``group_means``.
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.
@@ -170,8 +155,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
     (18, 2)
     """
 
-    _response: Response = NORMAL
-
     def __init__(
         self,
         groups=None,
@@ -181,6 +164,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         eta=2.0,
         prior=None,
         noncentered=True,
+        response="normal",
+        group_means=None,
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -198,6 +183,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         self.eta = eta
         self.prior = prior
         self.noncentered = noncentered
+        self.response = response
+        self.group_means = group_means
         self.inference = inference
         self.n_chains = n_chains
         self.n_warmup = n_warmup
@@ -209,206 +196,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, Reports, Scores, Statistics, B
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HierarchicalSlopesRegressor:
-        """Sample the posterior.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_columns)
-            NumPy array, pandas, polars or pyarrow data frame; the grouping column included. Or a
-            lazy one, a Polars ``LazyFrame``, DuckDB relation or Dask data frame, of which y and
-            sample_weight are columns: its engine sums, and no row comes into memory.
-            Features are numbers: categorical columns are refused, and so are strings, of digits
-            too, except in NumPy's string arrays, where they are converted.
-        y : array of shape (n_samples,) or str
-            A string names a column of X, which is then no feature.
-        sample_weight : array of shape (n_samples,), str or None
-            A weight of 2 is the row twice; a weight of 0, no row. A string names a column of X.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError, TypeError
-            Bad data or parameters.
-        RuntimeError
-            No device, no valid starting point, numbers that are not finite, or a forked process.
-        MemoryError
-            What would not fit, or a limit on the address space (``ulimit -v``) under which JAX
-            would end the process.
-
-        Warns
-        -----
-        ConvergenceWarning
-            The chains cannot be trusted yet; with advice, also in ``diagnostics_``.
-        UserWarning
-            The data say nothing of some parameters.
-        """
-        forbid_forked_process("fit")
-        self._all_or_nothing(lambda: self._fit_rows(X, y, sample_weight))
-        return self
-
-    def _fit_rows(self, X, y, sample_weight):
-        """As :meth:`_fit`, of rows whose y and weights may be columns of X."""
-        if lazy_engine(X) is not None:
-            return self._fit_lazy(X, y, sample_weight)
-        messages = self._fit(*split_named(X, y, sample_weight))
-        self.__dict__.pop("_blocks", None)
-        return messages
-
-    def _fit(self, X, y, sample_weight):
-        began = time.perf_counter()
-        self._check_params()
-        seed = drawn_seed(self.random_state)
-        table = as_table(X)
-        validate_data(self, table, y, skip_check_array=True)
-        names = getattr(self, "feature_names_in_", None)
-        design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
-        return self._fit_problem(design, training, reduce_rows(design, training), seed, began)
-
-    def _fit_problem(self, design, training, problem, seed, began, n_rows=None):
-        """Set the attributes; warnings of the data and of convergence.
-
-        ``training`` and ``n_rows``: the rows, or how many they were.
-        """
-        setting, choice, result = self._sample(design, problem, seed)
-        self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
-        self.log_evidence_ = result.log_evidence
-        self._set_attributes()
-        forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
-        data_warnings = problem_warnings(design, problem)
-        data_warnings += origin_warnings(design, problem, choice)
-        self.diagnostics_, convergence_warnings = self._diagnose(result)
-        self.diagnostics_ |= {
-            "warnings": [*result.announced, *data_warnings, *convergence_warnings],
-            "n_rows": n_rows if training is None else len(training.y),
-            "n_groups": self._n_groups(),
-            "n_dense": dense_size(problem.stats, problem.plan),
-            "slopes_left_out": design.slopes_left_out(),
-            "seconds": time.perf_counter() - began,
-        }
-        return data_warnings, convergence_warnings
-
-    def _sample(
-        self, design, problem, seed, start=None
-    ) -> tuple[PriorSetting, PriorChoice, EngineResult]:
-        """The prior, what it means for these data, and what was sampled."""
-        load_jax()
-        setting = PriorSetting.of(self, problem.scales, design)
-        choice = setting.resolve()
-        forbid_improper(problem, choice, design.feature_names)
-        spec = model_spec(
-            problem, choice, setting.response, bool(self.correlated), bool(self.noncentered)
-        )
-        if problem.y_is_constant:
-            result = constant_posterior(
-                problem, setting.response, int(self.n_chains), int(self.n_draws)
-            )
-            return setting, choice, result
-        options = EngineOptions(
-            n_chains=int(self.n_chains),
-            n_warmup=int(self.n_warmup),
-            n_draws=int(self.n_draws),
-            target_accept=float(self.target_accept),
-            max_tree_depth=int(self.max_tree_depth),
-            eta=float(self.eta),
-            device=self.device,
-            verbose=bool(self.verbose),
-            budget=self._budget,
-        )
-        engine, announced = engine_for(problem, options, self.inference)
-        if engine == "nuts":
-            result = run_joint(problem, choice, spec, options, seed)
-        else:
-            result = run_marginal(problem, choice, spec, options, seed, start)
-        return setting, choice, result._replace(announced=announced)
-
-    def _check_params(self):
-        check_number("eta", self.eta, low=0, open_ends=True)
-        check_number("n_chains", self.n_chains, low=1, integer=True)
-        check_number("n_warmup", self.n_warmup, low=1, integer=True)
-        check_number("n_draws", self.n_draws, low=4, integer=True)
-        check_number("target_accept", self.target_accept, low=0, high=1, open_ends=True)
-        check_number("max_tree_depth", self.max_tree_depth, low=1, high=20, integer=True)
-        check_flag("correlated", self.correlated)
-        check_flag("noncentered", self.noncentered)
-        check_choice("inference", self.inference, ("auto", "marginal", "nuts"))
-        check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
-        forbid_unused_slopes(self.groups, self.slopes)
-        if not isinstance(self.verbose, bool):
-            check_number("verbose", self.verbose, low=0, integer=True)
-        known = isinstance(self.device, str) and re.fullmatch(DEVICES, self.device)
-        if not (self.device is None or known):
-            raise ValueError(
-                f"The 'device' parameter must be None, 'cpu', 'gpu' or, of several, 'gpu:1'. "
-                f"Got {self.device!r} instead."
-            )
-
-    def _set_attributes(self):
-        fit = self._fitted
-        design, draws = fit.design, fit.draws
-
-        def mean(name, drawn):
-            known = fit.estimates.get(name)
-            return drawn.mean((0, 1)) if known is None else known.mean
-
-        self.coef_names_ = list(design.feature_names)
-        self.intercept_ = float(mean("intercept", draws["intercept"]))
-        self.coef_ = mean("coef", draws["coef"])
-        for name in fit.prior.response.parameters:
-            setattr(self, f"{name}_", float(mean(name, draws[name])))
-        self.posterior_ = draws
-        arrays: dict[str, Any] = {attribute: {} for attribute in (*BY_LEVEL, *BY_EFFECT)}
-        for k, factor in enumerate(design.factors):
-            of_effects = (
-                mean(f"{part}_{k}", draws[part][factor.name])
-                for part in ("group_scale", "group_corr")
-            )
-            values = (*fit.posterior.group_table(k), *of_effects)
-            for attribute, array in zip(arrays, values, strict=True):
-                arrays[attribute][factor.name] = array
-        for attribute, tables in group_tables(arrays, design).items():
-            setattr(self, attribute, tables)
-
-    def _n_groups(self):
-        """A number for one factor, else one per factor."""
-        sizes = {factor.name: len(factor.levels.labels) for factor in self._fitted.design.factors}
-        return sum(sizes.values()) if len(sizes) < 2 else sizes
-
-    def _diagnose(self, result: EngineResult) -> tuple[dict[str, Any], list[str]]:
-        """``diagnostics_`` as far as the engine knows them, and advice."""
-        if result.engine == "constant":
-            unknown = dict.fromkeys(("r_hat", "ess_bulk", "ess_tail", "e_bfmi"), float("nan"))
-            return {"engine": result.engine, "divergences": 0, "evaluations": 0} | unknown, []
-        stats = result.sample_stats
-        draws = self._fitted.named_draws() | {"lp": stats["lp"]}
-        chains = {k: stats[k] for k in ("diverging", "energy", "n_steps") if k in stats}
-        report = convergence_report(
-            draws,
-            **chains,
-            max_tree_depth=int(self.max_tree_depth),
-            noncentered=result.engine == "marginal"
-            or bool(self.noncentered)
-            or not self._fitted.design.factors,
-            max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
-        )
-        diagnostics = {
-            "engine": result.engine,
-            **result.facts,
-            "r_hat": report.max_rhat,
-            "r_hat_parameter": report.max_rhat_name,
-            "ess_bulk": report.min_ess_bulk,
-            "ess_bulk_parameter": report.min_ess_bulk_name,
-            "ess_tail": report.min_ess_tail,
-            "ess_tail_parameter": report.min_ess_tail_name,
-            "divergences": report.n_divergences,
-        }
-        if chains:
-            diagnostics["max_tree_depth_reached"] = report.n_saturated
-            diagnostics["e_bfmi"] = report.min_e_bfmi
-        return diagnostics, [*result.advice, *report.warnings]
-
-
-DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
+    @property
+    def _response(self) -> Response:
+        return response_from(self.response)

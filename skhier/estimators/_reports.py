@@ -14,7 +14,7 @@ from skhier.posterior.fitted import Fitted
 from skhier.posterior.sensitivity import log_likelihood, log_prior, sensitivity_table
 from skhier.posterior.shares import variance_shares
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.identifiability import slope_notes
+from skhier.utils.identifiability import mean_notes, slope_notes
 from skhier.utils.pareto import MAX_K_HAT
 
 __all__ = ["Reports"]
@@ -39,11 +39,14 @@ class Reports:
             One row a parameter: mean, sd, the ends of the 90% highest-density interval, Monte
             Carlo standard error of the mean, effective sample sizes (bulk, tail) and R-hat.
             ``attrs["notes"]``, printed beneath: features to which ``slopes="all"`` gave no varying
-            slope.
+            slope, or ``group_means="all"`` no mean.
         """
         check_is_fitted(self)
         fit = self._fitted
-        draws, notes = fit.named_draws(group_effects), slope_notes(fit.design)
+        draws, notes = (
+            fit.named_draws(group_effects),
+            slope_notes(fit.design) + mean_notes(fit.design),
+        )
         return tables.summary(draws, fit.named_estimates(), fit.max_ess, notes, fit.budget.memory)
 
     def variance_components(self) -> Any:

@@ -39,6 +39,11 @@ class Scores:
             constant, ``sample_weight`` had fractions, or a coefficient has no proper distribution
             without some row.
 
+        Notes
+        -----
+        What is left out is a row's y. Its predictors stay as they are, and so do the level means of
+        ``group_means``, to which the row itself belongs.
+
         References
         ----------
         Vehtari, Gelman and Gabry (2017), Stat. Comput. 27. Sundararajan and Keerthi (2001),

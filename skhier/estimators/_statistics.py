@@ -84,7 +84,7 @@ class Statistics:
         ValueError, TypeError
             Bad data or parameters.
         """
-        self._check_params()
+        self._check_sums_do()
         rows = type(self).__new__(type(self))  # whose columns are checked and kept
         rows.__dict__ = {k: v for k, v in self.__dict__.items() if k in self.get_params(deep=False)}
         return rows._summarised(X, y, sample_weight, reset=True)
@@ -150,7 +150,7 @@ class Statistics:
         """
         before = dict(self.__dict__)
         try:
-            self._check_params()
+            self._check_sums_do()
             if isinstance(self.prior, str) and self.prior == "brms":
                 raise ValueError(NO_MEDIANS)
             blocks = self._blocks_of_fit()
@@ -175,6 +175,7 @@ class Statistics:
             return self._merged_blocks()
         if "_fitted" not in self.__dict__:
             raise AttributeError(f"This {type(self).__name__} has no statistics: it is not fitted.")
+        self._check_sums_do()
         names = getattr(self, "feature_names_in_", None)
         return GroupStatistics(
             contents_of_fit(
@@ -226,6 +227,20 @@ class Statistics:
             self._keep_columns(contents)
         return contents
 
+    def _check_sums_do(self) -> None:
+        """Raise ValueError where sums over rows are not all that a fit needs."""
+        self._check_params()
+        if self._response.name != "normal":
+            raise ValueError(
+                f"Statistics are all that a normal response needs of the rows, and not so of "
+                f"{self._response.name!r}: fit the rows themselves."
+            )
+        if self.group_means is not None:
+            raise ValueError(
+                "Fits of statistics have no `group_means`: fit the rows themselves, or pass "
+                "group_means=None."
+            )
+
     def _keep_columns(self, contents: Contents) -> None:
         """What scikit-learn knows of X."""
         self.n_features_in_ = contents.n_columns
@@ -240,7 +255,7 @@ class Statistics:
                 f"{type(self).__name__} needs rows in memory, and X is a lazy {lazy_engine(X)} "
                 "frame: collect it, or compare fits of `fit_statistics` by log_evidence_ or logo()."
             )
-        self._check_params()
+        self._check_sums_do()
         contents = self._reduced_elsewhere(X, y, sample_weight, reset=True)
         messages = self._fit_contents(contents)
         self._blocks = [(0, GroupStatistics(contents))]
@@ -248,7 +263,7 @@ class Statistics:
 
     def _fit_contents(self, contents: Contents) -> tuple[list[str], list[str]]:
         began = time.perf_counter()
-        self._check_params()
+        self._check_sums_do()
         seed = drawn_seed(self.random_state)
         forbid_few_rows(contents.n_rows)
         check_total_weight(float(contents.reduction.stats.n), contents.n_rows)

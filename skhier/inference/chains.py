@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from skhier.inference.importance import covariance_root
+from skhier.inference.mode import Laplace
 from skhier.inference.options import EngineOptions
+from skhier.utils.diagnostics import ess_bulk, ess_tail, rank_rhat
 
-__all__ = ["run_nuts", "sample_stats"]
+__all__ = ["chain_seconds", "progress_bar", "run_in_frame", "run_nuts", "sample_stats"]
 
 
 def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
@@ -37,7 +41,9 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
     for of_frame, (n, data) in zip(np.split(keys, ends), frames, strict=True):
         bundles += [(b, data) for b in np.split(of_frame, n if runtime.is_cpu(device) else 1)]
 
-    with _Progress(options) as progress:
+    total = options.n_chains * (options.n_warmup + options.n_draws)
+    bar = f"NUTS, {options.n_chains} chains", "draw", total
+    with progress_bar(options.verbose, *bar) as progress:
 
         def work(bundle, data, check):
             def advanced(rows):
@@ -60,6 +66,57 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
     return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
 
 
+def run_in_frame(run, frames, options, signs):
+    """Draws of theta in the frame of a normal approximation, and the frames they were made in.
+
+    Where the frame is good the posterior is near a standard normal: few transitions of few steps
+    warm up and move through it. Whether it was good R-hat, effective numbers and divergences of
+    the draws tell; if not, chains as long as they were asked for follow, in the draws' own frame.
+
+    Parameters
+    ----------
+    run : callable
+        Takes frames and options, as :func:`run_nuts` does, to draws.
+    frames, options
+    signs : Signs
+        Of the frames' coordinates.
+    """
+    draws = run(frames, _short(options))
+    if _agree(signs.to_theta(draws.values), draws, options):
+        return draws
+    points = draws.values.reshape(-1, draws.values.shape[-1])
+    normal = signs.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
+    ((_, data),) = frames
+    frame = (*data[:3], *normal, *data[5:])
+    return run([(options.n_chains, frame)], options)
+
+
+def _short(options):
+    chains = options.budget.chains
+    return options._replace(
+        n_warmup=min(options.n_warmup, chains.short_warmup),
+        max_tree_depth=min(options.max_tree_depth, chains.short_depth),
+        target_accept=min(options.target_accept, chains.short_accept),
+    )
+
+
+def _agree(theta, draws, options) -> bool:
+    """Whether chains have the effective numbers that weights would have to have."""
+    if draws.diverging.any() or not np.isfinite(theta).all():
+        return False
+    wanted = options.budget.engine.min_ess_per_chain * options.n_chains
+    wanted = min(wanted, 0.1 * draws.lp.size)
+    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= wanted
+    return bool(enough and rank_rhat(theta).max() <= options.budget.chains.good_r_hat)
+
+
+def chain_seconds(options: EngineOptions, gradient_seconds: float) -> float:
+    """How long chains in a good frame will take, from the seconds of a gradient."""
+    short = _short(options)
+    steps = (short.n_warmup + short.n_draws) * (2**short.max_tree_depth - 1)
+    return -(-options.n_chains // (os.cpu_count() or 1)) * steps * gradient_seconds
+
+
 def sample_stats(draws: Any) -> dict[str, np.ndarray]:
     """What the sampler says of itself, under ArviZ's names, (n_chains, n_draws) each."""
     return {
@@ -73,25 +130,29 @@ def sample_stats(draws: Any) -> dict[str, np.ndarray]:
     }
 
 
-class _Progress:
-    """A bar over the transitions of all chains, if one is wanted."""
+def progress_bar(is_wanted: bool, what: str, unit: str, total: int | None = None) -> _Bar:
+    """A context with ``update(n)``: counts transitions of chains, or evaluations without an end."""
+    return _Bar(is_wanted, what, unit, total)
 
-    def __init__(self, options: EngineOptions):
+
+class _Bar:
+    """A bar, if one is wanted."""
+
+    def __init__(self, is_wanted: bool, what: str, unit: str, total: int | None):
         self.bar, self.lock = None, threading.Lock()
-        if options.verbose:
+        if is_wanted:
             from tqdm.auto import tqdm
 
-            total = options.n_chains * (options.n_warmup + options.n_draws)
-            self.bar = tqdm(total=total, desc=f"NUTS, {options.n_chains} chains", unit="draw")
+            self.bar = tqdm(total=total, desc=what, unit=unit)
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> _Bar:
         return self
 
-    def update(self, transitions: int) -> None:
-        """Count more transitions; from any thread."""
+    def update(self, n: int) -> None:
+        """Count more of them; from any thread."""
         if self.bar is not None:
             with self.lock:
-                self.bar.update(transitions)
+                self.bar.update(n)
 
     def __exit__(self, *exc: object) -> None:
         if self.bar is not None:

@@ -8,18 +8,26 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.inference.chains import run_nuts, sample_stats
+from skhier.inference.chains import (
+    chain_seconds,
+    progress_bar,
+    run_in_frame,
+    run_nuts,
+    sample_stats,
+)
 from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import Estimate, block_error, chain_error
 from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
+from skhier.inference.reach import Reached, reach
 from skhier.inference.theta import Theta, population_of
-from skhier.kernels.records import Components, ModelSpec, Population
+from skhier.kernels.records import Components, EffectMoments, ModelSpec, Population
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
 from skhier.statistics.elimination import arrange
@@ -65,6 +73,8 @@ class EngineResult(NamedTuple):
         What was warned of before sampling.
     advice : tuple of str
         What is wrong with the draws and does not show in them.
+    effects : EffectMoments or None
+        Group effects, where they do not follow from the statistics.
     """
 
     draws: Population
@@ -78,6 +88,7 @@ class EngineResult(NamedTuple):
     normal: Mixture | None = None
     announced: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    effects: EffectMoments | None = None
 
 
 def load_jax() -> None:
@@ -144,12 +155,10 @@ def run_joint(
     from skhier.inference import target as targets
 
     device = runtime.find_device(options.device)
-    data = _data(pad_groups(problem.stats), problem, choice, options)
+    data = model_data(pad_groups(problem.stats), problem, choice, options)
     draws = run_nuts(targets.Joint(spec), [(options.n_chains, data)], options, device, seed)
     facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    return _with_finite_numbers(
-        EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts)
-    )
+    return with_finite_numbers(EngineResult(draws.values, "nuts", sample_stats(draws), facts=facts))
 
 
 def run_marginal(
@@ -176,20 +185,57 @@ def run_marginal(
     numbers = len(problem.stats.xy) + sum((len(z) + 1) ** 2 for z in problem.slopes) + 2
     require_memory(3 * 8.0 * n_draws * numbers, f"{n_draws} posterior draws")
     device = runtime.find_device(options.device)
-    data = _data(arrange(problem.stats, problem.plan), problem, choice, options)
+    data = model_data(arrange(problem.stats, problem.plan), problem, choice, options)
 
-    def work(check):
-        with ExitStack() as stack:
-            stack.enter_context(runtime.precisely_on(device))
-            workers = 1
-            if len(data[0].gram) > LARGE:
-                workers = stack.enter_context(runtime.side_by_side_calls(device))
-            return _sample_theta(data, spec, options, device, workers, seed, start, check)
+    def interruptibly(task):
+        def work(check):
+            with ExitStack() as stack:
+                stack.enter_context(runtime.precisely_on(device))
+                workers = 1
+                if len(data[0].gram) > LARGE:
+                    workers = stack.enter_context(runtime.side_by_side_calls(device))
+                return task(workers, check)
 
-    return _with_finite_numbers(runtime.run_side_by_side([work])[0])
+        return runtime.run_side_by_side([work])[0]
+
+    outcome = interruptibly(partial(_weigh_theta, data, spec, options, device, seed, start))
+    if isinstance(outcome, EngineResult):
+        return with_finite_numbers(outcome)
+    announced = _announce(outcome, options)
+    result = interruptibly(partial(_sample_theta, outcome, spec, options, device, seed))
+    return with_finite_numbers(result._replace(announced=announced))
 
 
-def _with_finite_numbers(result: EngineResult) -> EngineResult:
+class _NoWeights(NamedTuple):
+    """Importance sampling did not do."""
+
+    theta: Theta
+    data: tuple
+    reached: Reached
+    rng: np.random.Generator
+
+
+def _announce(outcome, options) -> tuple[str, ...]:
+    """Warn, in the caller's thread, before chains take long."""
+    theta = outcome.theta
+    seconds = chain_seconds(options, theta.gradient_seconds)
+    if not np.isfinite(seconds) or seconds < options.budget.chains.long_seconds:
+        return ()
+    n_slopes = max(len(factor.slopes) for factor in theta.spec.factors)
+    are_correlated = any(name.startswith("group_corr_chol") for name in theta.priors.sites)
+    advice = ["slopes=[...] with fewer features"] * (n_slopes > 0)
+    advice += ["correlated=False"] * are_correlated
+    shorter = f" {' or '.join(advice)} shortens it;" if advice else ""
+    message = (
+        f"the effects' covariances have {theta.size} parameters ({n_slopes} slopes vary by group) "
+        f"and need Markov chains, which may take some {seconds:.0f} seconds on this machine;"
+        f"{shorter} verbose=1 shows progress."
+    )
+    warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
+    return (message,)
+
+
+def with_finite_numbers(result: EngineResult) -> EngineResult:
     """The result, if its draws and moments are numbers."""
     draws = result.draws
     values = {"coef": draws.coef, "group_root": draws.group_root, **draws.own}
@@ -199,31 +245,46 @@ def _with_finite_numbers(result: EngineResult) -> EngineResult:
     return result
 
 
-def _sample_theta(data, spec, options, device, workers, seed, start, check) -> EngineResult:
+def _weigh_theta(
+    data, spec, options, device, seed, start, workers, check
+) -> EngineResult | _NoWeights:
     from skhier.inference import runtime
-    from skhier.inference import target as targets
-    from skhier.inference.importance import fitted_mixture, importance, trustworthy
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
     batch = points_at_once(data[0], runtime.is_cpu(device))
     budget = options.budget
-    theta = Theta(spec, data, batch, check, workers, device, budget)
-    n_points, max_size = _n_points(data, options), budget.engine.max_importance_size
-    if start is not None and start.means.shape[1] == theta.size <= max_size:
-        weighted = _from_similar(theta, start, n_points, rng)
-        if weighted is not None:
-            return _from_weighted_points(theta, data, options, weighted, rng)
-    modes, k_hat = _search(theta, n_points, rng), np.nan
-    if theta.size <= max_size:
-        weighted = importance(theta.log_densities, modes, n_points, rng, budget.importance)
-        min_ess = budget.engine.min_ess_per_chain * options.n_chains
-        if trustworthy(weighted, min(min_ess, 0.1 * n_points)):
-            return _from_weighted_points(theta, data, options, weighted, rng)
-        modes, k_hat = fitted_mixture(weighted), weighted.k_hat
-    frames = _frames(modes, data, options.n_chains)
-    draws = run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
-    return _from_chains(theta, data, draws, k_hat, modes, rng)
+    with progress_bar(options.verbose, "Variance parameters", "evaluation") as progress:
+        theta = Theta(spec, data, batch, check, workers, device, budget)
+        theta.progress = progress.update
+        n_points = _n_points(data, options)
+        if start is not None and start.means.shape[1] == theta.size <= budget.importance.plain_size:
+            weighted = _from_similar(theta, start, n_points, rng)
+            if weighted is not None:
+                return _from_weighted_points(theta, data, options, weighted, rng)
+        min_ess = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * n_points)
+        reached = reach(theta, _search(theta, n_points, rng), n_points, min_ess, rng)
+        theta.progress = lambda n: None
+        if reached.weighted is not None:
+            return _from_weighted_points(theta, data, options, reached.weighted, rng)
+        return _NoWeights(theta, data, reached, rng)
+
+
+def _sample_theta(outcome, spec, options, device, seed, workers, check) -> EngineResult:
+    from skhier.inference import target as targets
+
+    theta, data, reached, rng = outcome
+    theta.check, theta.workers = check, workers
+    signs = reached.signs if reached.signs.signed.any() else ()
+    frames = _frames(reached.modes, data, options.n_chains, signs)
+
+    def run(frames, options):
+        return run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
+
+    # of few parameters chains are cheap; those of several modes agree at no length
+    as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size
+    draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, reached.signs)
+    return _from_chains(theta, data, draws, reached, rng)
 
 
 def _n_points(data, options) -> int:
@@ -254,22 +315,22 @@ def _from_similar(theta, start, n_points, rng):
 
 
 def _search(theta, n_points, rng) -> Mixture:
-    """Modes of theta's posterior; a standard normal where it is too long for a Hessian."""
-    from skhier.inference.importance import Mixture, mixture_of, steadied
+    """Modes of theta's posterior."""
+    from skhier.inference.importance import mixture_of, steadied
     from skhier.inference.mode import find_modes
 
     budget = theta.budget.engine
-    if theta.size > budget.max_laplace_size:
-        return Mixture(np.ones(1), np.zeros((1, theta.size)), np.eye(theta.size)[None])
     starts, search = theta.starts(rng), theta.budget.search
     evaluations = search.climbs * len(starts) * (2 * theta.size + 4)
     if evaluations > budget.climb_share * n_points:
         search = replace(search, climbs=0)
-    modes = find_modes(theta.log_densities, theta.derivatives, starts, rng, theta.steps, search)
+    gradients = theta.gradients if theta.size > search.newton_size else None
+    how = (theta.steps, search, gradients)
+    modes = find_modes(theta.log_densities, theta.derivatives, starts, rng, *how)
     return steadied(mixture_of(modes))
 
 
-def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:
+def _frames(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
     """Numbers of chains, and the data in whose frame they move: each mode's own.
 
     Chains seldom change modes, so they start in proportion to the masses: largest remainders.
@@ -279,7 +340,7 @@ def _frames(modes, data, n_chains) -> list[tuple[int, tuple]]:
     rest = np.argsort(counts - wanted, kind="stable")
     counts[rest[: n_chains - counts.sum()]] += 1
     parts = zip(counts, modes.means, modes.roots, strict=True)
-    return [(int(n), (*data, mean, root)) for n, mean, root in parts if n]
+    return [(int(n), (*data, mean, root, *signs)) for n, mean, root in parts if n]
 
 
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
@@ -295,7 +356,7 @@ def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
         "sampler": "importance",
         "pareto_k": weighted.k_hat,
         "ess_importance": float(weighted.ess),
-        "modes": _n_modes(normal.shares, theta.budget.search),
+        "modes": n_modes(normal.shares, theta.budget.search),
         "evaluations": theta.n_evaluations,
     }
     evidence = float(weighted.log_evidence - stats.n * np.log(units.y_scale))
@@ -313,7 +374,7 @@ def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
     )
 
 
-def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
+def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
     from skhier.inference.importance import bridge
 
     forbid_nonfinite({"draws of the variance parameters": draws.values, "lp": draws.lp})
@@ -321,15 +382,17 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
     place = np.argsort(order).reshape(shape)
+    signs, budget = reached.signs, theta.budget.importance
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
-    lp, budget = draws.lp.ravel()[order], theta.budget.importance
-    log_evidence = bridge(theta.log_densities, points, lp, rng, budget)
+    both_signs, lp = signs.flipped(points, rng), draws.lp.ravel()[order]
+    log_evidence = bridge(signs.density(theta.log_densities), both_signs, lp, rng, budget)
+    points = signs.to_theta(points)
     weights = np.full(len(points), 1 / len(points))
     population = population_of(theta, units, points, weights, place, chain_error(place), rng)
     facts = {
         "sampler": "nuts",
-        "pareto_k": k_hat,
-        "modes": _n_modes(modes.shares, theta.budget.search),
+        "pareto_k": reached.k_hat,
+        "modes": n_modes(reached.modes.shares, theta.budget.search),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
@@ -342,16 +405,16 @@ def _from_chains(theta, data, draws, k_hat, modes, rng) -> EngineResult:
         population.estimates,
         facts,
         evidence,
-        advice=_advice_on_modes(facts["modes"], len(draws.lp)),
+        advice=advice_on_modes(facts["modes"], len(draws.lp)),
     )
 
 
-def _n_modes(shares, search) -> int:
+def n_modes(shares, search) -> int:
     """Those that have any mass to speak of."""
     return int((shares > np.exp(-search.less_mass)).sum())
 
 
-def _advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
+def advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
     if n_modes == 1:
         return ()
     return (
@@ -361,7 +424,7 @@ def _advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
     )
 
 
-def _data(stats, problem, choice, options):
+def model_data(stats, problem, choice, options):
     """Arguments of the NumPyro programs, each number of one type: one program."""
     import jax
 

@@ -26,13 +26,16 @@ __all__ = [
     "Mixture",
     "WeightedPoints",
     "bridge",
+    "covariance_root",
     "fitted_mixture",
     "fitted_normal",
     "importance",
     "mixture_of",
+    "pooled",
     "resample",
     "steadied",
     "trustworthy",
+    "weighted_points",
 ]
 
 BITS = 30  # of a coordinate of the sequence: SciPy's default, and exact in float64
@@ -58,6 +61,10 @@ class Mixture(NamedTuple):
     def normals(self) -> list[Laplace]:
         """The components."""
         return [Laplace(mean, root) for mean, root in zip(self.means, self.roots, strict=True)]
+
+    def with_normals(self, normals: Sequence[Laplace]) -> "Mixture":
+        """Others in their places."""
+        return _mixture(self.shares, normals)
 
 
 def mixture_of(modes: Sequence[Mode]) -> Mixture:
@@ -149,8 +156,7 @@ def importance(
     """
 
     def round_of(proposal: Mixture) -> WeightedPoints:
-        points, log_parts = _draw(proposal, n_points, rng, budget)
-        return _weigh(points, log_densities(points), log_parts)
+        return weighted_points(log_densities, proposal, n_points, rng, budget)
 
     first = _mixture([1.0], [start]) if isinstance(start, Laplace) else start
     best = last = round_of(first._replace(roots=budget.inflation * first.roots))
@@ -165,13 +171,26 @@ def importance(
     return best
 
 
+def weighted_points(
+    log_densities: Callable[[np.ndarray], np.ndarray],
+    proposal: Mixture,
+    n_points: int,
+    rng: np.random.Generator,
+    budget: ImportanceBudget = USUAL.importance,
+) -> WeightedPoints:
+    """One round: points of the proposal, and their weights."""
+    points, log_parts = _draw(proposal, n_points, rng, budget)
+    return _weigh(points, log_densities(points), log_parts)
+
+
 def _draw(proposal: Mixture, n_points, rng, budget):
     """Points of a mixture of multivariate t, and each component's log part (n, m) in the density.
 
     One more coordinate of the sequence picks the component: any first few points have all of them,
     in proportion.
     """
-    (m, d), df = proposal.means.shape, budget.df
+    m, d = proposal.means.shape
+    df = _degrees(d, budget)
     shares = (1 - budget.least_share) * proposal.shares + budget.least_share / m
     u = _uniform(n_points, d + 1 + (m > 1), rng, budget.n_blocks)
     chi2 = 2 * gammaincinv(df / 2, u[:, d])
@@ -183,6 +202,11 @@ def _draw(proposal: Mixture, n_points, rng, budget):
         points = proposal.means[at] + np.einsum("nij,nj->ni", proposal.roots[at], z)
     parts = [_log_t(normal, points, df) for normal in proposal.normals()]
     return points, np.log(shares) + np.stack(parts, axis=1)
+
+
+def _degrees(d, budget) -> float:
+    """Of freedom."""
+    return max(budget.df, budget.df_per_entry * d)
 
 
 def _log_t(proposal, points, df):
@@ -232,6 +256,19 @@ def _weigh(points, log_density, log_parts):
     )
 
 
+def pooled(rounds: Sequence[WeightedPoints]) -> WeightedPoints:
+    """The points of several rounds, each in proportion to its effective number."""
+    ess = np.array([of_round.ess for of_round in rounds])
+    parts = list(zip(ess / ess.sum(), rounds, strict=True))
+    return rounds[-1]._replace(
+        points=np.concatenate([of_round.points for of_round in rounds]),
+        log_density=np.concatenate([of_round.log_density for of_round in rounds]),
+        weights=np.concatenate([part * of_round.weights for part, of_round in parts]),
+        shares=np.concatenate([of_round.shares for of_round in rounds]),
+        ess=ess.sum(),
+    )
+
+
 def fitted_mixture(weighted: WeightedPoints) -> Mixture:
     """A normal for each component of the proposal, fitted to its share of the points."""
     normals = [_fitted(weighted, share) for share in weighted.shares.T]
@@ -263,9 +300,13 @@ def _normalised(weights, share):
 
 
 def _normal(mean, cov):
-    """A normal distribution; directions without spread have a little."""
+    return Laplace(mean, covariance_root(cov))
+
+
+def covariance_root(cov: np.ndarray) -> np.ndarray:
+    """A square root of a covariance (d, d); directions without spread have a little."""
     values, vectors = np.linalg.eigh(cov)
-    return Laplace(mean, vectors * np.sqrt(np.maximum(values, max(1e-12 * values[-1], 0.0))))
+    return vectors * np.sqrt(np.maximum(values, max(1e-12 * values[-1], 0.0)))
 
 
 def bridge(
@@ -304,7 +345,7 @@ def bridge(
     of_points = np.where(np.isfinite(of_points), of_points, -np.inf)
     if np.isneginf(of_points).all():
         return np.nan
-    of_draws = log_density[half:] - _log_t(proposal, draws[half:], budget.df)
+    of_draws = log_density[half:] - _log_t(proposal, draws[half:], _degrees(draws.shape[1], budget))
     share = np.log(len(of_draws)) - np.log(len(of_draws) + n_points)
     other = np.log1p(-np.exp(share))
     estimate = np.median(of_draws)

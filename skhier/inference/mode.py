@@ -6,6 +6,7 @@ spares the descents that would end where others did.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,10 +109,51 @@ def laplace(
     RuntimeError
         No point with a finite density and gradient was found.
     """
-    return _ascend(derivatives, start, rng, budget).normal
+    return _by_newton(derivatives, start, rng, budget).mode(budget).normal
 
 
-def _ascend(derivatives, start, rng, budget) -> Mode:
+class _Top(NamedTuple):
+    """Where an ascent ended; the curvature of minus the log density is asked for if it is new."""
+
+    point: np.ndarray
+    log_density: float
+    curvature: Callable[[], np.ndarray]
+
+    def mode(self, budget: SearchBudget) -> Mode:
+        normal = Laplace(self.point, _root(self.curvature(), budget.max_sd))
+        return Mode(normal, self.log_density)
+
+
+def _by_gradients(gradients, derivatives, start, rng, budget) -> _Top:
+    """L-BFGS: of many parameters a Hessian a step would be most of the work."""
+
+    def downhill(x):
+        (value,), (slope,) = gradients(x[None])
+        if np.isfinite(value) and np.isfinite(slope).all():
+            return -value, -slope
+        return IMPOSSIBLE, np.zeros_like(slope)
+
+    start = _possible(lambda x: downhill(x)[0], start, rng, budget)
+    how: Any = {"maxiter": budget.max_gradients, "maxfun": budget.max_gradients}
+    how["gtol"] = budget.tolerance
+    descent: Any = minimize(downhill, start, jac=True, method="L-BFGS-B", options=how)
+    at = descent.x
+    return _Top(at, -float(descent.fun), lambda: _negative(derivatives(at)).hessian)
+
+
+def _possible(height, start, rng, budget):
+    """The start, or a random one if the density is not finite there."""
+    for _ in range(budget.start_tries):
+        if height(start) < IMPOSSIBLE:
+            return start
+        start = rng.uniform(-2, 2, len(start))
+    raise RuntimeError(
+        f"no valid starting point: the log density or its gradient is not finite at "
+        f"{budget.start_tries} random points. Check that the priors' supports allow the data."
+    )
+
+
+def _by_newton(derivatives, start, rng, budget) -> _Top:
     last: dict[bytes, Derivatives] = {}
 
     def at(point: Any) -> Derivatives:
@@ -121,15 +163,7 @@ def _ascend(derivatives, start, rng, budget) -> Mode:
             last[key] = _negative(derivatives(point))
         return last[key]
 
-    for _ in range(budget.start_tries):
-        if at(start).value < IMPOSSIBLE:
-            break
-        start = rng.uniform(-2, 2, len(start))
-    else:
-        raise RuntimeError(
-            f"no valid starting point: the log density or its gradient is not finite at "
-            f"{budget.start_tries} random points. Check that the priors' supports allow the data."
-        )
+    start = _possible(lambda x: at(x).value, start, rng, budget)
     descent = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
         lambda x: float(at(x).value),
         start,
@@ -140,7 +174,7 @@ def _ascend(derivatives, start, rng, budget) -> Mode:
         options={"maxiter": budget.max_iterations},
     )
     end = at(descent.x)
-    return Mode(Laplace(descent.x, _root(end.hessian, budget.max_sd)), -float(end.value))
+    return _Top(descent.x, -float(end.value), lambda: end.hessian)
 
 
 def find_modes(
@@ -150,6 +184,7 @@ def find_modes(
     rng: np.random.Generator,
     steps: Any = STEP,
     budget: SearchBudget = USUAL.search,
+    gradients: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> list[Mode]:
     """The modes that the starts lead to, the heaviest first.
 
@@ -167,14 +202,17 @@ def find_modes(
     steps : float or array of shape (d,)
         Of differences; well below the narrowest width.
     budget : SearchBudget
+    gradients : callable or None
+        Takes (n, d) points to log densities and their gradients, to go up by; None: Newton steps.
 
     Raises
     ------
     RuntimeError
         No point with a finite density and gradient was found.
     """
+    ascend = partial(_by_gradients, gradients) if gradients else _by_newton
     heights = _finite(log_densities(starts))
-    modes = [_ascend(derivatives, starts[heights.argmax()], rng, budget)]
+    modes = [ascend(derivatives, starts[heights.argmax()], rng, budget).mode(budget)]
     points, heights = _climb(log_densities, starts, heights, steps, budget)
     kept = on_other_hills(log_densities, points, modes[0].normal.mean[None], budget)
     in_vain = 0
@@ -183,11 +221,11 @@ def find_modes(
         if not len(points) or in_vain == budget.max_in_vain:
             break
         start = points[heights.argmax()]
-        mode = _ascend(derivatives, start, rng, budget)
+        end = ascend(derivatives, start, rng, budget)
         means = np.array([known.normal.mean for known in modes])
-        is_new = on_other_hills(log_densities, mode.normal.mean[None], means, budget)[0]
+        is_new = on_other_hills(log_densities, end.point[None], means, budget)[0]
         if is_new:
-            modes, in_vain, top = [*modes, mode], 0, mode.normal.mean
+            modes, in_vain, top = [*modes, end.mode(budget)], 0, end.point
         else:  # a curved hill: others there look as far away
             in_vain, top = in_vain + 1, start
         kept = on_other_hills(log_densities, points, top[None], budget)

@@ -16,7 +16,14 @@ from skhier.utils.words import listed
 if TYPE_CHECKING:
     from skhier.kernels.covariance import Covariance
 
-__all__ = ["covariance_of", "covariance_prior", "model_spec", "origin_warnings", "prior_dists"]
+__all__ = [
+    "covariance_of",
+    "covariance_prior",
+    "model_spec",
+    "origin_warnings",
+    "prior_dists",
+    "stated_problem",
+]
 
 FAR = 3.0  # sds from the data to X = 0, beyond which a prior there says little of the data
 
@@ -65,8 +72,29 @@ def model_spec(
         noncentered=noncentered,
         intercept_at_mean=choice.intercept_at_mean,
         coef_blocks=tuple(at for at, _ in choice.coef),
-        response=response,
+        kind=response.kind,
     )
+
+
+def stated_problem(
+    problem: Problem, response: Response, preset: str, y: np.ndarray | None
+) -> Problem:
+    """The problem in units, and with scales for the priors, in which the response can be stated.
+
+    Parameters
+    ----------
+    problem : Problem
+    response : Response
+    preset : str
+        Of the priors.
+    y : array of shape (n_samples,) or None
+        None: not known to whoever asks.
+    """
+    problem = problem._replace(scales=response.prior_scales(problem.scales, preset, y))
+    if response.standardises:
+        return problem
+    units = problem.units._replace(y_mean=0.0, y_scale=1.0)
+    return problem._replace(reduction=problem.reduction._replace(units=units))
 
 
 def covariance_of(prior: GroupPrior, n_effects: int, correlated: bool) -> Covariance:

@@ -14,7 +14,7 @@ import numpy as np
 
 from skhier.inference.model import covariance_of, covariance_prior
 from skhier.kernels.user_units import intercept_first, scale_and_directions
-from skhier.presets import prior_from
+from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales, Prior, PriorChoice, describe
 from skhier.responses.base import Response
 
@@ -50,8 +50,10 @@ class PriorSetting(NamedTuple):
         )
 
     def resolve(self) -> PriorChoice:
-        """The distributions."""
-        return self.prior.resolve(self.scales, self.names, self.factors)
+        """The distributions; of the response's own parameters those of which are sampled."""
+        choice = self.prior.resolve(self.scales, self.names, self.factors)
+        own = choice.own | self.response.own_priors(preset_of(self.prior))
+        return choice._replace(own={name: own[name] for name in self.response.sampled})
 
 
 class PriorDraws(NamedTuple):
@@ -103,11 +105,13 @@ def draw_parameters(setting: PriorSetting, n: int, rng: np.random.Generator) -> 
             return draw(family, shape, n, int(rng.integers(2**31)))
 
         intercept = sample(choice.intercept, ())
-        own = {name: sample(family, ()) for name, family in choice.own.items()}
+        own = {name: np.full(n, value) for name, value in setting.response.fixed.items()}
+        own |= {name: sample(family, ()) for name, family in choice.own.items()}
         coef = np.empty((n, len(setting.names)))
         for at, family in choice.coef:
             coef[:, list(at)] = sample(family, (len(at),))
-        roots = _draw_roots(setting, choice, setting.response.dispersion(own), rng)
+        spread = np.broadcast_to(setting.response.spread(own), n)
+        roots = _draw_roots(setting, choice, spread, rng)
     if choice.intercept_at_mean:
         intercept = intercept - coef @ setting.scales.x_mean
     moments = [scale_and_directions(root) for root in roots]
@@ -167,7 +171,7 @@ def log_density(
         for prior, root in zip(choice.groups, roots, strict=True):
             covariance = covariance_of(prior, root.shape[1], setting.correlated)
             numbers = covariance_prior(prior, setting.eta)
-            dispersion = setting.response.dispersion(own)
+            dispersion = setting.response.spread(own)
             total += covariance.log_prior(numbers, *scale_and_directions(root), dispersion)
     return total
 

@@ -28,7 +28,11 @@ __all__ = [
     "evaluate",
     "origin",
     "prior_profiles",
+    "site_values",
 ]
+
+
+TINY = float(jnp.finfo(float).tiny)
 
 
 class Joint(NamedTuple):
@@ -54,15 +58,16 @@ class Joint(NamedTuple):
 
 
 class Marginal(NamedTuple):
-    """``theta = centre + root position``; ``data`` is ``(stats, units, prior, centre, root)``,
-    the statistics in the order of elimination.
+    """``data`` is ``(stats, units, prior, centre, root)``, the statistics in the order of
+    elimination, and then the two arrays of :class:`~skhier.inference.signs.Signs` if
+    ``centre + root position`` has its coordinates and not those of ``theta``.
     """
 
     spec: ModelSpec
 
     def size(self, data: tuple) -> int:
         """Number of unconstrained parameters."""
-        return len(data[-1])
+        return len(data[3])
 
     def start(self, key: Any, size: int, tries: Any) -> Any:
         """A random point of the normal that centre and root describe, ever closer to its centre."""
@@ -70,13 +75,24 @@ class Marginal(NamedTuple):
 
     def log_density(self, data: tuple, position: Any) -> Any:
         """Log density of the unconstrained parameters."""
-        *model, centre, root = data
-        return _log_density(tuple(model), self.spec, centre + root @ position)
+        model, signs, point = data[:3], data[5:], self.record(data, position)
+        if not signs:
+            return _log_density(model, self.spec, point)
+        theta, log_volume = _without_signs(point, *signs)
+        return _log_density(model, self.spec, theta) + log_volume
 
     def record(self, data: tuple, position: Any) -> Any:
-        """``theta``."""
-        *_, centre, root = data
+        """``centre + root position``."""
+        _, _, _, centre, root, *_ = data
         return centre + root @ position
+
+
+def _without_signs(point, signed, flips):
+    """``theta`` and the log volume, as :class:`~skhier.inference.signs.Signs` has them."""
+    scale = jnp.where(signed, jnp.maximum(jnp.abs(point), TINY), 1.0)
+    parity = 1 - 2 * ((flips @ jnp.where(point < 0, 1.0, 0.0)) % 2)
+    theta = jnp.where(signed, jnp.log(scale), point * parity)
+    return theta, -jnp.where(signed, jnp.log(2 * scale), 0.0).sum()
 
 
 @partial(jax.jit, static_argnames=("spec",), keep_unused=True)  # else it is dispatched slowly
@@ -91,6 +107,11 @@ def origin(data: tuple, spec: ModelSpec) -> tuple[Any, CoefPrior]:
 def prior_profiles(grids: Any, data: tuple, spec: ModelSpec) -> dict[str, Any]:
     """Log prior density of each entry of ``theta`` alone at ``grids`` (n_grid, d), per site."""
     return flat.profiles(partial(marginal_parameters, spec), data, grids)
+
+
+def site_values(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
+    """Value of each entry of ``theta`` (n, d) by itself; NaN where several have one together."""
+    return flat.own_values(partial(marginal_parameters, spec), data, thetas)
 
 
 def _at(theta, data, spec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -12,7 +13,8 @@ import numpy as np
 from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
-from skhier.inference.starts import PriorTops, prior_tops, structured_starts
+from skhier.inference.signs import Signs, scale_entries, signs_for
+from skhier.inference.starts import GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.records import (
     CoefPriors,
     Components,
@@ -25,6 +27,9 @@ from skhier.statistics.records import Units
 from skhier.utils.budget import USUAL, Budget
 
 __all__ = ["PopulationPosterior", "Theta", "population_of"]
+
+NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
+SAME = 1e-4  # in nats
 
 
 class Theta:
@@ -69,6 +74,8 @@ class Theta:
         self.targets = targets
         zero, self.coef_prior = targets.origin(self.data, spec)
         self.size = len(zero)
+        self.gradient_seconds = np.inf  # of the fastest
+        self.progress: Callable[[int], None] = lambda n: None
         self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
         self._last: tuple[np.ndarray, list[Any]] | None = None
@@ -106,6 +113,33 @@ class Theta:
 
         return prior_tops(profiles, self.size, self.budget.search)
 
+    def signs(self, wanted: np.ndarray) -> Signs:
+        """Those of the scales among ``wanted`` (d,) that can have one.
+
+        The prior's density of such a scale is positive and finite at 0, and its entry of theta is
+        its logarithm.
+        """
+        sites = self.priors.sites
+        entries = [i for places in scale_entries(self.spec, sites) for i in places.values()]
+        signed = np.zeros(self.size, bool)
+        signed[entries] = wanted[entries]
+        if signed.any():
+            signed &= self._reach_zero
+        return signs_for(self.spec, sites, signed)
+
+    @cached_property
+    def _reach_zero(self):
+        grids = np.zeros((len(GRID), self.size))  # of a shape that is compiled
+        grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
+        of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
+        heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)
+        density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
+        values = self.targets.site_values(grids[: len(NEAR_ZERO)], self.data, self.spec)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            is_log = np.abs(np.log(values) - NEAR_ZERO[:, None]).max(0) < SAME
+            is_level = np.ptp(density[1:], axis=0) < SAME
+        return is_log & is_level & np.isfinite(density).all(0)
+
     @cached_property
     def steps(self) -> np.ndarray:
         """Of differences, (d,): well below the width of a narrow prior."""
@@ -115,15 +149,19 @@ class Theta:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
         if self.size <= self.budget.search.max_size_by_values:
             return from_values(self.log_densities, point, self.steps)
-        return from_gradients(self._density_and_gradient, point)
+        return from_gradients(self.gradients, point)
 
-    def _density_and_gradient(self, points):
+    def gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log densities (n,) and gradients (n, d) at points (n, d)."""
         self.n_evaluations += len(points)
         values, gradients = np.empty(len(points)), np.empty(points.shape)
         for i, point in enumerate(points):
             self.check()
+            self.progress(1)
+            began = time.perf_counter()
             # one at a time: programs in flight together may wait for each other's threads
             values[i], gradients[i] = self.targets.density_and_gradient(point, self.data, self.spec)
+            self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
         return values, gradients
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
@@ -142,7 +180,7 @@ class Theta:
         """Slices of the points, and the parameters that follow from them."""
         import jax
 
-        if self._last is not None and self._last[0] is points:
+        if self._last is not None and np.array_equal(self._last[0], points):
             parts: Iterable[Any] = self._last[1]
         else:
             parts = (conditional for _, conditional in self._batches(points))
@@ -163,6 +201,7 @@ class Theta:
     def _evaluate(self, points, start):
         self.check()
         part = points[start : start + self.batch]
+        self.progress(len(part))
         padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
         return self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
 

@@ -6,65 +6,99 @@ Large matrices go to LAPACK one at a time.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-__all__ = ["inverse_cholesky", "log_det_and_schur", "times"]
+__all__ = ["inverse_cholesky", "log_det_and_schur"]
 
-LEAF = 16  # rows above which a matrix is split in two
+LEAF, WRITTEN_OUT = 8, 4  # rows above which a matrix is split in two; those of the last splits
+LOOP = 16  # the same of a single matrix
 LARGE = 64  # rows above which LAPACK is faster and the program it spares takes seconds to compile
 
 
 def inverse_cholesky(m):
     """``R^-1`` of ``m = R R'``, R lower triangular.
 
+    Halves of halves: nearly all of it are products of matrices. The small ones at the end are
+    written out, each operation one over the whole batch, which then comes last.
+
     Parameters
     ----------
-    m : array of shape (q, q, ...)
-        Symmetric positive definite, the batch on the last axes. Not checked: NaN where it is not.
+    m : array of shape (..., q, q)
+        Symmetric positive definite. Not checked: NaN where it is not.
 
     Returns
     -------
-    array of shape (q, q, ...)
+    array of shape (..., q, q)
     """
-    q = len(m)
-    if q <= LEAF:
-        return _by_columns(m) if q else m
-    h = q // 2
-    first = inverse_cholesky(m[:h, :h])
-    below = times(m[h:, :h], jnp.swapaxes(first, 0, 1))
-    second = inverse_cholesky(m[h:, h:] - times(below, jnp.swapaxes(below, 0, 1)))
+    if m.shape[-1] <= LEAF:
+        return jnp.moveaxis(_batch_last(jnp.moveaxis(m, (-2, -1), (0, 1))), (0, 1), (-2, -1))
+    return _by_halves(m, LEAF, inverse_cholesky, jnp.matmul, (-2, -1))
+
+
+def _batch_last(m):
+    if len(m) <= WRITTEN_OUT:
+        return _written_out(m) if len(m) else m
+    return _by_halves(m, WRITTEN_OUT, _batch_last, _times, (0, 1))
+
+
+def _by_halves(m, leaf, inverse, times, axes):
+    """Of ``[a b'; b c]``; the half above is a whole number of leaves."""
+    q = m.shape[axes[0]]
+    h = -(-q // (2 * leaf)) * leaf
+    (a, _), (c, d) = (jnp.split(rows, [h], axes[1]) for rows in jnp.split(m, [h], axes[0]))
+    first = inverse(a)
+    below = times(c, jnp.swapaxes(first, *axes))
+    second = inverse(d - times(below, jnp.swapaxes(below, *axes)))
     corner = -times(second, times(below, first))
-    top = jnp.concatenate([first, jnp.zeros_like(m[:h, h:])], axis=1)
-    return jnp.concatenate([top, jnp.concatenate([corner, second], axis=1)])
+    top = jnp.concatenate([first, jnp.zeros_like(jnp.swapaxes(corner, *axes))], axes[1])
+    return jnp.concatenate([top, jnp.concatenate([corner, second], axes[1])], axes[0])
 
 
-def _by_columns(m):
-    """Elimination on ``[m I]``."""
+def _times(a, b):
+    """Products of small matrices (i, j, ...) and (j, k, ...)."""
+    return sum(a[:, j, None] * b[None, j] for j in range(len(b)))
+
+
+def _written_out(m):
     q = len(m)
-    batch = m.shape[2:]
-    eye = jnp.eye(q).reshape(q, q, *[1] * len(batch))
-    rows = jnp.arange(q).reshape(q, *[1] * len(batch))
+    root: dict[tuple[int, int], Any] = {}
+    inverse: dict[tuple[int, int], Any] = {}
+    for j in range(q):
+        pivot = m[j, j] - sum(root[j, k] ** 2 for k in range(j))
+        inverse[j, j] = 1 / jnp.sqrt(pivot)
+        for i in range(j + 1, q):
+            rest = m[i, j] - sum(root[i, k] * root[j, k] for k in range(j))
+            root[i, j] = rest * inverse[j, j]
+            inverse[j, i] = jnp.zeros_like(pivot)
+    for j in range(q):
+        for i in range(j + 1, q):
+            inverse[i, j] = -inverse[i, i] * sum(root[i, k] * inverse[k, j] for k in range(j, i))
+    return jnp.stack([jnp.stack([inverse[i, j] for j in range(q)]) for i in range(q)])
+
+
+def _inverse_of_one(m):
+    """Of a single matrix: a loop over columns, of which the program is short."""
+    q = len(m)
+    if not q:
+        return m
+    if q > LOOP:
+        return _by_halves(m, LOOP, _inverse_of_one, jnp.matmul, (0, 1))
+    rows = jnp.arange(q)[:, None]
 
     def step(j, a):
+        """Elimination on ``[m I]``."""
         row = jax.lax.dynamic_index_in_dim(a, j, 0, keepdims=False)
         scale = 1 / jnp.sqrt(jax.lax.dynamic_index_in_dim(row, j, 0, keepdims=False))
         row = row * scale
-        column = jax.lax.dynamic_index_in_dim(a, j, 1, keepdims=False) * scale
-        a = a - jnp.where(rows > j, column, 0.0)[:, None] * row
+        column = jax.lax.dynamic_index_in_dim(a, j, 1) * scale
+        a = a - jnp.where(rows > j, column, 0.0) * row
         return jax.lax.dynamic_update_index_in_dim(a, row, j, 0)
 
-    augmented = jnp.concatenate([m, jnp.broadcast_to(eye, m.shape)], axis=1)
-    return jax.lax.fori_loop(0, q, step, augmented)[:, q:]
-
-
-def times(a, b):
-    """Products of matrices (i, j, ...) and (j, k, ...), the batch on the last axes."""
-    if a.ndim == 2:
-        return a @ b
-    return (a[:, :, None] * b[None]).sum(1)
+    return jax.lax.fori_loop(0, q, step, jnp.concatenate([m, jnp.eye(q)], axis=1))[:, q:]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -82,7 +116,7 @@ def _solved(system, k):
         log_det = 2 * jnp.log(jnp.diagonal(root)).sum()
         inverse = _inverse_of_lower(root)  # where nobody asks for it the compiler leaves it out
     else:
-        inverse = inverse_cholesky(system[:k, :k])
+        inverse = _inverse_of_one(system[:k, :k])
         half = inverse @ system[:k, k:]
         log_det = -2 * jnp.log(jnp.diagonal(inverse)).sum()
     return (log_det, system[k:, k:] - half.T @ half, inverse), (inverse, half)

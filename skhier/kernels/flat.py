@@ -15,7 +15,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import potential_energy
 
-__all__ = ["log_density", "profiles", "size", "values"]
+__all__ = ["log_density", "own_values", "profiles", "size", "values"]
 
 _TRACING = threading.RLock()  # NumPyro's stack of handlers is one list for all threads
 
@@ -64,6 +64,19 @@ def profiles(program: Callable[..., Any], data: tuple, grids: Any) -> dict[str, 
             own += family.log_prob(value) + transform.log_abs_det_jacobian(at, value)
         densities[name] = own
     return densities
+
+
+def own_values(program: Callable[..., Any], data: tuple, grids: Any) -> np.ndarray:
+    """Value of each parameter at its unconstrained one, (n, size); NaN for those of vectors."""
+    parts, first = [np.zeros((len(grids), 0))], 0
+    for family, shape in _sites(program, data).values():
+        last = first + int(np.prod(shape))
+        at, first = grids[:, first:last], last
+        family = family.base_dist if type(family) is dist.Independent else family
+        transform = biject_to(family.support)
+        alone = not (family.event_dim or transform.domain.event_dim)
+        parts.append(np.asarray(transform(at)) if alone else np.full(at.shape, np.nan))
+    return np.concatenate(parts, axis=1)
 
 
 def _shapes(program, data) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.responses.base import Response
+from skhier.responses.kind import Kind
 from skhier.statistics.records import Plan
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "CoefPrior",
     "CoefPriors",
     "Components",
+    "EffectMoments",
     "FactorSpec",
     "ModelSpec",
     "Population",
@@ -185,6 +187,30 @@ class Components(NamedTuple):
         return Components(self.weights[which], self.population.take(which), cov, prior)
 
 
+class EffectMoments(NamedTuple):
+    """Group effects given each component, where no statistics say them; internal coordinates.
+
+    Attributes
+    ----------
+    mean : tuple of array of shape (S, q, n_levels)
+        Per factor.
+    root : tuple of array of shape (S, q, q, n_levels)
+        Roots of the covariances; 0 where the components hold draws of the effects.
+    log_density : array of shape (S, n_levels) or None
+        Of the rows of each level of the only factor, its effects integrated out.
+    place : int array of shape (n_chains, n_draws)
+        The component that each draw of the population is.
+    n_nodes : int
+        Of the quadrature rule, a dimension; 0 where effects were sampled.
+    """
+
+    mean: tuple[np.ndarray, ...]
+    root: tuple[np.ndarray, ...]
+    log_density: np.ndarray | None
+    place: np.ndarray
+    n_nodes: int
+
+
 class FactorSpec(NamedTuple):
     """What is static about a grouping factor.
 
@@ -222,7 +248,8 @@ class ModelSpec(NamedTuple):
         The intercept's prior sits at the mean of X (True) or at X = 0.
     coef_blocks : tuple of tuple of int
         Columns of each distribution in ``PriorDists.coef``.
-    response : Response
+    kind : Kind
+        Of the response.
     """
 
     n_features: int
@@ -231,4 +258,9 @@ class ModelSpec(NamedTuple):
     noncentered: bool
     intercept_at_mean: bool
     coef_blocks: tuple[tuple[int, ...], ...]
-    response: Response
+    kind: Kind
+
+    @property
+    def response(self) -> Response:
+        """One of this kind, for its functions of the line."""
+        return self.kind.response()

@@ -6,7 +6,7 @@ and public methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
 from skhier.posterior.posterior import OUT
+from skhier.posterior.predictive import distribution_function
 from skhier.posterior.shares import variance_shares
 from skhier.utils.design import Rows
 from skhier.utils.pipelines import unwrap
@@ -23,12 +24,14 @@ __all__ = [
     "draws_by_name",
     "effects_by_factor",
     "fitted_model",
+    "forbid_discrete",
+    "forbid_link",
     "group_draws",
     "index_of",
     "line_codes",
     "line_means",
     "line_quantiles",
-    "response_mixture",
+    "probabilities_below",
     "rows_of",
     "shares_of",
     "target_of",
@@ -58,6 +61,27 @@ def fitted_model(estimator: Any, X: Any = None) -> tuple[BaseHierarchical, Any]:
         )
     check_is_fitted(estimator)
     return estimator, X
+
+
+def forbid_link(model: BaseHierarchical, display: str, what: str) -> None:
+    """Raise ValueError where the line is not the mean of y: ``what`` the display shows needs it."""
+    response = model._fitted.prior.response
+    if response.link != "identity":
+        raise ValueError(
+            f"{display} shows {what}, and with response={response.name!r} the line is not the mean "
+            "of y. Use GroupCoefDisplay."
+        )
+
+
+def forbid_discrete(model: BaseHierarchical) -> None:
+    """Raise ValueError where y is discrete: its distribution function is no uniform number."""
+    response = model._fitted.prior.response
+    if response.discrete:
+        raise ValueError(
+            f"PredictiveCalibrationDisplay needs a continuous y, and response={response.name!r} is "
+            "discrete. Use PosteriorPredictiveDisplay, or for classes "
+            "sklearn.calibration.CalibrationDisplay."
+        )
 
 
 def rows_of(model: BaseHierarchical, X: Any) -> Rows:
@@ -154,19 +178,9 @@ def line_quantiles(
     return model._quantiles(Rows(x, codes, ()), q, kind)
 
 
-def response_mixture(
-    model: BaseHierarchical, rows: Rows
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The predictive distribution at rows, a slice at a time: one normal per posterior draw.
-
-    Yields
-    ------
-    at : int array of shape (k,)
-        Which rows.
-    mean, sd : array of shape (n_draws, k)
-        In units of y, noise included.
-    """
-    return model._fitted.posterior.response_mixture(rows.x, rows.codes)
+def probabilities_below(model: BaseHierarchical, rows: Rows, y: np.ndarray) -> np.ndarray:
+    """Posterior predictive probability (n_rows,) of a response below y at each row."""
+    return distribution_function(model._fitted.posterior, rows.x, rows.codes, y)
 
 
 def shares_of(model: BaseHierarchical) -> list[np.ndarray]:

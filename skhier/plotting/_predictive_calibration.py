@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skhier.plotting._fit import fitted_model, response_mixture, rows_of
+from skhier.plotting._fit import fitted_model, forbid_discrete, probabilities_below, rows_of
 from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, draw_line, figure_and_axes
-from skhier.posterior.mixture import mixture_cdf
 from skhier.utils.cells import as_float64
 from skhier.utils.uniformity import rank_band
 from skhier.utils.validation import check_choice, check_number, check_target
@@ -84,12 +83,11 @@ class PredictiveCalibrationDisplay:
         sklearn.exceptions.NotFittedError
         """
         model, X = fitted_model(estimator, X)
+        forbid_discrete(model)
         rows = rows_of(model, X)
         y = check_target(y, rows.x)
-        pit = np.empty(len(y))
-        for at, mean, sd in response_mixture(model, rows):
-            pit[at] = mixture_cdf(y[at], mean, sd)
-        return cls(pit=pit).plot(ax, kind=kind, coverage=coverage, **kwargs)
+        display = cls(pit=probabilities_below(model, rows, y))
+        return display.plot(ax, kind=kind, coverage=coverage, **kwargs)
 
     @classmethod
     def from_predictions(

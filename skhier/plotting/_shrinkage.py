@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhier.plotting._choices import chosen_effects, chosen_factor
-from skhier.plotting._fit import fitted_model, rows_of
+from skhier.plotting._fit import fitted_model, forbid_link, rows_of
 from skhier.plotting._numerics import ellipse, no_pooling, population_coef
 from skhier.plotting._style import BOLD, add_legend, figure_and_axes, styled
 from skhier.plotting._text import effect_label
@@ -105,6 +105,7 @@ class ShrinkageDisplay:
         factor = chosen_factor(model, factor)
         names = _two_effects(model, factor, effects)
         rows = rows_of(model, X)
+        forbid_link(model, "ShrinkageDisplay", "least squares within each group")
         own = no_pooling(model, factor, rows, check_target(y, rows.x))
         table = model.group_coef_[factor]
         display = cls(

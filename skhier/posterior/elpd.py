@@ -33,11 +33,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skhier.posterior.posterior import Posterior
+    from skhier.posterior.row_posterior import RowPosterior
     from skhier.statistics.records import GroupStats, Units
     from skhier.statistics.training import Training
     from skhier.utils.budget import ScoreBudget
 
-__all__ = ["Elpd", "leave_one_group_out", "leave_one_out", "rows_id", "summed", "sums_id"]
+__all__ = [
+    "Elpd",
+    "leave_groups_of_response_out",
+    "leave_one_group_out",
+    "leave_one_out",
+    "leave_rows_of_response_out",
+    "rows_id",
+    "summed",
+    "sums_id",
+]
 
 # of components and rows, at a time: densities; and what smoothing them takes
 ARRAYS, SMOOTHING_ARRAYS = 2.2, 12
@@ -156,11 +166,70 @@ def leave_one_out(
         several = training.codes.shape[1] > 1
         at_once = (budget.at_once_of_several if several else budget.at_once) // len(mass)
     scores = _over(order, evaluate, mass, at_once, budget.at_once, "loo")
-    table = pd.DataFrame(_score_columns(scores, log_scale))
+    jacobian = posterior.response.log_jacobian(training.y)
+    table = pd.DataFrame(_score_columns(scores, log_scale - jacobian))
     table["weight"] = weights
     table.index.name = "row"
     kind = "loo" if components is not None else "conditional loo"
     return summed(table, kind, None, len(mass), fingerprint)
+
+
+def leave_rows_of_response_out(
+    posterior: RowPosterior, training: Training, conditional: bool, fingerprint: str
+) -> Elpd:
+    """As :func:`leave_one_out` where rows have no sufficient statistics."""
+    import pandas as pd
+
+    weights, budget = training.weights, posterior.budget.scores
+    if conditional or (posterior.effects.log_density is None and posterior.slopes):
+        density = posterior.row_log_densities(training.x, training.codes, training.y)
+        density = density + posterior.response.row_normaliser(training.y, weights)
+        mass, pair = np.full(len(density), 1 / len(density)), LeftOut(density, density)
+        kind = "conditional loo"
+    else:
+        mass, pair, kind = posterior.rule.weights, posterior.rows_left_out(training), "loo"
+    scores = _over(
+        np.arange(len(weights)),
+        lambda rows: LeftOut(pair.without[:, rows], pair.within[:, rows]),
+        mass,
+        budget.at_once // len(mass),
+        budget.at_once,
+        "loo",
+    )
+    table = pd.DataFrame(_score_columns(scores, 0.0))
+    table["weight"] = weights
+    table.index.name = "row"
+    return summed(table, kind, None, len(mass), fingerprint)
+
+
+def leave_groups_of_response_out(
+    posterior: RowPosterior, factor: str, labels: np.ndarray, n_rows: np.ndarray, fingerprint: str
+) -> Elpd:
+    """As :func:`leave_one_group_out` where rows have no sufficient statistics.
+
+    ``n_rows`` (n_levels,): sums of the weights.
+    """
+    import pandas as pd
+
+    density = posterior.effects.log_density
+    if density is None:
+        raise ValueError(
+            "logo needs the group effects integrated out: inference='marginal', which response="
+            f"{posterior.response.name!r} has for one factor with few slopes."
+        )
+    mass, budget = posterior.rule.weights, posterior.budget.scores
+    scores = _over(
+        np.arange(len(labels)),
+        lambda levels: LeftOut(density[:, levels], density[:, levels]),
+        mass,
+        budget.at_once // len(mass),
+        budget.at_once,
+        "logo",
+    )
+    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale))
+    table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
+    table["n_rows"] = n_rows
+    return summed(table, "logo", factor, len(mass), fingerprint)
 
 
 def _few(components: Components, n: int, budget: ScoreBudget) -> Components:
@@ -222,7 +291,12 @@ def leave_one_group_out(
     at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
     scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")
     n_rows = levels.n[:n_groups]
-    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale))
+    units = posterior.units
+    total = units.y_scale * posterior.stats.factors[0].zy[-1, :n_groups] + units.y_mean * n_rows
+    # the Jacobian is linear in the transformed y, or 0: the sum's is the sum of the rows'
+    columns = _score_columns(
+        scores, n_rows * np.log(units.y_scale) - posterior.response.log_jacobian(total)
+    )
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(components.weights), fingerprint)

@@ -18,8 +18,17 @@ from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior import tables
-from skhier.posterior.elpd import Elpd, leave_one_group_out, leave_one_out, rows_id, sums_id
+from skhier.posterior.elpd import (
+    Elpd,
+    leave_groups_of_response_out,
+    leave_one_group_out,
+    leave_one_out,
+    leave_rows_of_response_out,
+    rows_id,
+    sums_id,
+)
 from skhier.posterior.posterior import Posterior, equal_components
+from skhier.posterior.row_posterior import RowPosterior
 from skhier.statistics.problem import Problem
 from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import Reduction, axes_of
@@ -38,7 +47,7 @@ class Fitted:
     ----------
     design : Design
         Columns, factors and their levels.
-    posterior : Posterior
+    posterior : Posterior or RowPosterior
         Draws and moments of everything.
     components : Components or None
         Weighted points of the population parameters; None: the draws are all there is.
@@ -54,7 +63,7 @@ class Fitted:
     """
 
     design: Design
-    posterior: Posterior
+    posterior: Posterior | RowPosterior
     components: Components | None
     prior: PriorSetting
     estimates: Mapping[str, Estimate]
@@ -80,12 +89,13 @@ class Fitted:
     def rows_id(self) -> str:
         """Fingerprint of y and the weights, or of the sums that are all there was of them."""
         if self.training is None:  # a fit of statistics; out of a pickle the fingerprint is there
-            return sums_id(self.posterior.stats, self.posterior.units)
+            return sums_id(self.reduction.stats, self.reduction.units)
         return rows_id(self.training)
 
     @property
     def reduction(self) -> Reduction:
         """The statistics of fit, without the level that stands for unseen ones."""
+        assert isinstance(self.posterior, Posterior)  # others have none
         stats = self.posterior.stats
         factors = (FactorStats(*(a[..., :-1] for a in factor)) for factor in stats.factors)
         known = stats._replace(factors=tuple(factors))
@@ -172,6 +182,9 @@ class Fitted:
         Needs ``training``.
         """
         assert self.training is not None
+        if isinstance(self.posterior, RowPosterior):
+            rows = self.posterior, self.training, conditional, self.rows_id
+            return leave_rows_of_response_out(*rows)
         mixture = None if conditional else self.mixture
         return leave_one_out(self.posterior, mixture, self.training, self.rows_id)
 
@@ -179,6 +192,11 @@ class Fitted:
         """Every level of the only factor left out."""
         (factor,) = self.design.factors
         labels = factor.levels.labels
+        if isinstance(self.posterior, RowPosterior):
+            n_rows = self.posterior.n_rows[0]
+            return leave_groups_of_response_out(
+                self.posterior, factor.name, labels, n_rows, self.rows_id
+            )
         return leave_one_group_out(
             self.posterior, self.mixture, self.training, factor.name, labels, self.rows_id
         )
@@ -208,20 +226,9 @@ def fitted_of(
     budget : Budget
         Of all that is asked of the fit later.
     """
-    posterior = Posterior(
-        problem.units,
-        problem.stats,
-        problem.plan,
-        result.draws,
-        problem.slopes,
-        seed,
-        prior.response,
-        result.components,
-        budget,
-    )
     return Fitted(
         design=design,
-        posterior=posterior,
+        posterior=_posterior_of(problem, result, seed, prior.response, budget),
         components=result.components,
         prior=prior,
         estimates=result.estimates,
@@ -229,4 +236,24 @@ def fitted_of(
         engine=result.engine,
         max_ess=float(result.max_ess),
         training=training,
+    )
+
+
+def _posterior_of(problem, result, seed, response, budget) -> Posterior | RowPosterior:
+    if result.effects is None:
+        statistics = problem.units, problem.stats, problem.plan
+        of_fit = result.draws, problem.slopes, seed, response, result.components
+        return Posterior(*statistics, *of_fit, budget)
+    stats = problem.stats
+    return RowPosterior(
+        problem.units,
+        stats.xx / stats.n,
+        [of_factor.zz[-1, -1] for of_factor in stats.factors],
+        result.draws,
+        problem.slopes,
+        seed,
+        response,
+        result.components,
+        result.effects,
+        budget,
     )

@@ -1,22 +1,26 @@
-"""Equal mixtures of normals: what a prediction is, one component per posterior draw."""
+"""Mixtures of normals: what a prediction is, one component for each of a few points of theta."""
 
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-__all__ = ["mixture_cdf", "mixture_log_density", "mixture_quantiles"]
+__all__ = ["mixture_cdf", "mixture_log_density", "mixture_moments", "mixture_quantiles"]
 
 N_STEPS = 60
 NARROWEST = 1e-12  # sd of a component, in units of the mixture's: a step of its function
+ACCURATE = 1e-10  # a step of the search, in units of the mixture's sd
+CUBED = 2e-4  # a step, in units of the narrowest component's sd, whose cube is below that
 
 
-def mixture_cdf(y, mean, sd):
+def mixture_cdf(y, mean, sd, weights=None):
     """Distribution function of each row's mixture at y.
 
     Parameters
     ----------
     y : array of shape (n_samples,)
-    mean, sd : array of shape (n_draws, n_samples)
+    mean, sd : array of shape (n_components, n_samples)
         A component without spread is a step, with half its height at the step itself.
+    weights : array of shape (n_components,) or None
+        Sum 1; None: equal ones.
 
     Returns
     -------
@@ -26,33 +30,45 @@ def mixture_cdf(y, mean, sd):
     off = y - mean
     z = np.where(off == 0, 0.0, np.copysign(np.inf, off))
     np.divide(off, sd, out=z, where=sd > 0)
-    return ndtr(z).mean(axis=0)
+    return _average(_rows_first(ndtr(z)), weights)
 
 
-def mixture_log_density(y, mean, sd):
+def mixture_log_density(y, mean, sd, weights=None):
     """Log density of each row under its mixture.
 
     Parameters
     ----------
     y : array of shape (n_samples,)
-    mean, sd : array of shape (n_draws, n_samples)
+    mean, sd : array of shape (n_components, n_samples)
         ``sd > 0``.
+    weights : array of shape (n_components,) or None
+        Positive, sum 1; None: equal ones.
     """
     z = (y - mean) / sd
     log_density = -0.5 * z**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
-    return logsumexp(log_density, axis=0) - np.log(len(mean))
+    shares = np.full(len(mean), 1 / len(mean)) if weights is None else weights
+    return logsumexp(_rows_first(log_density) + np.log(shares), axis=1)
 
 
-def mixture_quantiles(mean, sd, q):
-    """Quantiles of each row's mixture, by bracketed Newton steps on its distribution function.
+def mixture_moments(mean, sd, weights=None):
+    """Mean and variance of each row's mixture, (n_samples,) each; parameters as above."""
+    mean, sd = _rows_first(mean), _rows_first(sd)
+    centre = _average(mean, weights)
+    return centre, _average(sd**2 + (mean - centre[:, None]) ** 2, weights)
+
+
+def mixture_quantiles(mean, sd, q, weights=None):
+    """Quantiles of each row's mixture, by bracketed steps on its distribution function.
 
     Parameters
     ----------
-    mean, sd : array of shape (n_draws, n_samples)
-        Where ``sd`` is 0 in all of a row's components, its quantiles are those of the draws; where
+    mean, sd : array of shape (n_components, n_samples)
+        Where ``sd`` is 0 in all of a row's components, its quantiles are those of the means; where
         in some, these are steps of the distribution function.
     q : array of shape (k,)
         In (0, 1).
+    weights : array of shape (n_components,) or None
+        Positive, sum 1; None: equal ones.
 
     Returns
     -------
@@ -60,50 +76,91 @@ def mixture_quantiles(mean, sd, q):
         To 1e-10 of the mixture's sd; of a row the same bits whichever others are in the call.
     """
     # a row's components side by side: else how NumPy adds them up depends on the number of rows
-    mean, sd = (np.ascontiguousarray(np.transpose(a), dtype=float) for a in (mean, sd))
+    mean, sd = _rows_first(mean), _rows_first(sd)
     spread_out = sd.any(axis=1)
+    if spread_out.all():
+        return _quantiles(mean, sd, q, weights)
     out = np.empty((len(mean), len(q)))
-    out[~spread_out] = np.quantile(mean[~spread_out], q, axis=1).T
-    out[spread_out] = _quantiles(mean[spread_out], sd[spread_out], q)
+    out[~spread_out] = _quantiles_of_points(mean[~spread_out], q, weights)
+    out[spread_out] = _quantiles(mean[spread_out], sd[spread_out], q, weights)
     return out
 
 
-def _quantiles(mean, sd, q):
-    """As above, of rows (n_samples, n_draws) with spread, in units in which nothing overflows."""
-    centre = mean.mean(axis=1, keepdims=True)
+def _rows_first(a):
+    return np.ascontiguousarray(np.transpose(a), dtype=float)
+
+
+def _average(a, weights):
+    """Of each row, one whose bits do not depend on the number of rows."""
+    return a.mean(axis=1) if weights is None else np.einsum("ns,s->n", a, weights)
+
+
+def _quantiles_of_points(points, q, weights):
+    """Of the distribution function that is linear between the points."""
+    if weights is None or np.ptp(weights) == 0:
+        return np.quantile(points, q, axis=1).T
+    order = np.argsort(points, axis=1, kind="stable")
+    points, shares = np.take_along_axis(points, order, axis=1), weights[order]
+    middle = np.cumsum(shares, axis=1) - shares / 2  # half of a point's share is below it
+    out = [np.interp(q, *row) for row in zip(middle, points, strict=True)]
+    return np.reshape(out, (len(points), len(q)))
+
+
+def _quantiles(mean, sd, q, weights):
+    """As above, of rows (n_samples, n_components) with spread, in units that overflow nowhere."""
+    centre = _average(mean, weights)[:, None]
     scale = (np.abs(mean - centre) + sd).max(axis=1, keepdims=True)
     mean, sd = (mean - centre) / scale, sd / scale
-    spread = np.sqrt(np.mean(sd**2, axis=1) + np.var(mean, axis=1))
+    spread = np.sqrt(_average(sd**2 + mean**2, weights))
     sd = np.maximum(sd, NARROWEST * spread[:, None])
-    found = np.stack([_quantile(mean, sd, spread, level) for level in q], axis=1)
-    return centre + scale * found
-
-
-def _quantile(mean, sd, spread, level):
     low, high = (mean - 40 * sd).min(axis=1), (mean + 40 * sd).max(axis=1)
-    at = np.clip(mean.mean(axis=1) + spread * ndtri(level), low, high)
-    todo = np.arange(len(at))
-    for _ in range(N_STEPS):
-        at[todo], low[todo], high[todo], done = _newton_step(
-            at[todo], low[todo], high[todo], mean[todo], sd[todo], spread[todo], level
-        )
-        todo = todo[~done]
-        if not len(todo):
-            break
-    return at
+    search = _Search(mean, 1 / sd, spread, sd.min(axis=1), weights)
+    ends = [search.quantile(level, low.copy(), high.copy()) for level in q]
+    return centre + scale * np.stack(ends, axis=1)
 
 
-def _newton_step(at, low, high, mean, sd, spread, level):
-    """A step of Newton's method inside a bracket that shrinks; halves it where that leads out."""
-    z = (at[:, None] - mean) / sd
-    off = ndtr(z).mean(axis=1) - level
-    low, high = np.where(off < 0, at, low), np.where(off < 0, high, at)
-    slope = (np.exp(-0.5 * z**2) / sd).mean(axis=1) / np.sqrt(2 * np.pi)
-    # between components the slope is next to nothing: the step leads out, or to no number at all
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        newton = at - off / slope
-    inside = (newton > low) & (newton < high)
-    new = np.where(inside, newton, 0.5 * (low + high))
-    # a Newton step is also small within a component far narrower than the mixture
-    near = np.abs(off) <= 1e-4 * min(level, 1 - level)
-    return new, low, high, near & (np.abs(new - at) <= 1e-10 * spread)
+class _Search:
+    """Halley's steps inside brackets that shrink, for rows of mixtures with mean near 0."""
+
+    def __init__(self, mean, precise, spread, narrowest, weights):
+        self.rows = mean, precise, spread, narrowest
+        self.weights = weights
+
+    def quantile(self, level, low, high):
+        rows = self.rows
+        at = np.clip(rows[2] * ndtri(level), low, high)
+        todo = np.arange(len(at))
+        for _ in range(N_STEPS):
+            at[todo], low[todo], high[todo], done = self._step(
+                at[todo], low[todo], high[todo], rows, level
+            )
+            if done.any():
+                todo, rows = todo[~done], tuple(a[~done] for a in rows)
+            if not len(todo):
+                break
+        return at
+
+    def _step(self, at, low, high, rows, level):
+        """Halves the bracket where a step leads out of it."""
+        mean, precise, spread, narrowest = rows
+        z = (at[:, None] - mean) * precise
+        off = _average(ndtr(z), self.weights) - level
+        low, high = np.where(off < 0, at, low), np.where(off < 0, high, at)
+        density = np.exp(-0.5 * z * z)
+        density *= precise
+        slope = _average(density, self.weights) / np.sqrt(2 * np.pi)
+        density *= z
+        density *= precise
+        bend = -_average(density, self.weights) / np.sqrt(2 * np.pi)
+        # between components the slope is next to nothing: the step leads out, or is no number
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            newton = off / slope
+            step = newton / np.clip(1 - 0.5 * newton * bend / slope, 0.5, 2)
+            new = at - step
+        inside = (new > low) & (new < high)
+        new = np.where(inside, new, 0.5 * (low + high))
+        moved = np.abs(new - at)
+        # a step is also small within a component far narrower than the mixture
+        near = np.abs(off) <= 1e-4 * min(level, 1 - level)
+        small = (moved <= ACCURATE * spread) | (inside & (moved <= CUBED * narrowest))
+        return new, low, high, near & small

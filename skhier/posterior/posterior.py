@@ -14,17 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import (
-    GroupConditional,
-    coef_moments,
-    condition,
-    draw_others,
-)
+from skhier.kernels.normal.conditional import coef_moments, condition, draw_others, log_marginal
 from skhier.kernels.normal.eliminate import Layout, layout_of
 from skhier.kernels.normal.moments import GroupMoments, group_moments
 from skhier.kernels.records import Components, Population
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
-from skhier.posterior.mixture import mixture_log_density
+from skhier.posterior.lines import Lines, rule_of
+from skhier.posterior.mixture import mixture_moments
 from skhier.responses.base import Response
 from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
@@ -36,6 +32,7 @@ __all__ = ["OUT", "Posterior", "equal_components", "internal_rows", "varying_col
 
 OUT = -1  # the code of a factor whose effects do not count
 NO_LEVEL = 2**48 - 1
+LEFT_OUT = ("layout", "lines", "_other_effects", "_components", "budget")  # of pickles
 
 
 class Posterior:
@@ -66,6 +63,7 @@ class Posterior:
     """
 
     budget = USUAL
+    _components: Components | None = None  # no part of a pickle either: `rule` is
 
     def __init__(
         self,
@@ -85,6 +83,7 @@ class Posterior:
         self.n_levels = [of_factor.zy.shape[-1] for of_factor in stats.factors]
         self.stats = stats._replace(factors=tuple(map(_with_empty_level, stats.factors)))
         self.population = draws.flat()
+        self._components = components
         components = components or equal_components(self.population)
         self.beta_mean, self.beta_cov = coef_moments(components)
         self.moments: tuple[GroupMoments, ...] = ()
@@ -99,15 +98,38 @@ class Posterior:
             moved = (beta_mean - self.beta_mean)[self._varying(leaf)]
             self.moments[leaf].mean[:-1] += moved
 
+    @property
+    def mean_square(self) -> np.ndarray:
+        """Weighted mean of the rows' products of x, (p, p), the constant last; internal units."""
+        return self.stats.xx / self.stats.n
+
     @cached_property
     def layout(self) -> Layout:
         """The statistics in the order of elimination."""
         return layout_of(self.stats, self.plan)
 
+    @cached_property
+    def rule(self) -> Components:
+        """A few components that predict as all do; the draws, if they are all there is."""
+        if self._components is None:
+            return equal_components(self.population)
+        varying = [self._varying(k) for k in range(len(self.slopes))]
+        return rule_of(self.layout, self._components, varying, self.response).components
+
+    @cached_property
+    def lines(self) -> Lines:
+        """The line's distribution at rows."""
+        return Lines(self.layout, self.rule)
+
     def __getstate__(self) -> dict[str, Any]:
-        """What follows from the rest is left out."""
-        left_out = ("layout", "_other_effects", "budget")
-        return {k: v for k, v in self.__dict__.items() if k not in left_out}
+        """What follows from the rest is left out; a few components stand for all."""
+        state = {k: v for k, v in self.__dict__.items() if k not in LEFT_OUT}
+        return state if self._components is None else state | {"rule": self.rule}
+
+    @property
+    def leaf(self) -> int | None:
+        """The factor whose levels are looked at one by one."""
+        return next(iter(self.plan.chain), None)
 
     @property
     def n_draws(self) -> int:
@@ -200,7 +222,7 @@ class Posterior:
         for k in others:
             q, n_levels = self.stats.factors[k].zy.shape
             shape = (q, len(draws.coef), n_levels)
-            noise[k] = _stream(seed, k, NO_LEVEL).standard_normal(shape)
+            noise[k] = level_stream(seed, k, NO_LEVEL).standard_normal(shape)
         return draw_others(self.layout, draws, noise) if noise else {}
 
     def _level_draws(self, k, codes, others, seed, which):
@@ -226,10 +248,30 @@ class Posterior:
         q = len(self._varying(k))
         noise = np.empty((q, n_draws, len(codes)))
         for j, code in enumerate(codes):
-            noise[..., j] = _stream(seed, k, int(code)).standard_normal((q, n_draws))
+            noise[..., j] = level_stream(seed, k, int(code)).standard_normal((q, n_draws))
         return noise
 
     def mean(self, x, codes) -> np.ndarray:
+        """Posterior mean of the response at rows; ``codes`` as in :meth:`line_mean`."""
+        if self.response.link == "identity":
+            return self.line_mean(x, codes)
+        return self._response_moments(x, codes)[0]
+
+    def _response_moments(self, x, codes):
+        """Mean and variance of new responses at rows, (2, n_rows)."""
+        own, weights, out = (
+            self._own(self.rule.population),
+            self.rule.weights,
+            np.empty((2, len(x))),
+        )
+        for rows, mean, sd in self.line_mixture(x, codes):
+            of_mean = self.response.mean_over(mean, sd, own)
+            variance = self.response.variance_over(mean, sd, own)
+            out[0, rows] = weights @ of_mean
+            out[1, rows] = weights @ (variance + (of_mean - out[0, rows]) ** 2)
+        return out
+
+    def line_mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the regression line at rows, in units of y.
 
         ``codes`` (n_rows, n_factors); those of a factor that does not count are ``OUT``.
@@ -245,12 +287,13 @@ class Posterior:
     def variance(self, x, codes) -> np.ndarray:
         """Posterior variance of the regression line at rows, in units of y squared.
 
-        In closed form if one factor counts, else over draws, the leaf's effects averaged out.
+        Averaged over theta in closed form, of several factors that count together over the
+        components of :attr:`rule`.
         """
         if (codes != OUT).any(0).sum() > 1:
             variance = np.empty(len(x))
             for rows, mean, sd in self.line_mixture(x, codes):
-                variance[rows] = (sd**2).mean(0) + mean.var(0)
+                variance[rows] = mixture_moments(mean, sd, self.rule.weights)[1]
             return variance
         x, zs = self._internal_rows(x)
         variance = _spread(x, self.beta_cov)
@@ -270,70 +313,47 @@ class Posterior:
         # a level's effects and the coefficients may be known by their sum alone: the parts cancel
         return self.units.y_scale**2 * np.maximum(variance, 0)
 
-    def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The line's distribution at rows, a slice at a time: one normal per draw.
+    def predictive_sd(self, x, codes) -> np.ndarray:
+        """Sd of a new response at rows, in units of y."""
+        if self.response.link != "identity":
+            return np.sqrt(self._response_moments(x, codes)[1])
+        return np.sqrt(self.variance(x, codes) + np.mean(self.observation_variance()))
 
-        ``codes`` as in :meth:`mean`.
+    def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The line's distribution at rows, a slice at a time: one normal per component.
+
+        Coefficients and effects are integrated out, given each of the components of :attr:`rule`,
+        whose weights are the mixture's. ``codes`` as in :meth:`mean`. Of a row the same bits
+        whichever others are in the call.
 
         Yields
         ------
         rows : int array of shape (k,)
-        mean, sd : array of shape (n_draws, k)
+        mean, sd : array of shape (S, k)
             In units of y.
         """
         x, zs = self._internal_rows(x)
-        u, draws = self.units, self.population
-        width = 1 + sum(z.shape[1] ** 2 for z in zs)
-        leaf = self.plan.chain[0] if self.plan.chain else None
-        others = self._others(None, slice(None)) if (codes != OUT).any() else {}
-        order = np.arange(len(x)) if leaf is None else np.argsort(codes[:, leaf], kind="stable")
-        for part in slices(len(x), self.budget.memory.rows_at_once // (len(draws.coef) * width)):
-            rows = order[part]
-            mean = draws.coef @ x[rows].T
-            variance = np.zeros_like(mean)
-            for k, z in enumerate(zs):
-                at = np.flatnonzero(codes[rows, k] != OUT)
-                if not len(at):
-                    continue
-                known = np.minimum(codes[rows[at], k], self.n_levels[k])
-                levels, where = np.unique(known, return_inverse=True)
-                of_levels, root = self._level_mixture(k, levels, others)
-                mean[:, at] += np.einsum("isk,ki->sk", of_levels[..., where], z[rows[at]])
-                spread = np.einsum("ijsk,ki->jsk", root[..., where], z[rows[at]])
-                variance[:, at] += (spread**2).sum(0)
-            yield rows, u.y_mean + u.y_scale * mean, u.y_scale * np.sqrt(variance)
-
-    def _level_mixture(self, k, levels, others):
-        """Mean (q, n_draws, K) and root (q, q, n_draws, K) of levels' effects given each draw.
-
-        Only the leaf's and those of levels without rows have a spread.
-        """
-        if k == self.plan.chain[0]:
-            return condition(self.layout, self.population, levels, others)
-        chol = self.population.group_root[k]
-        mean, new = others[k][..., levels], levels == self.n_levels[k]
-        mean[..., new] = 0
-        root = np.zeros((*chol.shape[1:], len(chol), len(levels)))
-        root[..., new] = np.moveaxis(chol, 0, -1)[..., None]
-        return GroupConditional(mean, root)
+        for k, z in enumerate(zs):
+            z[codes[:, k] == OUT] = 0
+        levels = np.where(codes == OUT, self.n_levels, np.minimum(codes, self.n_levels))
+        u = self.units
+        for rows, mean, variance in self.lines.moments(x, zs, levels):
+            yield rows, u.y_mean + u.y_scale * mean.T, u.y_scale * np.sqrt(variance.T)
 
     def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As :meth:`line_mixture`, of new responses: noise included."""
-        own = self.own_parameters()
+        own = self._own(self.rule.population)
         for rows, mean, sd in self.line_mixture(x, codes):
             yield rows, *self.response.over_lines(mean, sd, own)
 
-    def log_density(self, x, codes, y) -> np.ndarray:
-        """Log posterior predictive density of each row on its own, (n_samples,)."""
-        out = np.empty(len(y))
-        for rows, mean, sd in self.response_mixture(x, codes):
-            out[rows] = mixture_log_density(y[rows], mean, sd)
-        return out
-
     def row_log_densities(self, x, codes, y) -> np.ndarray:
-        """Log density of each row given each joint draw, group effects too, (n_draws, n_rows)."""
-        lines = self.sample_lines(x, codes, slice(None), None)
-        return self.response.log_density(y, lines, self.own_parameters())
+        """Log density of each row given each joint draw, group effects too, (n_draws, n_rows).
+
+        ``y`` and the density are of what the response transforms it to.
+        """
+        lines, response = self.sample_lines(x, codes, slice(None), None), self.response
+        density = response.log_density(response.untransformed(y), lines, self.own_parameters())
+        return density - response.log_jacobian(y)
 
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
         """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""
@@ -354,14 +374,29 @@ class Posterior:
         """Designs of coefficients and of each factor's effects, and y, in internal units."""
         return *self._internal_rows(x), (y - self.units.y_mean) / self.units.y_scale
 
+    def log_likelihood(self) -> np.ndarray:
+        """Log density of the rows given each draw, group effects integrated out, (n_draws,).
+
+        Up to a constant.
+        """
+        return log_marginal(self.layout, self.population)
+
     def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
         """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
-        own = self.response.scaled(self.population.own, self.units.y_scale)
-        return {name: values[which, None] for name, values in own.items()}
+        return self._own(self.population.take(which))
+
+    def rule_parameters(self) -> dict[str, np.ndarray]:
+        """The response's own parameters at the components of :attr:`rule`, (S, 1) each."""
+        return self._own(self.rule.population)
+
+    def _own(self, population):
+        own = self.response.scaled(population.own, self.units.y_scale)
+        return {name: values[:, None] for name, values in own.items()}
 
     def observation_variance(self) -> np.ndarray:
         """Draws of the variance of y around its line, (n_draws,), in units of y squared."""
-        return self.response.variance(np.zeros(1), self.own_parameters())[:, 0]
+        own = self.own_parameters()
+        return np.broadcast_to(self.response.latent_variance(own, 0.0), (self.n_draws, 1))[:, 0]
 
     def residual_sd(self) -> np.ndarray:
         """Its root, (n_chains, n_draws)."""
@@ -413,7 +448,7 @@ def _n_components(entries: int, dense: int, budget: MemoryBudget) -> int:
     return int(np.clip(budget.group_entries // (entries + dense**2), few, most))
 
 
-def _stream(seed, k, code) -> np.random.Generator:
+def level_stream(seed, k, code) -> np.random.Generator:
     """Random numbers of one level of the k-th factor."""
     return np.random.Generator(np.random.Philox(key=(int(seed) << 64) + (k << 48) + code))
 

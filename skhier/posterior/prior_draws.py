@@ -10,10 +10,10 @@ from sklearn.utils.validation import validate_data
 
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.priors import DataScales
-from skhier.statistics.mean_sd import mean_sd_of_rows
+from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
-from skhier.utils.design import Rows, fit_design
+from skhier.statistics.training import Training, read_training
+from skhier.utils.design import Rows, fit_design, wanted_means
 from skhier.utils.frames import as_table
 from skhier.utils.memory import require_memory
 from skhier.utils.settling import settle_slopes
@@ -59,15 +59,18 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     names = getattr(fresh, "feature_names_in_", None)
     if y is not None:
         design, training = read_training(table, y, None, names, model.groups, model.slopes)
-        scales = reduce_rows(design, training).scales
-        return PriorSetting.of(model, scales, design), Rows(training.x, training.codes, ())
-    design, rows = fit_design(table, names, model.groups, model.slopes)
-    design = settle_slopes(design, rows)
-    of_x = mean_sd_of_rows(rows.x, np.ones(len(rows.x)))
-    x_sd = np.where(of_x.sd > 0, of_x.sd, 1.0)
-    unknown = [np.nan] * 4
-    scales = _WithoutTarget(float(len(rows.x)), of_x.mean, x_sd, *unknown)
-    return PriorSetting.of(model, scales, design), rows
+    else:
+        design, rows = fit_design(table, names, model.groups, model.slopes)
+        design, n = settle_slopes(design, rows), len(rows.x)
+        training = Training(rows.x, rows.codes, np.zeros(n), np.ones(n))
+    wanted = wanted_means(model.group_means, table, names, design)
+    problem = reduce_rows(design, training)
+    design, training, problem = add_group_means(wanted, design, training, problem)
+    scales = problem.scales
+    if y is None:
+        unknown = [np.nan] * 4
+        scales = _WithoutTarget(*scales[:3], *unknown)
+    return PriorSetting.of(model, scales, design), Rows(training.x, training.codes, ())
 
 
 def draw_responses(

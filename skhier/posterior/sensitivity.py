@@ -15,9 +15,9 @@ import numpy as np
 
 from skhier.inference import prior
 from skhier.inference.prior import PriorSetting
-from skhier.kernels.normal.conditional import log_marginal
 from skhier.kernels.user_units import effects_to_user
 from skhier.posterior.posterior import Posterior
+from skhier.posterior.row_posterior import RowPosterior
 from skhier.utils.diagnostics import is_constant
 from skhier.utils.pareto import psis
 
@@ -59,7 +59,7 @@ def sensitivity_table(
     return table.assign(pareto_k=max(k_hats), diagnosis=list(diagnosis))
 
 
-def log_prior(setting: PriorSetting, posterior: Posterior) -> np.ndarray:
+def log_prior(setting: PriorSetting, posterior: Posterior | RowPosterior) -> np.ndarray:
     """Log prior density of each posterior draw, up to a constant.
 
     In the parameters that the prior is stated in: slopes, the intercept where its prior sits,
@@ -91,7 +91,7 @@ def log_prior(setting: PriorSetting, posterior: Posterior) -> np.ndarray:
     return prior.log_density(setting, choice, intercept, coef, own, roots)
 
 
-def log_likelihood(posterior: Posterior) -> np.ndarray:
+def log_likelihood(posterior: Posterior | RowPosterior) -> np.ndarray:
     """Log density of the rows given each draw, group effects integrated out, up to a constant.
 
     The distribution of the group effects is part of the model, not of the prior.
@@ -100,7 +100,7 @@ def log_likelihood(posterior: Posterior) -> np.ndarray:
     -------
     array of shape (n_chains * n_draws,)
     """
-    return log_marginal(posterior.layout, posterior.population)
+    return posterior.log_likelihood()
 
 
 def _power_weights(log_density):

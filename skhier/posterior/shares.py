@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skhier.posterior.posterior import Posterior
+from skhier.posterior.row_posterior import RowPosterior
 
 __all__ = ["VarianceShares", "variance_shares"]
 
@@ -28,15 +29,14 @@ class VarianceShares(NamedTuple):
     conditional: np.ndarray
 
 
-def variance_shares(posterior: Posterior) -> VarianceShares:
+def variance_shares(posterior: Posterior | RowPosterior) -> VarianceShares:
     """Of the rows of fit, whose y is not constant."""
-    stats, draws = posterior.stats, posterior.population
-    mean_square = stats.xx / stats.n
+    mean_square, draws = posterior.mean_square, posterior.population
     cov = mean_square - np.outer(mean_square[-1], mean_square[-1])
     fixed = np.maximum(((draws.coef @ cov) * draws.coef).sum(1), 0)
     of_factors = []
     for varying, root in zip(posterior.slopes, draws.group_root, strict=True):
-        at = [*varying, len(stats.xx) - 1]
+        at = [*varying, len(mean_square) - 1]
         of_rows = mean_square[np.ix_(at, at)]
         of_factors.append(np.einsum("sij,ik,skj->s", root, of_rows, root, optimize=True))
     random = sum(of_factors, np.zeros(posterior.n_draws))

@@ -8,20 +8,24 @@ import numpy as np
 
 from skhier.statistics.problem import Problem
 from skhier.utils.design import Design
-from skhier.utils.identifiability import design_warnings, slope_warnings
+from skhier.utils.identifiability import design_warnings, mean_warnings, slope_warnings
 from skhier.utils.validation import coarse_numbers
 
 __all__ = ["problem_warnings"]
 
 
-def problem_warnings(design: Design, problem: Problem) -> list[str]:
-    """What the data cannot tell."""
+def problem_warnings(design: Design, problem: Problem, is_point: bool) -> list[str]:
+    """What the data cannot tell.
+
+    ``is_point``: y is constant, and the response takes it for noise of sd 0.
+    """
     stats, units = problem.stats, problem.units
     x_mean = units.x_mean / units.x_scale
     group_rows = [factor.zz[-1, -1] for factor in stats.factors]
     messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, stats.pairs)
-    messages += slope_warnings(design, group_rows) + _coarse_warnings(design, problem)
-    if problem.y_is_constant:
+    messages += slope_warnings(design, group_rows) + mean_warnings(design)
+    messages += _coarse_warnings(design, problem)
+    if is_point:
         messages.append(
             f"y is constant ({problem.scales.y_mean:g}): the posterior is a point; slopes and "
             "standard deviations are 0."
@@ -32,13 +36,14 @@ def problem_warnings(design: Design, problem: Problem) -> list[str]:
 def _coarse_warnings(design: Design, problem: Problem) -> list[str]:
     """Columns whose type rounds away what varies; what does not vary has another warning."""
     stats, scales = problem.stats, problem.scales
-    varies = [not problem.y_is_constant, *(np.diag(stats.xx)[:-1] > 0)]
-    names = ["y", *(f"Column {name!r} of X" for name in design.feature_names)]
+    k = len(design.column_names)  # a level mean is as coarse as its feature
+    varies = [not problem.y_is_constant, *(np.diag(stats.xx)[:k] > 0)]
+    names = ["y", *(f"Column {name!r} of X" for name in design.column_names)]
     columns = zip(
         names,
         (design.y_eps, *design.eps),
-        (scales.y_mean, *scales.x_mean),
-        (scales.y_sd, *scales.x_sd),
+        (scales.y_mean, *scales.x_mean[:k]),
+        (scales.y_sd, *scales.x_sd[:k]),
         strict=True,
     )
     messages = [coarse_numbers(*column) for column in itertools.compress(columns, varies)]

@@ -27,10 +27,8 @@ class EngineBudget:
 
     Attributes
     ----------
-    max_importance_size : int
-        Entries of theta beyond which importance weights degenerate and chains sample instead.
-    max_laplace_size : int
-        Entries of theta beyond which a Hessian costs more than it spares NUTS.
+    max_importance_size : float
+        Entries of theta beyond which chains sample at once, whatever the weights would be.
     min_points, max_points : int
         Of importance sampling, powers of two: as many as draws are asked for, within these.
     few_points : int
@@ -47,10 +45,11 @@ class EngineBudget:
         Seconds of a leapfrog step per cross-product; for a warning.
     nuts_steps : tuple of int
         Leapfrog steps of a transition where it is short and where it is long; for a warning.
+    quadrature_error : float
+        Nats by which a finer rule may move weights before it is taken.
     """
 
-    max_importance_size: int = 30
-    max_laplace_size: int = 64
+    max_importance_size: float = float("inf")
     min_points: int = 2**9
     max_points: int = 2**17
     few_points: int = 2**10
@@ -60,6 +59,7 @@ class EngineBudget:
     max_dense: int = 3000
     nuts_seconds: float = 1e-8
     nuts_steps: tuple[int, int] = (63, 511)
+    quadrature_error: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,10 @@ class SearchBudget:
         Random points tried before a density without a finite value is given up; of chains too.
     max_size_by_values : int
         Entries of theta up to which differences of values are faster than compiling a gradient.
+    newton_size : int
+        Entries of theta beyond which a Hessian is formed at modes only, not at each step to them.
+    max_gradients : int
+        Of such a descent, so that each ends.
     tolerance : float
         Of the gradient at a mode, in nats: far below a posterior sd.
     max_iterations : int
@@ -109,6 +113,8 @@ class SearchBudget:
     far_origin: float = 2.0
     start_tries: int = 100
     max_size_by_values: int = 16
+    newton_size: int = 30
+    max_gradients: int = 1000
     tolerance: float = 1e-2
     max_iterations: int = 200
     max_sd: float = 5.0
@@ -132,6 +138,8 @@ class ImportanceBudget:
         fifth, more spoil the evenness of each. A power of two, at most the number of points.
     df : float
         Of the multivariate t: tails heavy enough for any log-concave posterior.
+    df_per_entry : float
+        Of theta, if that is more: a t of many entries has most of its points too far out.
     inflation : float
         Of the sds of the first proposal: too wide costs less than too narrow.
     max_rounds : int
@@ -144,16 +152,47 @@ class ImportanceBudget:
         Factor of the effective points below which a round was the last.
     least_share : float
         Of the points, shared out evenly among a mixture's components, whatever their masses.
+    plain_size : int
+        Entries of theta up to which rounds have all points, and chains are as long as asked for.
+    near_zero : float
+        Sd of a scale's logarithm from which the scale lies within some 4 sds of 0 and has a sign.
+    many_signs : int
+        Such scales from which a theta that is not longer than that has signs.
+    probe : int
+        Of a longer theta the first round has this fraction of the points.
+    hopeless_k_hat, hopeless_share : float
+        Pareto k and effective share of the points beyond which a single round is enough to stop.
+    poor_k_hat : float
+        Pareto k from which a round that gained nothing is the last.
+    round_gain : float
+        Factor of the effective share below which a round gained nothing, and more points follow.
+    more_points, margin : float
+        All rounds together have at most so many times the points that are wanted; a round of more
+        points has so many times those that seem to be enough.
+    frame_ess : float
+        Effective points per entry from which their covariance is a frame for chains.
     """
 
     n_blocks: int = 16
     df: float = 5.0
+    df_per_entry: float = 0.5
     inflation: float = 1.1
     max_rounds: int = 6
     good_k_hat: float = 0.5
     good_efficiency: float = 0.35
     min_gain: float = 1.1
     least_share: float = 0.2
+    plain_size: int = 30
+    near_zero: float = 0.25
+    many_signs: int = 3
+    probe: int = 2
+    hopeless_k_hat: float = 1.2
+    hopeless_share: float = 0.01
+    poor_k_hat: float = 1.0
+    round_gain: float = 1.2
+    more_points: float = 8.0
+    margin: float = 1.3
+    frame_ess: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -166,10 +205,23 @@ class ChainBudget:
         Transitions at most; the compiled program holds so many draws.
     slice_seconds : float
         Wanted between two looks: short for whoever presses Ctrl-C, long beside a call's overhead.
+    short_warmup : int
+        Transitions at most where a normal approximation is the frame: only steps are to be fitted.
+    short_depth, short_accept : int, float
+        Of such chains: 7 steps go half round a standard normal if they are as long as this allows.
+    good_r_hat : float
+        Up to which short chains agree, so that none as long as were asked for follow.
+    long_seconds : float
+        Of chains, beyond which a warning says so.
     """
 
     slice_rows: int = 100
     slice_seconds: float = 0.2
+    short_warmup: int = 200
+    short_depth: int = 3
+    short_accept: float = 0.7
+    good_r_hat: float = 1.01
+    long_seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -198,6 +250,8 @@ class MemoryBudget:
         fewer do.
     fewest_of_crossed : int
         Components that do then.
+    effect_entries : int
+        Of groups x components x moments of effects that no statistics say, which are kept.
     """
 
     few_entries: int = 2**12
@@ -209,6 +263,7 @@ class MemoryBudget:
     moment_components: tuple[int, int] = (256, 1024)
     moment_work: float = 1e9
     fewest_of_crossed: int = 32
+    effect_entries: int = 2**23
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Columns that the estimator's parameters name: the grouping factors and the varying slopes."""
+"""Columns that the estimator's parameters name: grouping factors, varying slopes, group means."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = [
     "find_column",
     "forbid_unused_slopes",
     "is_all",
+    "resolve_columns",
     "resolve_groups",
-    "resolve_slopes",
 ]
 
 
@@ -249,40 +249,41 @@ def _guess(column: str, names: Sequence[str]) -> str:
     return f" Did you mean {close[0]!r}?{hint if renamed else ''}" if close else ""
 
 
-def is_all(slopes: Any) -> bool:
-    """Whether ``slopes`` leaves the choice of features to the data."""
-    return isinstance(slopes, str) and slopes == "all"
+def is_all(columns: Any) -> bool:
+    """Whether a parameter leaves the choice of features to the data."""
+    return isinstance(columns, str) and columns == "all"
 
 
-def resolve_slopes(
-    slopes: Any,
+def resolve_columns(
+    columns: Any,
     features: Sequence[int],
     names: Sequence[str] | None,
     n_columns: int,
     index: Sequence[Any] = (),
+    parameter: str = "slopes",
 ) -> tuple[int, ...]:
-    """Which features (indices into ``features``) have a varying slope; all of them for "all".
+    """Which features (indices into ``features``) a parameter names; all of them for "all".
 
     Raises
     ------
     ValueError, TypeError
         Neither "all", None nor a list of feature columns.
     """
-    if slopes is None:
+    if columns is None:
         return ()
-    if is_all(slopes):
+    if is_all(columns):
         return tuple(range(len(features)))
-    if isinstance(slopes, str) or not isinstance(slopes, Sequence | np.ndarray):
+    if isinstance(columns, str) or not isinstance(columns, Sequence | np.ndarray):
         raise ValueError(
-            f"`slopes` must be 'all', None or a list of columns. Got {short(slopes)} instead."
+            f"`{parameter}` must be 'all', None or a list of columns. Got {short(columns)} instead."
         )
-    positions = [find_column(column, names, n_columns, "slopes", index) for column in slopes]
-    for column, position in zip(slopes, positions, strict=True):
+    positions = [find_column(column, names, n_columns, parameter, index) for column in columns]
+    for column, position in zip(columns, positions, strict=True):
         if position not in features:
             which = "the" if n_columns - len(features) == 1 else "a"
             raise ValueError(
-                f"`slopes` names {column!r}, {which} grouping column, which is no feature."
+                f"`{parameter}` names {column!r}, {which} grouping column, which is no feature."
             )
         if positions.count(position) > 1:
-            raise ValueError(f"`slopes` names column {column!r} more than once.")
+            raise ValueError(f"`{parameter}` names column {column!r} more than once.")
     return tuple(sorted(list(features).index(position) for position in positions))

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.utils.features import read_features
-from skhier.utils.frames import columns_of, labels_of
+from skhier.utils.frames import columns_of, index_names, labels_of
+from skhier.utils.group_means import (
+    NO_LABEL,
+    LevelMean,
+    MeansOfFactor,
+    resolve_group_means,
+    with_level_means,
+)
 from skhier.utils.labels import Levels, encode, fit_levels
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import Schema, read_schema
@@ -22,6 +29,7 @@ __all__ = [
     "read_levels",
     "read_rows",
     "side_by_side",
+    "wanted_means",
 ]
 
 
@@ -44,8 +52,10 @@ class Factor(NamedTuple):
 class Design(NamedTuple):
     """What fit learned of X's columns.
 
-    ``eps``: relative spacing of each feature's numbers as they came, such as float32's; ``y_eps``:
-    y's.
+    ``feature_names``: of the columns at ``feature_positions`` and then of ``means``. ``eps``:
+    relative spacing of each column's numbers as they came, such as float32's; ``y_eps``: y's.
+    ``means_left_out``: per factor the features that were asked for and can have no mean of their
+    own.
     """
 
     feature_positions: list[int]
@@ -53,6 +63,13 @@ class Design(NamedTuple):
     factors: tuple[Factor, ...]
     eps: tuple[float, ...] = ()
     y_eps: float = 0.0
+    means: tuple[LevelMean, ...] = ()
+    means_left_out: tuple[MeansOfFactor, ...] = ()
+
+    @property
+    def column_names(self) -> list[str]:
+        """Of the features that are columns of X."""
+        return self.feature_names[: len(self.feature_positions)]
 
     def effects(self, k: int) -> list[str]:
         """Names of the k-th factor's effects, the varying intercept first."""
@@ -65,6 +82,13 @@ class Design(NamedTuple):
             for factor in self.factors
         }
 
+    def group_means_left_out(self) -> dict[str, list[str]]:
+        """Per factor the features whose level means were asked for and are no predictors."""
+        left_out: dict[str, list[str]] = {factor.name: [] for factor in self.factors}
+        for name, flat in zip(left_out, self.means_left_out, strict=False):  # () without means
+            left_out[name] = [self.feature_names[j] for j in flat.features]
+        return left_out
+
     def unread(self, counting: Sequence[int]) -> list[int]:
         """Positions of the grouping columns that only factors other than these need."""
         read = {position for k in counting for position in self.factors[k].positions}
@@ -75,9 +99,9 @@ class Design(NamedTuple):
 class Rows(NamedTuple):
     """Rows of X as the model sees them.
 
-    ``x`` (n_samples, n_features), float64, the user's units; ``codes`` (n_samples, n_factors),
-    int64, a column per factor (Fortran order); ``unseen``: per factor the labels that fit never
-    saw, the k-th with code ``n_levels + k``.
+    ``x`` (n_samples, n_features), float64, the user's units, level means among the features;
+    ``codes`` (n_samples, n_factors), int64, a column per factor (Fortran order); ``unseen``: per
+    factor the labels that fit never saw, the k-th with code ``n_levels + k``.
     """
 
     x: np.ndarray
@@ -111,6 +135,21 @@ def fit_design(
     x, eps = read_features(columns, n_samples, positions, feature_names, as_groups)
     unseen = tuple(factor.levels.labels[:0] for factor in factors)
     return Design(positions, feature_names, factors, eps), Rows(x, codes, unseen)
+
+
+def wanted_means(
+    group_means: Any, table: Any, names: Sequence[str] | None, design: Design
+) -> tuple[MeansOfFactor, ...]:
+    """What the estimator's ``group_means`` asks for, per factor of a design.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`skhier.utils.group_means.resolve_group_means`.
+    """
+    factors = [(factor.name, factor.positions) for factor in design.factors]
+    features, index = design.feature_positions, index_names(table)
+    return resolve_group_means(group_means, factors, features, names, table.shape[1], index)
 
 
 def read_levels(
@@ -150,7 +189,12 @@ def _levels_of_factor(
     return columns[0] if len(columns) == 1 else fit_nested(columns, names)
 
 
-def read_rows(table: Any, design: Design, counting: Sequence[int] | None = None) -> Rows:
+def read_rows(
+    table: Any,
+    design: Design,
+    counting: Sequence[int] | None = None,
+    missing: Sequence[int] = (),
+) -> Rows:
     """Rows of a new X with the columns of ``design``.
 
     Parameters
@@ -159,19 +203,42 @@ def read_rows(table: Any, design: Design, counting: Sequence[int] | None = None)
     design : Design
     counting : sequence of int or None
         The factors whose labels are read; the others' codes are 0, whatever their columns hold.
-        None: all.
+        Only level means look at what labels there are. None: all.
+    missing : sequence of int
+        Positions of grouping columns that stand for columns that X lacks.
     """
     columns, n_samples = columns_of(table), table.shape[0]
-    x, _ = read_features(columns, n_samples, design.feature_positions, design.feature_names)
+    x, _ = read_features(columns, n_samples, design.feature_positions, design.column_names)
     labels_at = cache(lambda position: labels_of(columns(position)))  # nestings share columns
-    codes, unseen = [], []
+    codes, of_means, unseen = [], [], []
+    averaging = {mean.factor for mean in design.means}
     for k, factor in enumerate(design.factors):
         of_rows, new = np.zeros(n_samples, dtype=np.int64), factor.levels.labels[:0]
+        labelled = of_rows
         if counting is None or k in counting:
             of_rows, new = _encode([labels_at(at) for at in factor.positions], factor)
+            labelled = of_rows
+        elif k in averaging:
+            lacks = not set(missing).isdisjoint(factor.positions)
+            labels = [] if lacks else [labels_at(at) for at in factor.positions]
+            labelled = _codes_of_labelled(labels, factor, n_samples)
         codes.append(of_rows)
+        of_means.append(labelled)
         unseen.append(new)
+    x = with_level_means(x, side_by_side(of_means, n_samples), design.means)
     return Rows(x, side_by_side(codes, n_samples), tuple(unseen))
+
+
+def _codes_of_labelled(labels: list[np.ndarray], factor: Factor, n_samples: int) -> np.ndarray:
+    """Codes of the rows with a label, ``NO_LABEL`` of the others; no labels: a column lacks."""
+    import pandas as pd
+
+    codes = np.full(n_samples, NO_LABEL, dtype=np.int64)
+    if labels:
+        there = ~np.any([pd.isna(column) for column in labels], axis=0)
+        if there.any():
+            codes[there], _ = _encode([column[there] for column in labels], factor)
+    return codes
 
 
 def _encode(labels: list[np.ndarray], factor: Factor) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ __all__ = [
     "index_names",
     "is_categorical",
     "labels_of",
+    "missing_columns",
     "with_columns_of_fit",
 ]
 
@@ -79,6 +80,25 @@ def index_names(table: Any) -> list[Any]:
     return [name for name in names if name is not None]
 
 
+def missing_columns(table: Any, names: Sequence[str] | None, unread: Sequence[int]) -> list[int]:
+    """Positions of columns in fit that the table lacks, of those that it may lack.
+
+    Parameters
+    ----------
+    table : DataFrame or 2-D array
+    names : sequence of str or None
+        Column names in fit; without names nothing can be missing.
+    unread : sequence of int
+        Positions of columns in fit that may be missing.
+    """
+    if names is None or not unread or not is_into_dataframe(table):
+        return []
+    columns = column_names(table)
+    if not all(isinstance(name, str) for name in columns):
+        return []
+    return [position for position in sorted(unread) if names[position] not in columns]
+
+
 def with_columns_of_fit(table: Any, names: Sequence[str] | None, unread: Sequence[int]) -> Any:
     """The table with zeros for columns that will not be read and that it lacks.
 
@@ -90,12 +110,10 @@ def with_columns_of_fit(table: Any, names: Sequence[str] | None, unread: Sequenc
     unread : sequence of int
         Positions of columns in fit that may be missing.
     """
-    if names is None or not unread or not is_into_dataframe(table):
+    missing = missing_columns(table, names, unread)
+    if names is None or not missing:
         return table
     columns = column_names(table)
-    missing = [position for position in sorted(unread) if names[position] not in columns]
-    if not missing or not all(isinstance(name, str) for name in columns):
-        return table
     for position in missing:
         columns.insert(position, names[position])
     zeros = [nw.lit(0).alias(names[position]) for position in missing]

@@ -12,7 +12,7 @@ from skhier.utils.design import Design, Factor
 from skhier.utils.rank import linear_dependence
 from skhier.utils.words import listed
 
-__all__ = ["design_warnings", "slope_notes", "slope_warnings"]
+__all__ = ["design_warnings", "mean_notes", "mean_warnings", "slope_notes", "slope_warnings"]
 
 
 def design_warnings(
@@ -59,6 +59,29 @@ def slope_notes(design: Design) -> list[str]:
         f"of its levels: {listed(map(repr, features))}."
         for name, features in design.slopes_left_out().items()
         if features
+    ]
+
+
+def mean_notes(design: Design) -> list[str]:
+    """A sentence for each factor to which ``group_means="all"`` did not give every mean."""
+    return [f'group_means="all" gives no {what}.' for what in _means_left_out(design, True)]
+
+
+def mean_warnings(design: Design) -> list[str]:
+    """A sentence for each factor of which ``group_means`` names features that can have no mean."""
+    return [
+        f"`group_means` names columns that can have no {what}. They are left out."
+        for what in _means_left_out(design, False)
+    ]
+
+
+def _means_left_out(design: Design, automatic: bool) -> list[str]:
+    left_out = design.group_means_left_out()
+    return [
+        f"mean over the levels of {factor.name!r} to features that are constant within each of "
+        f"these, or whose mean is the same in all: {listed(map(repr, left_out[factor.name]))}"
+        for factor, flat in zip(design.factors, design.means_left_out, strict=False)
+        if flat.features and flat.automatic == automatic
     ]
 
 

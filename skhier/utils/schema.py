@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from skhier.utils.columns import column_name, is_all, resolve_groups, resolve_slopes
+from skhier.utils.columns import column_name, is_all, resolve_columns, resolve_groups
 from skhier.utils.frames import index_names
 
 __all__ = ["FactorColumns", "Schema", "read_schema"]
@@ -63,10 +63,10 @@ def read_schema(table: Any, names: Sequence[str] | None, groups: Any, slopes: An
     features = [j for j in range(n_columns) if j not in grouping]
     feature_names = [column_name(j, names) for j in features]
     if not columns:
-        resolve_slopes(slopes, features, names, n_columns, index)
+        resolve_columns(slopes, features, names, n_columns, index)
     factors = []
     for positions, name, wanted in columns:
-        varying = resolve_slopes(wanted, features, names, n_columns, index)
+        varying = resolve_columns(wanted, features, names, n_columns, index)
         _check_effects([feature_names[j] for j in varying])
         called = tuple(column_name(position, names) for position in positions)
         factors.append(FactorColumns(positions, called, name, varying, is_all(wanted)))

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal, assert_series_equal
 
 from skhier.datasets import make_hierarchical
-from skhier.datasets._simulate import _draw_lkj
+from skhier.datasets._simulate import _draw_correlations
 
 NESTED = {"state": 5, ("state", "cafe"): 4}
 DEEP = {"a": 3, ("a", "b"): 2, ("a", "b", "c"): 4, "other": 7}
@@ -140,7 +140,7 @@ def test_lkj_draw_has_its_beta_marginals(dim, eta):
     # (r + 1)/2 ~ Beta(a, a), a = eta - 1 + dim/2 (Lewandowski et al. 2009), for every
     # pair: E r^2 = 1 / (2a + 1), E r^4 = 3 / ((2a + 1)(2a + 3)).
     rng, n_draws = np.random.RandomState(9), 4000
-    draws = np.array([_draw_lkj(dim, eta, rng) for _ in range(n_draws)])
+    draws = np.array([_draw_correlations(dim, eta, rng) for _ in range(n_draws)])
     a = eta - 1 + dim / 2
     second, fourth = 1 / (2 * a + 1), 3 / ((2 * a + 1) * (2 * a + 3))
     r = draws[:, *np.triu_indices(dim, k=1)]
@@ -154,7 +154,7 @@ def test_lkj_draw_has_its_mean_determinant():
     # product over k = 1..dim-1 of B(k/2, eta + (dim - 1 - k)/2): a ratio of products of b/(a + b).
     dim, eta, n_draws = 4, 1.5, 4000
     rng = np.random.RandomState(10)
-    dets = np.array([np.linalg.det(_draw_lkj(dim, eta, rng)) for _ in range(n_draws)])
+    dets = np.array([np.linalg.det(_draw_correlations(dim, eta, rng)) for _ in range(n_draws)])
     b = np.array([eta + (dim - 1 - k) / 2 for k in range(1, dim)])
     expected = np.prod([b_k / (k / 2 + b_k) for k, b_k in enumerate(b, start=1)])
     assert abs(dets.mean() - expected) < 5 * dets.std() / np.sqrt(n_draws)

@@ -19,6 +19,8 @@ CONSTRUCTOR = {
     "eta": 2.0,
     "prior": None,
     "noncentered": True,
+    "response": "normal",
+    "group_means": None,
     "inference": "auto",
     "n_chains": 4,
     "n_warmup": 1000,

@@ -106,6 +106,16 @@ def test_a_nesting_in_a_dict_of_groups_is_read(nested, short_run):
     assert_array_equal(again.fit(nested.data, nested.target).coef_, model.coef_)
 
 
+def test_level_means_are_read(nested, short_run):
+    factor = ("state", "cafe")
+    model = short_run([factor], slopes=None, group_means={factor: ["x0"]})
+    model.fit(nested.data, nested.target)
+    stored, types = untrusted(model)
+    again = skops_io.loads(stored, trusted=types)
+    assert again.group_means == model.group_means
+    assert_array_equal(answers(again, nested.data), answers(model, nested.data))
+
+
 def test_a_prior_of_distributions_names_their_types(people, fitted_under_distributions):
     X, y = people
     model = fitted_under_distributions

@@ -25,7 +25,7 @@ from skhier.statistics.units import internal_units
 
 F = np.float64
 FACTOR = FactorSpec((0,), Lkj(2, ((0, 1),)), at_mean=False)
-SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, ((0,),), NORMAL)
+SPEC = ModelSpec(1, (FACTOR,), Plan((0,), ()), True, True, ((0,),), NORMAL.kind)
 SETTINGS = nuts.NutsSettings(60, 0.8, 8)
 
 

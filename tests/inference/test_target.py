@@ -144,7 +144,7 @@ def joint_case(name):
             covariance, numbers = Decov(q, correlated), ((*changes["decov"], eta),)
         factors = (FactorSpec(slopes[0], covariance, at_mean),)
     plan = Plan((0,) if slopes else (), ())
-    spec = ModelSpec(2, factors, plan, True, False, ((0, 1),), RESPONSE)
+    spec = ModelSpec(2, factors, plan, True, False, ((0, 1),), RESPONSE.kind)
     spec = spec._replace(**{k: v for k, v in changes.items() if k in ModelSpec._fields})
     intercept, noise = dist.Normal(F(180.0), F(40.0)), dist.HalfNormal(F(25.0))
     prior = PriorDists(intercept, {SCALE: noise}, (NORMAL,), numbers)

@@ -104,6 +104,23 @@ def test_thousand_groups_draw(display, thousand):
     made.figure_.savefig(Path("/dev/null"), format="png")
 
 
+@pytest.fixture(scope="module")
+def with_means(people):
+    return short_fit(*people, "subject", group_means=["x"])
+
+
+@pytest.mark.parametrize("display", WITH_DATA + WITHOUT_DATA)
+def test_model_with_level_means(display, with_means, people):
+    from_estimator(display, with_means, *people)
+
+
+def test_lines_of_a_group_keep_its_mean(with_means, people):
+    X, y = people
+    made = FittedLinesDisplay.from_estimator(with_means, X, y, levels=["s3"])
+    rows = X[X["subject"] == "s3"].iloc[[0, 0]].assign(x=made.grid[[0, -1]])
+    assert_allclose(made.mean[0, [0, -1]], with_means.predict(rows))
+
+
 @pytest.mark.parametrize("display", WITH_DATA + WITHOUT_DATA)
 def test_model_without_groups(display, population_only):
     if display in (GroupCoefDisplay, ShrinkageDisplay, CorrelationDisplay, VarianceSharesDisplay):

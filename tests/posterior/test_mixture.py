@@ -9,7 +9,12 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+from skhier.posterior.mixture import (
+    mixture_cdf,
+    mixture_log_density,
+    mixture_moments,
+    mixture_quantiles,
+)
 
 Q = np.array([1e-6, 0.05, 0.5, 0.9, 1 - 1e-6])
 
@@ -133,3 +138,32 @@ def test_cdf_of_points_counts_them():
     mean = np.array([[1.0], [2.0], [2.0], [3.0]])
     assert_allclose(mixture_cdf(np.array([2.0]), mean, np.zeros((4, 1))), 0.5)
     assert_allclose(mixture_cdf(np.array([2.5]), mean, np.zeros((4, 1))), 0.75)
+
+
+def test_weights_are_repetitions():
+    rng = np.random.default_rng(8)
+    times = rng.integers(1, 5, 9)
+    weights = times / times.sum()
+    mean, sd = rng.normal(size=(9, 6)), rng.uniform(0.2, 2, size=(9, 6))
+    every = np.repeat(mean, times, axis=0), np.repeat(sd, times, axis=0)
+    y = rng.normal(size=6)
+    assert_allclose(mixture_cdf(y, mean, sd, weights), mixture_cdf(y, *every), rtol=1e-12)
+    assert_allclose(
+        mixture_log_density(y, mean, sd, weights), mixture_log_density(y, *every), rtol=1e-12
+    )
+    assert_allclose(
+        mixture_quantiles(mean, sd, Q, weights), mixture_quantiles(*every, Q), rtol=0, atol=1e-9
+    )
+    centre, variance = mixture_moments(mean, sd, weights)
+    assert_allclose(centre, every[0].mean(0), rtol=1e-12)
+    assert_allclose(variance, (every[1] ** 2).mean(0) + every[0].var(0), rtol=1e-12)
+
+
+def test_quantiles_of_weighted_points_are_linear_between_them():
+    mean = np.array([[3.0], [1.0], [2.0]])
+    equal = mixture_quantiles(mean, np.zeros_like(mean), np.array([0.25, 0.5]), np.full(3, 1 / 3))
+    assert_allclose(equal, [[1.5, 2.0]], rtol=1e-12)
+    mostly = mixture_quantiles(
+        mean, np.zeros_like(mean), np.array([0.5]), np.array([0.98, 0.01, 0.01])
+    )
+    assert 2.9 < mostly.item() <= 3.0

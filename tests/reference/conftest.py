@@ -75,7 +75,7 @@ def _draws_of(model):
     """Draws (n_chains, n_draws) of every scalar under its name in ``summary``."""
     posterior = model.posterior_
     shape = posterior["intercept"].shape
-    draws = {"intercept": posterior["intercept"], "noise_scale": posterior["noise_scale"]}
+    draws = {k: posterior[k] for k in ("intercept", "noise_scale") if k in posterior}
     for j, name in enumerate(model.coef_names_):
         draws[f"coef[{name}]"] = posterior["coef"][..., j]
     for factor, table in model.group_effects_.items():

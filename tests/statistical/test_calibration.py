@@ -63,6 +63,27 @@ def test_posterior_is_calibrated_in_a_thousand_fits(design):
     assert report.p_value > LEVEL, report
 
 
+def calibrate_many_slopes(n_simulations, seed):
+    """Eight effects, the prior of whose scales has much of its mass near 0."""
+    rng = np.random.default_rng(8)
+    X = pd.DataFrame(rng.normal(size=(240, 7)), columns=list("abcdefh"))
+    X["g"] = np.repeat(np.arange(30), 8)
+    prior = Prior(
+        intercept=dist.Normal(0.0, 2.0),
+        coef=dist.Normal(0.0, 1.0),
+        group_scale=dist.HalfNormal(0.3),
+        noise_scale=dist.LogNormal(0.0, 0.3),
+    )
+    model = HierarchicalSlopesRegressor("g", prior=prior)
+    return simulation_based_calibration(model, X, n_simulations, random_state=seed)
+
+
+@pytest.mark.slow
+def test_many_slopes_are_calibrated():
+    report = calibrate_many_slopes(N_QUICK, seed=4)
+    assert report.p_value > LEVEL, report
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("noncentered", [True, False])
 def test_joint_model_is_calibrated(noncentered):

@@ -8,8 +8,8 @@ from sklearn.compose import make_column_selector
 from skhier.utils.columns import (
     find_column,
     forbid_unused_slopes,
+    resolve_columns,
     resolve_groups,
-    resolve_slopes,
 )
 from skhier.utils.frames import index_names
 
@@ -200,7 +200,7 @@ def test_name_without_names_says_how_to_keep_them():
 )
 def test_slopes_are_positions_among_the_features(slopes, expected):
     # case 63; the group column stands first
-    assert resolve_slopes(slopes, [1, 2], ["g", "a", "b"], 3) == expected
+    assert resolve_columns(slopes, [1, 2], ["g", "a", "b"], 3) == expected
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,12 @@ def test_slopes_are_positions_among_the_features(slopes, expected):
 )
 def test_bad_slopes_are_refused(slopes, error, message):
     with pytest.raises(error, match=message):
-        resolve_slopes(slopes, [1, 2], ["g", "a", "b"], 3)
+        resolve_columns(slopes, [1, 2], ["g", "a", "b"], 3)
 
 
 def test_slopes_know_of_several_grouping_columns():
     with pytest.raises(ValueError, match="`slopes` names 'h', a grouping column, which is no"):
-        resolve_slopes(["a", "h"], [1], ["g", "a", "h"], 3)
+        resolve_columns(["a", "h"], [1], ["g", "a", "h"], 3)
 
 
 DICT = {"subject": ["days"]}
@@ -281,7 +281,7 @@ def test_column_in_the_row_index_is_hinted_at(groups, names):
 
 def test_slope_in_the_row_index_is_hinted_at():
     with pytest.raises(ValueError, match=r"`slopes='t'` is not a column of X.*X.reset_index\(\)"):
-        resolve_slopes(["t"], [0], ["x"], 1, ["t"])
+        resolve_columns(["t"], [0], ["x"], 1, ["t"])
 
 
 def test_column_beside_an_index_of_its_name_is_the_column():

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skhier.kernels.cholesky import inverse_cholesky, log_det_and_schur, times
+from skhier.kernels.cholesky import inverse_cholesky, log_det_and_schur
 from skhier.kernels.records import MIN_VARIANCE, CoefPrior
 from skhier.statistics.elimination import SCATTER, Elimination
 from skhier.statistics.records import Plan
@@ -182,8 +182,10 @@ def _at_owners(of_rows, owner, n_levels):
 def _less_in_crossings(left, i, step, chol, variance):
     """All products with dense columns less what the i-th factor of the chain explains."""
     (zz, d), cross = left.chain[i], step.cross
-    half = jnp.einsum("ijg,aj->iag", _inverse_factor(zz, chol, variance), chol)  # R^-1 L'
-    w = times(half[..., cross.level], left.crossings[i][:, None])[:, 0]
+    if step.table.size and not cross.lifts and len(zz) > UNROLL_UP_TO:
+        return _less_in_table(left, i, step.table, chol, variance)
+    half = jnp.moveaxis(_inverse_factors(zz, chol, variance)[1] @ chol.T, 0, 2)  # R^-1 L'
+    w = jnp.einsum("ijn,jn->in", half[..., cross.level], left.crossings[i])
     hd = jnp.einsum("iag,acg->icg", half, d)
     r, n_columns = left.d.shape[1], len(left.gram)
     crossings, begin = list(left.crossings), 0
@@ -205,6 +207,14 @@ def _less_in_crossings(left, i, step, chol, variance):
         of_rows = (hd[:, -r:, cross.level] * w[:, None]).sum(0)
         of_d = jnp.zeros_like(left.d).at[cross.column].add(of_rows.T)
     return _Left(left.chain, tuple(crossings), left.gram - explained, left.d - of_d)
+
+
+def _less_in_table(left, i, table, chol, variance):
+    """The same where all levels meet most dense columns: columns like those of X."""
+    (zz, d), (m, r) = left.chain[i], left.d.shape
+    met = jnp.swapaxes(left.crossings[i][:, table], 1, 2)
+    explained, *_ = _sums(0, 1, i > 0, zz, jnp.concatenate([met, d[:, -r:]], 1), chol, variance)
+    return left._replace(gram=left.gram - explained[:m, :m], d=left.d - explained[:m, m:])
 
 
 def _dense_system(left, n_levels, chols, gram, variance):
@@ -327,20 +337,25 @@ def _over_slots(products, k, slots):
 
 def _factorised(zz, d, chol, variance, w, slots):
     """The same by a factorisation of each ``M``."""
-    half = _inverse_factor(zz, chol, variance)
-    wide = times(half, jnp.einsum("ai,acg->icg", chol, d))
-    log_det = -2 * jnp.log(jnp.diagonal(half)).sum()
-    total = jnp.einsum("icg,idg->cd", wide[:, w:], wide[:, w:])
-    by_row = _over_slots((wide[:, :w, None] * wide[:, None]).sum(0), jnp.ones(d.shape[2]), slots)
-    return total, log_det, by_row
+    return _factors_and_sums(zz, d, chol, variance, w, slots)[0]
 
 
-def _inverse_factor(zz, chol, variance):
-    """``R^-1``, ``M = R R'``."""
-    al = jnp.einsum("abg,bj->ajg", zz, chol)
-    return inverse_cholesky(
-        jnp.einsum("ai,ajg->ijg", chol, al) + variance * jnp.eye(len(zz))[:, :, None]
-    )
+def _factors_and_sums(zz, d, chol, variance, w, slots):
+    """Levels first: products of one matrix with all levels' are one of two large matrices."""
+    d = jnp.moveaxis(d, 2, 0)
+    al, inverse = _inverse_factors(zz, chol, variance)
+    wide = inverse @ (chol.T @ d)
+    log_det = -2 * jnp.log(jnp.diagonal(inverse, axis1=1, axis2=2)).sum()
+    all_rows = wide[:, :, w:].reshape(-1, d.shape[2] - w)
+    rows = wide.reshape(len(d) // slots, -1, d.shape[2])  # those of the levels of a row of slots
+    by_row = jnp.moveaxis(jnp.swapaxes(rows[:, :, :w], 1, 2) @ rows, 0, 2)
+    return (all_rows.T @ all_rows, log_det, by_row), (d, al, inverse, wide)
+
+
+def _inverse_factors(zz, chol, variance):
+    """``A L`` and ``R^-1``, ``M = R R'``, (n_levels, q, q)."""
+    al = jnp.moveaxis(zz, 2, 0) @ chol
+    return al, inverse_cholesky(chol.T @ al + variance * jnp.eye(len(zz)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -354,32 +369,46 @@ def _sums(w, slots, varies, zz, d, chol, variance):
     return (_unrolled if small else _factorised)(zz, d, chol, variance, w, slots)
 
 
+def _sums_forward(w, slots, varies, zz, d, chol, variance):
+    if _is_small(len(zz), d.shape[1] - 1):
+        kept = None
+        found = _unrolled(zz, d, chol, variance, w, slots)
+    else:
+        found, kept = _factors_and_sums(zz, d, chol, variance, w, slots)
+    return found, (zz, d, chol, variance, kept)
+
+
 def _sums_backward(w, slots, varies, inputs, cotangents):
-    """With ``U = M^-1 L'``, ``K = L U``, E the cotangent of ``D'K D`` and ``T = D E D'``:
+    """With ``Y = M^-1 L' D`` and E the cotangent of ``D'K D``, c that of the log determinants:
 
-    d/dL = 2 sum ((I - A K) T + c A) U',  d/dD = 2 K D E,  d/dA = c K - K T K,
-    d/dsigma^2 = sum c tr M^-1 - tr U T U',  c the cotangent of the log determinants.
+    d/dL = 2 sum (D - A L Y) E Y' + c A L M^-1,  d/dD = 2 L Y E,
+    d/dA = c L M^-1 L' - L Y E Y' L',  d/dsigma^2 = sum c tr M^-1 - tr Y E Y'.
     """
-    zz, d, chol, variance = inputs
+    zz, d, chol, variance, kept = inputs
     of_gram, c, of_rows = cotangents
-    half = _inverse_factor(zz, chol, variance)
-    inverse = times(jnp.swapaxes(half, 0, 1), half)
-    u = jnp.einsum("ijg,aj->iag", inverse, chol)
-    e = jnp.pad(of_gram, (w, 0))[..., None]
+    if kept is None:
+        kept = _factors_and_sums(zz, d, chol, variance, w, slots)[1]
+    d, al, half, wide = kept
+    half = jnp.swapaxes(half, 1, 2)  # R'^-1
+    y, inverse = half @ wide, half @ jnp.swapaxes(half, 1, 2)
+    e = jnp.pad(of_gram, (w, 0))
     if w:
-        e = e + jnp.pad(jnp.repeat(of_rows, slots, -1), ((0, len(of_gram)), (0, 0), (0, 0)))
-    e = (e + jnp.swapaxes(e, 0, 1)) / 2
-    de = times(d, e) if w else jnp.einsum("acg,cd->adg", d, e[..., 0])
-    t = times(de, jnp.swapaxes(d, 0, 1))
-    ut = times(u, t)
-    kt = jnp.einsum("ab,bcg->acg", chol, ut)
-    inner = t - times(zz, kt) + c * zz
-    of_chol = 2 * jnp.einsum("abg,jbg->aj", inner, u)
-    of_variance = c * jnp.einsum("iig->", inverse) - (ut * u).sum()
+        by_row = jnp.repeat(jnp.moveaxis(of_rows, 2, 0), slots, 0)
+        e = e + jnp.pad(by_row, ((0, 0), (0, len(of_gram)), (0, 0)))
+    e = (e + jnp.swapaxes(e, -1, -2)) / 2
+    ye = y @ e
+    of_chol = 2 * (_sum_of_products(d - al @ y, ye) + c * _sum_of_products(al, inverse))
+    of_variance = c * jnp.einsum("gii->", inverse) - (ye * y).sum()
     if not varies:
-        return jnp.zeros_like(zz), jnp.zeros_like(d), of_chol, of_variance
-    k = jnp.einsum("ai,ibg->abg", chol, u)
-    return c * k - times(kt, k), 2 * times(k, de), of_chol, of_variance
+        return jnp.zeros_like(zz), jnp.zeros_like(inputs[1]), of_chol, of_variance
+    ly, lye = chol @ y, chol @ ye
+    of_zz = c * chol @ inverse @ chol.T - lye @ jnp.swapaxes(ly, 1, 2)
+    return jnp.moveaxis(of_zz, 0, 2), 2 * jnp.moveaxis(lye, 0, 2), of_chol, of_variance
 
 
-_sums.defvjp(lambda *inputs: (_sums(*inputs), inputs[3:]), _sums_backward)
+def _sum_of_products(a, b):
+    """``sum_g a_g b_g'`` of (n_levels, q, c) each."""
+    return jnp.einsum("gac,gic->ai", a, b)
+
+
+_sums.defvjp(_sums_forward, _sums_backward)

@@ -5,10 +5,9 @@
 
 Every factor has its own Sigma; beta is one, the mean of all.
 
-The sites live in internal coordinates (:mod:`skhier.statistics.records`), where the geometry is
-benign whatever the units; the priors are those of the user's units, carried over by an affine map.
-The likelihood needs the rows only through their cross-products (Bates et al. 2015, sec. 3), so
-its cost does not depend on the number of rows and neither does the compiled program.
+The prior is that of :mod:`skhier.kernels.prior_programs`. The likelihood needs the rows only
+through their cross-products (Bates et al. 2015, sec. 3), so its cost does not depend on the number
+of rows and neither does the compiled program.
 
 :func:`joint_model` samples every parameter. :func:`marginal_model` samples the variance parameters
 and those coefficients whose prior is not normal; group effects and the other coefficients are
@@ -17,16 +16,14 @@ integrated out (:mod:`skhier.kernels.normal.collapse`). Both state the same post
 
 from itertools import combinations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax.scipy.linalg import solve_triangular
-from numpyro.distributions import constraints
 
-from skhier.kernels.distributions import affine, is_flat, sample_blocks, site, unexpanded
+from skhier.kernels.distributions import affine, is_flat, unexpanded
 from skhier.kernels.normal.collapse import ROUNDING, marginal_and_conditional
+from skhier.kernels.prior_programs import FUSED_SIZE, sample_effects, sample_roots
 from skhier.kernels.records import (
     MIN_VARIANCE,
     CoefPrior,
@@ -48,8 +45,6 @@ __all__ = [
     "parameters",
     "squared_error",
 ]
-
-FUSED_SIZE = 512
 
 
 def joint_model(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists):
@@ -78,50 +73,11 @@ def parameters(spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDis
     population : Population
     effects : tuple of array of shape (q, n_levels)
         Per factor: group effects (deviations), the intercept's at the mean of x.
-
-    Notes
-    -----
-    Centered: the sites are, of the first factor, the groups' coefficients
-    ``beta + b_g ~ Normal(beta, L L')``, and of the others ``b_g ~ Normal(0, L L')``.
-    Non-centered: ``b_g = L z_g``, ``z_g ~ Normal(0, I)``. The data know the average coefficients
-    ``beta + sum over factors of mean_g b_g`` well and how they split hardly at all; so the
-    non-centered sites are those averages and, in place of ``z``, its reflection that has the
-    average as one coordinate.
     """
     population = _sample_variances(spec, units, prior)
-    sample = _sample_noncentered if spec.noncentered else _sample_centered
-    coef, effects = sample(spec, stats, units, prior, population.group_root)
+    present = [(of_factor.zz[-1, -1] > 0).astype(float) for of_factor in stats.factors]
+    coef, effects = sample_effects(spec, present, units, prior, population.group_root)
     return population._replace(coef=coef), effects
-
-
-def _sample_noncentered(spec, stats, units, prior, roots):
-    moved, effects = jnp.zeros(spec.n_features + 1), []
-    factors = zip(spec.factors, stats.factors, roots, strict=True)
-    for k, (factor, products, root) in enumerate(factors):
-        z = numpyro.sample(site("group_z", k), dist.Normal().expand(products.zy.shape).to_event(2))
-        present = (products.zz[-1, -1] > 0).astype(float)
-        b = _times(root, _reflect(z, present))
-        moved = moved.at[_varying(spec, factor)].add((b * present).sum(1) / present.sum())
-        effects.append(b)
-    return _sample_beta(spec, units, prior, moved), tuple(effects)
-
-
-def _sample_centered(spec, stats, units, prior, roots):
-    beta = _sample_beta(spec, units, prior, jnp.zeros(spec.n_features + 1))
-    effects = []
-    factors = zip(spec.factors, stats.factors, roots, strict=True)
-    for k, (factor, products, root) in enumerate(factors):
-        mean = jnp.zeros(factor.n_effects)
-        if k == 0:
-            mean = beta[_varying(spec, factor)]
-        normals = _SameNormals(mean, root, products.zy.shape[1])
-        effects.append(numpyro.sample(site("group_coef", k), normals) - mean[:, None])
-    return beta, tuple(effects)
-
-
-def _varying(spec, factor):
-    """Columns of x that vary with the factor."""
-    return np.array([*factor.slopes, spec.n_features], int)
 
 
 def marginal_model(spec: ModelSpec, stats: Elimination, units: Units, prior: PriorDists):
@@ -178,57 +134,8 @@ def marginal_parameters(spec: ModelSpec, stats: Elimination, units: Units, prior
 
 def _sample_variances(spec, units, prior) -> Population:
     sigma = numpyro.sample(SCALE, affine(prior.own[SCALE], 1 / units.y_scale))
-    roots = []
-    for k, factor in enumerate(spec.factors):
-        unit = jnp.append(units.x_scale[np.array(factor.slopes, int)], 1.0) / units.y_scale
-        root = factor.covariance.root(k, prior.covariances[k], unit, sigma * units.y_scale)
-        roots.append(root if factor.at_mean else units.effects_at_mean[k] @ root)
-    return Population(None, tuple(roots), {SCALE: sigma})
-
-
-def _reflect(z, present):
-    """Householder reflection that takes the first group to the average of those present."""
-    v = -present / jnp.sqrt(present.sum())
-    v = v.at[0].add(1.0)
-    size = (v**2).sum()
-    factor = jnp.where(size > 0, 2 / jnp.where(size > 0, size, 1.0), 0.0)
-    return z - factor * (z @ v)[:, None] * v
-
-
-class _SameNormals(dist.Distribution):
-    """One multivariate normal for each of n groups, the groups on the last axis, (q, n).
-
-    One inverse of the small factor serves all groups; NumPyro's repeats the factor for each.
-    """
-
-    support = constraints.independent(constraints.real, 2)
-
-    def __init__(self, loc, scale_tril, n):
-        self.loc, self.scale_tril = loc, scale_tril
-        super().__init__((), (len(loc), n), validate_args=False)
-
-    def sample(self, key, sample_shape=()):
-        noise = jax.random.normal(key, sample_shape + self.event_shape)
-        return self.loc[:, None] + self.scale_tril @ noise
-
-    def log_prob(self, value):
-        q, n = self.event_shape
-        inverse = solve_triangular(self.scale_tril, jnp.eye(q), lower=True)
-        white = _times(inverse, value - self.loc[:, None])
-        log_det = jnp.log(jnp.diagonal(self.scale_tril)).sum()
-        return -0.5 * (white**2).sum() - n * (log_det + 0.5 * q * jnp.log(2 * jnp.pi))
-
-
-def _sample_beta(spec, units, prior, moved):
-    """Population slopes and intercept, (p,); the sites are these plus ``moved``."""
-    of_coef, of_intercept = moved[:-1], moved[-1]
-    scale = units.x_scale / units.y_scale
-    coef = sample_blocks("coef", prior.coef, spec.coef_blocks, scale, of_coef) - of_coef
-    # the intercept at x = 0 is the one at the mean less mean'beta
-    loc = 0.0 if spec.intercept_at_mean else (units.x_mean / units.x_scale) @ coef
-    loc = loc - units.y_mean / units.y_scale + of_intercept
-    sampled = numpyro.sample("intercept", affine(prior.intercept, 1 / units.y_scale, loc))
-    return jnp.append(coef, sampled - of_intercept)
+    roots = sample_roots(spec, units, prior, sigma * units.y_scale)
+    return Population(None, roots, {SCALE: sigma})
 
 
 def _sample_other_coefs(spec, units, prior) -> CoefPrior:
@@ -307,13 +214,6 @@ def squared_error(stats: GroupStats, beta, effects):
         fitted = _times_each(pair.zz, other[:, pair.second])
         sse = sse + 2 * (b[:, pair.first] * fitted).sum()
     return jnp.maximum(sse, ROUNDING * stats.n)
-
-
-def _times(matrix, columns):
-    """``matrix @ columns``; small ones as a sum, which fuses with the operations around it."""
-    if columns.size <= FUSED_SIZE:
-        return (matrix[:, :, None] * columns[None]).sum(1)
-    return matrix @ columns
 
 
 def _times_each(matrices, columns):

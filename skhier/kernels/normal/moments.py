@@ -31,7 +31,7 @@ from skhier.kernels.normal.eliminate import (
 from skhier.kernels.records import Components
 from skhier.utils.slices import slices
 
-__all__ = ["GroupMoments", "group_moments", "line_moments"]
+__all__ = ["GroupMoments", "dense_slopes", "group_moments", "line_moments", "sparse_slopes"]
 
 ROWS_AT_ONCE = 2**22  # entries
 
@@ -153,12 +153,12 @@ def _through_dense(layout, eliminated):
     if not all(is_wide(layout, i) for i in range(len(eliminated.steps))):
         return _through_dense_sparse(layout, eliminated)
     turned = [
-        slope @ np.swapaxes(eliminated.root, 1, 2) for slope in _dense_slopes(layout, eliminated)
+        slope @ np.swapaxes(eliminated.root, 1, 2) for slope in dense_slopes(layout, eliminated)
     ]
     return [np.einsum("asgm,bsgm->absg", a, a, optimize=True) for a in turned]
 
 
-def _dense_slopes(layout, eliminated):
+def dense_slopes(layout: Layout, eliminated: Eliminated) -> list[np.ndarray]:
     """Per factor of the chain: how its effects change with the dense ones, (q, S, G, m)."""
     slopes: dict[int, np.ndarray] = {}
     for i in reversed(range(len(eliminated.steps))):
@@ -172,23 +172,29 @@ def _dense_slopes(layout, eliminated):
 
 def _through_dense_sparse(layout, eliminated):
     """The same for large problems, a point and a slice of levels at a time."""
-    chain, m = range(len(eliminated.steps)), len(layout.gram)
+    m = len(layout.gram)
     n_points = len(eliminated.root)
     out = [
         np.empty((*step.half.shape[:2], n_points, step.half.shape[-1])) for step in eliminated.steps
     ]
     for s in range(n_points):
-        slopes: dict[int, list[Any]] = {}
-        for i in reversed(chain):
-            slopes[i] = _sparse_slopes(layout, i, eliminated.steps[i], s, slopes)
+        for i, of_factor in enumerate(sparse_slopes(layout, eliminated, s)):
             for rows in slices(out[i].shape[-1], ROWS_AT_ONCE // m):
-                turned = np.stack([slope[rows] @ eliminated.root[s].T for slope in slopes[i]])
+                turned = np.stack([slope[rows] @ eliminated.root[s].T for slope in of_factor])
                 out[i][:, :, s, rows] = np.einsum("agm,bgm->abg", turned, turned)
     return out
 
 
+def sparse_slopes(layout: Layout, eliminated: Eliminated, s: int) -> tuple[list[Any], ...]:
+    """As :func:`dense_slopes` at one point, a sparse matrix (G, m) per effect."""
+    slopes: dict[int, list[Any]] = {}
+    for i in reversed(range(len(eliminated.steps))):
+        slopes[i] = _sparse_slopes(layout, i, eliminated.steps[i], s, slopes)
+    return tuple(slopes[i] for i in range(len(slopes)))
+
+
 def _sparse_slopes(layout, i, step, s, slopes):
-    """As of ``_dense_slopes`` the i-th factor's at one point, a sparse matrix per effect."""
+    """The i-th factor's, from those of the later ones."""
     q = len(step.half)
     inner = [-sparse_crossing(layout, i, step.crossing[b, s]) for b in range(q)]
     for j, (ancestor, up) in enumerate(zip(layout.above[i], step.up, strict=True), i + 1):
@@ -262,7 +268,7 @@ def _effect_terms(layout, eliminated, zs, codes):
     variance = np.einsum("Ka,abSK,Kb->SK", of_chain, own, of_chain, optimize=True)
     if plan.dense:
         change = np.zeros((len(eliminated.root), len(codes), len(layout.gram)))
-        for k, slope in zip(plan.chain, _dense_slopes(layout, eliminated), strict=True):
+        for k, slope in zip(plan.chain, dense_slopes(layout, eliminated), strict=True):
             change += np.einsum("Ka,aSKm->SKm", zs[k], slope[:, :, codes[:, k]], optimize=True)
         change += dense_rows(layout, zs, codes)
         variance += ((change @ np.swapaxes(eliminated.root, 1, 2)) ** 2).sum(2)

@@ -55,7 +55,7 @@ def prior_dists(**changes):
 
 
 FACTOR = FactorSpec((0, 1), Lkj(3, ((0, 1, 2),)), at_mean=False)
-SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), False, False, ((0,), (1,)), NORMAL)
+SPEC = ModelSpec(2, (FACTOR,), Plan((0,), ()), False, False, ((0,), (1,)), NORMAL.kind)
 
 
 def user_values(seed=1):
@@ -158,7 +158,7 @@ def test_joint_density_integrates_to_dense_normal(noncentered):
     stats, units = reduced(x, y, codes, ())
     sigma, tau, m0, s0 = 0.9, 0.7, 0.3, 1.1
     factor = FactorSpec((), Lkj(1, ((0,),)), at_mean=False)
-    spec = ModelSpec(0, (factor,), Plan((0,), ()), noncentered, False, (), NORMAL)
+    spec = ModelSpec(0, (factor,), Plan((0,), ()), noncentered, False, (), NORMAL.kind)
     prior = prior_dists(
         intercept=dist.Normal(F(m0), F(s0)),
         coef=(),

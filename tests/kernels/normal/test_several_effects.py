@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 from dense import Prior
 from numpy.testing import assert_allclose
-from reduced import CHAINS, CROSSINGS, normal_prior, population, problem, thetas, with_empty_levels
+from reduced import (
+    CHAINS,
+    CROSSINGS,
+    conditioned,
+    normal_prior,
+    places,
+    population,
+    problem,
+    stacked,
+    thetas,
+    with_empty_levels,
+)
 
 from skhier.kernels.normal import eliminate as effects
 from skhier.kernels.normal.conditional import (
@@ -22,28 +33,6 @@ MANY, ONE = 2**19, 1  # entries: many points at a time, or one
 WAYS = [(name, WIDE) for name in (*CHAINS, *CROSSINGS)] + [(name, SPARSE) for name in CROSSINGS]
 in_both_ways = pytest.mark.parametrize(("name", "max_wide"), WAYS)
 in_batches = pytest.mark.parametrize("entries", [MANY, ONE])
-
-
-def stacked(points):
-    """Noise, and per factor the square roots, of several points."""
-    chols = zip(*(theta.chols for theta in points), strict=True)
-    return np.array([theta.sigma for theta in points]), tuple(map(np.stack, chols))
-
-
-def places(design):
-    """Where beta, and the effects of each factor (levels, q), stand in the dense posterior."""
-    n_effects = sum(
-        size * (len(slopes) + 1)
-        for size, slopes in zip(dense.n_levels(design), design.slopes, strict=True)
-    )
-    return dense.split(design, np.arange(design.x.shape[1] + 1 + n_effects))
-
-
-def conditioned(mean, cov, known, values, wanted):
-    """Moments of some entries of a normal vector given others."""
-    gain = np.linalg.solve(cov[np.ix_(known, known)], cov[np.ix_(known, wanted)]).T
-    rest = cov[np.ix_(wanted, wanted)] - gain @ cov[np.ix_(known, wanted)]
-    return mean[wanted] + gain @ (values - mean[known]), rest
 
 
 def some_draws(design):

@@ -51,7 +51,7 @@ def model(name, noncentered=False):
     covariances = [Lkj(q, (tuple(range(q)),)) for q in sizes]
     at_mean = [k % 2 == 1 for k in range(len(sizes))]
     factors = tuple(map(FactorSpec, design.slopes, covariances, at_mean))
-    spec = ModelSpec(2, factors, plan, noncentered, False, ((0,), (1,)), NORMAL)
+    spec = ModelSpec(2, factors, plan, noncentered, False, ((0,), (1,)), NORMAL.kind)
     scales = [dist.HalfNormal(np.full(q, s)) for s, q in zip(SCALES, sizes, strict=False)]
     prior = PriorDists(
         intercept=dist.Normal(F(180.0), F(40.0)),

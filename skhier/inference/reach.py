@@ -1,0 +1,142 @@
+"""As far as importance sampling carries: which coordinates, how many rounds, how many points.
+
+Measured shapes and sizes of the weights decide, not the number of parameters. Where scales may be 0
+they get a sign: :mod:`skhier.inference.signs`.
+More points where only their number is short; an end where further rounds would not help, so that
+chains are not kept waiting.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from skhier.inference import importance as weights
+from skhier.inference.importance import (
+    Mixture,
+    WeightedPoints,
+    fitted_mixture,
+    importance,
+    pooled,
+    weighted_points,
+)
+from skhier.inference.signs import Signs, no_signs
+from skhier.inference.theta import Theta
+
+__all__ = ["Reached", "reach"]
+
+
+class Reached(NamedTuple):
+    """Weighted points of theta, or where its modes are.
+
+    Attributes
+    ----------
+    weighted : WeightedPoints or None
+        In theta; None: no weights to rely on.
+    k_hat : float
+        Of the round that was best, if none was good; of those in theta itself if there were any.
+    signs : Signs
+        The coordinates of ``modes``.
+    modes : Mixture
+        Fitted to the weighted points if they are good for that.
+    """
+
+    weighted: WeightedPoints | None
+    k_hat: float
+    signs: Signs
+    modes: Mixture
+
+
+def reach(
+    theta: Theta, modes: Mixture, n_points: int, min_ess: float, rng: np.random.Generator
+) -> Reached:
+    """Importance sampling of theta from its modes.
+
+    Parameters
+    ----------
+    theta : Theta
+    modes : Mixture
+    n_points : int
+        As many as are wanted in the end, if their weights are good; a power of two.
+    min_ess : float
+    rng : Generator
+    """
+    signs, budget = _signs_near_zero(theta, modes), theta.budget.importance
+    if theta.size > theta.budget.engine.max_importance_size:
+        return Reached(None, np.nan, signs, _carried_over(modes, signs))
+    if theta.size > budget.plain_size or signs.signed.any():
+        return _rounds(theta, modes, signs, n_points, min_ess, rng)
+    weighted = importance(theta.log_densities, modes, n_points, rng, budget)
+    modes = fitted_mixture(weighted)
+    if weights.trustworthy(weighted, min_ess):
+        return Reached(weighted, weighted.k_hat, signs, modes)
+    reached = _rounds(theta, modes, signs, n_points, min_ess, rng)
+    return reached if reached.weighted is not None else reached._replace(k_hat=weighted.k_hat)
+
+
+def _signs_near_zero(theta, modes) -> Signs:
+    """Of the scales that may be 0, where the posterior has a single mode; of a few in a short theta
+    logarithms do.
+    """
+    if len(modes.shares) > 1:
+        return no_signs(theta.size)
+    budget, sds = theta.budget.importance, np.sqrt((modes.roots[0] ** 2).sum(1))
+    signs = theta.signs(sds > budget.near_zero)
+    few = theta.size <= budget.plain_size and signs.signed.sum() < budget.many_signs
+    return no_signs(theta.size) if few else signs
+
+
+def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
+    budget, fitted = theta.budget.importance, partial(_fitted, signs)
+    begin = _carried_over(modes, signs)
+    rounds: list[WeightedPoints] = []
+    proposal, total, best_share, best = begin, 0, 0.0, begin
+    is_long = theta.size > budget.plain_size
+    n = max(n_points // budget.probe, budget.n_blocks) if is_long else n_points
+    while total + n <= budget.more_points * n_points:
+        last = weighted_points(signs.density(theta.log_densities), proposal, n, rng, budget)
+        rounds, total = [*rounds, last], total + n
+        if n >= n_points and weights.trustworthy(last, min_ess):
+            return Reached(_in_theta(last, signs), last.k_hat, signs, fitted(last))
+        share = last.ess / n
+        gained = share > budget.round_gain * best_share
+        if share > best_share and weights.trustworthy(last, 0.0):
+            best_share, best = share, proposal
+        if _is_hopeless(last, gained, budget):
+            break
+        enough = 2 ** np.ceil(np.log2(budget.margin * min_ess / max(best_share, 1 / n)))
+        proposal = fitted(pooled(rounds))
+        if gained:
+            n = max(n, n_points)
+        elif enough <= 2 * max(n, n_points):  # refitting from few points may make it worse
+            proposal, n = best, max(int(enough), n_points)
+        else:
+            n *= 2
+    largest = max(rounds, key=lambda last: last.ess)
+    is_frame = largest.ess >= budget.frame_ess * theta.size
+    return Reached(None, largest.k_hat, signs, fitted(pooled(rounds)) if is_frame else begin)
+
+
+def _carried_over(modes, signs) -> Mixture:
+    return modes.with_normals([signs.from_theta(normal) for normal in modes.normals()])
+
+
+def _fitted(signs, weighted) -> Mixture:
+    mixture = fitted_mixture(weighted)
+    return mixture.with_normals([signs.even(normal) for normal in mixture.normals()])
+
+
+def _is_hopeless(last, gained, budget) -> bool:
+    """Far from the proposal, or poor and no better than a round before."""
+    share = last.ess / len(last.points)
+    far = last.k_hat > budget.hopeless_k_hat and share < budget.hopeless_share
+    return far or (last.k_hat > budget.poor_k_hat and not gained)
+
+
+def _in_theta(weighted, signs) -> WeightedPoints:
+    return weighted._replace(
+        points=signs.to_theta(weighted.points),
+        log_density=weighted.log_density - signs.log_volume(weighted.points),
+    )

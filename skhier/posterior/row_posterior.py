@@ -1,0 +1,387 @@
+"""A fitted posterior of a response without sufficient statistics: components and level moments.
+
+The same questions as :class:`~skhier.posterior.posterior.Posterior` answers, from the moments of
+each level's effects given each component (:class:`~skhier.kernels.records.EffectMoments`): the line
+at a row is a mixture of one normal per component, the response over that line a one-dimensional
+integral. A level that fit never saw is a draw from the population.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from skhier.inference.row_scores import leave_rows_out
+from skhier.kernels.normal.left_out import LeftOut
+from skhier.kernels.records import Components, EffectMoments, Population
+from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
+from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.posterior import OUT, internal_rows, level_stream, varying_columns
+from skhier.responses.base import Response
+from skhier.statistics.records import Units
+from skhier.statistics.training import Training
+from skhier.utils.budget import USUAL, Budget
+from skhier.utils.memory import require_memory
+from skhier.utils.slices import slices
+
+__all__ = ["RowPosterior"]
+
+N_NODES = 20  # of the line's normal distribution, given a component
+OF_QUANTILES = 7  # the same where a distribution function is inverted
+N_STEPS = 200  # of a bisection, so that it ends
+LARGEST = 2.0**52  # counts above which the next one is no other number
+
+
+class RowPosterior:
+    """Components, level moments and draws behind every prediction.
+
+    Parameters
+    ----------
+    units : Units
+    mean_square : array of shape (p, p)
+        Weighted mean of the rows' products of x, the constant last; internal units.
+    n_rows : list of array of shape (n_levels,)
+        Per factor: sums of the rows' weights.
+    draws : Population
+        (n_chains, n_draws, ...).
+    slopes : tuple of tuple of int
+        Per factor: features with a varying slope.
+    seed : int
+        Of the group effects' draws.
+    response : Response
+    components : Components
+        Without covariances of the coefficients.
+    effects : EffectMoments
+    budget : Budget
+        No part of a pickle: what is read spends the usual one.
+    """
+
+    budget = USUAL
+
+    def __init__(
+        self,
+        units: Units,
+        mean_square: np.ndarray,
+        n_rows: list[np.ndarray],
+        draws: Population,
+        slopes: tuple[tuple[int, ...], ...],
+        seed: int,
+        response: Response,
+        components: Components,
+        effects: EffectMoments,
+        budget: Budget = USUAL,
+    ):
+        self.units, self.mean_square, self.n_rows = units, mean_square, n_rows
+        self.n_levels = [len(of_factor) for of_factor in n_rows]
+        self.draws, self.slopes, self.seed = draws, slopes, seed
+        self.response, self.rule, self.effects, self.budget = response, components, effects, budget
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What follows from the rest is left out."""
+        left_out = ("population", "budget")
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
+
+    @cached_property
+    def population(self) -> Population:
+        """Draws of all chains: components, so that effects and coefficients belong together."""
+        return self.rule.population.take(self.effects.place.ravel())
+
+    @property
+    def leaf(self) -> int | None:
+        """The factor with most levels."""
+        return int(np.argmax(self.n_levels)) if self.n_levels else None
+
+    @property
+    def n_draws(self) -> int:
+        """Of all chains."""
+        return self.effects.place.size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_chains, n_draws)."""
+        return self.effects.place.shape
+
+    def population_draws(self) -> dict[str, np.ndarray]:
+        """Draws in the user's units, see :func:`~skhier.kernels.user_units.in_user_units`."""
+        return in_user_units(self.draws, self.units, self.slopes, self.response)
+
+    def group_table(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Posterior means of a factor's effects, and means and sds of the group coefficients.
+
+        Returns
+        -------
+        effects, coef, coef_sd : array of shape (n_levels, q)
+            In the user's units, on the scale of the line, intercept (at X = 0) first.
+        """
+        varying = varying_columns(self.units, self.slopes[k])
+        order, weights = intercept_first(len(varying)), self.rule.weights
+        of_beta, of_b = coef_to_user(self.units)[varying], self._to_user(k)
+        moved = np.einsum("ia,sag->sgi", of_b, self.effects.mean[k])
+        population = self.rule.coef @ of_beta.T
+        population[:, -1] += self.units.y_mean
+        effects = np.tensordot(weights, moved, 1)
+        lines = moved + population[:, None]
+        coef = np.tensordot(weights, lines, 1)
+        variance = np.tensordot(weights, (lines - coef) ** 2, 1)
+        roots = np.einsum("ia,sabg->sigb", of_b, self.effects.root[k])
+        variance += np.einsum("s,sigb,sigb->gi", weights, roots, roots, optimize=True)
+        return effects[:, order], coef[:, order], np.sqrt(variance)[:, order]
+
+    def group_draws(
+        self, k: int, codes: np.ndarray, seed: int | None = None, which: Any = slice(None)
+    ) -> np.ndarray:
+        """Draws of the effects of some levels, see ``Posterior.group_draws``."""
+        q = len(self.slopes[k]) + 1
+        place = self.effects.place.ravel()[which]
+        require_memory(8.0 * len(place) * len(codes) * q, "draws of the group effects")
+        to_user = self._to_user(k)[intercept_first(q)]
+        internal = self._level_draws(k, codes, seed, place)
+        return np.einsum("ia,ask->ski", to_user, internal)
+
+    def group_chains(self, k: int) -> np.ndarray:
+        """:meth:`group_draws` of all known levels, (n_chains, n_draws, n_levels, q)."""
+        draws = self.group_draws(k, np.arange(self.n_levels[k]))
+        return draws.reshape(*self.shape, *draws.shape[1:])
+
+    def _level_draws(self, k, codes, seed, place):
+        """(q, n_draws, K); a level's random numbers depend on seed and code only."""
+        seed = self.seed if seed is None else seed
+        q = len(self.slopes[k]) + 1
+        out = np.empty((q, len(place), len(codes)))
+        for j, code in enumerate(codes):
+            noise = level_stream(seed, k, int(code)).standard_normal((q, len(place)))
+            mean, root = self._level(k, code)
+            out[..., j] = mean.T[:, place] + np.einsum("sab,bs->as", root[place], noise)
+        return out
+
+    def _level(self, k, code):
+        """Mean (S, q) and root (S, q, q) of a level's effects given each component."""
+        if code < self.n_levels[k]:
+            return self.effects.mean[k][..., code], self.effects.root[k][..., code]
+        root = self.rule.group_root[k]
+        return np.zeros(root.shape[:2]), root
+
+    def line_mixture(
+        self, x, codes, n: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The line's distribution at rows, a slice at a time: one normal per component.
+
+        ``codes`` (n_rows, n_factors); those of a factor that does not count are ``OUT``. ``n``: of
+        the first components only.
+
+        Yields
+        ------
+        rows : int array of shape (k,)
+        mean, sd : array of shape (S, k)
+        """
+        x, zs = internal_rows(self.units, self.slopes, x)
+        u, part = self.units, slice(n)
+        coef = self.rule.coef[part]
+        roots = [root[part] for root in self.rule.group_root]
+        for here in slices(len(x), self.budget.memory.rows_at_once // (8 * len(coef))):
+            rows = np.arange(len(x))[here]
+            mean, variance = coef @ x[rows].T, np.zeros((len(coef), len(rows)))
+            for k, z in enumerate(zs):
+                code, z = codes[rows, k], z[rows]
+                old = np.flatnonzero((code != OUT) & (code < self.n_levels[k]))
+                new = np.flatnonzero((code != OUT) & (code >= self.n_levels[k]))
+                level = code[old]
+                of_level = self.effects.mean[k][part][..., level]
+                mean[:, old] += np.einsum("sak,ka->sk", of_level, z[old])
+                spread = np.einsum("sabk,ka->sbk", self.effects.root[k][part][..., level], z[old])
+                variance[:, old] += (spread**2).sum(1)
+                variance[:, new] += (np.einsum("sab,ka->sbk", roots[k], z[new]) ** 2).sum(1)
+            yield rows, u.y_mean + u.y_scale * mean, u.y_scale * np.sqrt(variance)
+
+    def mean(self, x, codes) -> np.ndarray:
+        """Posterior mean of the response at rows."""
+        return self._moments(x, codes)[0]
+
+    def predictive_sd(self, x, codes) -> np.ndarray:
+        """Sd of a new response at rows."""
+        return np.sqrt(self._moments(x, codes)[1])
+
+    def line_mean(self, x, codes) -> np.ndarray:
+        """Posterior mean of the line at rows."""
+        out = np.empty(len(x))
+        for rows, mean, _ in self.line_mixture(x, codes):
+            out[rows] = self.rule.weights @ mean
+        return out
+
+    def _moments(self, x, codes):
+        own, weights = self._own(self.rule.population), self.rule.weights
+        out = np.empty((2, len(x)))
+        for rows, mean, sd in self.line_mixture(x, codes):
+            of_mean = self.response.mean_over(mean, sd, own)
+            variance = self.response.variance_over(mean, sd, own)
+            centre = weights @ of_mean
+            out[0, rows] = centre
+            out[1, rows] = weights @ (variance + (of_mean - centre) ** 2)
+        return out
+
+    def quantiles(self, x, codes, q: np.ndarray, kind: str) -> np.ndarray:
+        """Quantiles (n_rows, len(q)) of new responses, or with ``kind="mean"`` of their mean.
+
+        Of counts and classes the smallest value that has at least that probability up to it.
+        """
+        n = min(self.budget.memory.moment_components[0], len(self.rule.weights))
+        weights = self.rule.weights[:n] / self.rule.weights[:n].sum()
+        own = self._own(self.rule.population.take(slice(n)))
+        kept = weights > 0
+        weights, own = weights[kept], {name: values[kept] for name, values in own.items()}
+        out = np.empty((len(x), len(q)))
+        for rows, mean, sd in self.line_mixture(x, codes, n):
+            mean, sd = mean[kept], sd[kept]
+            if kind == "mean":
+                line = _weighted_quantiles(mean, sd, q, weights)
+                out[rows] = self.response.mean(line, {})
+            else:
+                out[rows] = self._response_quantiles(mean, sd, own, weights, q)
+        return out
+
+    def _response_quantiles(self, mean, sd, own, weights, q):
+        nodes, shares = _rule(OF_QUANTILES)
+
+        def below(y):
+            """P(Y <= y), (k,)."""
+            total = np.zeros(len(y))
+            for node, share in zip(nodes, shares, strict=True):
+                total += share * (weights @ self.response.cdf(y, mean + node * sd, own))
+            return total
+
+        return np.stack([_inverse(below, level, mean, self.response) for level in q], axis=1)
+
+    def distribution_function(self, x, codes, y) -> np.ndarray:
+        """Probability of a response up to y, each row on its own, (n_rows,)."""
+        nodes, shares = _rule(N_NODES)
+        own, weights, out = self._own(self.rule.population), self.rule.weights, np.zeros(len(y))
+        for rows, mean, sd in self.line_mixture(x, codes):
+            for node, share in zip(nodes, shares, strict=True):
+                below = self.response.cdf(y[rows], mean + node * sd, own)
+                out[rows] += share * (weights @ below)
+        return out
+
+    def log_density(self, x, codes, y) -> np.ndarray:
+        """Log posterior predictive density of each row on its own, (n_rows,)."""
+        nodes, shares = _rule(N_NODES)
+        own, out = self._own(self.rule.population), np.empty(len(y))
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(self.rule.weights)[:, None]
+        for rows, mean, sd in self.line_mixture(x, codes):
+            parts = [
+                self.response.log_density(y[rows], mean + node * sd, own) + log_weights + log_share
+                for node, log_share in zip(nodes, np.log(shares), strict=True)
+            ]
+            out[rows] = logsumexp(np.concatenate(parts), axis=0)
+        return out
+
+    def row_log_densities(self, x, codes, y) -> np.ndarray:
+        """Log density of each row given each joint draw, group effects too, (n_draws, n_rows)."""
+        lines = self.sample_lines(x, codes, slice(None), None)
+        return self.response.log_density(y, lines, self.own_parameters())
+
+    def sample_lines(self, x, codes, which, seed) -> np.ndarray:
+        """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""
+        x, zs = internal_rows(self.units, self.slopes, x)
+        place = self.effects.place.ravel()[which]
+        lines = self.rule.coef[place] @ x.T
+        for k, z in enumerate(zs):
+            rows = np.flatnonzero(codes[:, k] != OUT)
+            if not len(rows):
+                continue
+            levels, at = np.unique(codes[rows, k], return_inverse=True)
+            effects = self._level_draws(k, levels, seed, place)
+            for j, column in enumerate(z[rows].T):
+                lines[:, rows] += effects[j][:, at] * column
+        return self.units.y_mean + self.units.y_scale * lines
+
+    def rows_left_out(self, training: Training) -> LeftOut:
+        """Log densities of the rows of fit without and with each, given each component."""
+        (slopes,) = self.slopes or (None,)
+        n_levels = self.n_levels[0] if self.slopes else 1
+        return LeftOut(
+            *leave_rows_out(
+                self.response,
+                self.rule.population,
+                self.units,
+                slopes,
+                n_levels,
+                training,
+                self.effects.n_nodes,
+            )
+        )
+
+    def log_likelihood(self) -> np.ndarray:
+        """Log density of the rows given each draw, group effects integrated out, (n_draws,)."""
+        density = self.effects.log_density
+        if density is None:
+            raise ValueError(
+                "The likelihood needs the group effects integrated out, and this fit sampled "
+                "them: prior_sensitivity is for one factor with few slopes."
+            )
+        return density.sum(1)[self.effects.place.ravel()]
+
+    def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
+        """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
+        return self._own(self.population.take(which))
+
+    def _own(self, population):
+        own = self.response.scaled(population.own, self.units.y_scale)
+        return {name: values[:, None] for name, values in own.items()}
+
+    def observation_variance(self) -> np.ndarray:
+        """Draws of the variance that the response adds on the scale of the line, (n_draws,)."""
+        at_mean = self.units.y_mean + self.units.y_scale * self.population.coef[:, -1:]
+        own = self.own_parameters()
+        mean = self.response.mean(at_mean, own)
+        return np.broadcast_to(self.response.latent_variance(own, mean), mean.shape)[:, 0]
+
+    def residual_sd(self) -> np.ndarray:
+        """Its root, (n_chains, n_draws)."""
+        return np.sqrt(self.observation_variance()).reshape(self.shape)
+
+    def _to_user(self, k):
+        return effects_to_user(self.units, k, self.slopes[k])
+
+
+def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Hermite nodes and weights for a standard normal."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n)
+    return nodes, weights / weights.sum()
+
+
+def _weighted_quantiles(mean, sd, q, weights):
+    """Of a mixture with weights, as one of equal weights with some components several times."""
+    times = np.searchsorted(np.cumsum(weights), (np.arange(1000) + 0.5) / 1000)
+    times = np.minimum(times, len(weights) - 1)
+    return mixture_quantiles(mean[times], sd[times], q)
+
+
+def _inverse(below, level, mean, response):
+    """Where a distribution function reaches a level, by bisection; (k,)."""
+    k = mean.shape[1]
+    low, high = np.full(k, -1.0), np.ones(k)
+    if not response.discrete and response.link == "identity":
+        low, high = mean.min(0) - 1.0, mean.max(0) + 1.0
+        for _ in range(N_STEPS):
+            out = below(low) > level
+            if not out.any():
+                break
+            low = np.where(out, low - 2 * (high - low), low)
+    for _ in range(N_STEPS):
+        out = (below(high) < level) & (high < LARGEST)
+        if not out.any():
+            break
+        low, high = np.where(out, high, low), np.where(out, 2 * high, high)
+    for _ in range(N_STEPS):
+        middle = np.floor((low + high) / 2) if response.discrete else (low + high) / 2
+        up = below(middle) < level
+        low, high = np.where(up, middle, low), np.where(up, high, middle)
+        close = high - low <= (1.0 if response.discrete else 1e-10 * (1 + np.abs(high)))
+        if close.all():
+            break
+    return high

@@ -1,0 +1,348 @@
+"""The regressor with responses other than the normal: exact integration, refits, brute force."""
+
+import pickle
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from scipy.special import logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from skhier import (
+    HierarchicalSlopesClassifier,
+    HierarchicalSlopesRegressor,
+    HierarchicalSlopesRegressorCV,
+    Prior,
+)
+from skhier.metrics import get_scorer
+from skhier.responses import NegativeBinomial, StudentT
+
+PRIOR = Prior(
+    intercept=dist.Normal(0.0, 2.0),
+    coef={"x": dist.Normal(0.0, 1.0)},
+    group_scale=dist.Exponential(1.0),
+)
+EVEN, ODD = np.arange(0, 60, 2), np.arange(1, 60, 2)
+FOLDS = [(EVEN, ODD), (ODD, EVEN)]  # every level in each
+FEW = {"n_chains": 2, "n_draws": 100, "random_state": 0}
+
+
+def model_of(response, groups="g", **params):
+    settings = {"slopes": None, "prior": PRIOR, "random_state": 0} | params
+    return HierarchicalSlopesRegressor(groups, response=response, **settings)
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Sixty rows, ten levels: x, g, and the line."""
+    rng = np.random.default_rng(0)
+    code = np.repeat(np.arange(10), 6)
+    x = rng.normal(size=60)
+    line = 0.8 + 0.4 * x + rng.normal(0, 0.6, 10)[code]
+    return pd.DataFrame({"x": x, "g": [f"g{c}" for c in code]}), line, rng
+
+
+@pytest.fixture(scope="module")
+def counts(table):
+    X, line, _ = table
+    return X, np.random.default_rng(1).poisson(np.exp(line)).astype(float)
+
+
+@pytest.fixture(scope="module")
+def poisson(counts):
+    """Do not modify."""
+    return model_of("poisson").fit(*counts)
+
+
+def on_grid(log_likelihood, n=240):
+    """Log evidence, means and sds of (intercept, coef) by the trapezoidal rule."""
+    a, b = np.meshgrid(np.linspace(-4, 4, n), np.linspace(-3, 3, n), indexing="ij")
+    log_p = stats.norm.logpdf(a, 0, 2) + stats.norm.logpdf(b, 0, 1) + log_likelihood(a, b)
+    log_p = log_p + np.log(8 / (n - 1)) + np.log(6 / (n - 1))
+    evidence = logsumexp(log_p)
+    share = np.exp(log_p - evidence)
+    mean = np.array([(share * a).sum(), (share * b).sum()])
+    sd = np.sqrt([(share * (v - m) ** 2).sum() for v, m in zip((a, b), mean, strict=True)])
+    return evidence, mean, sd
+
+
+@pytest.mark.parametrize("name", ["logit", "poisson"])
+def test_without_groups_the_posterior_is_that_of_a_grid(table, name):
+    X, line, _ = table
+    x, rng = X["x"].to_numpy(), np.random.default_rng(2)
+    if name == "logit":
+        y = (rng.random(60) < 1 / (1 + np.exp(-line))).astype(float)
+        model = HierarchicalSlopesClassifier(prior=PRIOR, random_state=0)
+
+        def density(eta, y):
+            return y * eta - np.logaddexp(0, eta)
+    else:
+        y = rng.poisson(np.exp(line)).astype(float)
+        model = model_of("poisson", None, slopes="all")
+
+        def density(eta, y):
+            return stats.poisson.logpmf(y, np.exp(eta))
+
+    model.fit(X[["x"]], y)
+    evidence, mean, sd = on_grid(
+        lambda a, b: sum(density(a + b * x_i, y_i) for x_i, y_i in zip(x, y, strict=True))
+    )
+    assert abs(model.log_evidence_ - evidence) < 0.01
+    ours = np.array([model.intercept_, model.coef_[0]])
+    assert np.abs((ours - mean) / sd).max() < 0.02
+    draws = np.stack([model.posterior_["intercept"], model.posterior_["coef"][..., 0]])
+    assert_allclose(draws.std((1, 2)), sd, rtol=0.06)  # 4,000 independent draws
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("response", ["bernoulli", "poisson"])
+def test_engines_agree(response):
+    rng = np.random.default_rng(3)
+    code = np.repeat(np.arange(12), 15)
+    x = rng.normal(size=180)
+    effects = rng.normal(0, [0.7, 0.5], (12, 2))[code]
+    line = 0.2 + effects[:, 0] + (0.5 + effects[:, 1]) * x
+    X = pd.DataFrame({"x": x, "g": code})
+    p = 1 / (1 + np.exp(-line))
+    y = rng.poisson(np.exp(line)) if response == "poisson" else (rng.random(180) < p) * 1
+    kwargs = {"prior": PRIOR, "random_state": 0}
+    fits = [
+        HierarchicalSlopesRegressor("g", response="poisson", inference=engine, **kwargs)
+        if response == "poisson"
+        else HierarchicalSlopesClassifier("g", inference=engine, **kwargs)
+        for engine in ("marginal", "nuts")
+    ]
+    tables = [fit.fit(X, y).summary(True) for fit in fits]
+    assert [fit.diagnostics_["engine"] for fit in fits] == ["marginal", "nuts"]
+    off = (tables[0]["mean"] - tables[1]["mean"]).abs()
+    error = np.hypot(tables[0]["mcse"], tables[1]["mcse"])
+    assert (off < 5 * error + 0.03 * tables[1]["sd"]).all()
+    assert_allclose(tables[0]["sd"], tables[1]["sd"], rtol=0.12)
+
+
+def test_lognormal_is_the_normal_fit_of_the_logarithm(table):
+    X, line, rng = table
+    y = np.exp(line + 0.5 * rng.normal(size=60))
+    prior = Prior(
+        intercept=dist.Normal(0.0, 2.0),
+        coef={"x": dist.Normal(0.0, 1.0)},
+        group_scale=dist.Exponential(1.0),
+        noise_scale=dist.Exponential(1.0),
+    )
+    ours = model_of("lognormal", prior=prior).fit(X, y)
+    normal = model_of("normal", prior=prior).fit(X, np.log(y))
+    assert_allclose(ours.coef_, normal.coef_, rtol=1e-8)
+    assert_allclose(ours.noise_scale_, normal.noise_scale_, rtol=1e-8)
+    assert_allclose(ours.log_evidence_, normal.log_evidence_ - np.log(y).sum(), rtol=1e-8)
+    assert_allclose(
+        ours.predict_quantiles(X, [0.1, 0.5, 0.9]),
+        np.exp(normal.predict_quantiles(X, [0.1, 0.5, 0.9])),
+        rtol=1e-6,
+    )
+    assert_allclose(
+        ours.log_predictive_density(X, y),
+        normal.log_predictive_density(X, np.log(y)) - np.log(y),
+        rtol=1e-8,
+    )
+    # E y = E exp(m + s^2 / 2) over the components
+    exact = np.empty(60)
+    for rows, mean, sd in normal._fitted.posterior.response_mixture(
+        X[["x"]].to_numpy(), np.repeat(np.arange(10), 6)[:, None]
+    ):
+        exact[rows] = normal._fitted.posterior.rule.weights @ np.exp(mean + sd**2 / 2)
+    assert_allclose(ours.predict(X), exact, rtol=5e-3)
+
+
+def test_loo_and_logo_are_differences_of_evidence(counts, poisson):
+    X, y = counts
+    loo, logo = poisson.loo(), poisson.logo()
+    assert len(loo.pointwise) == 60
+    assert logo.pointwise.index.tolist() == [f"g{c}" for c in range(10)]
+    for row in (0, 17, 44):  # log p(y_i | y_-i) = log p(y) - log p(y_-i)
+        rest = model_of("poisson").fit(X.drop(index=row), np.delete(y, row))
+        exact = poisson.log_evidence_ - rest.log_evidence_
+        assert abs(loo.pointwise["elpd"].iloc[row] - exact) < 0.03
+    away = (X["g"] == "g4").to_numpy()
+    rest = model_of("poisson").fit(X[~away], y[~away])
+    exact = poisson.log_evidence_ - rest.log_evidence_
+    assert abs(logo.pointwise["elpd"].loc["g4"] - exact) < 0.05
+
+
+def test_new_levels_average_over_effects(poisson):
+    new = pd.DataFrame({"x": [-1.0, 1.0], "g": "new"})
+    with pytest.warns(UserWarning, match="unseen group"):
+        mean = poisson.predict(new)
+    draws = poisson.posterior_
+    scale = draws["group_scale"]["g"][..., 0]
+    for x, of_x in zip(new["x"], mean, strict=True):
+        # E exp(line + b) = exp(line + tau^2 / 2), whose draws have heavy tails
+        values = np.exp(draws["intercept"] + draws["coef"][..., 0] * x + scale**2 / 2)
+        assert abs(values.mean() - of_x) < 5 * values.std() / np.sqrt(values.size) + 0.01 * of_x
+
+
+def test_counts_have_the_quantiles_and_moments_of_draws(counts, poisson):
+    X, _ = counts
+    drawn = poisson.sample_y(X, 20_000, random_state=0)
+    assert_array_equal(drawn, np.floor(drawn))
+    mean, sd = poisson.predict(X, return_std=True)
+    # 4,000 posterior draws, five responses each
+    assert np.abs((drawn.mean(1) - mean) / sd).max() < 5 / np.sqrt(4000)
+    assert_allclose(drawn.std(1), sd, rtol=0.1)
+    probabilities = np.array([0.05, 0.5, 0.95])
+    quantiles = poisson.predict_quantiles(X, probabilities)
+    assert_array_equal(quantiles[:, [0, 2]], poisson.predict_interval(X, 0.9))
+    for j, p in enumerate(probabilities):  # the smallest count with so much up to it
+        up_to = (drawn <= quantiles[:, [j]]).mean(1)
+        below = (drawn <= quantiles[:, [j]] - 1).mean(1)
+        assert np.all((up_to > p - 0.03) & (below < p + 0.03))
+
+
+def test_interval_of_the_mean_is_that_of_the_line(counts, poisson):
+    X, _ = counts
+    low, high = poisson.predict_interval(X, 0.9, kind="mean").T
+    effects = poisson.sample_group_effects("g")[:, :, 0][:, np.repeat(np.arange(10), 6)]
+    draws = poisson.posterior_
+    line = draws["intercept"].reshape(-1, 1) + draws["coef"].reshape(-1, 1) * X["x"].to_numpy()
+    by_draws = np.exp(np.quantile(line + effects, [0.05, 0.95], axis=0))
+    assert_allclose(np.log([low, high]), np.log(by_draws), atol=0.08)
+
+
+def test_trials_are_rows_of_one_trial(table):
+    X, line, _ = table
+    rng = np.random.default_rng(4)
+    trials = rng.integers(1, 6, 60)
+    events = rng.binomial(trials, 1 / (1 + np.exp(-line)))
+    shares = model_of("binomial").fit(X, events / trials, sample_weight=trials)
+    both = pd.concat([X, X], ignore_index=True)
+    y = np.repeat([1.0, 0.0], 60)
+    weights = np.concatenate([events, trials - events])
+    rows = model_of("binomial").fit(both, y, sample_weight=weights)
+    assert np.abs(shares.coef_ - rows.coef_).max() < 0.01
+    assert_allclose(shares.group_scale_["g"], rows.group_scale_["g"], atol=0.02)
+    classes = HierarchicalSlopesClassifier("g", slopes=None, prior=PRIOR, random_state=0)
+    classes.fit(both, y, sample_weight=weights)
+    assert_allclose(classes.log_evidence_, rows.log_evidence_, atol=0.02)
+    coefficients = stats.binom.logpmf(events, trials, 0.5) + trials * np.log(2)
+    assert abs(shares.log_evidence_ - coefficients.sum() - rows.log_evidence_) < 0.02
+
+
+@pytest.mark.parametrize("response", ["poisson", "negative_binomial"])
+def test_zeros_and_huge_counts_are_finite_and_quiet(table, response):
+    X, line, _ = table
+    for y in (np.zeros(60), np.round(1e6 * np.exp(0.1 * line))):
+        model = HierarchicalSlopesRegressor("g", slopes=None, response=response, **FEW)
+        model.fit(X, y)  # a warning would be an error
+        assert np.isfinite([model.intercept_, *model.coef_, model.log_evidence_]).all()
+        assert np.isfinite(model.predict(X)).all()
+        assert np.isfinite(model.predict_interval(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("response", "y"),
+    [("gamma", np.exp), ("student_t", lambda line: line)],
+    ids=["gamma", "student_t"],
+)
+def test_positive_amounts_and_heavy_tails_are_fitted(table, response, y):
+    X, line, _ = table
+    noise = np.random.default_rng(5).normal(size=60)
+    values = y(line + 0.3 * noise)
+    model = HierarchicalSlopesRegressor("g", slopes=None, response=response, **FEW).fit(X, values)
+    assert abs(model.coef_[0] - 0.4) < 0.3
+    assert np.corrcoef(model.predict(X), values)[0, 1] > 0.7
+    low, high = model.predict_interval(X).T
+    assert 0.7 < np.mean((low < values) & (values < high)) <= 1
+
+
+def test_pickle_without_rows_predicts_the_same(counts, poisson):
+    X, _y = counts
+    again = pickle.loads(pickle.dumps(poisson))
+    assert_array_equal(again.predict(X), poisson.predict(X))
+    assert_array_equal(again.predict_interval(X), poisson.predict_interval(X))
+    assert_array_equal(again.sample_y(X, 3, random_state=0), poisson.sample_y(X, 3, 0))
+    assert_allclose(again.logo().elpd, poisson.logo().elpd)
+    with pytest.raises(ValueError, match="loo needs the rows of fit"):
+        again.loo()
+    assert again._fitted.training is None
+
+
+@pytest.mark.parametrize(
+    ("response", "bad", "message"),
+    [
+        ("poisson", -1.0, "row 3"),
+        ("poisson", 0.5, r"counts.*row 3: 0\.5"),
+        ("negative_binomial", -2.0, "row 3"),
+        ("gamma", 0.0, "positive"),
+        ("lognormal", -1.0, "positive"),
+        ("binomial", 1.5, "shares"),
+        ("cauchy", 1.0, "'cauchy'"),
+    ],
+)
+def test_bad_y_is_an_error_that_names_the_row(table, response, bad, message):
+    X, *_ = table
+    y = np.ones(60)
+    y[3] = bad
+    with pytest.raises(ValueError, match=message):
+        model_of(response).fit(X, y)
+
+
+def test_own_parameters_may_be_fixed_or_searched(table):
+    X, line, _ = table
+    y = line + 0.5 * np.random.default_rng(6).standard_t(4, 60)
+    model = HierarchicalSlopesRegressor("g", slopes=None, response=StudentT(), **FEW)
+    search = GridSearchCV(model, {"response__df": [3.0, 30.0]}, cv=FOLDS).fit(X, y)
+    best = search.best_estimator_
+    assert best.df_ == best.response.df
+    assert np.ptp(best.posterior_["df"]) == 0
+    sampled = model.fit(X, y)
+    assert sampled.df_ > 1
+    assert np.ptp(sampled.posterior_["df"]) > 0
+
+
+def test_fixed_dispersion_is_no_parameter(counts):
+    X, y = counts
+    wide = model_of(NegativeBinomial(dispersion=1e6), **FEW).fit(X, y)
+    poisson = model_of("poisson", **FEW).fit(X, y)  # its limit
+    assert abs(wide.log_evidence_ - poisson.log_evidence_) < 0.05
+    assert_allclose(wide.coef_, poisson.coef_, atol=0.03)
+
+
+def test_what_cannot_apply_says_so(counts, poisson):
+    X, y = counts
+    with pytest.raises((ValueError, AttributeError, TypeError), match="response"):
+        HierarchicalSlopesRegressorCV("g", response="poisson").fit(X, y)
+    with pytest.raises(ValueError, match="poisson"):
+        get_scorer("neg_crps")(poisson, X, y)
+    with pytest.raises(ValueError, match="one factor"):
+        model_of("poisson", ["g", "h"], inference="marginal").fit(X.assign(h=np.arange(60) % 5), y)
+
+
+def test_scorers_of_predictive_densities_work(counts):
+    X, y = counts
+    scores = cross_val_score(
+        model_of("poisson", **FEW), X, y, cv=FOLDS, scoring=get_scorer("log_predictive_density")
+    )
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.slow
+def test_several_factors_are_sampled(counts):
+    X, y = counts
+    X = X.assign(h=np.arange(60) % 5)
+    model = model_of("poisson", ["g", "h"], n_warmup=300, n_draws=300).fit(X, y)
+    assert model.diagnostics_["engine"] == "nuts"
+    assert model.diagnostics_["r_hat"] < 1.05
+    assert np.corrcoef(model.predict(X), y)[0, 1] > 0.5
+    with pytest.raises(ValueError, match="one grouping factor"):
+        model.logo()
+    assert np.isfinite(model.loo().elpd)
+
+
+def test_short_runs_of_chains_warn(counts):
+    X, y = counts
+    model = model_of("poisson", inference="nuts", n_chains=2, n_warmup=20, n_draws=20)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)

@@ -1,0 +1,102 @@
+"""Chains in the frame of a normal approximation: short if they agree, said if they take long."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from runs import BY_CHAINS, spending
+
+from skhier import HierarchicalSlopesRegressor
+from skhier.inference import chains, engines
+from skhier.inference.options import EngineOptions
+from skhier.inference.signs import no_signs
+
+OPTIONS = EngineOptions(4, 1000, 1000, 0.8, 10, 2.0, None, False)
+
+
+def drawn(values):
+    shape = values.shape[:2]
+    return SimpleNamespace(values=values, lp=np.zeros(shape), diverging=np.zeros(shape, bool))
+
+
+def run_with(*results):
+    """The options of each run of chains whose draws are these."""
+    runs, left = [], list(results)
+
+    def run(frames, options):
+        runs.append((options, frames))
+        return drawn(left.pop(0))
+
+    frames = [(4, ("stats", "units", "prior", np.zeros(2), np.eye(2)))]
+    draws = chains.run_in_frame(run, frames, OPTIONS, no_signs(2))
+    return draws, runs
+
+
+def test_chains_that_agree_are_short():
+    good = np.random.default_rng(0).normal(size=(4, 1000, 2))
+    draws, runs = run_with(good)
+    assert draws.values is good
+    ((options, _),) = runs
+    assert options.n_warmup == 200
+    assert options.max_tree_depth == 3
+
+
+def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
+    good = np.random.default_rng(0).normal(size=(4, 1000, 2))
+    apart = good + np.arange(4)[:, None, None]
+    draws, runs = run_with(apart, good)
+    assert draws.values is good
+    (_, _), (options, ((n, (*_, mean, root)),)) = runs
+    assert options == OPTIONS
+    assert n == 4
+    points = apart.reshape(-1, 2)
+    np.testing.assert_allclose(mean, points.mean(0))
+    np.testing.assert_allclose(root @ root.T, np.cov(points.T))
+
+
+def outcome(seconds, slopes=(0, 1, 2), sites=("group_corr_chol_0",)):
+    spec = SimpleNamespace(factors=[SimpleNamespace(slopes=slopes)])
+    theta = SimpleNamespace(
+        gradient_seconds=seconds, spec=spec, size=137, priors=SimpleNamespace(sites=sites)
+    )
+    return SimpleNamespace(theta=theta)
+
+
+def test_long_chains_are_announced_with_what_shortens_them(monkeypatch):
+    monkeypatch.setattr(chains.os, "cpu_count", lambda: 2)
+    # 4 chains on 2 cores, 1200 transitions of 7 steps of 10 ms: 168 s
+    with pytest.warns(UserWarning, match=r"some 168 seconds.*slopes=.*or correlated=False") as seen:
+        (message,) = engines._announce(outcome(1e-2), OPTIONS)
+    assert str(seen[0].message) == message
+    with pytest.warns(UserWarning, match=r"fewer features shortens it"):
+        engines._announce(outcome(1e-2, sites=()), OPTIONS)
+    assert engines._announce(outcome(1e-3), OPTIONS) == ()
+    assert engines._announce(outcome(np.inf), OPTIONS) == ()
+
+
+@pytest.mark.slow
+def test_chains_with_signs_agree_with_weights():
+    """Three slopes that do not vary; bridge and weights, chains and points."""
+    rng = np.random.default_rng(4)
+    X = pd.DataFrame(rng.normal(size=(300, 3)), columns=list("abc"))
+    X["g"] = rng.integers(25, size=300)
+    y = X.a + rng.normal(size=25)[X.g] + rng.normal(size=300)
+    by_weights = HierarchicalSlopesRegressor("g", random_state=0).fit(X, y)
+    by_chains = spending(HierarchicalSlopesRegressor("g", random_state=0), BY_CHAINS).fit(X, y)
+    assert by_chains.diagnostics_["sampler"] == "nuts"
+    assert by_weights.diagnostics_["sampler"] == "importance"
+    assert abs(by_chains.log_evidence_ - by_weights.log_evidence_) < 0.1
+    one, other = by_chains.summary(), by_weights.summary()
+    error = np.hypot(one["mcse"], other["mcse"])
+    difference = (one["mean"] - other["mean"]).abs()
+    assert (difference < 5 * error + 1e-9).all()
+    assert (difference < 0.1 * one["sd"]).all()
+
+
+def test_progress_begins_with_the_first_evaluation(capsys):
+    rng = np.random.default_rng(4)
+    X = pd.DataFrame({"x": rng.normal(size=60), "g": rng.integers(6, size=60)})
+    model = HierarchicalSlopesRegressor("g", random_state=0, n_draws=500, verbose=1)
+    model.fit(X, X.x + rng.normal(size=60))
+    assert "Variance parameters" in capsys.readouterr().err

@@ -1,0 +1,238 @@
+"""Predictions of a few components of theta against those of all, and against long draws."""
+
+import copy
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import ndtr
+
+from skhier import HierarchicalSlopesRegressor
+from skhier.datasets import make_hierarchical
+from skhier.kernels.normal.conditional import condition, draw_others, sigma_of
+from skhier.posterior import lines
+from skhier.posterior.lines import Lines
+from skhier.posterior.mixture import mixture_moments, mixture_quantiles
+from skhier.posterior.posterior import OUT
+from skhier.posterior.predictive import quantiles
+
+Q = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
+CLOSE = 0.02  # sds
+N_LONG = 100_000
+
+
+@pytest.fixture(scope="module")
+def two_groups_fit():
+    """Of two levels: their scale may be nearly anything."""
+    sim = make_hierarchical(40, 1, groups=2, group_scale=1.0, noise_scale=1.0, random_state=0)
+    return HierarchicalSlopesRegressor(sim.groups, random_state=0).fit(sim.data, sim.target)
+
+
+@pytest.fixture(scope="module")
+def three_groups_fit():
+    """Hardly more rows than levels and effects."""
+    sim = make_hierarchical(12, 1, groups=3, group_scale=0.3, noise_scale=1.0, random_state=3)
+    return HierarchicalSlopesRegressor(sim.groups, random_state=0).fit(sim.data, sim.target)
+
+
+@pytest.fixture(scope="module")
+def ungrouped_fit():
+    sim = make_hierarchical(30, 2, groups=3, random_state=0)
+    X = sim.data[["x0", "x1"]]
+    return HierarchicalSlopesRegressor(random_state=0).fit(X, sim.target)
+
+
+FITS = [
+    "sleepstudy_fit",
+    "two_groups_fit",
+    "three_groups_fit",
+    "crossed_fit",
+    "nested_fit",
+    "ungrouped_fit",
+]
+
+
+@pytest.fixture
+def case(request):
+    """A fit, and rows in the user's units of known, new and absent levels."""
+    model = request.getfixturevalue(request.param)
+    posterior, rng = model._fitted.posterior, np.random.default_rng(11)
+    n, units = 120, posterior.units
+    p = len(units.x_mean)
+    spread = np.sqrt(np.diagonal(posterior.stats.xx)[:p] / posterior.stats.n)
+    x = units.x_mean + units.x_scale * spread * 1.3 * rng.standard_normal((n, p))
+    codes = np.zeros((n, len(posterior.n_levels)), int)
+    for k, n_levels in enumerate(posterior.n_levels):
+        codes[:, k] = rng.integers(n_levels, size=n)
+        kind = rng.random(n)
+        codes[kind < 0.4, k] = n_levels + 1  # a level that fit never saw
+        codes[kind < 0.2, k] = OUT
+    return SimpleNamespace(model=model, posterior=posterior, x=x, codes=codes)
+
+
+def of_all_components(case, kind):
+    """Means and sds of all the fit's components at the rows, in units of y, and their weights."""
+    posterior, components = case.posterior, case.model._fitted.components
+    everything = copy.copy(posterior)
+    everything.__dict__ |= {"rule": components, "lines": Lines(posterior.layout, components)}
+    mean, sd = np.empty((2, len(components.weights), len(case.x)))
+    mixture = everything.line_mixture if kind == "mean" else everything.response_mixture
+    for rows, *moments in mixture(case.x, case.codes):
+        mean[:, rows], sd[:, rows] = moments
+    return mean, sd, components.weights
+
+
+@pytest.mark.parametrize("kind", ["mean", "response"])
+@pytest.mark.parametrize("case", FITS, indirect=True)
+def test_few_components_have_the_quantiles_of_all(case, kind):
+    mean, sd, weights = of_all_components(case, kind)
+    spread = np.sqrt(mixture_moments(mean, sd, weights)[1])[:, None]
+    expected = mixture_quantiles(mean, sd, Q, weights)
+    found = quantiles(case.posterior, case.x, case.codes, Q, kind)
+    assert np.abs((found - expected) / spread).max() < CLOSE
+    n = len(case.posterior.rule.weights)
+    assert n <= 257
+    assert_allclose(case.posterior.rule.weights.sum(), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", FITS, indirect=True)
+def test_few_components_have_the_variance_of_all(case):
+    mean, sd, weights = of_all_components(case, "mean")
+    expected = np.sqrt(mixture_moments(mean, sd, weights)[1])
+    few = np.empty(len(case.x))
+    for rows, *moments in case.posterior.line_mixture(case.x, case.codes):
+        few[rows] = mixture_moments(*moments, case.posterior.rule.weights)[1]
+    assert_allclose(np.sqrt(few), expected, rtol=CLOSE)
+
+
+def long_draws(case):
+    """Means and sds (N_LONG, n) of the line given draws of all but the leaf's effects."""
+    posterior, c = case.posterior, case.model._fitted.components
+    rng = np.random.default_rng(5)
+    which = rng.choice(len(c.weights), N_LONG, p=c.weights)
+    roots = np.linalg.cholesky(c.coef_cov + 1e-14 * np.eye(c.coef.shape[1]))
+    beta = c.coef[which]
+    beta += np.einsum("sij,sj->si", roots[which], rng.standard_normal(beta.shape))
+    draws = c.population.take(which)._replace(coef=beta)
+    x, zs, _ = posterior.internal(case.x, np.zeros(len(case.x)))
+    mean, variance = beta @ x.T, np.zeros((N_LONG, len(x)))
+    if not zs:
+        return mean, np.sqrt(variance), draws
+    leaf, layout = posterior.plan.chain[0], posterior.layout
+    shapes = {k: f.zy.shape for k, f in enumerate(layout.stats.factors) if k != leaf}
+    noise = {k: rng.standard_normal((q, N_LONG, n)) for k, (q, n) in shapes.items()}
+    others = draw_others(layout, draws, noise) if noise else {}
+    for k, z in enumerate(zs):
+        for i in np.flatnonzero(case.codes[:, k] != OUT):
+            level = min(case.codes[i, k], posterior.n_levels[k])
+            if k == leaf:
+                given = condition(layout, draws, np.array([level]), others)
+                mean[:, i] += z[i] @ given.mean[..., 0]
+                spread = np.einsum("a,abs->bs", z[i], given.root[..., 0])
+                variance[:, i] += (spread**2).sum(0)
+            elif level == posterior.n_levels[k]:
+                variance[:, i] += ((draws.group_root[k].swapaxes(1, 2) @ z[i]) ** 2).sum(1)
+            else:
+                mean[:, i] += z[i] @ others[k][..., level]
+    return mean, np.sqrt(variance), draws
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", FITS, indirect=True)
+def test_quantiles_are_those_of_long_draws(case):
+    case.x, case.codes = case.x[:40], case.codes[:40]
+    mean, sd, draws = long_draws(case)
+    units = case.posterior.units
+    for kind, noise in (("mean", 0.0), ("response", sigma_of(draws)[:, None])):
+        found = quantiles(case.posterior, case.x, case.codes, Q, kind)
+        at = (found - units.y_mean) / units.y_scale
+        spread = np.sqrt(mean.var(0) + (sd**2).mean(0) + np.mean(noise**2))
+        total = np.hypot(sd, noise) + 1e-9 * spread
+        for j, level in enumerate(Q):
+            z = (at[:, j] - mean) / total
+            below = ndtr(z)
+            # of all draws together, a quantile that is off by CLOSE sds
+            moved = (
+                ndtr(z + CLOSE * spread / total).mean(0),
+                ndtr(z - CLOSE * spread / total).mean(0),
+            )
+            error = 5 * below.std(0) / np.sqrt(N_LONG)
+            assert np.all(moved[0] > level - error), (kind, level)
+            assert np.all(moved[1] < level + error), (kind, level)
+
+
+@pytest.mark.parametrize("case", ["sleepstudy_fit", "crossed_fit", "nested_fit"], indirect=True)
+@pytest.mark.parametrize("kind", ["mean", "response"])
+def test_a_row_has_the_same_bits_in_any_company(case, kind):
+    together = quantiles(case.posterior, case.x, case.codes, Q, kind)
+    order = np.random.default_rng(0).permutation(len(case.x))
+    other = quantiles(case.posterior, case.x[order], case.codes[order], Q, kind)
+    assert_array_equal(other, together[order])
+    for i in range(0, len(case.x), 17):
+        alone = quantiles(case.posterior, case.x[[i]], case.codes[[i]], Q, kind)
+        assert_array_equal(alone[0], together[i])
+
+
+@pytest.mark.parametrize("case", ["sleepstudy_fit", "crossed_fit", "nested_fit"], indirect=True)
+def test_slices_change_no_bit(case, monkeypatch):
+    together = quantiles(case.posterior, case.x, case.codes, Q, "mean")
+    monkeypatch.setattr(lines, "ENTRIES", 2000)
+    monkeypatch.setattr(lines, "OF_LEVELS", 2000)
+    assert_array_equal(quantiles(case.posterior, case.x, case.codes, Q, "mean"), together)
+
+
+@pytest.mark.parametrize("case", ["crossed_fit", "nested_fit"], indirect=True)
+@pytest.mark.parametrize("kept", [2**26, 0])
+def test_blocks_of_rows_give_the_same(case, kept, monkeypatch):
+    expected = quantiles(case.posterior, case.x, case.codes, Q, "mean")
+    monkeypatch.setattr(lines, "KEPT", 4000)
+    monkeypatch.setattr(lines, "KEPT_APART", kept)
+    monkeypatch.setattr(lines, "OF_LEVELS", 4000)
+    case.posterior = pickle.loads(pickle.dumps(case.posterior))
+    found = quantiles(case.posterior, case.x, case.codes, Q, "mean")
+    assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", FITS, indirect=True)
+def test_copies_predict_with_the_same_components(case):
+    twin = pickle.loads(pickle.dumps(case.posterior))
+    assert_array_equal(twin.rule.weights, case.posterior.rule.weights)
+    assert_array_equal(twin.rule.coef, case.posterior.rule.coef)
+    found, expected = (quantiles(p, case.x, case.codes, Q, "mean") for p in (twin, case.posterior))
+    assert_array_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_draws_are_the_road_where_they_are_all_there_is(people, short_run):
+    X, y = people
+    model = short_run(inference="nuts").fit(X, y)
+    posterior = model._fitted.posterior
+    n = posterior.n_draws
+    assert len(posterior.rule.weights) == n
+    x = X[["x"]].to_numpy()[:20]
+    codes = np.arange(20)[:, None] % 12  # two of them new
+    line = posterior.sample_lines(x, codes, slice(None), None)
+    found = quantiles(posterior, x, codes, Q, "mean")
+    below = (line[..., None] < found).mean(0)
+    # the effects' draws split as the mixture of their conditionals does
+    assert np.all(np.abs(below - Q) < 5 * np.sqrt(Q * (1 - Q) / n) + 1 / n)
+
+
+@pytest.mark.parametrize("case", ["crossed_fit", "nested_fit"], indirect=True)
+def test_components_chosen_by_new_levels_have_their_quantiles(case, monkeypatch):
+    """Where lines of known levels are too much work to ask."""
+    expected = of_all_components(case, "mean")
+    monkeypatch.setattr(lines, "WORK", 1)
+    posterior = copy.copy(case.posterior)
+    posterior.__dict__ = {k: v for k, v in vars(posterior).items() if k not in ("rule", "lines")}
+    posterior._components = case.model._fitted.components
+    found = quantiles(posterior, case.x, case.codes, Q, "mean")
+    assert len(posterior.rule.weights) <= lines.UNASKED[1]
+    of_all = mixture_quantiles(*expected[:2], Q, expected[2])
+    spread = np.sqrt(mixture_moments(*expected)[1])[:, None]
+    known = (case.codes >= 0) & (case.codes < posterior.n_levels)
+    error = np.abs((found - of_all) / spread)[~known.any(1)]
+    assert len(error) > 10
+    assert error.max() < CLOSE
