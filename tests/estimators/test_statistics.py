@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from skhier import (
     GroupStatistics,
+    HierarchicalSlopesClassifier,
     HierarchicalSlopesRegressor,
     HierarchicalSlopesRegressorCV,
     compare,
@@ -269,7 +270,23 @@ def test_refused_blocks_leave_the_fit_as_it_was(people):
     assert not hasattr(HierarchicalSlopesRegressor("subject"), "statistics_")
 
 
+def test_models_whose_fit_takes_more_than_sums_are_refused(people):
+    X, y = people
+    counts = HierarchicalSlopesRegressor("subject", response="poisson", **SHORT)
+    means = HierarchicalSlopesRegressor("subject", group_means="all", **SHORT)
+    statistics = HierarchicalSlopesRegressor("subject").summarise(X, y)
+    for model, match in ((counts, "not so of 'poisson'"), (means, "have no `group_means`")):
+        for act in (
+            lambda m: m.summarise(X, y),
+            lambda m: m.partial_fit(X, y),
+            lambda m: m.fit_statistics(statistics),
+        ):
+            with pytest.raises(ValueError, match=match):
+                act(model)
+
+
 def test_a_search_takes_no_statistics():
+    assert not hasattr(HierarchicalSlopesClassifier("subject"), "partial_fit")
     assert not hasattr(HierarchicalSlopesRegressorCV("subject"), "partial_fit")
     assert not hasattr(HierarchicalSlopesRegressorCV("subject"), "fit_statistics")
 
