@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skhier import calibration, datasets, metrics, plotting, priors, responses
+    from skhier import calibration, datasets, frames, metrics, plotting, priors, responses
     from skhier.estimators._classifier import HierarchicalSlopesClassifier
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         VarianceSharesDisplay,
     )
     from skhier.priors import DecovPrior, Prior
+    from skhier.statistics.group_statistics import GroupStatistics
 
 __version__ = "0.2.0.dev0"
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "DecovPrior",
     "FittedLinesDisplay",
     "GroupCoefDisplay",
+    "GroupStatistics",
     "HierarchicalSlopesClassifier",
     "HierarchicalSlopesRegressor",
     "HierarchicalSlopesRegressorCV",
@@ -46,13 +48,14 @@ __all__ = [
     "compare",
     "datasets",
     "enable_compilation_cache",
+    "frames",
     "metrics",
     "plotting",
     "priors",
     "responses",
 ]
 
-_MODULES = ("calibration", "datasets", "metrics", "plotting", "priors", "responses")
+_MODULES = ("calibration", "datasets", "frames", "metrics", "plotting", "priors", "responses")
 _HOMES = {
     "CorrelationDisplay": "skhier.plotting",
     "FittedLinesDisplay": "skhier.plotting",
@@ -65,6 +68,7 @@ _HOMES = {
     "HierarchicalSlopesClassifier": "skhier.estimators._classifier",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
+    "GroupStatistics": "skhier.statistics.group_statistics",
     "compare": "skhier.estimators._compare",
     "Prior": "skhier.priors",
     "DecovPrior": "skhier.priors",

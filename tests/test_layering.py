@@ -16,12 +16,14 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
-        "categories columns labels nesting level_union pareto pipelines rank uniformity "
-        "convergence validation schema features group_means design settling identifiability"
+        "categories columns labels nesting level_union pareto engines pipelines rank uniformity "
+        "convergence validation named_columns schema features group_means design settling "
+        "identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem rows group_means data_warnings folds"
+        "problem rows group_means data_warnings folds slopes subtraction contents arrow "
+        "arrow_reading group_statistics lazy_checks lazy partitions"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "
@@ -38,8 +40,8 @@ ROOMS = {
         "prior_draws sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
-        "_group_tables _base _reports _scores _model _classifier _compare _regressor _splits "
-        "_scoring _refits _race _cv"
+        "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
+        "_splits _scoring _refits _race _cv"
     ),
     "plotting": (
         "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
@@ -49,7 +51,7 @@ ROOMS = {
 }
 LEAVES = {"presets", "priors", "responses"}  # which everything from statistics on may see
 TOMBS = {"utils": {"groups"}, "estimators": {"_posterior"}}  # of version 0.1.0, with a message
-OUTSIDE = {"metrics", "datasets"}
+OUTSIDE = {"metrics", "datasets", "frames"}
 NO_JAX = {"utils", "statistics", "posterior", "responses", "estimators", "plotting", "calibration"}
 
 

@@ -90,7 +90,7 @@ class BaseHierarchical(BaseEstimator):
         """Raise ValueError for a fit by a version that kept other things."""
         state = dict(state)
         version = state.pop("_skhier_version", "0.1.0")
-        if "coef_" in state and version != __version__:
+        if not state.keys().isdisjoint(("coef_", "_blocks")) and version != __version__:
             raise ValueError(
                 f"This {type(self).__name__} was fitted and saved by skhier {version}, and this is "
                 f"skhier {__version__}, which keeps a fit in another form. Load it with skhier "
@@ -144,6 +144,36 @@ class BaseHierarchical(BaseEstimator):
         if not return_std:
             return mean
         return mean, posterior.predictive_sd(rows.x, rows.codes)
+
+    def _predicted_columns(
+        self, X: Any, std: bool = False, coverage: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """What :func:`skhier.frames.predict` adds to a block of rows.
+
+        Levels that fit never saw are predicted as new members of the population, without a warning
+        for each block.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features_in_)
+        std : bool
+        coverage : float in (0, 1) or None
+
+        Returns
+        -------
+        dict of str to array of shape (n_samples,)
+            ``"prediction"``; ``"prediction_std"``; ``"lower"`` and ``"upper"``.
+        """
+        rows = self._rows_of(X, "group", announced=False)
+        posterior = self._fitted.posterior
+        columns = {"prediction": posterior.mean(rows.x, rows.codes)}
+        if std:
+            columns["prediction_std"] = posterior.predictive_sd(rows.x, rows.codes)
+        if coverage is not None:
+            tail = (1 - coverage) / 2
+            both = self._quantiles(rows, np.array([tail, 1 - tail]), "response")
+            columns |= {"lower": both[:, 0], "upper": both[:, 1]}
+        return columns
 
     def predict_interval(
         self, X: Any, coverage: float = 0.9, kind: str = "response", level: Level = "group"
@@ -284,7 +314,7 @@ class BaseHierarchical(BaseEstimator):
         forbid_forked_process("sample_prior")
         load_jax()
         check_number("n_samples", n_samples, low=1, integer=True)
-        if y is not None or "_fitted" not in self.__dict__:
+        if y is not None or not hasattr(self, "_fitted"):
             setting, rows = prior_without_fit(self, X, y)
         else:
             table = as_table(X)
@@ -342,7 +372,7 @@ class BaseHierarchical(BaseEstimator):
             which = self._choose_draws(n_draws, rng)
         return self._fitted.posterior.group_draws(k, codes, int(rng.integers(2**31)), which)
 
-    def _rows_of(self, X, level) -> Rows:
+    def _rows_of(self, X, level, announced=True) -> Rows:
         """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels."""
         check_is_fitted(self)
         counts = self._counting(level)
@@ -356,7 +386,7 @@ class BaseHierarchical(BaseEstimator):
         rows = read_rows(table, design, counts, missing)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
         for k in counts:
-            if len(rows.unseen[k]):
+            if len(rows.unseen[k]) and (announced or self.handle_unknown == "error"):
                 self._report_unseen(rows.unseen[k], design.factors[k].name)
         return rows
 

@@ -69,6 +69,8 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
     (60, 2)
     """
 
+    _takes_statistics = False
+
     def __init__(
         self,
         groups=None,

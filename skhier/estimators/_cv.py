@@ -103,6 +103,7 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
     {'prior__group_scale': 1.0}
     """
 
+    _takes_statistics = False
     response = "normal"  # of others no sums of folds make a fit
 
     def __init__(

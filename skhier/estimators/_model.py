@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-import warnings
 from typing import Any, Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical, drawn_seed
 from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
 from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
+from skhier.estimators._statistics import Statistics
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
 from skhier.inference.engines import (
     EngineResult,
@@ -38,12 +37,13 @@ from skhier.statistics.group_means import add_group_means
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import read_training
-from skhier.utils.callers import users_stacklevel
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
 from skhier.utils.design import wanted_means
+from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
+from skhier.utils.named_columns import split_named
 from skhier.utils.validation import check_choice, check_flag, check_number
 
 __all__ = ["HierarchicalModel"]
@@ -51,7 +51,7 @@ __all__ = ["HierarchicalModel"]
 DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
 
 
-class HierarchicalModel(Reports, Scores, BaseHierarchical):
+class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
     """What the estimators share beside predictions: parameters, fit and fitted attributes."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -60,12 +60,15 @@ class HierarchicalModel(Reports, Scores, BaseHierarchical):
         Parameters
         ----------
         X : table of shape (n_samples, n_columns)
-            NumPy array, pandas, polars or pyarrow data frame; the grouping column included.
+            NumPy array, pandas, polars or pyarrow data frame; the grouping column included. Or a
+            lazy one, a Polars ``LazyFrame``, DuckDB relation or Dask data frame, of which y and
+            sample_weight are columns: its engine sums, and no row comes into memory.
             Features are numbers: categorical columns are refused, and so are strings, of digits
             too, except in NumPy's string arrays, where they are converted.
-        y : array of shape (n_samples,)
-        sample_weight : array of shape (n_samples,) or None
-            A weight of 2 is the row twice; a weight of 0, no row.
+        y : array of shape (n_samples,) or str
+            A string names a column of X, which is then no feature.
+        sample_weight : array of shape (n_samples,), str or None
+            A weight of 2 is the row twice; a weight of 0, no row. A string names a column of X.
 
         Returns
         -------
@@ -89,17 +92,16 @@ class HierarchicalModel(Reports, Scores, BaseHierarchical):
             The data say nothing of some parameters.
         """
         forbid_forked_process("fit")
-        before = dict(self.__dict__)
-        try:
-            data_warnings, convergence_warnings = self._fit(X, y, sample_weight)
-            for message in data_warnings:
-                warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
-            for message in convergence_warnings:
-                warnings.warn(message, ConvergenceWarning, stacklevel=users_stacklevel())
-        except BaseException:  # an interrupt or a warning made an error leaves an earlier fit too
-            self.__dict__ = before
-            raise
+        self._all_or_nothing(lambda: self._fit_rows(X, y, sample_weight))
         return self
+
+    def _fit_rows(self, X, y, sample_weight):
+        """As :meth:`_fit`, of rows whose y and weights may be columns of X."""
+        if lazy_engine(X) is not None:
+            return self._fit_lazy(X, y, sample_weight)
+        messages = self._fit(*split_named(X, y, sample_weight))
+        self.__dict__.pop("_blocks", None)
+        return messages
 
     @property
     def _response(self) -> Response:
@@ -127,17 +129,21 @@ class HierarchicalModel(Reports, Scores, BaseHierarchical):
         names = getattr(self, "feature_names_in_", None)
         return wanted_means(self.group_means, table, names, design)
 
-    def _fit_problem(self, design, training, problem, seed, began):
-        """Set the attributes; warnings of the data and of convergence."""
+    def _fit_problem(self, design, training, problem, seed, began, n_rows=None):
+        """Set the attributes; warnings of the data and of convergence.
+
+        ``training`` and ``n_rows``: the rows, or how many they were.
+        """
         response = self._response
-        problem = stated_problem(problem, response, preset_of(prior_from(self.prior)), training.y)
+        y = None if training is None else training.y
+        problem = stated_problem(problem, response, preset_of(prior_from(self.prior)), y)
         setting, choice, result = self._sample(design, problem, seed, training=training)
         self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
         self._set_attributes()
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
         is_point = result.engine == "constant"
-        data_warnings = problem_warnings(design, problem, training.codes, is_point)
+        data_warnings = problem_warnings(design, problem, is_point)
         data_warnings += origin_warnings(design, problem, choice)
         of_means = contrasts(design, problem, self._fitted.posterior, self._fitted.mixture)
         names = getattr(self, "feature_names_in_", None)
@@ -145,7 +151,7 @@ class HierarchicalModel(Reports, Scores, BaseHierarchical):
         self.diagnostics_, convergence_warnings = self._diagnose(result)
         self.diagnostics_ |= {
             "warnings": [*result.announced, *data_warnings, *convergence_warnings],
-            "n_rows": len(training.y),
+            "n_rows": n_rows if training is None else len(training.y),
             "n_groups": self._n_groups(),
             "n_dense": dense_size(problem.stats, problem.plan),
             "slopes_left_out": design.slopes_left_out(),

@@ -125,6 +125,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         ``group_means_left_out`` (per factor the features of ``group_means`` that can have none),
         ``within_between`` (per factor and feature, by how many standard errors the effect between
         levels exceeds that within them; a large one is a reason for ``group_means``).
+    statistics_ : GroupStatistics
+        Of the rows of fit, of a normal response without ``group_means``.
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X has string column names.

@@ -35,9 +35,9 @@ class Scores:
         Raises
         ------
         ValueError
-            The rows are not there (an estimator out of a pickle), y is constant,
-            ``sample_weight`` had fractions, or a coefficient has no proper distribution without
-            some row.
+            The rows are not there (an estimator out of a pickle, or fitted to statistics), y is
+            constant, ``sample_weight`` had fractions, or a coefficient has no proper distribution
+            without some row.
 
         Notes
         -----
@@ -52,8 +52,8 @@ class Scores:
         fit = self._scored("loo")
         if fit.training is None:
             raise ValueError(
-                "loo needs the rows of fit, which pickles and copies do not hold: call it where "
-                "the model was fitted, or fit again; logo() works without."
+                "loo needs the rows of fit, which pickles, copies and statistics do not hold: call "
+                "it where the model was fitted to rows, or fit again; logo() works without."
             )
         return fit.loo(conditional)
 

@@ -316,7 +316,7 @@ def _from_similar(theta, start, n_points, rng):
 
 def _search(theta, n_points, rng) -> Mixture:
     """Modes of theta's posterior."""
-    from skhier.inference.importance import mixture_of
+    from skhier.inference.importance import mixture_of, steadied
     from skhier.inference.mode import find_modes
 
     budget = theta.budget.engine
@@ -326,7 +326,8 @@ def _search(theta, n_points, rng) -> Mixture:
         search = replace(search, climbs=0)
     gradients = theta.gradients if theta.size > search.newton_size else None
     how = (theta.steps, search, gradients)
-    return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, rng, *how))
+    modes = find_modes(theta.log_densities, theta.derivatives, starts, rng, *how)
+    return steadied(mixture_of(modes))
 
 
 def _frames(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:

@@ -33,11 +33,13 @@ __all__ = [
     "mixture_of",
     "pooled",
     "resample",
+    "steadied",
     "trustworthy",
     "weighted_points",
 ]
 
 BITS = 30  # of a coordinate of the sequence: SciPy's default, and exact in float64
+GRID = 2.0**-8  # of a proposal's sd: coarse beside rounding, fine beside the posterior
 
 
 class Mixture(NamedTuple):
@@ -70,6 +72,23 @@ def mixture_of(modes: Sequence[Mode]) -> Mixture:
     log_mass = np.array([mode.log_mass for mode in modes])
     shares = np.exp(log_mass - logsumexp(log_mass))
     return _mixture(shares, [mode.normal for mode in modes])
+
+
+def steadied(mixture: Mixture) -> Mixture:
+    """The mixture rounded to a few digits, which are all that a proposal needs.
+
+    Differences of values make millionths of rounding errors, so that the same rows added up in
+    another order would have other points. Rounded, they have the same.
+    """
+    upper = np.linalg.qr(mixture.roots.swapaxes(1, 2), mode="r")  # root root' = upper' upper
+    signs = np.sign(np.diagonal(upper, axis1=1, axis2=2))
+    roots = (upper * signs[..., None]).swapaxes(1, 2)
+    own = np.diagonal(roots, axis1=1, axis2=2)
+    grid = GRID * 2.0 ** np.frexp(own)[1]  # per coordinate, of what the others leave of its sd
+    rounded = np.round(roots / grid[..., None]) * grid[..., None]
+    means = np.round(mixture.means / grid) * grid
+    shares = np.maximum(np.round(mixture.shares / GRID), 1)
+    return Mixture(shares / shares.sum(), means, rounded)
 
 
 def _mixture(shares, normals) -> Mixture:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from skhier.posterior.posterior import Posterior
     from skhier.posterior.row_posterior import RowPosterior
+    from skhier.statistics.records import GroupStats, Units
     from skhier.statistics.training import Training
     from skhier.utils.budget import ScoreBudget
 
@@ -45,6 +46,7 @@ __all__ = [
     "leave_rows_of_response_out",
     "rows_id",
     "summed",
+    "sums_id",
 ]
 
 # of components and rows, at a time: densities; and what smoothing them takes
@@ -359,6 +361,12 @@ def rows_id(training: Training) -> str:
     """A fingerprint of y and the weights, to refuse a comparison of models of different rows."""
     rows = np.stack([training.y, training.weights])
     return hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
+
+
+def sums_id(stats: GroupStats, units: Units) -> str:
+    """As :func:`rows_id`, where statistics are all that is known of the rows."""
+    sums = np.array([stats.n, stats.yy, stats.xy[-1], units.y_mean, units.y_scale], dtype=float)
+    return hashlib.sha256(sums.tobytes()).hexdigest()
 
 
 def _over(

@@ -26,10 +26,13 @@ from skhier.posterior.elpd import (
     leave_one_out,
     leave_rows_of_response_out,
     rows_id,
+    sums_id,
 )
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 from skhier.statistics.problem import Problem
+from skhier.statistics.records import FactorStats
+from skhier.statistics.reduction import Reduction, axes_of
 from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
@@ -57,7 +60,7 @@ class Fitted:
     max_ess : float
         Effective number of the points that the draws were resampled from.
     training : Training or None
-        The rows of fit; None out of a pickle.
+        The rows of fit; None out of a pickle, and of a fit of statistics.
     """
 
     design: Design
@@ -85,9 +88,19 @@ class Fitted:
 
     @cached_property
     def rows_id(self) -> str:
-        """Fingerprint of y and the weights."""
-        assert self.training is not None  # out of a pickle the fingerprint is there
+        """Fingerprint of y and the weights, or of the sums that are all there was of them."""
+        if self.training is None:  # a fit of statistics; out of a pickle the fingerprint is there
+            return sums_id(self.reduction.stats, self.reduction.units)
         return rows_id(self.training)
+
+    @property
+    def reduction(self) -> Reduction:
+        """The statistics of fit, without the level that stands for unseen ones."""
+        assert isinstance(self.posterior, Posterior)  # others have none
+        stats = self.posterior.stats
+        factors = (FactorStats(*(a[..., :-1] for a in factor)) for factor in stats.factors)
+        known = stats._replace(factors=tuple(factors))
+        return Reduction(axes_of(self.design), self.posterior.units, known)
 
     @cached_property
     def prior_rows(self) -> list[tuple[str, str, str]]:
@@ -196,19 +209,21 @@ def fitted_of(
     result: EngineResult,
     prior: PriorSetting,
     seed: int,
-    training: Training,
+    training: Training | None,
     budget: Budget = USUAL,
 ) -> Fitted:
     """The record of a fit.
 
     Parameters
     ----------
-    design, problem, training
+    design, problem
         Of the rows.
     result : EngineResult
     prior : PriorSetting
     seed : int
         Of the group effects' draws.
+    training : Training or None
+        The rows, if they are there.
     budget : Budget
         Of all that is asked of the fit later.
     """

@@ -8,62 +8,68 @@ import numpy as np
 from skhier.statistics.products import keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats, PairStats
 
-__all__ = ["added", "placed"]
+__all__ = ["added", "added_in_places"]
 
 
 def added(*parts: GroupStats) -> GroupStats:
     """The sum of statistics in the same units, with the same levels; pairs of levels are united."""
-    by_factor = zip(*(part.factors for part in parts), strict=True)
-    by_pair = zip(*(part.pairs for part in parts), strict=True)
-    totals = zip(*(part[2:] for part in parts), strict=True)
-    return GroupStats(
-        tuple(_added_levels(same) for same in by_factor),
-        tuple(_added_pairs(same) for same in by_pair),
-        *map(sum, totals),
-    )
+    n_levels = [factor.zy.shape[-1] for factor in parts[0].factors]
+    return added_in_places(parts, [[np.arange(n) for n in n_levels]] * len(parts), n_levels)
 
 
-def placed(stats: GroupStats, places: Sequence[np.ndarray], n_levels: Sequence[int]) -> GroupStats:
-    """The same statistics among more levels, where the others have no rows.
+def added_in_places(
+    parts: Sequence[GroupStats], places: Sequence[Sequence[np.ndarray]], n_levels: Sequence[int]
+) -> GroupStats:
+    """The sum of statistics in the same units; pairs of levels are united.
+
+    Many small parts cost what they hold, not the number of all levels each.
 
     Parameters
     ----------
-    stats : GroupStats
-    places : sequence of int array of shape (n_levels,)
-        Per factor the new index of each level; increasing.
+    parts : sequence of GroupStats
+    places : sequence of sequence of int array of shape (n_levels,)
+        Per part and factor the index that each level has in the sum; increasing.
     n_levels : sequence of int
-        Per factor, afterwards.
+        Per factor, of the sum.
     """
-    n_effects = [len(factor.zx) for factor in stats.factors]
-    whole = keeps_level_products(n_effects, len(stats.xy), n_levels)
+    n_effects = [len(factor.zx) for factor in parts[0].factors]
+    whole = keeps_level_products(n_effects, len(parts[0].xy), n_levels)
     factors = []
-    for factor, at, n in zip(stats.factors, places, n_levels, strict=True):
-        moved = FactorStats(*(_in_places(products, at, n) for products in factor))
-        factors.append(moved if whole else moved._replace(xy_xy=np.zeros((0, 0, n))))
-    both = combinations(places, 2)
-    pairs = [
-        pair._replace(first=one[pair.first], second=other[pair.second])
-        for (one, other), pair in zip(both, stats.pairs, strict=True)
-    ]
-    return stats._replace(factors=tuple(factors), pairs=tuple(pairs))
+    for k, n in enumerate(n_levels):
+        same = [part.factors[k] for part in parts]
+        factors.append(_added_levels(same, [at[k] for at in places], n, whole))
+    pairs = []
+    for which, (one, other) in enumerate(combinations(range(len(n_levels)), 2)):
+        moved = [
+            part.pairs[which]._replace(
+                first=at[one][part.pairs[which].first], second=at[other][part.pairs[which].second]
+            )
+            for part, at in zip(parts, places, strict=True)
+        ]
+        pairs.append(_added_pairs(moved))
+    totals = zip(*(part[2:] for part in parts), strict=True)
+    return GroupStats(tuple(factors), tuple(pairs), *map(sum, totals))
 
 
-def _in_places(products: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
-    if len(at) == n:  # increasing, so each in its place
-        return products
-    out = np.zeros((*products.shape[:-1], n))
-    out[..., at] = products
+def _added_levels(
+    parts: Sequence[FactorStats], places: Sequence[np.ndarray], n: int, whole: bool
+) -> FactorStats:
+    lacking = not whole or any(not len(part.xy_xy) for part in parts)
+    zz, zx, zy = (_in_places([part[i] for part in parts], places, n) for i in range(3))
+    every = np.zeros((0, 0, n))
+    if not lacking:
+        every = _in_places([part.xy_xy for part in parts], places, n)
+    return FactorStats(zz, zx, zy, every)
+
+
+def _in_places(products: Sequence[np.ndarray], places: Sequence[np.ndarray], n: int) -> np.ndarray:
+    out = np.zeros((*products[0].shape[:-1], n))
+    for summand, at in zip(products, places, strict=True):
+        if len(at) == n:  # increasing, so each in its place
+            out += summand
+        else:
+            out[..., at] += summand
     return out
-
-
-def _added_levels(parts: Sequence[FactorStats]) -> FactorStats:
-    lacking = [part.xy_xy for part in parts if not len(part.xy_xy)]
-    return FactorStats(
-        zz=sum(part.zz for part in parts),
-        zx=sum(part.zx for part in parts),
-        zy=sum(part.zy for part in parts),
-        xy_xy=lacking[0] if lacking else sum(part.xy_xy for part in parts),
-    )
 
 
 def _added_pairs(parts: Sequence[PairStats]) -> PairStats:

@@ -14,17 +14,15 @@ from skhier.utils.validation import coarse_numbers
 __all__ = ["problem_warnings"]
 
 
-def problem_warnings(
-    design: Design, problem: Problem, codes: np.ndarray, is_point: bool
-) -> list[str]:
-    """What the data cannot tell; ``codes`` (n_samples, n_factors) are the rows' levels.
+def problem_warnings(design: Design, problem: Problem, is_point: bool) -> list[str]:
+    """What the data cannot tell.
 
     ``is_point``: y is constant, and the response takes it for noise of sd 0.
     """
     stats, units = problem.stats, problem.units
     x_mean = units.x_mean / units.x_scale
     group_rows = [factor.zz[-1, -1] for factor in stats.factors]
-    messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, codes)
+    messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, stats.pairs)
     messages += slope_warnings(design, group_rows) + mean_warnings(design)
     messages += _coarse_warnings(design, problem)
     if is_point:

@@ -16,8 +16,13 @@ from skhier.statistics.units import internal_units
 from skhier.utils.design import Design
 from skhier.utils.validation import check_scales
 
-__all__ = ["Problem", "part_of", "problem_of", "reduce_rows"]
+__all__ = ["NO_MEDIANS", "Problem", "part_of", "problem_of", "reduce_rows"]
 
+NO_MEDIANS = (
+    "prior='brms' is scaled by the median of y and by its median absolute deviation, which are no "
+    "sums over rows, so that statistics alone do not tell them. Fit the rows themselves, or use "
+    "another prior, such as prior=None or 'bambi'."
+)
 POINT = np.finfo(float).eps  # an sd that stands for 0
 
 
@@ -61,11 +66,7 @@ class _WithoutMedians(DataScales):
     """Of statistics whose source does not tell medians."""
 
     def _untold(self) -> NoReturn:
-        raise ValueError(
-            "This prior is scaled by the median of y and by its median absolute deviation, which "
-            "are no sums over rows, so that statistics alone do not tell them. Fit the rows "
-            "themselves, or use another prior, such as prior=None or 'bambi'."
-        )
+        raise ValueError(NO_MEDIANS)
 
     y_median = property(_untold)
     y_mad = property(_untold)

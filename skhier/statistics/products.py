@@ -9,7 +9,14 @@ import numpy as np
 from skhier.statistics.records import FactorStats, GroupStats, PairStats, Units
 from skhier.statistics.sums import exact_parts, sums_by_code
 
-__all__ = ["LevelPairs", "group_stats", "keeps_level_products", "level_pairs", "total_products"]
+__all__ = [
+    "LevelPairs",
+    "factor_stats",
+    "group_stats",
+    "keeps_level_products",
+    "level_pairs",
+    "total_products",
+]
 
 MANY = 2**22  # entries of all levels' full cross-products, above which they are not kept
 
@@ -106,7 +113,7 @@ def group_stats(
                 if (i in z[k] and j in z[m]) or (j in z[k] and i in z[m]):
                     out[i, j] = out[j, i] = sums_by_code(pair.of_row, parts, out.shape[-1])
     return GroupStats(
-        tuple(_factor_stats(out, at, whole) for at, out in zip(z, per_level, strict=True)),
+        tuple(factor_stats(out, at, whole) for at, out in zip(z, per_level, strict=True)),
         tuple(
             PairStats(pair.first, pair.second, out[z[k]][:, z[m]])
             for (k, m), pair, out in zip(both, pairs, per_pair, strict=True)
@@ -118,7 +125,7 @@ def group_stats(
     )
 
 
-def _factor_stats(products: np.ndarray, at: list[int], whole: bool) -> FactorStats:
+def factor_stats(products: np.ndarray, at: list[int], whole: bool) -> FactorStats:
     """From the products of ``[x 1 y]`` per level, those that this factor's columns need."""
     p = len(products) - 1
     every = products if whole else np.zeros((0, 0, products.shape[-1]))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.statistics.addition import added, placed
+from skhier.statistics.addition import added_in_places
 from skhier.statistics.mean_sd import MeanSd, mean_sd_of_products, mean_sd_of_rows
 from skhier.statistics.products import LevelPairs, group_stats, level_pairs
 from skhier.statistics.records import GroupStats, Units
@@ -29,10 +29,12 @@ __all__ = [
     "FactorAxis",
     "Reduction",
     "axes_of",
+    "check_alike",
     "merge",
     "no_rows",
     "own_units",
     "reduce_block",
+    "united_levels",
 ]
 
 
@@ -150,16 +152,14 @@ def merge(first: Reduction, *others: Reduction) -> Reduction:
     """
     parts = (first, *others)
     for other in others:
-        _check_alike(first.axes, other.axes)
-    factors, places = _united_levels([part.axes for part in parts])
+        check_alike(first.axes, other.axes)
+    factors, places = united_levels([part.axes for part in parts])
     axes = first.axes._replace(factors=factors)
     units, summands = _in_common_units(parts)
-    n_levels = axes.n_levels
-    aligned = [placed(stats, at, n_levels) for stats, at in zip(summands, places, strict=True)]
-    return Reduction(axes, units, added(*aligned))
+    return Reduction(axes, units, added_in_places(summands, places, axes.n_levels))
 
 
-def _united_levels(
+def united_levels(
     axes: Sequence[Axes],
 ) -> tuple[tuple[FactorAxis, ...], list[list[np.ndarray]]]:
     """The factors with all levels; of each part and factor, where its levels went."""
@@ -188,7 +188,7 @@ def _in_common_units(parts: Sequence[Reduction]) -> tuple[Units, list[GroupStats
     ]
 
 
-def _check_alike(one: Axes, other: Axes) -> None:
+def check_alike(one: Axes, other: Axes) -> None:
     """Raise ValueError unless two reductions are about the same columns."""
     if one.features != other.features:
         raise ValueError(

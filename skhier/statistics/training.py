@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.utils.design import Design, fit_design
+from skhier.utils.design import Design, Rows, fit_design
 from skhier.utils.settling import drop_rows, settle_slopes
 from skhier.utils.validation import (
     check_target,
@@ -16,7 +16,7 @@ from skhier.utils.validation import (
     weighted_median,
 )
 
-__all__ = ["Medians", "Training", "read_training"]
+__all__ = ["Medians", "Training", "forbid_few_rows", "read_block", "read_training"]
 
 EVERY = slice(None)
 
@@ -82,12 +82,43 @@ def read_training(
     ValueError, TypeError
         Bad columns, labels, numbers or weights; fewer than two rows with a weight.
     """
+    design, training = read_block(table, y, sample_weight, names, groups, slopes, least=2)
+    return settle_slopes(design, Rows(training.x, training.codes, ())), training
+
+
+def read_block(
+    table: Any,
+    y: Any,
+    sample_weight: Any,
+    names: Sequence[str] | None,
+    groups: Any,
+    slopes: Any,
+    least: int = 0,
+) -> tuple[Design, Training]:
+    """Checked rows that may be a part of all; their slopes are not settled.
+
+    Parameters
+    ----------
+    table, y, sample_weight, names, groups, slopes
+        As of :func:`read_training`.
+    least : int
+        Rows with a weight that there have to be.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`read_training`, of fewer rows than ``least``.
+    """
     y_eps = relative_spacing(y)
-    y, weights = check_target(y, table), check_weights(sample_weight, table)
+    y, weights = check_target(y, table), check_weights(sample_weight, table, least)
     kept = weights > 0
-    if kept.sum() < 2:
-        raise ValueError(f"fit needs two rows or more with a weight, got n_samples={kept.sum()}.")
+    forbid_few_rows(int(kept.sum()), least)
     design, rows = fit_design(table, names, groups, slopes)
     design, rows = drop_rows(design, rows, kept)
-    design = settle_slopes(design, rows)._replace(y_eps=y_eps)
-    return design, Training(rows.x, rows.codes, y[kept], weights[kept])
+    return design._replace(y_eps=y_eps), Training(rows.x, rows.codes, y[kept], weights[kept])
+
+
+def forbid_few_rows(n: int, least: int = 2) -> None:
+    """Raise ValueError for fewer rows with a weight than ``least``."""
+    if n < least:
+        raise ValueError(f"fit needs two rows or more with a weight, got n_samples={n}.")

@@ -13,7 +13,7 @@ from skhier.statistics.mean_sd import ROUNDING, MeanSd, power_of_two
 from skhier.statistics.products import total_products
 from skhier.statistics.records import FactorStats, GroupStats, Units
 
-__all__ = ["change_units", "common_units", "internal_units", "same_units"]
+__all__ = ["change_units", "common_units", "effects_at_mean", "internal_units", "same_units"]
 
 REMOTE = 1e-14  # of the distance to the shift: a smaller spread of means is rounding
 
@@ -29,11 +29,12 @@ def internal_units(x: MeanSd, y: MeanSd, slopes: Sequence[Sequence[int]]) -> Uni
         Per factor, the features with a varying slope.
     """
     x_scale = np.array([power_of_two(s) for s in x.sd])
-    at_mean = tuple(_effects_at_mean((x.mean / x_scale)[list(varying)]) for varying in slopes)
+    at_mean = tuple(effects_at_mean((x.mean / x_scale)[list(varying)]) for varying in slopes)
     return Units(x.mean, x_scale, y.mean[0], power_of_two(y.sd[0]), at_mean)
 
 
-def _effects_at_mean(shift):
+def effects_at_mean(shift: np.ndarray) -> np.ndarray:
+    """The matrix of :class:`Units`, (q, q), given the means of the slopes' features, (q - 1,)."""
     matrix = np.eye(len(shift) + 1)
     matrix[-1, :-1] = shift
     return matrix

@@ -10,7 +10,7 @@ import numpy as np
 from skhier.utils.frames import is_categorical
 from skhier.utils.words import plain
 
-__all__ = ["forbid_labels"]
+__all__ = ["ENCODERS", "forbid_labels"]
 
 ENCODERS = "scikit-learn's OneHotEncoder, OrdinalEncoder or TargetEncoder"
 

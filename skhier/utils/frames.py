@@ -47,7 +47,10 @@ def as_table(X: Any, unread: Sequence[int] = ()) -> Any:
         _check_frame(X, needs_columns=not unread)
         return X
     if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
-        raise TypeError(f"X is a lazy {type(X).__name__}; collect it into a data frame first.")
+        raise TypeError(
+            f"X is a lazy {type(X).__name__}; collect it into a data frame first, or call "
+            "skhier.frames.predict."
+        )
     forbid_masked(X, "X")
     if isinstance(X, list | tuple):
         X = np.asarray(X, dtype=object)

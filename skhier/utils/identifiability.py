@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def design_warnings(
     x_mean: np.ndarray,
     gram: np.ndarray,
     group_rows: Sequence[np.ndarray],
-    codes: np.ndarray,
+    pairs: Sequence[Any],
 ) -> list[str]:
     """What the data cannot tell: redundant columns and factors, groups that hold no information.
 
@@ -32,8 +33,9 @@ def design_warnings(
         Cross-products of the centred features, internal units.
     group_rows : sequence of arrays of shape (n_groups,)
         Rows per group, for each factor.
-    codes : int array of shape (n_samples, n_factors)
-        Of the rows of fit; every level occurs.
+    pairs : sequence
+        Of factors (0, 1), (0, 2), ..., (1, 2), ...: ``first`` and ``second``, the levels that share
+        rows of fit, (n_pairs,) each; every level occurs.
     """
     names = np.array(design.feature_names, dtype=object)
     messages = []
@@ -47,7 +49,7 @@ def design_warnings(
     several = len(design.factors) > 1
     for factor, n_rows in zip(design.factors, group_rows, strict=True):
         messages += _group_warning(repr(factor.name) if several else "", n_rows)
-    return messages + _same_partition_warnings(design.factors, codes)
+    return messages + _same_partition_warnings(design.factors, pairs)
 
 
 def slope_notes(design: Design) -> list[str]:
@@ -133,23 +135,14 @@ def _group_warning(name: str, n_rows: np.ndarray) -> list[str]:
     return []
 
 
-def _same_partition_warnings(factors: Sequence[Factor], codes: np.ndarray) -> list[str]:
+def _same_partition_warnings(factors: Sequence[Factor], pairs: Sequence[Any]) -> list[str]:
+    """As many pairs as levels of both, all of which occur: a map that is one to one."""
     return [
-        f"{factors[j].name!r} and {factors[k].name!r} group the rows identically: only the "
+        f"{one.name!r} and {other.name!r} group the rows identically: only the "
         "priors tell their effects apart."
-        for j, k in combinations(range(len(factors)), 2)
-        if _same_partition(codes[:, j], codes[:, k])
+        for (one, other), pair in zip(combinations(factors, 2), pairs, strict=True)
+        if len(one.levels.labels) == len(other.levels.labels) == len(pair.first)
     ]
-
-
-def _same_partition(a: np.ndarray, b: np.ndarray) -> bool:
-    n_levels = a.max() + 1
-    if b.max() + 1 != n_levels:
-        return False
-    # as many levels on both sides and all occur: a map from a's to b's is one to one
-    partner = np.empty(n_levels, dtype=b.dtype)
-    partner[a] = b
-    return bool((partner[a] == b).all())
 
 
 def _rank_warning(names: np.ndarray, gram: np.ndarray, mean: np.ndarray) -> list[str]:

@@ -18,6 +18,7 @@ __all__ = [
     "check_number",
     "check_scales",
     "check_target",
+    "check_total_weight",
     "check_weights",
     "coarse_numbers",
     "relative_spacing",
@@ -146,8 +147,17 @@ _TYPES = {
 }
 
 
-def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
+def check_weights(sample_weight: Any, X: Any, least: float = 2) -> np.ndarray:
     """Frequency weights, (n_samples,).
+
+    Parameters
+    ----------
+    sample_weight
+        As the user gave them.
+    X : table
+        Of as many rows.
+    least : float
+        What they sum up to at least; 0 for a part of the rows, whose weights may all be 0.
 
     Raises
     ------
@@ -159,16 +169,30 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray:
         name = "sample_weight"
         sample_weight = as_float64(numbers_or_error(sample_weight, name), name)
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():
+    if least and not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     with np.errstate(over="ignore"):
         total = weights.sum()
-    if not 2 <= total <= MOST_ROWS and np.count_nonzero(weights) > 1:
-        raise ValueError(
-            f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is "
-            f"a number of rows, from 2 to {MOST_ROWS:g}. Multiply the weights by a constant."
-        )
+    check_total_weight(total, int(np.count_nonzero(weights)), least)
     return weights
+
+
+def check_total_weight(total: float, n_rows: int, least: float = 2) -> None:
+    """Raise ValueError where weights sum to what cannot be a number of rows.
+
+    Parameters
+    ----------
+    total : float
+    n_rows : int
+        With a weight.
+    least : float
+        As of :func:`check_weights`.
+    """
+    if not least <= total <= MOST_ROWS and n_rows > 1:
+        raise ValueError(
+            f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is a "
+            f"number of rows, from {least:g} to {MOST_ROWS:g}. Multiply the weights by a constant."
+        )
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

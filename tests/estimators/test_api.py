@@ -56,6 +56,9 @@ METHODS = {
     "prior_summary": {},
     "r_squared": {"return_draws": False},
     "variance_components": {},
+    "summarise": {"X": REQUIRED, "y": REQUIRED, "sample_weight": None},
+    "fit_statistics": {"statistics": REQUIRED},
+    "partial_fit": {"X": REQUIRED, "y": REQUIRED, "sample_weight": None},
 }
 
 # attribute -> type; the shapes are below
@@ -115,9 +118,9 @@ def test_public_methods_are_the_contracts_and_scikit_learns():
     from sklearn.base import BaseEstimator, RegressorMixin
 
     inherited = {*dir(BaseEstimator), *dir(RegressorMixin)}
-    requests = {"set_fit_request", "set_predict_request", "set_score_request"}
+    requests = {f"set_{name}_request" for name in ("fit", "partial_fit", "predict", "score")}
     own = {name for name in dir(HierarchicalSlopesRegressor) if not name.startswith("_")}
-    assert own - inherited - requests == METHODS.keys() - {"score"}
+    assert own - inherited - requests == METHODS.keys() - {"score"} | {"statistics_"}
 
 
 def test_fitted_attributes_are_the_contracts(sleepstudy_fit):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 
+from skhier.statistics.products import level_pairs
 from skhier.utils import settling
 from skhier.utils.design import fit_design, read_rows
 from skhier.utils.frames import as_table
@@ -47,7 +48,7 @@ def warnings_of(x, codes=None, weights=None):
     groups = None if codes is None else list(of_groups)
     design, rows = fit(table if codes is None else table.assign(**of_groups), groups)
     group_rows = [np.bincount(of_rows, weights) for of_rows in rows.codes.T]
-    return design_warnings(design, *internal(rows.x, weights), group_rows, rows.codes)
+    return design_warnings(design, *internal(rows.x, weights), group_rows, level_pairs(rows.codes))
 
 
 def test_group_column_is_no_feature():
@@ -290,7 +291,9 @@ def test_nesting_of_one_level_each_is_reported():
     table.columns = table.columns.astype(str)
     design, rows = fit(table, ["state", ("state", "cafe")])
     group_rows = [np.bincount(of_rows) for of_rows in rows.codes.T]
-    (found,) = design_warnings(design, *internal(rows.x, np.ones(40)), group_rows, rows.codes)
+    (found,) = design_warnings(
+        design, *internal(rows.x, np.ones(40)), group_rows, level_pairs(rows.codes)
+    )
     assert found.startswith("'state' and 'state:cafe' group the rows identically")
 
 

@@ -1,0 +1,65 @@
+"""y and weights that are given as the names of columns of X."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+from narwhals.dependencies import is_into_dataframe
+
+from skhier.utils.frames import cells_of, column_names, columns_of
+from skhier.utils.words import listed
+
+__all__ = ["check_named", "split_named"]
+
+
+def split_named(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """X without the columns that ``y`` and ``sample_weight`` name, and these.
+
+    Parameters
+    ----------
+    X : table
+    y, sample_weight : array, str or None
+        What is no string stays.
+
+    Raises
+    ------
+    TypeError
+        A name, and X has none.
+    ValueError
+        No such column, or the same for both.
+    """
+    if not isinstance(y, str) and not isinstance(sample_weight, str):
+        return X, y, sample_weight
+    if not is_into_dataframe(X):
+        raise TypeError(
+            f"y={y!r} names a column of X, and X is a {type(X).__name__} without names. Pass a "
+            "data frame, or y itself."
+            if isinstance(y, str)
+            else f"sample_weight={sample_weight!r} names a column of X, and X is a "
+            f"{type(X).__name__} without names. Pass a data frame, or the weights."
+        )
+    names = column_names(X)
+    check_named(names, y, sample_weight)
+    columns, taken = columns_of(X), []
+    values = []
+    for named in (y, sample_weight):
+        if isinstance(named, str):
+            taken.append(named)
+            column = columns(names.index(named))
+            values.append(cells_of(column) if isinstance(column, nw.Series) else column)
+        else:
+            values.append(named)
+    rest = nw.from_native(X, eager_only=True).drop(taken).to_native()
+    return rest, values[0], values[1]
+
+
+def check_named(names: list[Any], y: Any, sample_weight: Any) -> None:
+    """Raise ValueError unless the names given are columns, and different ones."""
+    for what, named in (("y", y), ("sample_weight", sample_weight)):
+        if isinstance(named, str) and named not in names:
+            raise ValueError(
+                f"`{what}={named!r}` is not a column of X. Columns are: {listed(map(repr, names))}."
+            )
+    if isinstance(y, str) and isinstance(sample_weight, str) and y == sample_weight:
+        raise ValueError(f"y and sample_weight are both {y!r}; they are different columns.")
