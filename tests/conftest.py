@@ -1,6 +1,8 @@
 """Fixtures shared by the tests: data, and fits that several tests look at."""
 
+import gc
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -15,6 +17,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 
 from skhier import HierarchicalSlopesRegressor
 from skhier.datasets import load_sleepstudy, make_hierarchical
+
+MANY_MAPS = 40_000
 
 
 @pytest.fixture(scope="session")
@@ -133,3 +137,19 @@ def _gpu_visible():
         return bool(jax.devices("gpu"))
     except RuntimeError:
         return False
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Drop compiled programs before there are so many that the system refuses memory for another.
+
+    Each holds some memory maps, of which Linux gives a process 65,530; they are read again from
+    the cache on disk.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if "jax" in sys.modules and maps.exists() and len(maps.read_bytes().splitlines()) > MANY_MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()

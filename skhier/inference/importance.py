@@ -81,11 +81,10 @@ def steadied(mixture: Mixture) -> Mixture:
     another order would have other points. Rounded, they have the same.
     """
     upper = np.linalg.qr(mixture.roots.swapaxes(1, 2), mode="r")  # root root' = upper' upper
-    signs = np.sign(np.diagonal(upper, axis1=1, axis2=2))
-    roots = (upper * signs[..., None]).swapaxes(1, 2)
-    own = np.diagonal(roots, axis1=1, axis2=2)
+    own = np.abs(np.diagonal(upper, axis1=1, axis2=2))
     grid = GRID * 2.0 ** np.frexp(own)[1]  # per coordinate, of what the others leave of its sd
-    rounded = np.round(roots / grid[..., None]) * grid[..., None]
+    # the root itself and not its triangle: a net is evenest along its first columns
+    rounded = np.round(mixture.roots / grid[..., None]) * grid[..., None]
     means = np.round(mixture.means / grid) * grid
     shares = np.maximum(np.round(mixture.shares / GRID), 1)
     return Mixture(shares / shares.sum(), means, rounded)

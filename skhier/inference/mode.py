@@ -230,7 +230,8 @@ def find_modes(
             in_vain, top = in_vain + 1, start
         kept = on_other_hills(log_densities, points, top[None], budget)
     modes.sort(key=lambda mode: -mode.log_mass)
-    return [mode for mode in modes if mode.log_mass > modes[0].log_mass - budget.less_mass]
+    # also where a mass is not finite, of which later steps say so
+    return [mode for mode in modes if not mode.log_mass < modes[0].log_mass - budget.less_mass]
 
 
 def on_other_hills(

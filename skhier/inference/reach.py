@@ -92,6 +92,7 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
     budget, fitted = theta.budget.importance, partial(_fitted, signs)
     begin = _carried_over(modes, signs)
     rounds: list[WeightedPoints] = []
+    trusted: WeightedPoints | None = None
     proposal, total, best_share, best = begin, 0, 0.0, begin
     is_long = theta.size > budget.plain_size
     n = max(n_points // budget.probe, budget.n_blocks) if is_long else n_points
@@ -99,7 +100,11 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
         last = weighted_points(signs.density(theta.log_densities), proposal, n, rng, budget)
         rounds, total = [*rounds, last], total + n
         if n >= n_points and weights.trustworthy(last, min_ess):
-            return Reached(_in_theta(last, signs), last.k_hat, signs, fitted(last))
+            better = trusted is None or last.ess > budget.min_gain * trusted.ess
+            trusted = max([last, *([trusted] if trusted else [])], key=lambda one: one.ess)
+            # of a short theta another round costs little
+            if is_long or last.ess >= budget.good_efficiency * n or not better:
+                break
         share = last.ess / n
         gained = share > budget.round_gain * best_share
         if share > best_share and weights.trustworthy(last, 0.0):
@@ -114,6 +119,8 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
             proposal, n = best, max(int(enough), n_points)
         else:
             n *= 2
+    if trusted is not None:
+        return Reached(_in_theta(trusted, signs), trusted.k_hat, signs, fitted(trusted))
     largest = max(rounds, key=lambda last: last.ess)
     is_frame = largest.ess >= budget.frame_ess * theta.size
     return Reached(None, largest.k_hat, signs, fitted(pooled(rounds)) if is_frame else begin)

@@ -130,11 +130,12 @@ class RowTheta:
                 out = function(np.concatenate([part, padding]), self.data, self.spec)
                 return jax.block_until_ready(out)
 
-        begins = range(0, len(points), self.batch)
-        if len(begins) == 1:
-            return [at(0)]
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(at, begins))
+        first, *others = range(0, len(points), self.batch)
+        out = [at(first)]  # which compiles, once
+        if others:
+            with ThreadPoolExecutor(2) as pool:
+                out += pool.map(at, others)
+        return out
 
     def populations(self, points: np.ndarray) -> Population:
         """The population at each of (n, d) points."""

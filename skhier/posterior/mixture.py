@@ -47,7 +47,9 @@ def mixture_log_density(y, mean, sd, weights=None):
     z = (y - mean) / sd
     log_density = -0.5 * z**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
     shares = np.full(len(mean), 1 / len(mean)) if weights is None else weights
-    return logsumexp(_rows_first(log_density) + np.log(shares), axis=1)
+    with np.errstate(divide="ignore"):  # a component may have no weight
+        log_shares = np.log(shares)
+    return logsumexp(_rows_first(log_density) + log_shares, axis=1)
 
 
 def mixture_moments(mean, sd, weights=None):

@@ -53,9 +53,9 @@ def test_subclass_hands_its_budget_to_every_candidate(people):
 def test_candidates_have_as_many_draws_as_the_budget_says(people, monkeypatch):
     drawn, sample = [], HierarchicalSlopesRegressor._sample
 
-    def watched(self, *args):
+    def watched(self, *args, **settings):
         drawn.append(self.n_draws)
-        return sample(self, *args)
+        return sample(self, *args, **settings)
 
     monkeypatch.setattr(HierarchicalSlopesRegressor, "_sample", watched)
     search = HierarchicalSlopesRegressorCV("subject", param_grid={"eta": [2.0]}, cv=2, **SHORT)
