@@ -184,7 +184,7 @@ class ImportanceBudget:
     least_share: float = 0.2
     plain_size: int = 30
     near_zero: float = 0.25
-    many_signs: int = 3
+    many_signs: int = 5
     probe: int = 2
     hopeless_k_hat: float = 1.2
     hopeless_share: float = 0.01
