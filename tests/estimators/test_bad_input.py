@@ -116,7 +116,7 @@ BAD_X = {
         "X has .* masked values",
     ),
     "too large": (lambda X: with_cell(X, 1e200), ValueError, "'x' of X is too large.*1e.200"),
-    "lazy": (lambda X: pl.from_pandas(X).lazy(), TypeError, "X is a lazy Polars frame"),
+    "lazy": (lambda X: pl.from_pandas(X).lazy(), TypeError, "X is a lazy (Polars frame|LazyFrame)"),
     "labels missing": (
         lambda X: with_cell(X, None, "subject", range(5)),
         ValueError,
