@@ -42,6 +42,7 @@ __all__ = [
     "EngineResult",
     "constant_posterior",
     "engine_for",
+    "frames_of",
     "load_jax",
     "run_joint",
     "run_marginal",
@@ -276,7 +277,7 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     theta, data, reached, rng = outcome
     theta.check, theta.workers = check, workers
     signs = reached.signs if reached.signs.signed.any() else ()
-    frames = _frames(reached.modes, data, options.n_chains, signs)
+    frames = frames_of(reached.modes, data, options.n_chains, signs)
 
     def run(frames, options):
         return run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
@@ -330,7 +331,7 @@ def _search(theta, n_points, rng) -> Mixture:
     return steadied(mixture_of(modes))
 
 
-def _frames(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
+def frames_of(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
     """Numbers of chains, and the data in whose frame they move: each mode's own.
 
     Chains seldom change modes, so they start in proportion to the masses: largest remainders.
@@ -396,11 +397,10 @@ def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
-    stats_of_chains = sample_stats(draws)
     return EngineResult(
         population.draws,
         "marginal",
-        stats_of_chains,
+        sample_stats(draws),
         population.components,
         population.estimates,
         facts,

@@ -13,9 +13,14 @@ from typing import Any
 import numpy as np
 
 from skhier.inference.chains import run_nuts, sample_stats
-from skhier.inference.engines import EngineResult, advice_on_modes, n_modes, with_finite_numbers
+from skhier.inference.engines import (
+    EngineResult,
+    advice_on_modes,
+    frames_of,
+    n_modes,
+    with_finite_numbers,
+)
 from skhier.inference.estimates import block_error, chain_error, estimates
-from skhier.inference.importance import Mixture
 from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
 from skhier.inference.row_theta import RowTheta
@@ -148,10 +153,7 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     facts = {"nodes": theta.n_nodes, "quadrature_error": error}
     if trustworthy(weighted, wanted):
         return _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rng)
-    frames = [
-        (n, (theta.rows, theta.rule, model, mean, root))
-        for n, mean, root in _chains(modes, options.n_chains)
-    ]
+    frames = frames_of(modes, theta.data, options.n_chains)
     draws = run_nuts(row_target.MarginalOfRows(spec), frames, options, device, seed, check)
     return _from_chains(theta, problem, draws, weighted, modes, n_levels, facts, rng)
 
@@ -174,15 +176,6 @@ def _quadrature_error(theta, weighted, rng) -> float:
     fine = theta.log_densities(points)
     theta.use(nodes)
     return float(np.std(fine - coarse))
-
-
-def _chains(modes: Mixture, n_chains):
-    wanted = n_chains * modes.shares
-    counts = np.floor(wanted).astype(int)
-    rest = np.argsort(counts - wanted, kind="stable")
-    counts[rest[: n_chains - counts.sum()]] += 1
-    parts = zip(counts, modes.means, modes.roots, strict=True)
-    return [(int(n), mean, root) for n, mean, root in parts if n]
 
 
 def _kept(theta, n_levels, n_points) -> int:

@@ -70,9 +70,7 @@ class RowTheta:
         """Where the prior of each entry of theta has its modes."""
 
         def profiles(grids):
-            of_sites = self.target.prior_profiles(grids, self.model, self.spec)
-            heights = {name: np.asarray(values) for name, values in of_sites.items()}
-            return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
+            return self.target.prior_profiles(grids, self.model, self.spec)
 
         return prior_tops(profiles, self.size, self.budget.search)
 

@@ -53,12 +53,18 @@ def prior_tops(
     Parameters
     ----------
     profiles : callable
-        Takes values (n_grid, d) of theta's entries to log densities (n_grid, k) per site.
+        Takes values (n_grid, d) of theta's entries to log densities (n_grid, k) per site; what is
+        not finite is impossible.
     size : int
         d
     budget : SearchBudget
     """
-    coarse = profiles(np.tile(GRID[:, None], (1, size)))
+
+    def heights(grids):
+        densities = {name: np.asarray(values) for name, values in profiles(grids).items()}
+        return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in densities.items()}
+
+    coarse = heights(np.tile(GRID[:, None], (1, size)))
     ends = np.cumsum([0, *(values.shape[1] for values in coarse.values())])
     spans = (range(*ends[i : i + 2]) for i in range(len(coarse)))
     sites = dict(zip(coarse, spans, strict=True))
@@ -67,7 +73,7 @@ def prior_tops(
     widths = np.ones(size)
     coefs = _coefs(sites)
     if coefs:
-        _refine(profiles, modes, widths, coefs)
+        _refine(heights, modes, widths, coefs)
     return PriorTops(sites, modes, widths)
 
 

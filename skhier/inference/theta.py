@@ -107,9 +107,7 @@ class Theta:
         """Where the prior of each entry of theta has its modes."""
 
         def profiles(grids):
-            of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
-            heights = {name: np.asarray(values) for name, values in of_sites.items()}
-            return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in heights.items()}
+            return self.targets.prior_profiles(grids, self.data, self.spec)
 
         return prior_tops(profiles, self.size, self.budget.search)
 

@@ -235,7 +235,7 @@ class RowPosterior:
         for rows, mean, sd in self.line_mixture(x, codes, n, of_response=kind == "response"):
             mean, sd = mean[kept], sd[kept]
             if kind == "mean":
-                line = _weighted_quantiles(mean, sd, q, weights)
+                line = mixture_quantiles(mean, sd, q, weights)
                 out[rows] = self.response.mean(line, {})
             else:
                 out[rows] = self._response_quantiles(mean, sd, own, weights, q)
@@ -350,13 +350,6 @@ def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Hermite nodes and weights for a standard normal."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n)
     return nodes, weights / weights.sum()
-
-
-def _weighted_quantiles(mean, sd, q, weights):
-    """Of a mixture with weights, as one of equal weights with some components several times."""
-    times = np.searchsorted(np.cumsum(weights), (np.arange(1000) + 0.5) / 1000)
-    times = np.minimum(times, len(weights) - 1)
-    return mixture_quantiles(mean[times], sd[times], q)
 
 
 def _inverse(below, level, mean, response):

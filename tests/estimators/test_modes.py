@@ -278,7 +278,7 @@ def test_chains_start_in_every_mode_and_say_so():
 def test_each_mode_has_its_chains_and_its_frame():
     means, roots = np.arange(6.0).reshape(3, 2), np.arange(12.0).reshape(3, 2, 2)
     mixture = _engines.Mixture(np.array([0.6, 0.05, 0.35]), means, roots)
-    frames = _engines._frames(mixture, ("stats",), 4)
+    frames = _engines.frames_of(mixture, ("stats",), 4)
     assert [n for n, _ in frames] == [3, 1]
     for (_, (_, mean, root)), k in zip(frames, (0, 2), strict=True):
         np.testing.assert_array_equal(mean, means[k])
