@@ -95,6 +95,10 @@ class Prior(BaseEstimator):
     noise_scale : None, number or Distribution
         Residual standard deviation. Default: ``Exponential`` with mean ``sd(y)``; a number
         multiplies that mean.
+    noise_spread : None, number or Distribution
+        With ``noise_by``, the sd over levels of the log of their residual standard deviations,
+        whose median ``noise_scale`` is then the prior of. Default: ``Exponential`` with mean 1; a
+        number replaces that mean.
 
     Examples
     --------
@@ -110,11 +114,14 @@ class Prior(BaseEstimator):
     # where the rule of group_scale sits: at the mean of X, or where a package puts it, at X = 0
     _GROUPS_AT_MEAN = True
 
-    def __init__(self, intercept=None, coef=None, group_scale=None, noise_scale=None):
+    def __init__(
+        self, intercept=None, coef=None, group_scale=None, noise_scale=None, noise_spread=None
+    ):
         self.intercept = intercept
         self.coef = coef
         self.group_scale = group_scale
         self.noise_scale = noise_scale
+        self.noise_spread = noise_spread
 
     def __getstate__(self):
         """Distributions may hold JAX arrays; pickles get NumPy ones."""
@@ -145,9 +152,11 @@ class Prior(BaseEstimator):
         """
         intercept, at_mean = self._resolve_intercept(scales)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
+        spread = _scalar("noise_spread", self.noise_spread, self._noise_spread, scales, True)
         coef = _by_column("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
         groups = self._resolve_groups(scales, names, factors)
-        return PriorChoice(intercept, at_mean, {"noise_scale": noise}, coef, groups)
+        own = {"noise_scale": noise, "noise_spread": spread}
+        return PriorChoice(intercept, at_mean, own, coef, groups)
 
     def _resolve_intercept(self, scales):
         intercept = _scalar("intercept", self.intercept, self._intercept, scales)
@@ -184,6 +193,9 @@ class Prior(BaseEstimator):
     def _noise_scale(self, c, s):
         return exponential((1.0 if c is None else c) * s.y_sd)
 
+    def _noise_spread(self, c, s):
+        return exponential(1.0 if c is None else c)
+
 
 class DecovPrior(Prior):
     """rstanarm's prior: decomposition of covariance, ``tau_j = sigma scale t sqrt(q pi_j)``.
@@ -195,7 +207,7 @@ class DecovPrior(Prior):
 
     Parameters
     ----------
-    intercept, coef, noise_scale
+    intercept, coef, noise_scale, noise_spread
         As in :class:`Prior`.
     concentration, shape, scale : float, default=1.0
 
@@ -213,10 +225,12 @@ class DecovPrior(Prior):
         concentration=1.0,
         shape=1.0,
         scale=1.0,
+        noise_spread=None,
     ):
         self.intercept = intercept
         self.coef = coef
         self.noise_scale = noise_scale
+        self.noise_spread = noise_spread
         self.concentration = concentration
         self.shape = shape
         self.scale = scale

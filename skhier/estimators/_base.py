@@ -273,8 +273,10 @@ class BaseHierarchical(BaseEstimator):
         rng = _generator(random_state)
         which = self._choose_draws(n_samples, rng)
         posterior = self._fitted.posterior
-        lines = posterior.sample_lines(rows.x, rows.codes, which, rng.integers(2**31))
-        return posterior.response.draw(lines, posterior.own_parameters(which), rng).T
+        seed = rng.integers(2**31)
+        lines = posterior.sample_lines(rows.x, rows.codes, which, seed)
+        own = posterior.own_of_rows(rows.codes, which, seed)
+        return posterior.response.draw(lines, own, rng).T
 
     def sample_prior(
         self, X: Any, n_samples: int = 1, random_state: Any = None, *, y: Any = None

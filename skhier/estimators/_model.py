@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical, drawn_seed
-from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
+from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, NOISE, group_tables
 from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
 from skhier.estimators._statistics import Statistics
@@ -24,10 +24,12 @@ from skhier.inference.engines import (
     run_marginal,
 )
 from skhier.inference.model import model_spec, origin_warnings, stated_problem
+from skhier.inference.noise_engine import run_noise
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.inference.row_engines import run_rows
 from skhier.posterior.fitted import fitted_of
+from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.within_between import by_factor, contrast_warnings, contrasts
 from skhier.presets import preset_of, prior_from
 from skhier.priors import PriorChoice
@@ -43,6 +45,7 @@ from skhier.utils.design import wanted_means
 from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
+from skhier.utils.noise_by import check_noise_by
 from skhier.utils.named_columns import split_named
 from skhier.utils.validation import check_choice, check_flag, check_number
 
@@ -53,6 +56,8 @@ DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
 
 class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
     """What the estimators share beside predictions: parameters, fit and fitted attributes."""
+
+    noise_by: Any = None  # of a response that has a noise
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Sample the posterior.
@@ -165,6 +170,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         self, design, problem, seed, start=None, training=None
     ) -> tuple[PriorSetting, PriorChoice, EngineResult]:
         """The prior, what it means for these data, and what was sampled."""
+        check_noise_by(self.noise_by, design, getattr(self, "feature_names_in_", None))
         load_jax()
         setting = PriorSetting.of(self, problem.scales, design)
         choice = setting.resolve()
@@ -188,6 +194,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             verbose=bool(self.verbose),
             budget=self._budget,
         )
+        if setting.noise_by:
+            result = run_noise(problem, training, choice, spec, options, seed, self.inference)
+            return setting, choice, result
         if not setting.response.conjugate:
             fixed, inference = setting.response.fixed, self.inference
             result = run_rows(problem, training, choice, fixed, spec, options, seed, inference)
@@ -248,6 +257,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             values = (*fit.posterior.group_table(k), *of_effects)
             for attribute, array in zip(arrays, values, strict=True):
                 arrays[attribute][factor.name] = array
+        self.__dict__.pop(NOISE, None)
+        if isinstance(fit.posterior, NoisePosterior):
+            arrays[NOISE] = {design.factors[0].name: fit.posterior.noise_table()}
         for attribute, tables in group_tables(arrays, design).items():
             setattr(self, attribute, tables)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from skhier.responses.base import Response
 from skhier.responses.kind import Kind
+from skhier.statistics.level_roots import LevelRoots
 from skhier.statistics.records import Plan
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Components",
     "EffectMoments",
     "FactorSpec",
+    "LevelNoises",
     "ModelSpec",
     "Population",
     "PopulationGivenTheta",
@@ -213,6 +215,29 @@ class EffectMoments(NamedTuple):
     place: np.ndarray
     n_nodes: int
     stretch: tuple[np.ndarray, ...] | None = None
+
+
+class LevelNoises(NamedTuple):
+    """Noises of levels given each component, where levels have their own; internal coordinates.
+
+    Attributes
+    ----------
+    levels : LevelRoots
+        What the rows of each level say.
+    log_sd, spread, skew : array of shape (S, n_levels)
+        Mean, sd and skewness of the log of each level's noise sd.
+    log_density : array of shape (S, n_levels)
+        Of the rows of each level, its effects and noise integrated out.
+    place : int array of shape (n_chains, n_draws)
+        The component that each draw of the population is.
+    """
+
+    levels: LevelRoots
+    log_sd: np.ndarray
+    spread: np.ndarray
+    skew: np.ndarray
+    log_density: np.ndarray
+    place: np.ndarray
 
 
 class FactorSpec(NamedTuple):

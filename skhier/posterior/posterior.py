@@ -391,6 +391,10 @@ class Posterior:
         """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
         return self._own(self.population.take(which))
 
+    def own_of_rows(self, codes, which, seed) -> dict[str, np.ndarray]:
+        """The same at rows, of the draws of lines at them: all rows have the population's."""
+        return self.own_parameters(which)
+
     def rule_parameters(self) -> dict[str, np.ndarray]:
         """The response's own parameters at the components of :attr:`rule`, (S, 1) each."""
         return self._own(self.rule.population)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 
@@ -72,6 +73,9 @@ def equal_mixture(
     mean, sd : array of shape (n_components, k)
         In units of y.
     """
+    if isinstance(posterior, NoisePosterior):
+        yield from posterior.equal_mixture(x, codes, N_EQUAL)
+        return
     if isinstance(posterior, RowPosterior) or posterior.response.link != "identity":
         raise ValueError(
             f"This score takes predictive distributions that are mixtures of normals, and "

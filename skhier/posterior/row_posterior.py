@@ -327,6 +327,10 @@ class RowPosterior:
         """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
         return self._own(self.population.take(which))
 
+    def own_of_rows(self, codes, which, seed) -> dict[str, np.ndarray]:
+        """The same at rows, of the draws of lines at them: all rows have the population's."""
+        return self.own_parameters(which)
+
     def _own(self, population):
         own = self.response.scaled(population.own, self.units.y_scale)
         return {name: values[:, None] for name, values in own.items()}
