@@ -46,6 +46,7 @@ class SimulatedRows(NamedTuple):
     factors: tuple[FactorRows, ...]
     correlated: bool
     response: Response
+    noise_by: bool = False
 
     @classmethod
     def of(cls, setting: PriorSetting, rows: Rows) -> SimulatedRows:
@@ -55,7 +56,7 @@ class SimulatedRows(NamedTuple):
             FactorRows(name, codes, np.column_stack([np.ones(len(x)), *x.T[list(slopes)]]))
             for (name, slopes), codes in zip(setting.factors, rows.codes.T, strict=True)
         ]
-        return cls(x, tuple(factors), setting.correlated, setting.response)
+        return cls(x, tuple(factors), setting.correlated, setting.response, setting.noise_by)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -63,7 +64,10 @@ class SimulatedRows(NamedTuple):
         return ("intercept", "coef", *self.response.parameters)
 
     def with_effects(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, Any]:
-        """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q)."""
+        """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q).
+
+        Where levels have a noise of their own also ``group_noise`` (n,), its sds.
+        """
         truth: dict[str, Any] = {
             name: np.asarray(parameters[name], float) for name in self.parameters
         }
@@ -75,6 +79,11 @@ class SimulatedRows(NamedTuple):
             root = truth["group_scale"][name][:, None] * square_root(truth["group_corr"][name])
             noise = rng.standard_normal((factor.n_levels, len(root)))
             truth["group_effects"][name] = noise @ root.T
+        if self.noise_by:
+            (factor,) = self.factors
+            deviations = rng.standard_normal(factor.n_levels)
+            spread = np.exp(truth["noise_spread"] * deviations)
+            truth["group_noise"] = {factor.name: truth["noise_scale"] * spread}
         return truth
 
     def _by_factor(self, value) -> dict[str, np.ndarray]:
@@ -93,8 +102,12 @@ class SimulatedRows(NamedTuple):
         return line
 
     def own(self, parameters: Parameters) -> dict[str, np.ndarray]:
-        """The response's own parameters, (..., 1) each."""
-        return {name: np.asarray(parameters[name])[..., None] for name in self.response.parameters}
+        """The response's own parameters at the rows, (..., 1) each, or (..., n_samples)."""
+        own = {name: np.asarray(parameters[name])[..., None] for name in self.response.parameters}
+        if self.noise_by:
+            (factor,) = self.factors
+            own["noise_scale"] = parameters["group_noise"][factor.name][..., factor.codes]
+        return own
 
     def log_likelihood(self, parameters: Parameters, y: np.ndarray) -> np.ndarray:
         """Log density of ``y`` (n_samples,) given all parameters, (...,)."""

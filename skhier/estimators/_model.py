@@ -45,8 +45,8 @@ from skhier.utils.design import wanted_means
 from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
-from skhier.utils.noise_by import check_noise_by
 from skhier.utils.named_columns import split_named
+from skhier.utils.noise_by import check_noise_by
 from skhier.utils.validation import check_choice, check_flag, check_number
 
 __all__ = ["HierarchicalModel"]

@@ -116,7 +116,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         Labels; of a nesting tuples of them.
     posterior_ : dict
         Equally weighted draws (n_chains, n_draws, ...): ``intercept``, ``coef``, ``noise_scale``,
-        with ``noise_by`` ``noise_spread``, and per factor ``group_scale[factor]``, ``group_corr[factor]``.
+        with ``noise_by`` ``noise_spread``, and per factor ``group_scale[factor]``,
+        ``group_corr[factor]``.
     log_evidence_ : float
         Log density of y given the model, its parameters integrated out: the higher, the better
         model and prior predict the data. It counts constants of improper priors as they come; NaN

@@ -42,6 +42,7 @@ __all__ = ["run_noise"]
 
 CHECKED = 32  # weighted points at which two rules are compared
 MAX_NODES = 25
+LEVELS_OF_POINTS = 2**20  # levels x points of a round
 NODES_OF_MOMENTS = 9  # at least, of what is kept of the levels
 
 
@@ -129,7 +130,7 @@ def _sample_theta(theta, levels, problem, options, seed) -> EngineResult:
         theta.log_densities, theta.derivatives, starts, rng, theta.steps, budget.search
     )
     modes = mixture_of(tops)
-    n_points = budget.engine.few_points
+    n_points = _n_points(theta, options)
     wanted = budget.engine.min_ess_per_chain * options.n_chains
     while True:
         weighted = importance(theta.log_densities, modes, n_points, rng, budget.importance)
@@ -142,12 +143,20 @@ def _sample_theta(theta, levels, problem, options, seed) -> EngineResult:
             break
         n_points *= 4
     facts = {"nodes": theta.n_nodes, "quadrature_error": error}
-    if trustworthy(weighted, min(wanted, 0.1 * budget.engine.few_points)):
+    if trustworthy(weighted, min(wanted, 0.1 * len(weighted.weights))):
         return _from_weighted(theta, levels, problem, options, weighted, modes, facts, rng)
     frames = frames_of(modes, theta.data, options.n_chains)
     target = noise_target.MarginalOfLevels(theta.spec)
     draws = run_nuts(target, frames, options, theta.device, seed, theta.check)
     return _from_chains(theta, levels, problem, draws, weighted, modes, facts, rng)
+
+
+def _n_points(theta, options) -> int:
+    """As many as draws are wanted; fewer where each is much work."""
+    budget, n_draws = options.budget.engine, options.n_chains * options.n_draws
+    n_points = 2 ** int(np.ceil(np.log2(max(n_draws, budget.min_points))))
+    affordable = max(budget.few_points, LEVELS_OF_POINTS // theta.n_levels)
+    return min(n_points, 2 ** int(np.log2(affordable)))
 
 
 def _quadrature_error(theta, weighted, rng) -> float:
@@ -164,7 +173,8 @@ def _quadrature_error(theta, weighted, rng) -> float:
 def _noises(theta, levels, populations, place) -> LevelNoises:
     """What is known of the levels at each component."""
     theta.use(max(theta.n_nodes, NODES_OF_MOMENTS))
-    return LevelNoises(levels, *theta.moments(populations), place)
+    log_sd, spread, skew, log_density = theta.moments(populations)
+    return LevelNoises(levels, log_sd, spread, skew, log_density, place)
 
 
 def _n_kept(theta, n_points) -> int:

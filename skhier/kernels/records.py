@@ -239,6 +239,12 @@ class LevelNoises(NamedTuple):
     log_density: np.ndarray
     place: np.ndarray
 
+    def of(self, which: Any) -> "LevelNoises":
+        """Those of some components; ``place`` is of all."""
+        parts = (self.log_sd, self.spread, self.skew, self.log_density)
+        log_sd, spread, skew, log_density = (a[which] for a in parts)
+        return LevelNoises(self.levels, log_sd, spread, skew, log_density, self.place)
+
 
 class FactorSpec(NamedTuple):
     """What is static about a grouping factor.

@@ -113,10 +113,7 @@ def _quantiles_of_points(points, q, weights):
         return np.quantile(points, q, axis=1).T
     order = np.argsort(points, axis=1, kind="stable")
     points = np.take_along_axis(points, order, axis=1)
-    if weights.ndim == 2:
-        shares = np.take_along_axis(weights, order, axis=1)
-    else:
-        shares = weights[order]
+    shares = np.take_along_axis(weights, order, axis=1) if weights.ndim == 2 else weights[order]
     middle = np.cumsum(shares, axis=1) - shares / 2  # half of a point's share is below it
     out = [np.interp(q, *row) for row in zip(middle, points, strict=True)]
     return np.reshape(out, (len(points), len(q)))

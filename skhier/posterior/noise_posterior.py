@@ -18,10 +18,11 @@ import numpy as np
 from skhier.kernels.normal.conditional import coef_moments
 from skhier.kernels.normal.given_noise import given_noise, levels_given, rows_given, rule_of
 from skhier.kernels.normal.left_out import LeftOut
-from skhier.kernels.records import LevelNoises, Population
+from skhier.kernels.records import Components, LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+from skhier.posterior.quadrature import rule_by_lines
 from skhier.posterior.row_posterior import RowPosterior
 from skhier.responses.normal import SCALE
 from skhier.responses.normal_by_level import SPREAD
@@ -30,10 +31,12 @@ from skhier.utils.slices import slices
 
 __all__ = ["NoisePosterior"]
 
-N_NODES = 9  # of a level's noise in predictions and where rows are left out
-OF_MOMENTS = 5  # of the same in averages over components
-OF_DENSITY, OF_QUANTILES = 512, 128  # components at most
-FEWEST = 256  # behind moments of levels
+N_NODES = 9  # of a noise in predictions and where rows are left out
+OF_LARGE = 5  # the same of levels that have so many rows that it is nearly known
+LARGE = 25  # rows
+OF_MOMENTS = 5  # nodes in averages over components
+FEWEST = 256  # components behind moments of levels
+ASKED = 44  # rows whose lines choose the components behind predictions
 MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises within 3 sds
 
 
@@ -235,19 +238,45 @@ class NoisePosterior(RowPosterior):
             variance[rows] = np.maximum(of_rows, 0) + m.variance[g]
         return np.stack([u.y_mean + u.y_scale * mean, u.y_scale**2 * variance])
 
-    def _mixture(self, x, codes, most: int) -> Iterator[tuple[np.ndarray, _Mixture]]:
+    @cached_property
+    def few(self) -> tuple[Components, LevelNoises]:
+        """A few weighted components that predict as all do, see :mod:`.quadrature`."""
+        rng, n = np.random.default_rng(0), self.n_levels[0]
+        scale = np.sqrt(np.diagonal(self.mean_square))
+        x = 1.5 * scale * rng.standard_normal((ASKED, len(scale)))
+        x[:, -1] = 1
+        code = rng.integers(n, size=ASKED)
+        code[::3], code[2::6] = n, OUT  # of lines of no level, which are points, responses alone
+        counts = np.flatnonzero(self.rule.weights)
+        every, noises = self.rule.take(counts), self.noises.of(counts)
+        z, shape = x[:, self._varying()], (len(counts), OF_MOMENTS, ASKED)
+        mixture = self._mixture_of((every, noises), x, z, code, OF_MOMENTS)
+        line, sd, noise, weights = (a.reshape(shape) for a in mixture)
+        weights = weights / weights.sum(1, keepdims=True)
+        mean = (weights * line).sum(1)
+        variance = (weights * (sd**2 + (line - mean[:, None]) ** 2)).sum(1)
+        variance[:, ::2] += (weights * noise**2).sum(1)[:, ::2]
+        rule = rule_by_lines(every, mean.T, np.sqrt(variance).T)
+        return rule.components, noises.of(rule.places)
+
+    def _mixture(self, x, codes) -> Iterator[tuple[np.ndarray, _Mixture]]:
         """Rows, a slice at a time, as mixtures over components and nodes of the noise."""
         x, (z,) = internal_rows(self.units, self.slopes, x)
-        rule = self.rule.first(min(most, len(self.rule.weights)))
-        order = np.argsort(codes[:, 0], kind="stable")  # a level's nodes are made once
-        size = self.budget.memory.rows_at_once // (8 * len(rule.weights) * N_NODES)
-        for part in slices(len(x), size):
-            rows = order[part]
-            yield rows, self._mixture_of(rule, x[rows], z[rows], codes[rows, 0])
+        code = codes[:, 0]
+        order = np.argsort(code, kind="stable")  # a level's nodes are made once
+        known = (code[order] != OUT) & (code[order] < self.n_levels[0])
+        is_large = known.copy()
+        is_large[known] = self.n_rows[0][code[order][known]] >= LARGE
+        for some, n_nodes in ((order[is_large], OF_LARGE), (order[~is_large], N_NODES)):
+            size = self.budget.memory.rows_at_once // (8 * len(self.few[0].weights) * n_nodes)
+            for part in slices(len(some), size):
+                rows = some[part]
+                yield rows, self._mixture_of(self.few, x[rows], z[rows], code[rows], n_nodes)
 
-    def _mixture_of(self, rule, x, z, code) -> _Mixture:
-        nodes, log_weight = rule_of(N_NODES)
-        shape = (len(rule.weights), N_NODES, len(x))
+    def _mixture_of(self, components, x, z, code, n_nodes) -> _Mixture:
+        rule, noises = components
+        nodes, log_weight = rule_of(n_nodes)
+        shape = (len(rule.weights), n_nodes, len(x))
         own, root = rule.population.own, rule.group_root[0]
         line = np.broadcast_to((rule.coef @ x.T)[:, None], shape).copy()
         noise = own[SCALE][:, None] * np.exp(own[SPREAD][:, None] * nodes)
@@ -259,7 +288,7 @@ class NoisePosterior(RowPosterior):
         known = np.flatnonzero((code != OUT) & (code < self.n_levels[0]))
         levels, at = np.unique(code[known], return_inverse=True)
         if len(levels):
-            given = levels_given(self.noises, rule.population, levels, N_NODES)
+            given = levels_given(noises, rule.population, levels, n_nodes)
             zk = z[known]
             line[..., known] += np.einsum("aSNk,ka->SNk", given.mean[..., at], zk)
             spread = np.einsum("abSNk,ka->bSNk", given.root[..., at], zk)
@@ -271,10 +300,22 @@ class NoisePosterior(RowPosterior):
         parts = u.y_mean + u.y_scale * line, u.y_scale * np.sqrt(variance), u.y_scale * noise, share
         return _Mixture(*(a.reshape(-1, len(x)) for a in parts))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What follows from the rest is left out."""
+        left_out = ("few", "_mean_variance")
+        return {k: v for k, v in super().__getstate__().items() if k not in left_out}
+
+    def _line(self, x):
+        """The design of the coefficients, internal units."""
+        return internal_rows(self.units, self.slopes, x)[0]
+
     def quantiles(self, x, codes, q: np.ndarray, kind: str) -> np.ndarray:
         """Quantiles (n_rows, len(q)) of new responses, or with ``kind="mean"`` of the line."""
         out = np.empty((len(x), len(q)))
-        for rows, mixture in self._mixture(x, codes, OF_QUANTILES):
+        if kind == "mean" and (codes == OUT).all():
+            line = self.units.y_mean + self.units.y_scale * (self.rule.coef @ self._line(x).T)
+            return mixture_quantiles(line, np.zeros_like(line), q, self.rule.weights)
+        for rows, mixture in self._mixture(x, codes):
             sd = mixture.sd if kind == "mean" else np.hypot(mixture.sd, mixture.noise)
             out[rows] = mixture_quantiles(mixture.mean, sd, q, mixture.weights)
         return out
@@ -282,14 +323,14 @@ class NoisePosterior(RowPosterior):
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
         out = np.empty(len(y))
-        for rows, (mean, sd, noise, weights) in self._mixture(x, codes, OF_DENSITY):
+        for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
             out[rows] = mixture_cdf(y[rows], mean, np.hypot(sd, noise), weights)
         return out
 
     def log_density(self, x, codes, y) -> np.ndarray:
         """Log posterior predictive density of each row on its own, (n_rows,)."""
         out = np.empty(len(y))
-        for rows, (mean, sd, noise, weights) in self._mixture(x, codes, OF_DENSITY):
+        for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
             out[rows] = mixture_log_density(y[rows], mean, np.hypot(sd, noise), weights)
         return out
 
@@ -297,14 +338,15 @@ class NoisePosterior(RowPosterior):
         self, x, codes, n: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """New responses as n normals of equal weight: rows, means and sds (n, k)."""
-        for rows, (mean, sd, noise, weights) in self._mixture(x, codes, OF_QUANTILES):
+        for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
             ends = np.cumsum(weights, axis=0)
             wanted = (np.arange(n) + 0.5) / n
             times = np.stack(
                 [np.searchsorted(end, wanted * end[-1]) for end in ends.T], axis=1
             ).clip(max=len(ends) - 1)
             spread = np.hypot(sd, noise)
-            yield rows, *(np.take_along_axis(a, times, axis=0) for a in (mean, spread))
+            mean, spread = (np.take_along_axis(a, times, axis=0) for a in (mean, spread))
+            yield rows, mean, spread
 
     def rows_left_out(self, training: Training) -> LeftOut:
         """Log densities of the rows of fit without and with each, given each component."""
@@ -315,7 +357,8 @@ class NoisePosterior(RowPosterior):
         out = LeftOut(*(np.empty((len(self.rule.weights), len(xy))) for _ in range(2)))
         for level in range(self.n_levels[0]):
             at = np.flatnonzero(training.codes[:, 0] == level)
-            of_level = rows_given(self.noises, everyone, level, xy[at], z[at], N_NODES)
+            n_nodes = OF_LARGE if self.n_rows[0][level] >= LARGE else N_NODES
+            of_level = rows_given(self.noises, everyone, level, xy[at], z[at], n_nodes)
             for rows, without, within in of_level:
                 out.without[:, at[rows]] = without - np.log(u.y_scale)
                 out.within[:, at[rows]] = within - np.log(u.y_scale)

@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.priors import DataScales
+from skhier.responses.normal_by_level import of_levels
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.training import Training, read_training
@@ -115,7 +116,12 @@ def draw_responses(
             y += of_rows
             del of_rows
         del effects
-    return setting.response.draw(y, drawn.own, rng)
+    own = drawn.own
+    if setting.noise_by:
+        ((of_factor, at),) = levels
+        deviations = rng.standard_normal((len(of_factor), n))
+        own = of_levels(own, deviations[at])
+    return setting.response.draw(y, own, rng)
 
 
 def _require_memory(setting, n_rows, n_levels, n):

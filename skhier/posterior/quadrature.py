@@ -33,10 +33,11 @@ OF_SUM = 30.0  # weight of the weights' sum beside the features
 
 
 class Rule(NamedTuple):
-    """Components, and their quantiles' largest measured error in sds."""
+    """Components, their quantiles' largest measured error in sds, and where they were in all."""
 
     components: Components
     error: float
+    places: np.ndarray
 
 
 def rule_by_lines(components: Components, mean, sd, most: int | None = None) -> Rule:
@@ -63,8 +64,8 @@ def rule_by_lines(components: Components, mean, sd, most: int | None = None) -> 
         error = float(np.abs(share @ checked[at[chosen]]).max())
         if error <= TOLERANCE or most is not None:
             rule = components.take(at[chosen])._replace(weights=share)
-            return Rule(rule, error)
-    return Rule(components, 0.0)
+            return Rule(rule, error, at[chosen])
+    return Rule(components, 0.0, np.arange(len(weights)))
 
 
 def _candidates(weights, n):

@@ -81,9 +81,7 @@ def named_effects(
     }
 
 
-def named_noises(
-    factor: str, labels: Sequence[Any], draws: np.ndarray
-) -> dict[str, np.ndarray]:
+def named_noises(factor: str, labels: Sequence[Any], draws: np.ndarray) -> dict[str, np.ndarray]:
     """Draws (n_chains, n_draws, n_levels) of the sds of levels' noises, under their full names."""
     return {
         full_name("group_noise", factor, joined_label(label)): draws[..., g]

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skhier.responses.base import Response
+from skhier.responses.base import Own, Response
 from skhier.responses.kind import Kind
 from skhier.responses.normal import SCALE, Normal
 
-__all__ = ["SPREAD", "NormalByLevel", "unequal"]
+__all__ = ["SPREAD", "NormalByLevel", "of_levels", "unequal"]
 
 SPREAD = "noise_spread"
 
@@ -21,8 +21,8 @@ SPREAD = "noise_spread"
 class NormalByLevel(Normal):
     """See :class:`~skhier.responses.base.Response`; its functions are of a row of a given level.
 
-    They read ``own["noise_scale"]`` as the sd of that level's noise: :meth:`of_levels` makes it of
-    the population's parameters.
+    They read ``own["noise_scale"]`` as the sd of that level's noise, which :func:`of_levels` makes
+    of the population's parameters.
     """
 
     name: ClassVar[str] = "normal"
@@ -41,13 +41,14 @@ class NormalByLevel(Normal):
         """Both are those of :class:`~skhier.Prior`."""
         return {}
 
-    def of_levels(self, own: Any, deviations: Any) -> dict[str, Any]:
-        """The parameters of levels whose log sds deviate by so many ``noise_spread``."""
-        return {**own, SCALE: own[SCALE] * np.exp(own[SPREAD] * deviations)}
-
     def latent_variance(self, own, mean):
         """``noise_scale^2 exp(2 noise_spread^2)``, the mean over all levels."""
         return np.square(own[SCALE]) * np.exp(2 * np.square(own[SPREAD]))
+
+
+def of_levels(own: Own, deviations: Any) -> dict[str, Any]:
+    """The parameters of levels whose log sds deviate by so many ``noise_spread``."""
+    return {**own, SCALE: own[SCALE] * np.exp(own[SPREAD] * deviations)}
 
 
 def unequal(response: Response) -> NormalByLevel:

@@ -51,11 +51,8 @@ class LevelRoots(NamedTuple):
 
     def take(self, which: Any) -> LevelRoots:
         """Some of the levels."""
-        return LevelRoots(
-            *(a[..., which] for a in (self.root, self.seen, self.rest)),
-            self.columns,
-            self.n[which],
-        )
+        root, seen, rest = (a[..., which] for a in (self.root, self.seen, self.rest))
+        return LevelRoots(root, seen, rest, self.columns, self.n[which])
 
     def padded(self) -> LevelRoots:
         """With levels without rows, up to one of few sizes, so that few programs are compiled."""
@@ -134,9 +131,8 @@ def _roots(n, mean, products, squares, slopes) -> LevelRoots:
     seen[: q - 1, at] = upper[: q - 1]
     seen[q - 1, at] = np.sqrt(n) * mean
     seen[q - 1, n_features] = np.sqrt(n)
-    varying = np.diagonal(upper[:, order], axis1=0, axis2=1).T[q - 1 :].any(1)
-    varying[-1] = True
-    rows = np.flatnonzero(varying) + q - 1
+    diagonal = np.diagonal(upper[:, order], axis1=0, axis2=1)[:, q - 1 :]
+    rows = np.append(np.flatnonzero(diagonal[:, :-1].any(0)), diagonal.shape[1] - 1) + q - 1
     columns = np.array(order)[rows]
     columns[-1] = p
     kept = upper[np.ix_(rows, np.array(order)[rows])]
