@@ -11,6 +11,7 @@ from skhier.responses.base import Response
 from skhier.responses.kind import Kind
 from skhier.statistics.level_roots import LevelRoots
 from skhier.statistics.records import Plan
+from skhier.utils.budget import USUAL, KernelBudget
 
 __all__ = [
     "MIN_VARIANCE",
@@ -285,6 +286,7 @@ class ModelSpec(NamedTuple):
         Columns of each distribution in ``PriorDists.coef``.
     kind : Kind
         Of the response.
+    budget : KernelBudget
     """
 
     n_features: int
@@ -294,6 +296,7 @@ class ModelSpec(NamedTuple):
     intercept_at_mean: bool
     coef_blocks: tuple[tuple[int, ...], ...]
     kind: Kind
+    budget: KernelBudget = USUAL.kernels
 
     @property
     def response(self) -> Response:
