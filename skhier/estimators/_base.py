@@ -275,7 +275,7 @@ class BaseHierarchical(BaseEstimator):
         posterior = self._fitted.posterior
         seed = rng.integers(2**31)
         lines = posterior.sample_lines(rows.x, rows.codes, which, seed)
-        own = posterior.own_of_rows(rows.codes, which, seed)
+        own = posterior.own_of_rows(rows.x, rows.codes, which, seed)
         return posterior.response.draw(lines, own, rng).T
 
     def sample_prior(

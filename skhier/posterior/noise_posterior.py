@@ -203,7 +203,7 @@ class NoisePosterior(RowPosterior):
         log_sd[:, known] = location + spread * z
         return np.exp(log_sd)
 
-    def own_of_rows(self, codes, which, seed) -> dict[str, np.ndarray]:
+    def own_of_rows(self, x, codes, which, seed) -> dict[str, np.ndarray]:
         """The response's own parameters at rows, (n_draws, n_rows), of the draws of lines."""
         levels, at = np.unique(codes[:, 0], return_inverse=True)
         own = self._own(self.population.take(which))
@@ -212,7 +212,7 @@ class NoisePosterior(RowPosterior):
     def row_log_densities(self, x, codes, y) -> np.ndarray:
         """Log density of each row given each joint draw, effects too, (n_draws, n_rows)."""
         lines = self.sample_lines(x, codes, slice(None), None)
-        return self.response.log_density(y, lines, self.own_of_rows(codes, slice(None), None))
+        return self.response.log_density(y, lines, self.own_of_rows(x, codes, slice(None), None))
 
     def _moments(self, x, codes):
         """Mean and variance of new responses at rows, (2, n_rows)."""

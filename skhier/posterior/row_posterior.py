@@ -327,7 +327,7 @@ class RowPosterior:
         """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
         return self._own(self.population.take(which))
 
-    def own_of_rows(self, codes, which, seed) -> dict[str, np.ndarray]:
+    def own_of_rows(self, x, codes, which, seed) -> dict[str, np.ndarray]:
         """The same at rows, of the draws of lines at them: all rows have the population's."""
         return self.own_parameters(which)
 
