@@ -11,9 +11,7 @@ from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 
-__all__ = ["distribution_function", "equal_mixture", "log_density", "quantiles"]
-
-N_EQUAL = 500  # a score is then exact to some 0.3%, an average of scores to 0.03%
+__all__ = ["distribution_function", "log_density", "normals", "quantiles"]
 
 
 def quantiles(
@@ -62,16 +60,17 @@ def log_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
     return out + posterior.response.log_jacobian(t)
 
 
-def equal_mixture(
+def normals(
     posterior: Posterior | RowPosterior, x, codes
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """New responses as normals of equal weight: each component as often as its weight says.
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """New responses as mixtures of normals.
 
     Yields
     ------
     rows : int array of shape (k,)
     mean, sd : array of shape (n_components, k)
         In units of y.
+    weights : array of shape (n_components,)
     """
     if isinstance(posterior, NoisePosterior):
         yield from posterior.equal_mixture(x, codes, N_EQUAL)
@@ -82,11 +81,5 @@ def equal_mixture(
             f"response={posterior.response.name!r} has none. Use log_predictive_density, or a "
             "scorer of intervals."
         )
-    weights = posterior.rule.weights
-    if np.ptp(weights) == 0:
-        yield from posterior.response_mixture(x, codes)
-        return
-    ends = np.cumsum(weights)
-    times = np.searchsorted(ends, (np.arange(N_EQUAL) + 0.5) / N_EQUAL * ends[-1])
     for rows, mean, sd in posterior.response_mixture(x, codes):
-        yield rows, mean[times], sd[times]
+        yield rows, mean, sd, posterior.rule.weights
