@@ -323,30 +323,28 @@ class NoisePosterior(RowPosterior):
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
         out = np.empty(len(y))
-        for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
-            out[rows] = mixture_cdf(y[rows], mean, np.hypot(sd, noise), weights)
+        for rows, *mixture in self.response_mixture(x, codes):
+            out[rows] = mixture_cdf(y[rows], *mixture)
         return out
 
     def log_density(self, x, codes, y) -> np.ndarray:
         """Log posterior predictive density of each row on its own, (n_rows,)."""
         out = np.empty(len(y))
-        for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
-            out[rows] = mixture_log_density(y[rows], mean, np.hypot(sd, noise), weights)
+        for rows, *mixture in self.response_mixture(x, codes):
+            out[rows] = mixture_log_density(y[rows], *mixture)
         return out
 
-    def equal_mixture(
-        self, x, codes, n: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """New responses as n normals of equal weight: rows, means and sds (n, k)."""
+    def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, ...]]:
+        """New responses at rows, a slice at a time, as mixtures of normals.
+
+        Yields
+        ------
+        rows : int array of shape (k,)
+        mean, sd, weights : array of shape (n_components, k)
+            In units of y; weights sum to 1 in each row.
+        """
         for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
-            ends = np.cumsum(weights, axis=0)
-            wanted = (np.arange(n) + 0.5) / n
-            times = np.stack(
-                [np.searchsorted(end, wanted * end[-1]) for end in ends.T], axis=1
-            ).clip(max=len(ends) - 1)
-            spread = np.hypot(sd, noise)
-            mean, spread = (np.take_along_axis(a, times, axis=0) for a in (mean, spread))
-            yield rows, mean, spread
+            yield rows, mean, np.hypot(sd, noise), weights
 
     def rows_left_out(self, training: Training) -> LeftOut:
         """Log densities of the rows of fit without and with each, given each component."""

@@ -60,9 +60,7 @@ def log_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
     return out + posterior.response.log_jacobian(t)
 
 
-def normals(
-    posterior: Posterior | RowPosterior, x, codes
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+def normals(posterior: Posterior | RowPosterior, x, codes) -> Iterator[tuple[np.ndarray, ...]]:
     """New responses as mixtures of normals.
 
     Yields
@@ -70,10 +68,10 @@ def normals(
     rows : int array of shape (k,)
     mean, sd : array of shape (n_components, k)
         In units of y.
-    weights : array of shape (n_components,)
+    weights : array of shape (n_components,) or (n_components, k)
     """
     if isinstance(posterior, NoisePosterior):
-        yield from posterior.equal_mixture(x, codes, N_EQUAL)
+        yield from posterior.response_mixture(x, codes)
         return
     if isinstance(posterior, RowPosterior) or posterior.response.link != "identity":
         raise ValueError(

@@ -17,6 +17,7 @@ from skhier.statistics.training import Training, read_training
 from skhier.utils.design import Rows, fit_design, wanted_means
 from skhier.utils.frames import as_table
 from skhier.utils.memory import require_memory
+from skhier.utils.noise_by import check_noise_by
 from skhier.utils.settling import settle_slopes
 
 __all__ = ["draw_responses", "prior_without_fit"]
@@ -64,6 +65,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
         design, rows = fit_design(table, names, model.groups, model.slopes)
         design, n = settle_slopes(design, rows), len(rows.x)
         training = Training(rows.x, rows.codes, np.zeros(n), np.ones(n))
+    check_noise_by(model.noise_by, design, names)
     wanted = wanted_means(model.group_means, table, names, design)
     problem = reduce_rows(design, training)
     design, training, problem = add_group_means(wanted, design, training, problem)
