@@ -96,9 +96,8 @@ class Prior(BaseEstimator):
         Residual standard deviation. Default: ``Exponential`` with mean ``sd(y)``; a number
         multiplies that mean.
     noise_spread : None, number or Distribution
-        With ``noise_by``, the sd over levels of the log of their residual standard deviations,
-        whose median ``noise_scale`` is then the prior of. Default: ``Exponential`` with mean 1; a
-        number replaces that mean.
+        With ``noise_by``, the sd over levels of the log of their residual sds, whose median has the
+        prior ``noise_scale``. Default: ``Exponential`` with mean 1; a number replaces that mean.
 
     Examples
     --------
@@ -150,17 +149,14 @@ class Prior(BaseEstimator):
             A prior is not of a form above, has the wrong shape or support, or names no column,
             effect or factor.
         """
-        intercept, at_mean = self._resolve_intercept(scales)
+        intercept = _scalar("intercept", self.intercept, self._intercept, scales)
+        at_mean = not _in_users_units(self.intercept)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
         spread = _scalar("noise_spread", self.noise_spread, self._noise_spread, scales, True)
         coef = _by_column("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
         groups = self._resolve_groups(scales, names, factors)
         own = {"noise_scale": noise, "noise_spread": spread}
         return PriorChoice(intercept, at_mean, own, coef, groups)
-
-    def _resolve_intercept(self, scales):
-        intercept = _scalar("intercept", self.intercept, self._intercept, scales)
-        return intercept, not _in_users_units(self.intercept)
 
     def _resolve_groups(self, scales, names, factors):
         effects = {factor: ["intercept", *(names[j] for j in slopes)] for factor, slopes in factors}
@@ -227,15 +223,10 @@ class DecovPrior(Prior):
         scale=1.0,
         noise_spread=None,
     ):
-        self.intercept = intercept
-        self.coef = coef
-        self.noise_scale = noise_scale
-        self.noise_spread = noise_spread
+        super().__init__(intercept, coef, None, noise_scale, noise_spread)
         self.concentration = concentration
         self.shape = shape
         self.scale = scale
-
-    group_scale = None
 
     def _resolve_groups(self, scales, names, factors):
         values = (self.concentration, self.shape, self.scale)

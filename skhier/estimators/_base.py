@@ -275,9 +275,8 @@ class BaseHierarchical(BaseEstimator):
         rng = _generator(random_state)
         which = self._choose_draws(n_samples, rng)
         posterior = self._fitted.posterior
-        seed = rng.integers(2**31)
-        lines = posterior.sample_lines(rows.x, rows.codes, which, seed)
-        own = posterior.own_of_rows(rows.x, rows.codes, which, seed)
+        at = rows.x, rows.codes, which, rng.integers(2**31)
+        lines, own = posterior.sample_lines(*at), posterior.own_of_rows(*at)
         return posterior.response.draw(lines, own, rng).T
 
     def sample_prior(

@@ -348,6 +348,11 @@ class NoisePosterior(RowPosterior):
 
     def rows_left_out(self, training: Training) -> LeftOut:
         """Log densities of the rows of fit without and with each, given each component."""
+        if np.any(training.weights != np.rint(training.weights)):
+            raise ValueError(
+                "loo leaves one row out at a time, which says nothing of a row that counts "
+                "fractionally: sample_weight must be whole numbers of rows."
+            )
         u = self.units
         x, (z,) = internal_rows(u, self.slopes, training.x)
         xy = np.column_stack([x, (training.y - u.y_mean) / u.y_scale])

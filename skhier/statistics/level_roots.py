@@ -24,6 +24,7 @@ from skhier.statistics.training import Training
 __all__ = ["LevelRoots", "level_roots", "roots_of_products", "without_residual"]
 
 TOLERANCE = 1e-12  # of a column's squares: what earlier columns leave of it is rounding
+EPS = 2.0**-26  # of a mean, times the root of the tolerance: the rounding of what is about it
 
 
 class LevelRoots(NamedTuple):
@@ -93,7 +94,8 @@ def level_roots(
     for i, one in enumerate(off):
         for j, other in enumerate(off[: i + 1]):
             products[i, j] = products[j, i] = sums(one * other)
-    return _roots(n, mean, products, np.einsum("iig->ig", products), slopes)
+    squares = np.einsum("iig->ig", products) + n * (EPS * mean) ** 2
+    return _roots(n, mean, products, squares, slopes)
 
 
 def roots_of_products(stats: FactorStats, slopes: tuple[int, ...]) -> LevelRoots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,9 +52,13 @@ def _is_factor(noise_by, factor, design, names) -> bool:
     if len(asked) != len(factor.positions):
         return False
     return all(
-        one == column or (type(one) is int and one % n_columns == at)
+        one == column or (_is_integer(one) and one % n_columns == at)
         for one, column, at in zip(asked, columns, factor.positions, strict=False)
     )
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _n_columns(design) -> int:

@@ -111,3 +111,11 @@ def test_statistics_without_sums_of_squares_are_refused():
     lacking = factor._replace(xy_xy=np.zeros((0, 0, len(SIZES))))
     with pytest.raises(ValueError, match="noise_by needs the sum of squares of y for each level"):
         roots_of_products(lacking, SLOPES)
+
+
+def test_slopes_of_features_far_from_their_mean_keep_their_digits():
+    rows = training()
+    shifted = rows._replace(x=rows.x + 1e6 * np.arange(len(SIZES))[rows.codes[:, 0]][:, None])
+    flat = shifted._replace(x=shifted.x * [0.1, 1.0, 1.0])
+    for a, b in zip(of_levels(flat).rest[-1, -1], of_levels(rows).rest[-1, -1], strict=True):
+        assert_allclose(a, b, rtol=1e-6, atol=1e-7)
