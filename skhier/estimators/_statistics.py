@@ -21,8 +21,9 @@ from skhier.statistics.contents import (
     contents_of_fit,
     settled,
 )
+from skhier.statistics.group_means import add_group_means, without_level_means
 from skhier.statistics.group_statistics import GroupStatistics
-from skhier.statistics.lazy import contents_of_lazy
+from skhier.statistics.lazy import contents_of_lazy, contents_of_lazy_folds
 from skhier.statistics.partitions import contents_of_partitions
 from skhier.statistics.problem import NO_MEDIANS, problem_of
 from skhier.statistics.training import forbid_few_rows
@@ -52,6 +53,7 @@ class Statistics:
     """Of an estimator whose ``_fit_problem`` fits a problem without rows."""
 
     _takes_statistics = True
+    _wanted_means: Callable[..., Any]
     _blocks: list[tuple[int, GroupStatistics]]
 
     def __getattr__(self, name: str) -> Any:
@@ -176,16 +178,11 @@ class Statistics:
         if "_fitted" not in self.__dict__:
             raise AttributeError(f"This {type(self).__name__} has no statistics: it is not fitted.")
         self._check_sums_do()
+        fit = self._fitted
         names = getattr(self, "feature_names_in_", None)
+        of_rows = without_level_means(fit.design, fit.training, fit.reduction)
         return GroupStatistics(
-            contents_of_fit(
-                self._fitted.design,
-                self._fitted.training,
-                self._fitted.reduction,
-                names,
-                self.n_features_in_,
-                self.diagnostics_["n_rows"],
-            )
+            contents_of_fit(*of_rows, names, self.n_features_in_, self.diagnostics_["n_rows"])
         )
 
     def _blocks_of_fit(self) -> list[tuple[int, GroupStatistics]]:
@@ -212,20 +209,25 @@ class Statistics:
 
     def _reduced_elsewhere(self, X, y, sample_weight, reset) -> Contents:
         """Statistics of a lazy frame, whose engine reduces it."""
+        (contents,) = self._parts_elsewhere(X, y, sample_weight, self.slopes).values()
+        if reset:
+            self._keep_columns(contents)
+        return contents
+
+    def _parts_elsewhere(self, X, y, sample_weight, slopes, fold=None) -> dict[Any, Contents]:
+        """Statistics of a lazy frame for each value of its column ``fold``; None: of all rows."""
         engine, weighted = str(lazy_engine(X)), sample_weight is not None
         if not isinstance(y, str) or (weighted and not isinstance(sample_weight, str)):
             raise TypeError(
                 f"X is a lazy {engine} frame, so y and sample_weight must be names of its columns, "
                 f"such as fit(X, 'y'). Got {type(sample_weight if isinstance(y, str) else y)}."
             )
-        arguments = X, y, sample_weight, self.groups, self.slopes
+        arguments = X, y, sample_weight, self.groups, slopes
         if engine == "Dask":
-            contents = contents_of_partitions(*arguments)
-        else:
-            contents = contents_of_lazy(*arguments, engine)
-        if reset:
-            self._keep_columns(contents)
-        return contents
+            return contents_of_partitions(*arguments, fold)
+        if fold is None:
+            return {None: contents_of_lazy(*arguments, engine)}
+        return contents_of_lazy_folds(*arguments, engine, fold)
 
     def _check_sums_do(self) -> None:
         """Raise ValueError where sums over rows are not all that a fit needs."""
@@ -234,11 +236,6 @@ class Statistics:
             raise ValueError(
                 f"Statistics are all that a normal response needs of the rows, and not so of "
                 f"{self._response.name!r}: fit the rows themselves."
-            )
-        if self.group_means is not None:
-            raise ValueError(
-                "Fits of statistics have no `group_means`: fit the rows themselves, or pass "
-                "group_means=None."
             )
 
     def _keep_columns(self, contents: Contents) -> None:
@@ -269,7 +266,8 @@ class Statistics:
         check_total_weight(float(contents.reduction.stats.n), contents.n_rows)
         design, reduction = settled(contents, self.groups, self.slopes)
         self._keep_columns(contents)
-        problem = problem_of(reduction)
+        wanted = self._wanted_means(np.empty((0, contents.n_columns)), design)
+        design, _, problem = add_group_means(wanted, design, None, problem_of(reduction))
         return self._fit_problem(design, None, problem, seed, began, contents.n_rows)
 
     def _all_or_nothing(self, fit: Callable[[], tuple[list[str], list[str]]]) -> None:
