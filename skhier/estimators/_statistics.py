@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
@@ -24,6 +25,7 @@ from skhier.statistics.contents import (
 from skhier.statistics.group_means import add_group_means, without_level_means
 from skhier.statistics.group_statistics import GroupStatistics
 from skhier.statistics.lazy import contents_of_lazy, contents_of_lazy_folds
+from skhier.statistics.lazy_rows import N_EQUAL, merged_rows
 from skhier.statistics.partitions import contents_of_partitions
 from skhier.statistics.problem import NO_MEDIANS, problem_of
 from skhier.statistics.training import forbid_few_rows
@@ -54,6 +56,7 @@ class Statistics:
 
     _takes_statistics = True
     _wanted_means: Callable[..., Any]
+    _fit: Callable[..., tuple[list[str], list[str]]]
     _blocks: list[tuple[int, GroupStatistics]]
 
     def __getattr__(self, name: str) -> Any:
@@ -216,12 +219,8 @@ class Statistics:
 
     def _parts_elsewhere(self, X, y, sample_weight, slopes, fold=None) -> dict[Any, Contents]:
         """Statistics of a lazy frame for each value of its column ``fold``; None: of all rows."""
-        engine, weighted = str(lazy_engine(X)), sample_weight is not None
-        if not isinstance(y, str) or (weighted and not isinstance(sample_weight, str)):
-            raise TypeError(
-                f"X is a lazy {engine} frame, so y and sample_weight must be names of its columns, "
-                f"such as fit(X, 'y'). Got {type(sample_weight if isinstance(y, str) else y)}."
-            )
+        engine = str(lazy_engine(X))
+        _check_names(engine, y, sample_weight)
         arguments = X, y, sample_weight, self.groups, slopes
         if engine == "Dask":
             return contents_of_partitions(*arguments, fold)
@@ -247,15 +246,30 @@ class Statistics:
 
     def _fit_lazy(self, X, y, sample_weight) -> tuple[list[str], list[str]]:
         """Fit what comes of a lazy frame, whose rows are never here."""
-        if not self._takes_statistics:
-            raise TypeError(
-                f"{type(self).__name__} needs rows in memory, and X is a lazy {lazy_engine(X)} "
-                "frame: collect it, or compare fits of `fit_statistics` by log_evidence_ or logo()."
-            )
+        if not self._takes_statistics or self._response.name != "normal":
+            return self._fit_merged(X, y, sample_weight)
         self._check_sums_do()
         contents = self._reduced_elsewhere(X, y, sample_weight, reset=True)
         messages = self._fit_contents(contents)
         self._blocks = [(0, GroupStatistics(contents))]
+        return messages
+
+    def _fit_merged(self, X, y, sample_weight) -> tuple[list[str], list[str]]:
+        """Fit the distinct rows of a lazy frame, each with the number of its equals as weight."""
+        self._check_params()
+        engine = str(lazy_engine(X))
+        _check_names(engine, y, sample_weight)
+        rows = merged_rows(
+            X,
+            y,
+            sample_weight,
+            self.groups,
+            engine,
+            f"response={self._response.name!r}",
+            y_is_number=not is_classifier(self),
+        )
+        messages = self._fit(*split_named(rows, y, N_EQUAL))
+        self.__dict__.pop("_blocks", None)
         return messages
 
     def _fit_contents(self, contents: Contents) -> tuple[list[str], list[str]]:
@@ -282,6 +296,16 @@ class Statistics:
         except BaseException:  # an interrupt or a warning made an error leaves an earlier fit too
             self.__dict__ = before
             raise
+
+
+def _check_names(engine: str, y: Any, sample_weight: Any) -> None:
+    """Raise TypeError unless y and weights of a lazy frame are columns of it."""
+    weighted = sample_weight is not None
+    if not isinstance(y, str) or (weighted and not isinstance(sample_weight, str)):
+        raise TypeError(
+            f"X is a lazy {engine} frame, so y and sample_weight must be names of its columns, "
+            f"such as fit(X, 'y'). Got {type(sample_weight if isinstance(y, str) else y)}."
+        )
 
 
 def _stacked(

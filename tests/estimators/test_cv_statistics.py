@@ -166,7 +166,7 @@ def test_what_folds_of_sums_cannot_do_is_named():
     with pytest.raises(ValueError, match="takes two folds or more"):
         search("one", cv="fold").fit(lazy(rows.assign(fold="a"), "polars"), "y", "w")
     alone = rows.assign(fold=np.where(rows.index == 1, "alone", "other"), w=1)
-    with pytest.raises(ValueError, match="R.2 is not defined for one row, and folds .*: 'alone'"):
+    with pytest.raises(ValueError, match=r"R.2 is not defined for one row, and folds .*: 'alone'"):
         search("one", cv="fold").fit(lazy(alone, "polars"), "y", "w")
     with pytest.raises(ValueError, match="rows of groups that the others lack"):
         search("one", cv="fold", handle_unknown="error").fit(source, "y", "w")

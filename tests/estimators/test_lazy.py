@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHORT
 from sklearn.base import clone
 
-from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
+from skhier import HierarchicalSlopesRegressor
 from skhier.statistics import lazy_checks
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -153,8 +153,6 @@ def test_columns_of_other_types_are_refused(engine):
         clone(model).set_params(groups="z").summarise(lazy(rows, engine), "y")
     with pytest.raises(TypeError, match="y and sample_weight must be names of its columns"):
         model.fit(lazy(rows, engine), rows["y"])
-    with pytest.raises(TypeError, match="HierarchicalSlopesRegressorCV needs rows in memory"):
-        HierarchicalSlopesRegressorCV("g").fit(lazy(rows, engine), "y")
 
 
 @engines
