@@ -83,7 +83,8 @@ class FoldRace:
             slopes = [factor.slopes for factor in design.factors]
             tests = [with_slopes(part, slopes) for part in self.parts]
             every = EveryRow(design, NO_ROWS, problem_of(reduction), ())
-            self.read[key] = every, tests, list(sums_of_others(tests))
+            others = list(sums_of_others(tests)) if len(tests) > 1 else []
+            self.read[key] = every, tests, others
         return self.read[key]
 
     def scores(self, models, evidence: bool) -> Scored:

@@ -62,7 +62,7 @@ def merged_rows(
     if isinstance(table, int):
         raise ValueError(
             f"{why} needs the rows, of which {table} remain when {engine} has merged equal ones, "
-            f"more than {MOST_MERGED}. Leave columns out, round features, or fit some of the groups."
+            f"more than {MOST_MERGED}. Leave columns out, round features, or fit fewer groups."
         )
     return table.sort_values(table.columns.tolist(), ignore_index=True)
 
