@@ -1,14 +1,21 @@
 """Rows that are not in memory: what a reduction costs beside the engine's own sums.
 
     python benchmarks/frames.py [--rows 10000000] [--engines polars duckdb dask blocks]
+    python benchmarks/frames.py --rows 100000000 --peak --engines polars duckdb
 
 Each engine sums the same ten products by group, written by hand, and through ``summarise``; runs
 alternate, and the ratio of the smallest times is reported: seconds mean little on a shared machine.
-``blocks``: 1,000 blocks by ``partial_fit`` beside one ``fit`` of all rows.
+``blocks``: 1,000 blocks by ``partial_fit`` beside one ``fit`` of all rows, in seconds of processor.
+``--peak``: instead, a fit in a process of its own and the most memory that it had, as the operating
+system counts it, and the engine's own sums in another. The rows are a file that is removed again.
 """
 
 import argparse
 import itertools
+import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -90,15 +97,15 @@ def source(engine, path):
 OWN = {"polars": own_polars, "duckdb": own_duckdb, "dask": own_dask}
 
 
-def seconds(act):
-    began = time.perf_counter()
+def seconds(act, clock=time.perf_counter):
+    began = clock()
     act()
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def compared(first, second, repeats):
+def compared(first, second, repeats, clock=time.perf_counter):
     """Smallest times of two acts that take turns."""
-    times = np.array([[seconds(first), seconds(second)] for _ in range(repeats)])
+    times = np.array([[seconds(act, clock) for act in (first, second)] for _ in range(repeats)])
     return times.min(0)
 
 
@@ -119,17 +126,31 @@ def blocks_ratio(path, n_blocks=1000):
         model = HierarchicalSlopesRegressor("g", random_state=0)
         for start in range(0, len(y), size):
             model.partial_fit(X[start : start + size], y[start : start + size])
-        added = time.perf_counter()
-        coef = model.coef_
-        print(f"  refit {time.perf_counter() - added:.2f} s")
-        return coef
+        return model.coef_
 
     def at_once():
         return HierarchicalSlopesRegressor("g", random_state=0).fit(X, y).coef_
 
     at_once()  # compiles
-    one, many = compared(at_once, by_blocks, 2)
+    one, many = compared(at_once, by_blocks, 2, time.process_time)
     print(f"blocks: one fit {one:.2f} s, {n_blocks} blocks {many:.2f} s, ratio {many / one:.2f}")
+
+
+def peak(what, engine, path):
+    """In a process of its own: seconds and memory of a fit, or of the engine's own sums."""
+    if what == "fit":
+        model = HierarchicalSlopesRegressor("g", random_state=0)
+        time_of = seconds(lambda: model.fit(source(engine, path), "y"))
+    else:
+        time_of = seconds(lambda: OWN[engine](path))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{engine}, {what}: {time_of:.1f} s, {most:.2f} GiB")
+
+
+def peaks(engines, path):
+    for engine, what in itertools.product(engines, ("sums", "fit")):
+        child = [sys.executable, __file__, "--child", what, engine, str(path)]
+        subprocess.run(child, check=True)
 
 
 def main():
@@ -138,10 +159,20 @@ def main():
     parser.add_argument("--groups", type=int, default=10**5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="+", default=["polars", "duckdb", "dask", "blocks"])
+    parser.add_argument("--peak", action="store_true")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.child:
+        peak(*chosen.child)
+        return
     with tempfile.TemporaryDirectory() as folder:
+        if shutil.disk_usage(folder).free < 2 * 32 * chosen.rows:
+            sys.exit(f"The rows need {2 * 32 * chosen.rows / 1e9:.0f} GB of disk.")
         path = Path(folder) / "rows.parquet"
         write_rows(path, chosen.rows, chosen.groups)
+        if chosen.peak:
+            peaks(chosen.engines, path)
+            return
         for engine in chosen.engines:
             if engine == "blocks":
                 blocks_ratio(path)

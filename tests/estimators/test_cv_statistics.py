@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 SEARCHES = {
     "one": {"groups": "g", "param_grid": {"eta": [1.0, 4.0], "group_means": [None, "all"]}},
-    "crossed": {"groups": ["g", "h"], "param_grid": {"slopes": ["all", None, ["x"]]}},
+    "crossed": {"groups": ["g", "h"], "param_grid": {"slopes": ["all", None]}},
     "nested": {"groups": ["h", ("h", "g")], "slopes": None},
     "none": {"groups": None, "param_grid": {"prior__coef": [0.1, 1.0]}},
 }
@@ -67,7 +67,7 @@ def test_column_of_a_frame_in_memory_says_the_folds(name):
 
 
 @pytest.mark.parametrize("engine", LAZY)
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", ["one", "crossed"])
 def test_column_of_a_lazy_frame_says_the_folds(name, engine):
     rows = rows_of(name)
     model = search(name, cv="fold").fit(lazy(rows, engine), "y", "w")
