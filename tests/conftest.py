@@ -124,8 +124,9 @@ def nested_fit(nested):
 
 
 def pytest_configure(config):
-    if importlib.util.find_spec("pyspark"):  # which leaves its sockets open
+    if importlib.util.find_spec("pyspark"):  # leaves its sockets open, and forks to start a JVM
         config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+        config.addinivalue_line("filterwarnings", "ignore:os.fork:RuntimeWarning")
 
 
 def pytest_collection_modifyitems(config, items):
