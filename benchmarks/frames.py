@@ -4,8 +4,9 @@
     python benchmarks/frames.py --rows 100000000 --peak --engines polars duckdb
 
 Each engine sums the same ten products by group, written by hand, and through ``summarise``; runs
-alternate, and the ratio of the smallest times is reported: seconds mean little on a shared machine.
-``blocks``: 1,000 blocks by ``partial_fit`` beside one ``fit`` of all rows, in seconds of processor.
+alternate, and the ratios of the smallest times are reported, by the clock and of the processor:
+seconds mean little on a shared machine. ``blocks``: 1,000 blocks by ``partial_fit`` beside one
+``fit`` of all rows.
 ``--peak``: instead, a fit in a process of its own and the most memory that it had, as the operating
 system counts it, and the engine's own sums in another. The rows are a file that is removed again.
 """
@@ -97,24 +98,28 @@ def source(engine, path):
 OWN = {"polars": own_polars, "duckdb": own_duckdb, "dask": own_dask}
 
 
-def seconds(act, clock=time.perf_counter):
-    began = clock()
+def seconds(act):
+    """By the clock, and of the processor, all threads of this process."""
+    began = time.perf_counter(), time.process_time()
     act()
-    return clock() - began
+    return time.perf_counter() - began[0], time.process_time() - began[1]
 
 
-def compared(first, second, repeats, clock=time.perf_counter):
+def compared(what, first, second, repeats):
     """Smallest times of two acts that take turns."""
-    times = np.array([[seconds(act, clock) for act in (first, second)] for _ in range(repeats)])
-    return times.min(0)
+    times = np.array([[seconds(act) for act in (first, second)] for _ in range(repeats)]).min(0)
+    for clock, (one, other) in zip(("clock", "processor"), times.T, strict=True):
+        print(f"{what}, {clock}: {one:.2f} s, {other:.2f} s, ratio {other / one:.2f}")
 
 
 def engine_ratio(engine, path, repeats):
     model = HierarchicalSlopesRegressor("g")
-    own, ours = compared(
-        lambda: OWN[engine](path), lambda: model.summarise(source(engine, path), "y"), repeats
+    compared(
+        f"{engine}, own sums and summarise",
+        lambda: OWN[engine](path),
+        lambda: model.summarise(source(engine, path), "y"),
+        repeats,
     )
-    print(f"{engine}: own sums {own:.2f} s, summarise {ours:.2f} s, ratio {ours / own:.2f}")
 
 
 def blocks_ratio(path, n_blocks=1000):
@@ -132,17 +137,16 @@ def blocks_ratio(path, n_blocks=1000):
         return HierarchicalSlopesRegressor("g", random_state=0).fit(X, y).coef_
 
     at_once()  # compiles
-    one, many = compared(at_once, by_blocks, 2, time.process_time)
-    print(f"blocks: one fit {one:.2f} s, {n_blocks} blocks {many:.2f} s, ratio {many / one:.2f}")
+    compared(f"one fit and {n_blocks} blocks", at_once, by_blocks, 2)
 
 
 def peak(what, engine, path):
     """In a process of its own: seconds and memory of a fit, or of the engine's own sums."""
     if what == "fit":
         model = HierarchicalSlopesRegressor("g", random_state=0)
-        time_of = seconds(lambda: model.fit(source(engine, path), "y"))
+        time_of, _ = seconds(lambda: model.fit(source(engine, path), "y"))
     else:
-        time_of = seconds(lambda: OWN[engine](path))
+        time_of, _ = seconds(lambda: OWN[engine](path))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{engine}, {what}: {time_of:.1f} s, {most:.2f} GiB")
 
