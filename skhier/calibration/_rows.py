@@ -46,16 +46,19 @@ class SimulatedRows(NamedTuple):
     factors: tuple[FactorRows, ...]
     correlated: bool
     response: Response
+    side: np.ndarray | None = None
 
     @classmethod
     def of(cls, setting: PriorSetting, rows: Rows) -> SimulatedRows:
         """The rows with the designs of the group effects."""
-        x = rows.x
+        n_features = len(setting.names)
+        x, side = rows.x[:, :n_features], rows.x[:, n_features:]
         factors = [
             FactorRows(name, codes, np.column_stack([np.ones(len(x)), *x.T[list(slopes)]]))
             for (name, slopes), codes in zip(setting.factors, rows.codes.T, strict=True)
         ]
-        return cls(x, tuple(factors), setting.correlated, setting.response)
+        of_rows = side[:, 0] if side.shape[1] else None
+        return cls(x, tuple(factors), setting.correlated, setting.response, of_rows)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -90,11 +93,13 @@ class SimulatedRows(NamedTuple):
         for name, codes, z in self.factors:
             effects = parameters["group_effects"][name][..., codes, :]
             line = line + (effects * z).sum(-1)
-        return line
+        return line if self.side is None else self.response.at_rows(line, {}, self.side)[0]
 
-    def own(self, parameters: Parameters) -> dict[str, np.ndarray]:
-        """The response's own parameters, (..., 1) each."""
-        return {name: np.asarray(parameters[name])[..., None] for name in self.response.parameters}
+    def own(self, parameters: Parameters) -> Mapping[str, np.ndarray]:
+        """The response's own parameters, (..., 1) each, or the rows' own noise."""
+        names = self.response.parameters
+        own = {name: np.asarray(parameters[name])[..., None] for name in names}
+        return own if self.side is None else self.response.at_rows(0.0, own, self.side)[1]
 
     def log_likelihood(self, parameters: Parameters, y: np.ndarray) -> np.ndarray:
         """Log density of ``y`` (n_samples,) given all parameters, (...,)."""

@@ -81,6 +81,7 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         prior=None,
         noncentered=True,
         link="logit",
+        exposure=None,
         group_means=None,
         inference="auto",
         n_chains=4,
@@ -100,6 +101,7 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         self.prior = prior
         self.noncentered = noncentered
         self.link = link
+        self.exposure = exposure
         self.group_means = group_means
         self.inference = inference
         self.n_chains = n_chains

@@ -7,6 +7,7 @@ from sklearn.base import RegressorMixin
 from skhier.estimators._model import HierarchicalModel
 from skhier.responses.base import Response
 from skhier.responses.choice import response_from
+from skhier.responses.known_noise import KnownNoise
 
 __all__ = ["HierarchicalSlopesRegressor"]
 
@@ -165,6 +166,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         prior=None,
         noncentered=True,
         response="normal",
+        exposure=None,
+        known_noise=None,
         group_means=None,
         inference="auto",
         n_chains=4,
@@ -184,6 +187,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         self.prior = prior
         self.noncentered = noncentered
         self.response = response
+        self.exposure = exposure
+        self.known_noise = known_noise
         self.group_means = group_means
         self.inference = inference
         self.n_chains = n_chains
@@ -198,4 +203,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
 
     @property
     def _response(self) -> Response:
-        return response_from(self.response)
+        response = response_from(self.response)
+        known = self.known_noise is not None and response.name == "normal"
+        return KnownNoise() if known else response

@@ -235,6 +235,11 @@ class Statistics:
                 f"Statistics are all that a normal response needs of the rows, and not so of "
                 f"{self._response.name!r}: fit the rows themselves."
             )
+        if self.known_noise is not None:
+            raise ValueError(
+                f"Statistics of rows do not hold their known noise, `known_noise="
+                f"{self.known_noise!r}`: fit the rows themselves."
+            )
         if self.group_means is not None:
             raise ValueError(
                 "Fits of statistics have no `group_means`: fit the rows themselves, or pass "

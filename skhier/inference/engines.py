@@ -30,6 +30,7 @@ from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import Components, EffectMoments, ModelSpec, Population
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
+from skhier.responses.member import SCALE
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
@@ -432,7 +433,8 @@ def model_data(stats, problem, choice, options):
         is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
         return np.asarray(a, np.int32 if is_index else np.float64)
 
-    return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta)))
+    known = {} if problem.noise is None else {SCALE: problem.noise.scale}
+    return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta, known)))
 
 
 def constant_posterior(

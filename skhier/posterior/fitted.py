@@ -229,7 +229,7 @@ def fitted_of(
     """
     return Fitted(
         design=design,
-        posterior=_posterior_of(problem, result, seed, prior.response, budget),
+        posterior=_posterior_of(problem, result, seed, prior.response, budget, training),
         components=result.components,
         prior=prior,
         estimates=result.estimates,
@@ -240,12 +240,14 @@ def fitted_of(
     )
 
 
-def _posterior_of(problem, result, seed, response, budget) -> Posterior | RowPosterior:
+def _posterior_of(problem, result, seed, response, budget, training) -> Posterior | RowPosterior:
     if result.effects is None:
         statistics = problem.units, problem.stats, problem.plan
         of_fit = result.draws, problem.slopes, seed, response, result.components
-        return Posterior(*statistics, *of_fit, budget)
-    stats = problem.stats
+        return Posterior(*statistics, *of_fit, budget, problem.noise)
+    stats, mean_offset = problem.stats, 0.0
+    if training is not None and training.side is not None:
+        mean_offset = float(np.average(training.side, weights=training.weights))
     return RowPosterior(
         problem.units,
         stats.xx / stats.n,
@@ -257,4 +259,5 @@ def _posterior_of(problem, result, seed, response, budget) -> Posterior | RowPos
         result.components,
         result.effects,
         budget,
+        mean_offset,
     )

@@ -8,7 +8,7 @@ all but the largest are made when first asked for, and kept out of pickles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from skhier.posterior.designs import (
     equal_components,
     internal_rows,
     level_stream,
+    side_of,
     varying_columns,
 )
 from skhier.posterior.lines import Lines, rule_of
@@ -31,6 +32,7 @@ from skhier.posterior.mixture import mixture_moments
 from skhier.responses.base import Response
 from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
+from skhier.statistics.row_noise import RowNoise
 from skhier.utils.budget import USUAL, Budget, MemoryBudget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
@@ -66,9 +68,12 @@ class Posterior:
         The same posterior with the coefficients in closed form; None: that of the draws.
     budget : Budget
         No part of a pickle: what is read spends the usual one.
+    noise : RowNoise or None
+        Of rows whose noise is known.
     """
 
     budget = USUAL
+    noise: RowNoise | None = None
     _components: Components | None = None  # no part of a pickle either: `rule` is
 
     def __init__(
@@ -82,8 +87,9 @@ class Posterior:
         response: Response,
         components: Components | None = None,
         budget: Budget = USUAL,
+        noise: RowNoise | None = None,
     ):
-        self.response, self.budget = response, budget
+        self.response, self.budget, self.noise = response, budget, noise
         self.units, self.plan, self.draws = units, plan, draws
         self.slopes, self.seed = slopes, seed
         self.n_levels = [of_factor.zy.shape[-1] for of_factor in stats.factors]
@@ -323,7 +329,9 @@ class Posterior:
         """Sd of a new response at rows, in units of y."""
         if self.response.link != "identity":
             return np.sqrt(self._response_moments(x, codes)[1])
-        return np.sqrt(self.variance(x, codes) + np.mean(self.observation_variance()))
+        side = side_of(self.units, x)
+        noise = np.mean(self.observation_variance()) if side is None else side**2
+        return np.sqrt(self.variance(x, codes) + noise)
 
     def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per component.
@@ -350,7 +358,7 @@ class Posterior:
         """As :meth:`line_mixture`, of new responses: noise included."""
         own = self._own(self.rule.population)
         for rows, mean, sd in self.line_mixture(x, codes):
-            yield rows, *self.response.over_lines(mean, sd, own)
+            yield rows, *self.response.over_lines(mean, sd, self._at_rows(own, x[rows]))
 
     def row_log_densities(self, x, codes, y) -> np.ndarray:
         """Log density of each row given each joint draw, group effects too, (n_draws, n_rows).
@@ -358,7 +366,8 @@ class Posterior:
         ``y`` and the density are of what the response transforms it to.
         """
         lines, response = self.sample_lines(x, codes, slice(None), None), self.response
-        density = response.log_density(response.untransformed(y), lines, self.own_parameters())
+        own = self.own_parameters(slice(None), x)
+        density = response.log_density(response.untransformed(y), lines, own)
         return density - response.log_jacobian(y)
 
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
@@ -387,9 +396,19 @@ class Posterior:
         """
         return log_marginal(self.layout, self.population)
 
-    def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
-        """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
-        return self._own(self.population.take(which))
+    def own_parameters(
+        self, which: Any = slice(None), x: np.ndarray | None = None
+    ) -> Mapping[str, np.ndarray]:
+        """Draws of the response's own parameters, (n_draws, 1) each, in units of y.
+
+        ``x``: of rows, which may bring their own noise, (n_rows,).
+        """
+        own = self._own(self.population.take(which))
+        return own if x is None else self._at_rows(own, x)
+
+    def _at_rows(self, own, x):
+        side = side_of(self.units, x)
+        return own if side is None else self.response.at_rows(0.0, own, side)[1]
 
     def rule_parameters(self) -> dict[str, np.ndarray]:
         """The response's own parameters at the components of :attr:`rule`, (S, 1) each."""

@@ -20,6 +20,7 @@ from skhier.utils.group_means import (
 from skhier.utils.labels import Levels, encode, fit_levels
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import Schema, read_schema
+from skhier.utils.side_column import SideColumn, Wanted, read_side_column
 
 __all__ = [
     "Design",
@@ -55,7 +56,7 @@ class Design(NamedTuple):
     ``feature_names``: of the columns at ``feature_positions`` and then of ``means``. ``eps``:
     relative spacing of each column's numbers as they came, such as float32's; ``y_eps``: y's.
     ``means_left_out``: per factor the features that were asked for and can have no mean of their
-    own.
+    own. ``side``: a column of X that is no feature but tells a number of each row.
     """
 
     feature_positions: list[int]
@@ -65,6 +66,7 @@ class Design(NamedTuple):
     y_eps: float = 0.0
     means: tuple[LevelMean, ...] = ()
     means_left_out: tuple[MeansOfFactor, ...] = ()
+    side: SideColumn | None = None
 
     @property
     def column_names(self) -> list[str]:
@@ -99,7 +101,8 @@ class Design(NamedTuple):
 class Rows(NamedTuple):
     """Rows of X as the model sees them.
 
-    ``x`` (n_samples, n_features), float64, the user's units, level means among the features;
+    ``x`` (n_samples, n_features), float64, the user's units, level means among the features, and
+    of a design with a side column one more: logs of exposures, or known standard errors;
     ``codes`` (n_samples, n_factors), int64, a column per factor (Fortran order); ``unseen``: per
     factor the labels that fit never saw, the k-th with code ``n_levels + k``.
     """
@@ -110,7 +113,11 @@ class Rows(NamedTuple):
 
 
 def fit_design(
-    table: Any, names: Sequence[str] | None, groups: Any, slopes: Any
+    table: Any,
+    names: Sequence[str] | None,
+    groups: Any,
+    slopes: Any,
+    side: Wanted | None = None,
 ) -> tuple[Design, Rows]:
     """Schema, levels and features of X, one after the other.
 
@@ -122,19 +129,32 @@ def fit_design(
         Column names.
     groups, slopes
         The estimator's parameters.
+    side : Wanted or None
+        Its ``exposure`` or ``known_noise``.
 
     Raises
     ------
     ValueError, TypeError
         No such columns, labels that are missing or mixed, or columns that hold no numbers.
     """
-    schema = read_schema(table, names, groups, slopes)
+    schema = read_schema(table, names, groups, slopes, side)
     columns, n_samples = columns_of(table), table.shape[0]
     factors, codes = read_levels(columns, n_samples, schema)
-    positions, feature_names, _, as_groups = schema
+    positions, feature_names, _, as_groups, beside = schema
     x, eps = read_features(columns, n_samples, positions, feature_names, as_groups)
     unseen = tuple(factor.levels.labels[:0] for factor in factors)
-    return Design(positions, feature_names, factors, eps), Rows(x, codes, unseen)
+    design = Design(positions, feature_names, factors, eps, side=beside)
+    return design, Rows(_with_side(x, design, columns, True), codes, unseen)
+
+
+def _with_side(x, design, columns, read_side):
+    """The features and the side column, if the design has one; NaN unless it is read."""
+    if design.side is None:
+        return x
+    numbers = np.full(len(x), np.nan)
+    if read_side:
+        numbers = read_side_column(columns(design.side.position), design.side)
+    return np.column_stack([x, numbers])
 
 
 def wanted_means(
@@ -194,6 +214,7 @@ def read_rows(
     design: Design,
     counting: Sequence[int] | None = None,
     missing: Sequence[int] = (),
+    read_side: bool = True,
 ) -> Rows:
     """Rows of a new X with the columns of ``design``.
 
@@ -206,6 +227,8 @@ def read_rows(
         Only level means look at what labels there are. None: all.
     missing : sequence of int
         Positions of grouping columns that stand for columns that X lacks.
+    read_side : bool
+        False: the side column may hold anything.
     """
     columns, n_samples = columns_of(table), table.shape[0]
     x, _ = read_features(columns, n_samples, design.feature_positions, design.column_names)
@@ -226,6 +249,7 @@ def read_rows(
         of_means.append(labelled)
         unseen.append(new)
     x = with_level_means(x, side_by_side(of_means, n_samples), design.means)
+    x = _with_side(x, design, columns, read_side)
     return Rows(x, side_by_side(codes, n_samples), tuple(unseen))
 
 
