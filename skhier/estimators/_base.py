@@ -374,23 +374,17 @@ class BaseHierarchical(BaseEstimator):
         return self._fitted.posterior.group_draws(k, codes, int(rng.integers(2**31)), which)
 
     def _rows_of(self, X, level, announced=True, noise=True) -> Rows:
-        """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels.
-
-        ``noise``: whether the rows' known noise, of a fit that had it, is asked for.
-        """
+        """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels."""
         check_is_fitted(self)
         counts = self._counting(level)
         design = self._fitted.design
-        unread, side = design.unread(counts), design.side
-        read_side = side is not None and (noise or side.parameter != "known_noise")
-        if side is not None and not read_side:
-            unread = sorted([*unread, side.position])
+        unread = design.unread(counts, noise)
         table = as_table(X, unread)
         names = getattr(self, "feature_names_in_", None)
         missing = missing_columns(table, names, unread)
         table = with_columns_of_fit(table, names, unread)
         self._check_columns(table)
-        rows = read_rows(table, design, counts, missing, read_side)
+        rows = read_rows(table, design, counts, missing, noise)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
         for k in counts:
             if len(rows.unseen[k]) and (announced or self.handle_unknown == "error"):

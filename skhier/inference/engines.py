@@ -22,15 +22,23 @@ from skhier.inference.chains import (
 )
 from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import Estimate, block_error, chain_error
-from skhier.inference.importance import Mixture
-from skhier.inference.model import prior_dists
+from skhier.inference.importance import (
+    Mixture,
+    bridge,
+    fitted_mixture,
+    importance,
+    mixture_of,
+    of_no_parameters,
+    resample,
+    steadied,
+)
+from skhier.inference.model import model_data
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import Components, EffectMoments, ModelSpec, Population
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
-from skhier.responses.member import SCALE
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
@@ -260,6 +268,9 @@ def _weigh_theta(
         theta = Theta(spec, data, batch, check, workers, device, budget)
         theta.progress = progress.update
         n_points = _n_points(data, options)
+        if not theta.size:  # known noise and no groups: nothing is left to weigh
+            weighted = of_no_parameters(theta.log_densities, budget.importance.n_blocks)
+            return _from_weighted_points(theta, data, options, weighted, rng)
         if start is not None and start.means.shape[1] == theta.size <= budget.importance.plain_size:
             weighted = _from_similar(theta, start, n_points, rng)
             if weighted is not None:
@@ -306,8 +317,6 @@ def _from_similar(theta, start, n_points, rng):
 
     Good weights are no proof: points that never reach a mode say nothing of it.
     """
-    from skhier.inference.importance import importance
-
     if theta.has_other_modes(start):
         return None
     budget = replace(theta.budget.importance, max_rounds=1)
@@ -318,7 +327,6 @@ def _from_similar(theta, start, n_points, rng):
 
 def _search(theta, n_points, rng) -> Mixture:
     """Modes of theta's posterior."""
-    from skhier.inference.importance import mixture_of, steadied
     from skhier.inference.mode import find_modes
 
     budget = theta.budget.engine
@@ -346,8 +354,6 @@ def frames_of(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
 
 
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
-    from skhier.inference.importance import fitted_mixture, resample
-
     stats, units, _ = data
     n_draws = options.n_chains * options.n_draws
     chosen = resample(weighted.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
@@ -377,8 +383,6 @@ def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
 
 
 def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
-    from skhier.inference.importance import bridge
-
     forbid_nonfinite({"draws of the variance parameters": draws.values, "lp": draws.lp})
     stats, units, _ = data
     shape = draws.lp.shape
@@ -423,18 +427,6 @@ def advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
         f"modes' shares of the draws are known no better than 1/{n_chains}. Raise n_chains, or use "
         "a prior that rules modes out.",
     )
-
-
-def model_data(stats, problem, choice, options):
-    """Arguments of the NumPyro programs, each number of one type: one program."""
-    import jax
-
-    def typed(a):
-        is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
-        return np.asarray(a, np.int32 if is_index else np.float64)
-
-    known = {} if problem.noise is None else {SCALE: problem.noise.scale}
-    return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta, known)))
 
 
 def constant_posterior(

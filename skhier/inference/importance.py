@@ -31,6 +31,7 @@ __all__ = [
     "fitted_normal",
     "importance",
     "mixture_of",
+    "of_no_parameters",
     "pooled",
     "resample",
     "steadied",
@@ -265,6 +266,19 @@ def pooled(rounds: Sequence[WeightedPoints]) -> WeightedPoints:
         weights=np.concatenate([part * of_round.weights for part, of_round in parts]),
         shares=np.concatenate([of_round.shares for of_round in rounds]),
         ess=ess.sum(),
+    )
+
+
+def of_no_parameters(log_densities: Callable[[np.ndarray], np.ndarray], n: int) -> WeightedPoints:
+    """The one point there is where there are no parameters, n times.
+
+    ``log_densities`` takes points (n, 0) to their log densities (n,).
+    """
+    points = np.zeros((n, 0))
+    log_density = log_densities(points)
+    weights = np.full(n, 1 / n)
+    return WeightedPoints(
+        points, log_density, weights, -np.inf, np.inf, float(log_density[0]), np.ones((n, 1))
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skhier.inference.options import EngineOptions
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.priors import GroupPrior, PriorChoice
 from skhier.responses.base import Response
 from skhier.responses.known_noise import KnownNoise
+from skhier.responses.member import SCALE
 from skhier.statistics.problem import Problem
+from skhier.statistics.row_noise import RowNoise
 from skhier.utils.design import Design
 from skhier.utils.words import listed
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "covariance_of",
     "covariance_prior",
+    "model_data",
     "model_spec",
     "origin_warnings",
     "prior_dists",
@@ -122,16 +125,28 @@ def covariance_of(prior: GroupPrior, n_effects: int, correlated: bool) -> Covari
     return kind(n_effects, tuple(at for at, _ in prior.scales))
 
 
-def prior_dists(
-    choice: PriorChoice, eta: float, known: Mapping[str, float] | None = None
-) -> PriorDists:
-    """The numbers of the model's priors; ``known``: own parameters that have none."""
+def prior_dists(choice: PriorChoice, eta: float, noise: RowNoise | None = None) -> PriorDists:
+    """The numbers of the model's priors; ``noise``: that is known and has none."""
     return PriorDists(
         choice.intercept,
-        dict(choice.own) | dict(known or {}),
+        dict(choice.own) | ({} if noise is None else {SCALE: noise.scale}),
         tuple(prior for _, prior in choice.coef),
         tuple(covariance_prior(prior, eta) for prior in choice.groups),
     )
+
+
+def model_data(
+    stats: Any, problem: Problem, choice: PriorChoice, options: EngineOptions
+) -> tuple[Any, Any, Any]:
+    """Arguments of the NumPyro programs, each number of one type: one program."""
+    import jax
+
+    def typed(a):
+        is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
+        return np.asarray(a, np.int32 if is_index else np.float64)
+
+    priors = prior_dists(choice, options.eta, problem.noise)
+    return jax.tree.map(typed, (stats, problem.units, priors))
 
 
 def covariance_prior(prior: GroupPrior, eta: float) -> tuple:

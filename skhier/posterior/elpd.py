@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from skhier.posterior.posterior import Posterior
     from skhier.posterior.row_posterior import RowPosterior
     from skhier.statistics.records import GroupStats, Units
+    from skhier.statistics.row_noise import RowNoise
     from skhier.statistics.training import Training
     from skhier.utils.budget import ScoreBudget
 
@@ -167,8 +168,8 @@ def leave_one_out(
         at_once = (budget.at_once_of_several if several else budget.at_once) // len(mass)
     scores = _over(order, evaluate, mass, at_once, budget.at_once, "loo")
     jacobian = posterior.response.log_jacobian(training.y)
-    if components is not None and training.precision is not None:
-        jacobian = jacobian + 0.5 * np.log(training.precision)  # rows of one noise are multiples
+    if components is not None and training.precision is not None:  # see _marginal
+        jacobian = jacobian + 0.5 * np.log(training.precision)
     table = pd.DataFrame(_score_columns(scores, log_scale - jacobian))
     table["weight"] = weights
     table.index.name = "row"
@@ -273,6 +274,7 @@ def leave_one_group_out(
     posterior: Posterior,
     components: Components,
     training: Training | None,
+    noise: RowNoise | None,
     factor: str,
     labels: np.ndarray,
     fingerprint: str,
@@ -295,7 +297,7 @@ def leave_one_group_out(
     mass = components.weights
     at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
     scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")
-    n_rows, units, noise = levels.n[:n_groups], posterior.units, posterior.noise
+    n_rows, units = levels.n[:n_groups], posterior.units
     total = units.y_scale * posterior.stats.factors[0].zy[-1, :n_groups] + units.y_mean * n_rows
     # the Jacobian is linear in the transformed y, or 0: the sum's is the sum of the rows'
     log_scale = n_rows * np.log(units.y_scale) - posterior.response.log_jacobian(total)

@@ -32,7 +32,6 @@ from skhier.posterior.mixture import mixture_moments
 from skhier.responses.base import Response
 from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
-from skhier.statistics.row_noise import RowNoise
 from skhier.utils.budget import USUAL, Budget, MemoryBudget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
@@ -68,12 +67,9 @@ class Posterior:
         The same posterior with the coefficients in closed form; None: that of the draws.
     budget : Budget
         No part of a pickle: what is read spends the usual one.
-    noise : RowNoise or None
-        Of rows whose noise is known.
     """
 
     budget = USUAL
-    noise: RowNoise | None = None
     _components: Components | None = None  # no part of a pickle either: `rule` is
 
     def __init__(
@@ -87,9 +83,8 @@ class Posterior:
         response: Response,
         components: Components | None = None,
         budget: Budget = USUAL,
-        noise: RowNoise | None = None,
     ):
-        self.response, self.budget, self.noise = response, budget, noise
+        self.response, self.budget = response, budget
         self.units, self.plan, self.draws = units, plan, draws
         self.slopes, self.seed = slopes, seed
         self.n_levels = [of_factor.zy.shape[-1] for of_factor in stats.factors]
@@ -396,18 +391,12 @@ class Posterior:
         """
         return log_marginal(self.layout, self.population)
 
-    def own_parameters(
-        self, which: Any = slice(None), x: np.ndarray | None = None
-    ) -> Mapping[str, np.ndarray]:
-        """Draws of the response's own parameters, (n_draws, 1) each, in units of y.
-
-        ``x``: of rows, which may bring their own noise, (n_rows,).
-        """
-        own = self._own(self.population.take(which))
-        return own if x is None else self._at_rows(own, x)
+    def own_parameters(self, which: Any = slice(None), x: Any = None) -> Mapping[str, np.ndarray]:
+        """Draws of the response's own parameters, (n_draws, 1), or what rows ``x`` say of them."""
+        return self._at_rows(self._own(self.population.take(which)), x)
 
     def _at_rows(self, own, x):
-        side = side_of(self.units, x)
+        side = None if x is None else side_of(self.units, x)
         return own if side is None else self.response.at_rows(0.0, own, side)[1]
 
     def rule_parameters(self) -> dict[str, np.ndarray]:

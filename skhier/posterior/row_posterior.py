@@ -340,12 +340,8 @@ class RowPosterior:
             )
         return density.sum(1)[self.effects.place.ravel()]
 
-    def own_parameters(
-        self, which: Any = slice(None), x: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Draws of the response's own parameters, (n_draws, 1) each, in units of y; ``x``: of rows,
-        which have none of their own.
-        """
+    def own_parameters(self, which: Any = slice(None), x: Any = None) -> dict[str, np.ndarray]:
+        """Draws of the response's own parameters, (n_draws, 1), in units of y; of any rows."""
         return self._own(self.population.take(which))
 
     def _own(self, population):

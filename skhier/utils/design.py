@@ -91,10 +91,15 @@ class Design(NamedTuple):
             left_out[name] = [self.feature_names[j] for j in flat.features]
         return left_out
 
-    def unread(self, counting: Sequence[int]) -> list[int]:
-        """Positions of the grouping columns that only factors other than these need."""
+    def unread(self, counting: Sequence[int], noise: bool = True) -> list[int]:
+        """Positions of the grouping columns that only factors other than these need.
+
+        ``noise``: whether known noise is read; else its column is among them.
+        """
         read = {position for k in counting for position in self.factors[k].positions}
         every = {position for factor in self.factors for position in factor.positions}
+        if self.side is not None and self.side.parameter == "known_noise" and not noise:
+            every.add(self.side.position)
         return sorted(every - read)
 
 
@@ -147,12 +152,12 @@ def fit_design(
     return design, Rows(_with_side(x, design, columns, True), codes, unseen)
 
 
-def _with_side(x, design, columns, read_side):
-    """The features and the side column, if the design has one; NaN unless it is read."""
+def _with_side(x, design, columns, noise):
+    """The features and the side column, if the design has one; NaN for noise that is not read."""
     if design.side is None:
         return x
     numbers = np.full(len(x), np.nan)
-    if read_side:
+    if noise or design.side.parameter != "known_noise":
         numbers = read_side_column(columns(design.side.position), design.side)
     return np.column_stack([x, numbers])
 
@@ -214,7 +219,7 @@ def read_rows(
     design: Design,
     counting: Sequence[int] | None = None,
     missing: Sequence[int] = (),
-    read_side: bool = True,
+    noise: bool = True,
 ) -> Rows:
     """Rows of a new X with the columns of ``design``.
 
@@ -227,8 +232,8 @@ def read_rows(
         Only level means look at what labels there are. None: all.
     missing : sequence of int
         Positions of grouping columns that stand for columns that X lacks.
-    read_side : bool
-        False: the side column may hold anything.
+    noise : bool
+        False: the column of known noise may hold anything.
     """
     columns, n_samples = columns_of(table), table.shape[0]
     x, _ = read_features(columns, n_samples, design.feature_positions, design.column_names)
@@ -249,7 +254,7 @@ def read_rows(
         of_means.append(labelled)
         unseen.append(new)
     x = with_level_means(x, side_by_side(of_means, n_samples), design.means)
-    x = _with_side(x, design, columns, read_side)
+    x = _with_side(x, design, columns, noise)
     return Rows(x, side_by_side(codes, n_samples), tuple(unseen))
 
 
