@@ -188,9 +188,8 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         setting = PriorSetting.of(self, problem.scales, design, response)
         choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
-        spec = model_spec(
-            problem, choice, setting.response, bool(self.correlated), bool(self.noncentered)
-        )
+        how = bool(self.correlated), bool(self.noncentered), self._budget
+        spec = model_spec(problem, choice, setting.response, *how)
         if problem.y_is_constant and setting.response.standardises:
             result = constant_posterior(
                 problem, setting.response, int(self.n_chains), int(self.n_draws)

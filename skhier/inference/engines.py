@@ -189,20 +189,20 @@ def run_marginal(
         No such device, no valid starting point, or a draw or moment that is not finite.
     """
     from skhier.inference import runtime
-    from skhier.kernels.cholesky import LARGE
 
     n_draws = options.n_chains * options.n_draws
     numbers = len(problem.stats.xy) + sum((len(z) + 1) ** 2 for z in problem.slopes) + 2
     require_memory(3 * 8.0 * n_draws * numbers, f"{n_draws} posterior draws")
     device = runtime.find_device(options.device)
-    data = model_data(arrange(problem.stats, problem.plan), problem, choice, options)
+    kernels = options.budget.kernels
+    data = model_data(arrange(problem.stats, problem.plan, kernels), problem, choice, options)
 
     def interruptibly(task):
         def work(check):
             with ExitStack() as stack:
                 stack.enter_context(runtime.precisely_on(device))
                 workers = 1
-                if len(data[0].gram) > LARGE:
+                if len(data[0].gram) > kernels.lapack_rows:
                     workers = stack.enter_context(runtime.side_by_side_calls(device))
                 return task(workers, check)
 
@@ -262,7 +262,7 @@ def _weigh_theta(
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
-    batch = points_at_once(data[0], runtime.is_cpu(device))
+    batch = points_at_once(data[0], runtime.is_cpu(device), options.budget.kernels)
     budget = options.budget
     with progress_bar(options.verbose, "Variance parameters", "evaluation") as progress:
         theta = Theta(spec, data, batch, check, workers, device, budget)
@@ -304,10 +304,11 @@ def _n_points(data, options) -> int:
     from skhier.kernels.normal.collapse import work_of_a_point
 
     budget, n_draws = options.budget.engine, options.n_chains * options.n_draws
+    kernels = options.budget.kernels
     wanted = np.clip(n_draws, budget.min_points, budget.max_points)
     n_points = 2 ** int(np.ceil(np.log2(wanted)))
     if n_points > budget.few_points:  # where a point is much work theta varies little
-        affordable = budget.patience / max(work_of_a_point(data[0]), 1.0)
+        affordable = budget.patience / max(work_of_a_point(data[0], kernels), 1.0)
         n_points = int(np.clip(2 ** np.floor(np.log2(affordable)), budget.few_points, n_points))
     return n_points
 

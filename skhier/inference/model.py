@@ -14,6 +14,7 @@ from skhier.responses.known_noise import KnownNoise
 from skhier.responses.member import SCALE
 from skhier.statistics.problem import Problem
 from skhier.statistics.row_noise import RowNoise
+from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
 from skhier.utils.words import listed
 
@@ -66,6 +67,7 @@ def model_spec(
     response: Response,
     correlated: bool,
     noncentered: bool,
+    budget: Budget = USUAL,
 ) -> ModelSpec:
     """The static part of the model."""
     return ModelSpec(
@@ -79,6 +81,7 @@ def model_spec(
         intercept_at_mean=choice.intercept_at_mean,
         coef_blocks=tuple(at for at, _ in choice.coef),
         kind=response.kind,
+        budget=budget.kernels,
     )
 
 
