@@ -62,6 +62,10 @@ class Statistics:
             return getattr(self, name)
         if name == "statistics_":
             self._statistics_of_fit()
+        if name == "noise_scale_" and self.known_noise is not None:
+            raise AttributeError(
+                "A fit with `known_noise` has no noise_scale_: each row's noise is known."
+            )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @available_if(_plain)

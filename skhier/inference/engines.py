@@ -32,10 +32,9 @@ from skhier.inference.importance import (
     resample,
     steadied,
 )
-from skhier.inference.model import model_data
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
-from skhier.inference.theta import Theta, population_of
+from skhier.inference.theta import Theta, model_data, population_of
 from skhier.kernels.records import Components, EffectMoments, ModelSpec, Population
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skhier.inference.options import EngineOptions
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.priors import GroupPrior, PriorChoice
 from skhier.responses.base import Response
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "covariance_of",
     "covariance_prior",
-    "model_data",
     "model_spec",
     "origin_warnings",
     "prior_dists",
@@ -136,20 +134,6 @@ def prior_dists(choice: PriorChoice, eta: float, noise: RowNoise | None = None) 
         tuple(prior for _, prior in choice.coef),
         tuple(covariance_prior(prior, eta) for prior in choice.groups),
     )
-
-
-def model_data(
-    stats: Any, problem: Problem, choice: PriorChoice, options: EngineOptions
-) -> tuple[Any, Any, Any]:
-    """Arguments of the NumPyro programs, each number of one type: one program."""
-    import jax
-
-    def typed(a):
-        is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
-        return np.asarray(a, np.int32 if is_index else np.float64)
-
-    priors = prior_dists(choice, options.eta, problem.noise)
-    return jax.tree.map(typed, (stats, problem.units, priors))
 
 
 def covariance_prior(prior: GroupPrior, eta: float) -> tuple:

@@ -302,8 +302,7 @@ def leave_one_group_out(
     log_scale = n_rows * np.log(units.y_scale) - posterior.response.log_jacobian(total)
     if noise is not None:
         n_rows, log_scale = noise.n_rows, log_scale - noise.of_levels
-    columns = _score_columns(scores, log_scale)
-    table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
+    table = pd.DataFrame(_score_columns(scores, log_scale), index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(components.weights), fingerprint)
 

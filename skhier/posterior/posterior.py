@@ -121,9 +121,8 @@ class Posterior:
         if self._components is None:
             return equal_components(self.population)
         varying = [self._varying(k) for k in range(len(self.slopes))]
-        return rule_of(
-            self.layout, self._components, varying, self.response, self.budget
-        ).components
+        of_fit = self.layout, self._components, varying, self.response
+        return rule_of(*of_fit, self.budget).components
 
     @cached_property
     def lines(self) -> Lines:
