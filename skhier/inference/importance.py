@@ -319,7 +319,7 @@ def _normal(mean, cov):
 def covariance_root(cov: np.ndarray) -> np.ndarray:
     """A square root of a covariance (d, d); directions without spread have a little."""
     values, vectors = np.linalg.eigh(cov)
-    return vectors * np.sqrt(np.maximum(values, max(1e-12 * values[-1], 0.0)))
+    return vectors * np.sqrt(np.maximum(values, 1e-12 * values.max(initial=0.0)))
 
 
 def bridge(
