@@ -14,27 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.inference.chains import (
-    chain_seconds,
+    announce,
     progress_bar,
     run_in_frame,
     run_nuts,
     sample_stats,
+    stand_ins,
 )
 from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import Estimate, block_error, chain_error
-from skhier.inference.importance import (
-    Mixture,
-    bridge,
-    fitted_mixture,
-    importance,
-    mixture_of,
-    of_no_parameters,
-    resample,
-    steadied,
-)
+from skhier.inference.importance import Mixture
+from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
-from skhier.inference.theta import Theta, model_data, population_of
+from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import Components, EffectMoments, ModelSpec, Population
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
@@ -43,6 +36,7 @@ from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import Problem
 from skhier.utils.callers import users_stacklevel
+from skhier.utils.diagnostics import e_bfmi
 from skhier.utils.imports import imports_without_trace
 from skhier.utils.memory import require_address_space, require_memory
 
@@ -210,7 +204,7 @@ def run_marginal(
     outcome = interruptibly(partial(_weigh_theta, data, spec, options, device, seed, start))
     if isinstance(outcome, EngineResult):
         return with_finite_numbers(outcome)
-    announced = _announce(outcome, options)
+    announced = announce(outcome.theta, options)
     result = interruptibly(partial(_sample_theta, outcome, spec, options, device, seed))
     return with_finite_numbers(result._replace(announced=announced))
 
@@ -222,26 +216,6 @@ class _NoWeights(NamedTuple):
     data: tuple
     reached: Reached
     rng: np.random.Generator
-
-
-def _announce(outcome, options) -> tuple[str, ...]:
-    """Warn, in the caller's thread, before chains take long."""
-    theta = outcome.theta
-    seconds = chain_seconds(options, theta.gradient_seconds)
-    if not np.isfinite(seconds) or seconds < options.budget.chains.long_seconds:
-        return ()
-    n_slopes = max(len(factor.slopes) for factor in theta.spec.factors)
-    are_correlated = any(name.startswith("group_corr_chol") for name in theta.priors.sites)
-    advice = ["slopes=[...] with fewer features"] * (n_slopes > 0)
-    advice += ["correlated=False"] * are_correlated
-    shorter = f" {' or '.join(advice)} shortens it;" if advice else ""
-    message = (
-        f"the effects' covariances have {theta.size} parameters ({n_slopes} slopes vary by group) "
-        f"and need Markov chains, which may take some {seconds:.0f} seconds on this machine;"
-        f"{shorter} verbose=1 shows progress."
-    )
-    warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
-    return (message,)
 
 
 def with_finite_numbers(result: EngineResult) -> EngineResult:
@@ -258,6 +232,7 @@ def _weigh_theta(
     data, spec, options, device, seed, start, workers, check
 ) -> EngineResult | _NoWeights:
     from skhier.inference import runtime
+    from skhier.inference.importance import of_no_parameters
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
@@ -266,10 +241,10 @@ def _weigh_theta(
     with progress_bar(options.verbose, "Variance parameters", "evaluation") as progress:
         theta = Theta(spec, data, batch, check, workers, device, budget)
         theta.progress = progress.update
-        n_points = _n_points(data, options)
         if not theta.size:  # known noise and no groups: nothing is left to weigh
             weighted = of_no_parameters(theta.log_densities, budget.importance.n_blocks)
             return _from_weighted_points(theta, data, options, weighted, rng)
+        n_points = _n_points(data, options)
         if start is not None and start.means.shape[1] == theta.size <= budget.importance.plain_size:
             weighted = _from_similar(theta, start, n_points, rng)
             if weighted is not None:
@@ -296,7 +271,7 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     # of few parameters chains are cheap; those of several modes agree at no length
     as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size
     draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, reached.signs)
-    return _from_chains(theta, data, draws, reached, rng)
+    return _from_chains(theta, data, options, draws, reached, rng)
 
 
 def _n_points(data, options) -> int:
@@ -317,6 +292,8 @@ def _from_similar(theta, start, n_points, rng):
 
     Good weights are no proof: points that never reach a mode say nothing of it.
     """
+    from skhier.inference.importance import importance
+
     if theta.has_other_modes(start):
         return None
     budget = replace(theta.budget.importance, max_rounds=1)
@@ -327,6 +304,7 @@ def _from_similar(theta, start, n_points, rng):
 
 def _search(theta, n_points, rng) -> Mixture:
     """Modes of theta's posterior."""
+    from skhier.inference.importance import mixture_of, steadied
     from skhier.inference.mode import find_modes
 
     budget = theta.budget.engine
@@ -354,6 +332,8 @@ def frames_of(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
 
 
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
+    from skhier.inference.importance import fitted_mixture, resample
+
     stats, units, _ = data
     n_draws = options.n_chains * options.n_draws
     chosen = resample(weighted.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
@@ -382,12 +362,14 @@ def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
     )
 
 
-def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
+def _from_chains(theta, data, options, draws, reached, rng) -> EngineResult:
+    from skhier.inference.importance import bridge
+
     forbid_nonfinite({"draws of the variance parameters": draws.values, "lp": draws.lp})
     stats, units, _ = data
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
-    place = np.argsort(order).reshape(shape)
+    place = np.argsort(order).reshape(shape)[:, stand_ins(shape[1], options.n_draws)]
     signs, budget = reached.signs, theta.budget.importance
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
     both_signs, lp = signs.flipped(points, rng), draws.lp.ravel()[order]
@@ -400,12 +382,13 @@ def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
         "pareto_k": reached.k_hat,
         "modes": n_modes(reached.modes.shares, theta.budget.search),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
+        "e_bfmi": float(e_bfmi(draws.energy).min()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
     return EngineResult(
         population.draws,
         "marginal",
-        sample_stats(draws),
+        sample_stats(draws, options.n_draws),
         population.components,
         population.estimates,
         facts,
@@ -427,6 +410,18 @@ def advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
         f"modes' shares of the draws are known no better than 1/{n_chains}. Raise n_chains, or use "
         "a prior that rules modes out.",
     )
+
+
+def model_data(stats, problem, choice, options):
+    """Arguments of the NumPyro programs, each number of one type: one program."""
+    import jax
+
+    def typed(a):
+        is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
+        return np.asarray(a, np.int32 if is_index else np.float64)
+
+    priors = prior_dists(choice, options.eta, problem.noise)
+    return jax.tree.map(typed, (stats, problem.units, priors))
 
 
 def constant_posterior(

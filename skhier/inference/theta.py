@@ -13,8 +13,6 @@ import numpy as np
 from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
-from skhier.inference.model import prior_dists
-from skhier.inference.options import EngineOptions
 from skhier.inference.signs import Signs, scale_entries, signs_for
 from skhier.inference.starts import GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.records import (
@@ -25,12 +23,10 @@ from skhier.kernels.records import (
     PopulationGivenTheta,
 )
 from skhier.kernels.user_units import coef_to_user, in_user_units
-from skhier.priors import PriorChoice
-from skhier.statistics.problem import Problem
 from skhier.statistics.records import Units
 from skhier.utils.budget import USUAL, Budget
 
-__all__ = ["PopulationPosterior", "Theta", "model_data", "population_of"]
+__all__ = ["PopulationPosterior", "Theta", "population_of"]
 
 NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
 SAME = 1e-4  # in nats
@@ -214,20 +210,6 @@ class Theta:
 
         with runtime.precisely_on(self.device):
             return jax.block_until_ready(self._evaluate(points, start))
-
-
-def model_data(
-    stats: Any, problem: Problem, choice: PriorChoice, options: EngineOptions
-) -> tuple[Any, Any, Any]:
-    """Arguments of the NumPyro programs, each number of one type: one program."""
-    import jax
-
-    def typed(a):
-        is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
-        return np.asarray(a, np.int32 if is_index else np.float64)
-
-    priors = prior_dists(choice, options.eta, problem.noise)
-    return jax.tree.map(typed, (stats, problem.units, priors))
 
 
 class PopulationPosterior(NamedTuple):

@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
-from skhier.inference.model import stated_response
+from skhier.inference.model import stated_problem, stated_response
 from skhier.inference.prior import PriorSetting, draw_parameters
+from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales
 from skhier.responses.base import Own
 from skhier.statistics.group_means import add_group_means
@@ -69,11 +70,14 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     wanted = wanted_means(model.group_means, table, names, design)
     problem = reduce_rows(design, training)
     design, training, problem = add_group_means(wanted, design, training, problem)
-    scales = problem.scales
+    response = stated_response(problem, model._response)
     if y is None:
         unknown = [np.nan] * 4
-        scales = _WithoutTarget(*scales[:3], *unknown)
-    setting = PriorSetting.of(model, scales, design, stated_response(problem, model._response))
+        scales = _WithoutTarget(*problem.scales[:3], *unknown)
+    else:
+        preset, exposure = preset_of(prior_from(model.prior)), training.mean_exposure
+        scales = stated_problem(problem, response, preset, training.y, exposure).scales
+    setting = PriorSetting.of(model, scales, design, response)
     return setting, Rows(training.columns, training.codes, ())
 
 
