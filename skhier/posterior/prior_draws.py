@@ -73,7 +73,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     response = stated_response(problem, model._response)
     if y is None:
         unknown = [np.nan] * 4
-        scales = _WithoutTarget(*problem.scales[:3], *unknown)
+        scales: DataScales = _WithoutTarget(*problem.scales[:3], *unknown)
     else:
         preset, exposure = preset_of(prior_from(model.prior)), training.mean_exposure
         scales = stated_problem(problem, response, preset, training.y, exposure).scales

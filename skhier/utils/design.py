@@ -174,7 +174,8 @@ def wanted_means(
     """
     factors = [(factor.name, factor.positions) for factor in design.factors]
     features, index = design.feature_positions, index_names(table)
-    return resolve_group_means(group_means, factors, features, names, table.shape[1], index)
+    side = None if design.side is None else (design.side.parameter, design.side.position)
+    return resolve_group_means(group_means, factors, features, names, table.shape[1], index, side)
 
 
 def read_levels(
