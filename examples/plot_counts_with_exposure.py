@@ -71,7 +71,10 @@ def draw(rates, path):
     end = 1.05 * own.max()
     axis.plot([0, end], [0, end], color="0.5", lw=0.8, ls="--")
     axis.set(
-        xlabel="count over exposure", ylabel="rate at x = 0, 90% intervals", xlim=(0, end), ylim=0
+        xlabel="count over exposure",
+        ylabel="rate at x = 0, 90% intervals",
+        xlim=(-0.1, end),
+        ylim=0,
     )
     fig.colorbar(dots, label="exposure of the group")
     path.parent.mkdir(parents=True, exist_ok=True)

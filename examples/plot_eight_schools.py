@@ -64,7 +64,7 @@ def draw(table, tau, path):
     left.axvline(0, color="0.8", lw=0.8, zorder=0)
     left.set(yticks=at, yticklabels=table.index, xlabel="effect (points), 90% intervals")
     left.invert_yaxis()
-    left.legend(frameon=False, loc="lower right")
+    fig.legend(frameon=False, loc="outside lower left", ncols=2)
     right.hist(tau, bins=np.linspace(0, 20, 41), density=True, color="C0", alpha=0.6)
     right.set(xlabel="sd of the effects between schools (points)", yticks=[])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,9 @@ class HierarchicalSlopesClassifier(ClassifierMixin, HierarchicalModel):
         mean of X ``Normal(0, 2.5)``, slopes ``Normal(0, 2.5 / sd(x_j))``, standard deviations of
         the effects ``Exponential`` with mean ``1 / sd(x_j)``, 1 for the intercept's.
     link : {"logit", "probit"}, default="logit"
+    exposure : None
+        Of :class:`~skhier.HierarchicalSlopesRegressor`, where the line is the log of a mean;
+        anything else is an error in ``fit``.
     inference : {"auto", "marginal", "nuts"}, default="auto"
         ``"marginal"``: of one factor with at most two varying slopes, or none, group effects are
         integrated out by adaptive Gauss-Hermite quadrature, its nodes raised until the error hardly

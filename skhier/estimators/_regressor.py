@@ -55,6 +55,16 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         line: the logarithm of the mean, its logit. Those that are not exact integrate the effects
         of one factor, with at most two varying slopes, out by quadrature
         (``diagnostics_["quadrature_error"]``), and sample the effects of several factors.
+    exposure : str, int, callable or None, default=None
+        A column of X, by name or position, or a callable that picks it: each row's exposure, the
+        time or the number of people that a count is of. The mean of y is exposure times
+        ``exp(line)``; the column is no feature. For ``response="poisson"``,
+        ``"negative_binomial"`` or ``"gamma"``; positive, in ``predict`` too.
+    known_noise : str, int, callable or None, default=None
+        A column of X, likewise: each row's known standard error, in units of y, as in
+        meta-analysis. Normal responses; sigma is then no parameter, so that ``noise_scale_`` and
+        its prior are not there. Where only means are predicted, the column may hold anything, and
+        of a data frame be missing.
     group_means : None, "all", list of columns or dict, default=None
         Features whose means over the levels are predictors of their own, called
         ``"mean(exp | person)"``: the coefficient of the feature is then its effect within levels,
@@ -95,7 +105,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
     coef_names_ : list of str
         Feature columns, grouping columns left out; then the level means of ``group_means``.
     noise_scale_ : float
-        Posterior mean of sigma.
+        Posterior mean of sigma; not there with ``known_noise``.
     group_coef_, group_coef_std_, group_effects_ : dict of str to DataFrame (level x effect)
         Per factor: posterior means and sds of population + group effect, and posterior means of
         the group effects alone. A nesting is called ``"state:cafe"`` and has a MultiIndex.
