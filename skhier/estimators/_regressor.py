@@ -60,11 +60,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         time or the number of people that a count is of. The mean of y is exposure times
         ``exp(line)``; the column is no feature. For ``response="poisson"``,
         ``"negative_binomial"`` or ``"gamma"``; positive, in ``predict`` too.
-    known_noise : str, int, callable or None, default=None
-        A column of X, likewise: each row's known standard error, in units of y, as in
-        meta-analysis. Normal responses; sigma is then no parameter, so that ``noise_scale_`` and
-        its prior are not there. Where only means are predicted, the column may hold anything, and
-        of a data frame be missing.
     group_means : None, "all", list of columns or dict, default=None
         Features whose means over the levels are predictors of their own, called
         ``"mean(exp | person)"``: the coefficient of the feature is then its effect within levels,
@@ -73,6 +68,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         them; ``diagnostics_`` says which do not. Means are those of the rows of fit; in ``predict``
         a level that fit never saw has the mean of its rows in the call, so that a row predicted on
         its own is its own mean. They have no varying slopes.
+    known_noise : str, int, callable or None, default=None
+        A column of X, named as in ``exposure``: each row's known standard error, in units of y, as
+        in meta-analysis. For normal responses; sigma is then no parameter, so that ``noise_scale_``
+        and its prior are not there. Where only means are predicted, the column may hold anything,
+        and of a data frame be missing.
     inference : {"auto", "marginal", "nuts"}, default="auto"
         ``"marginal"``: group effects and coefficients are integrated out in closed form and the
         few variance parameters sampled, by importance sampling or, where its weights fail, by the
@@ -177,8 +177,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         noncentered=True,
         response="normal",
         exposure=None,
-        known_noise=None,
         group_means=None,
+        known_noise=None,
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -198,8 +198,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         self.noncentered = noncentered
         self.response = response
         self.exposure = exposure
-        self.known_noise = known_noise
         self.group_means = group_means
+        self.known_noise = known_noise
         self.inference = inference
         self.n_chains = n_chains
         self.n_warmup = n_warmup

@@ -11,7 +11,7 @@ from skhier.statistics.mean_sd import MeanSd, mean_sd_of_rows
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.records import GroupStats, Plan, Units
 from skhier.statistics.reduction import Reduction, axes_of, reduce_block
-from skhier.statistics.row_noise import RowNoise, row_noise_of
+from skhier.statistics.row_noise import RowNoise, check_noise, row_noise_of
 from skhier.statistics.training import Medians, Training
 from skhier.statistics.units import internal_units
 from skhier.utils.design import Design
@@ -81,8 +81,10 @@ def reduce_rows(design: Design, training: Training) -> Problem:
     axes, y, weights = axes_of(design), training.y, training.weights
     noise = row_noise_of(training)
     columns = mean_sd_of_rows(training.x, weights), mean_sd_of_rows(y[:, None], weights)
-    if noise is not None and not columns[1].sd[0]:  # there is a scale all the same
-        columns[1].sd[0] = noise.scale
+    if noise is not None:
+        check_noise(noise, training, columns[1].sd[0])
+        if not columns[1].sd[0]:  # there is a scale all the same
+            columns[1].sd[0] = noise.scale
     check_scales(axes.features, columns[0].sd, columns[1].sd[0])
     reduction = reduce_block(axes, training, internal_units(*columns, axes.slopes))
     scales = _data_scales(reduction, columns, training.medians())

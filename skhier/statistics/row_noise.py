@@ -13,7 +13,9 @@ import numpy as np
 
 from skhier.statistics.training import Training
 
-__all__ = ["RowNoise", "row_noise_of"]
+__all__ = ["RowNoise", "check_noise", "row_noise_of"]
+
+LEAST = 1e-5  # of a typical error, in sds of y; kernels take none below a tenth of it
 
 
 class RowNoise(NamedTuple):
@@ -35,6 +37,17 @@ class RowNoise(NamedTuple):
     log_density: float
     n_rows: np.ndarray
     of_levels: np.ndarray
+
+
+def check_noise(noise: RowNoise, training: Training, y_sd: float) -> None:
+    """Raise ValueError where errors are so small beside y that sums would have lost the others."""
+    if noise.scale >= LEAST * y_sd or training.side is None:
+        return
+    raise ValueError(
+        f"Known standard errors down to {training.side.min():.3g} are too small beside y's sd, "
+        f"{y_sd:.3g}, for float64 arithmetic. Give rows that are exact an error of "
+        f"{LEAST:g} of that or more, or drop them."
+    )
 
 
 def row_noise_of(training: Training) -> RowNoise | None:

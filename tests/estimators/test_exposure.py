@@ -315,6 +315,16 @@ def test_scikit_learn_s_tools(table, fit):
     assert_allclose(read.predict(X), fit.predict(X))
 
 
+def test_files_of_skops_answer_the_same(table):
+    skops_io = pytest.importorskip("skops.io")
+    X, y = table
+    model = model_of(prior=None, n_draws=100).fit(X, y)
+    stored = skops_io.dumps(model)
+    again = skops_io.loads(stored, trusted=skops_io.get_untrusted_types(data=stored))
+    assert_allclose(again.predict(X), model.predict(X), rtol=1e-12)
+    assert_allclose(again.predict_interval(X), model.predict_interval(X), rtol=1e-12)
+
+
 def test_reports_frames_and_displays(table, fit):
     X, _ = table
     out = frames.predict(fit, X, std=True, coverage=0.9)

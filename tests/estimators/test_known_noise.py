@@ -219,6 +219,28 @@ def test_bad_errors_name_the_rows(bad, table, fit, rows):
         fit.predict(X, return_std=True)
 
 
+def test_errors_too_small_for_the_others_are_refused(table, fit, rows):
+    X = rows.copy()
+    X.loc[2, "se"] = 1e-9
+    with pytest.raises(ValueError, match="down to 1e-09 are too small"):
+        clone(fit).fit(X, table[1])
+
+
+def test_one_precise_row_leaves_the_others_their_noise(table):
+    X, y = table
+    X = X.copy()
+    X.loc[2, "se"] = 1e-4
+    model = model_of("intercepts").fit(columns_of("intercepts", X), y)
+    assert abs(model.log_evidence_ - Oracle.of("intercepts", X).log_evidence(y)) < NATS
+
+
+@pytest.mark.parametrize("preset", ["mcelreath", "bambi", "brms", "rstanarm"])
+def test_presets_have_priors_for_the_rest(preset, table, rows):
+    model = model_of("intercepts", prior=preset).fit(rows, table[1])
+    assert np.isfinite(model.group_coef_["g"].to_numpy()).all()
+    assert not [name for name in model.prior_summary().index if "noise_scale" in name]
+
+
 @pytest.mark.parametrize(
     "cells", [list("abcdefghijklmn"), pd.date_range("2020", periods=14), pd.Categorical([1] * 14)]
 )
@@ -297,6 +319,23 @@ def test_reports_frames_and_displays(table, fit, rows):
     GroupCoefDisplay.from_estimator(fit)
     FittedLinesDisplay.from_estimator(fit, rows, y)
     PosteriorPredictiveDisplay.from_estimator(fit, rows, y)
+
+
+@pytest.mark.parametrize("params", [{}, {"groups": None}, {"inference": "nuts", "n_draws": 100}])
+def test_files_of_skops_answer_the_same(params, table, rows):
+    skops_io = pytest.importorskip("skops.io")
+    settings = {"groups": "g", "slopes": None, "random_state": 0} | params
+    X = rows if settings["groups"] else rows.drop(columns="g")
+    model = HierarchicalSlopesRegressor(known_noise="se", **settings).fit(X, table[1])
+    stored = skops_io.dumps(model)
+    types = skops_io.get_untrusted_types(data=stored)
+    assert {each.split(".")[0] for each in types} == {"skhier"}
+    again = skops_io.loads(stored, trusted=types)
+    for ours, theirs in zip(
+        again.predict(X, return_std=True), model.predict(X, return_std=True), strict=True
+    ):
+        assert_allclose(ours, theirs, rtol=1e-12)
+    assert_allclose(again.predict_interval(X), model.predict_interval(X), rtol=1e-12)
 
 
 def test_prior_draws_have_the_rows_noise(rows):
