@@ -61,9 +61,6 @@ DEVICES = r"(cpu|gpu|cuda|rocm|tpu)(:\d+)?"
 class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
     """What the estimators share beside predictions: parameters, fit and fitted attributes."""
 
-    exposure: Any = None
-    known_noise: Any = None
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Sample the posterior.
 
@@ -121,7 +118,12 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
     @property
     def _side(self) -> Wanted | None:
         """The parameter that names a column of a number for each row."""
-        return wanted_side(self.exposure, self.known_noise)
+        return wanted_side(*self._side_parameters)
+
+    @property
+    def _side_parameters(self) -> tuple[Any, Any]:
+        """``exposure`` and ``known_noise``, which not every estimator has."""
+        return getattr(self, "exposure", None), getattr(self, "known_noise", None)
 
     def _fit(self, X, y, sample_weight):
         began = time.perf_counter()
@@ -231,7 +233,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         check_flag("correlated", self.correlated)
         check_flag("noncentered", self.noncentered)
         _ = self._response.kind
-        check_side(self._response, self.exposure, self.known_noise, self.group_means)
+        check_side(self._response, *self._side_parameters, self.group_means)
         check_choice("inference", self.inference, ("auto", "marginal", "nuts"))
         check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
         forbid_unused_slopes(self.groups, self.slopes)

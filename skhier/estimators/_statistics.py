@@ -62,7 +62,7 @@ class Statistics:
             return getattr(self, name)
         if name == "statistics_":
             self._statistics_of_fit()
-        if name == "noise_scale_" and self.known_noise is not None:
+        if name == "noise_scale_" and self.__dict__.get("known_noise") is not None:
             raise AttributeError(
                 "A fit with `known_noise` has no noise_scale_: each row's noise is known."
             )
@@ -239,10 +239,10 @@ class Statistics:
                 f"Statistics are all that a normal response needs of the rows, and not so of "
                 f"{self._response.name!r}: fit the rows themselves."
             )
-        if self.known_noise is not None:
+        if self._side is not None:
             raise ValueError(
                 f"Statistics of rows do not hold their known noise, `known_noise="
-                f"{self.known_noise!r}`: fit the rows themselves."
+                f"{self._side.column!r}`: fit the rows themselves."
             )
         if self.group_means is not None:
             raise ValueError(

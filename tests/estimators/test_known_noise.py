@@ -321,6 +321,7 @@ def test_reports_frames_and_displays(table, fit, rows):
     PosteriorPredictiveDisplay.from_estimator(fit, rows, y)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("params", [{}, {"groups": None}, {"inference": "nuts", "n_draws": 100}])
 def test_files_of_skops_answer_the_same(params, table, rows):
     skops_io = pytest.importorskip("skops.io")
