@@ -313,6 +313,10 @@ def test_reports_frames_and_displays(table, fit, rows):
     assert_allclose(out["prediction"], mean)
     assert_allclose(out["prediction_std"], sd)
     assert_allclose(out[["lower", "upper"]], fit.predict_interval(rows))
+    without = rows.drop(columns="se")
+    assert_allclose(frames.predict(fit, without)["prediction"], mean)
+    with pytest.raises(ValueError, match="lacks columns of fit: 'se'"):
+        frames.predict(fit, without, std=True)
     assert np.isfinite(fit.prior_sensitivity()["prior"]).all()
     assert (fit.r_squared()["mean"] > 0).all()
     pytest.importorskip("matplotlib")
