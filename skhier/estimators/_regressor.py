@@ -7,6 +7,7 @@ from sklearn.base import RegressorMixin
 from skhier.estimators._model import HierarchicalModel
 from skhier.responses.base import Response
 from skhier.responses.choice import response_from
+from skhier.responses.known_noise import KnownNoise
 from skhier.responses.normal_by_level import unequal
 
 __all__ = ["HierarchicalSlopesRegressor"]
@@ -55,6 +56,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         line: the logarithm of the mean, its logit. Those that are not exact integrate the effects
         of one factor, with at most two varying slopes, out by quadrature
         (``diagnostics_["quadrature_error"]``), and sample the effects of several factors.
+    exposure : str, int, callable or None, default=None
+        A column of X, by name or position, or a callable that picks it: each row's exposure, the
+        time or the number of people that a count is of. The mean of y is exposure times
+        ``exp(line)``; the column is no feature. For ``response="poisson"``,
+        ``"negative_binomial"`` or ``"gamma"``; positive, in ``predict`` too.
     group_means : None, "all", list of columns or dict, default=None
         Features whose means over the levels are predictors of their own, called
         ``"mean(exp | person)"``: the coefficient of the feature is then its effect within levels,
@@ -68,6 +74,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         ``log sigma_g ~ Normal(log noise_scale, noise_spread^2)``. For the only factor of a normal
         response. Predictions and intervals of a level have its own noise, those of a level that
         fit never saw a noise drawn from the population of noises.
+    known_noise : str, int, callable or None, default=None
+        A column of X, named as in ``exposure``: each row's known standard error, in units of y, as
+        in meta-analysis. For normal responses; sigma is then no parameter, so that ``noise_scale_``
+        and its prior are not there. Where only means are predicted, the column may hold anything,
+        and of a data frame be missing.
     inference : {"auto", "marginal", "nuts"}, default="auto"
         ``"marginal"``: group effects and coefficients are integrated out in closed form and the
         few variance parameters sampled, by importance sampling or, where its weights fail, by the
@@ -100,7 +111,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
     coef_names_ : list of str
         Feature columns, grouping columns left out; then the level means of ``group_means``.
     noise_scale_ : float
-        Posterior mean of sigma; with ``noise_by`` that of the median over levels.
+        Posterior mean of sigma; with ``noise_by`` that of the median over levels. Not there with
+        ``known_noise``.
     noise_spread_ : float
         With ``noise_by``, the posterior mean of the sd of the log of the levels' sigmas.
     group_noise_ : dict of str to DataFrame (level x "mean", "sd")
@@ -176,8 +188,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         prior=None,
         noncentered=True,
         response="normal",
+        exposure=None,
         group_means=None,
         noise_by=None,
+        known_noise=None,
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -196,8 +210,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         self.prior = prior
         self.noncentered = noncentered
         self.response = response
+        self.exposure = exposure
         self.group_means = group_means
         self.noise_by = noise_by
+        self.known_noise = known_noise
         self.inference = inference
         self.n_chains = n_chains
         self.n_warmup = n_warmup
@@ -212,4 +228,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
     @property
     def _response(self) -> Response:
         response = response_from(self.response)
-        return response if self.noise_by is None else unequal(response)
+        known = self.known_noise is not None
+        if self.noise_by is not None:
+            return unequal(response, known)
+        return KnownNoise() if known and response.name == "normal" else response

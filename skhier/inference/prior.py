@@ -39,8 +39,10 @@ class PriorSetting(NamedTuple):
     noise_by: bool = False
 
     @classmethod
-    def of(cls, model: Any, scales: DataScales, design: Any) -> PriorSetting:
-        """The setting of an estimator's parameters as they are now."""
+    def of(
+        cls, model: Any, scales: DataScales, design: Any, response: Response | None = None
+    ) -> PriorSetting:
+        """The setting of an estimator's parameters as they are now; ``response`` None: its own."""
         return cls(
             copy.deepcopy(prior_from(model.prior)),
             scales,
@@ -48,8 +50,8 @@ class PriorSetting(NamedTuple):
             tuple((factor.name, factor.slopes) for factor in design.factors),
             float(model.eta),
             bool(model.correlated),
-            model._response,
-            model.noise_by is not None,
+            model._response if response is None else response,
+            model._noise_by is not None,
         )
 
     def resolve(self) -> PriorChoice:

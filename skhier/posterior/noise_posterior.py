@@ -22,7 +22,7 @@ from skhier.kernels.records import Components, LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
-from skhier.posterior.quadrature import rule_by_lines
+from skhier.posterior.quadrature import places_by_lines
 from skhier.posterior.row_posterior import RowPosterior
 from skhier.responses.normal import SCALE
 from skhier.responses.normal_by_level import SPREAD
@@ -256,8 +256,10 @@ class NoisePosterior(RowPosterior):
         mean = (weights * line).sum(1)
         variance = (weights * (sd**2 + (line - mean[:, None]) ** 2)).sum(1)
         variance[:, ::2] += (weights * noise**2).sum(1)[:, ::2]
-        rule = rule_by_lines(every, mean.T, np.sqrt(variance).T)
-        return rule.components, noises.of(rule.places)
+        places, weights, _ = places_by_lines(
+            every, mean.T, np.sqrt(variance).T, budget=self.budget.rule
+        )
+        return every.take(places)._replace(weights=weights), noises.of(places)
 
     def _mixture(self, x, codes) -> Iterator[tuple[np.ndarray, _Mixture]]:
         """Rows, a slice at a time, as mixtures over components and nodes of the noise."""

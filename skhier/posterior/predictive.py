@@ -11,7 +11,7 @@ from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 
-__all__ = ["distribution_function", "log_density", "normals", "quantiles"]
+__all__ = ["distribution_function", "log_density", "normals", "quantiles", "responses"]
 
 
 def quantiles(
@@ -81,3 +81,17 @@ def normals(posterior: Posterior | RowPosterior, x, codes) -> Iterator[tuple[np.
         )
     for rows, mean, sd in posterior.response_mixture(x, codes):
         yield rows, mean, sd, posterior.rule.weights
+
+
+def responses(
+    posterior: Posterior | RowPosterior, x, codes, which, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws of new responses, jointly over the rows, (n_draws, n_rows).
+
+    ``which``: the draws of the population that they are of.
+    """
+    at = x, codes, which, rng.integers(2**31)
+    lines = posterior.sample_lines(*at)
+    if isinstance(posterior, NoisePosterior):
+        return posterior.response.draw(lines, posterior.own_of_rows(*at), rng)
+    return posterior.response.draw(lines, posterior.own_parameters(which, x), rng)

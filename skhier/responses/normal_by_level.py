@@ -51,7 +51,7 @@ def of_levels(own: Own, deviations: Any) -> dict[str, Any]:
     return {**own, SCALE: own[SCALE] * np.exp(own[SPREAD] * deviations)}
 
 
-def unequal(response: Response) -> NormalByLevel:
+def unequal(response: Response, noise_is_known: bool) -> NormalByLevel:
     """The response whose noise differs between levels.
 
     Raises
@@ -59,6 +59,11 @@ def unequal(response: Response) -> NormalByLevel:
     ValueError
         There is none of this kind.
     """
+    if noise_is_known:
+        raise ValueError(
+            "noise_by and known_noise exclude each other: a noise that is known has no "
+            "distribution over levels. Take one of them."
+        )
     if response.name != "normal":
         raise ValueError(
             "noise_by is for response='normal', whose lines integrate out in closed form given a "

@@ -355,6 +355,7 @@ TABLES = {"x": X[["x"]], "person": X, "town": X.assign(town=np.arange(len(X)) % 
         ({"groups": ["person", "town"]}, "town", "is for models of one grouping factor"),
         ({"response": "student_t"}, "person", "noise_by is for response='normal'"),
         ({"response": "lognormal"}, "person", "noise_by is for response='normal'"),
+        ({"known_noise": "x"}, "person", "noise_by and known_noise exclude each other"),
     ],
 )
 def test_what_it_is_not_for_is_refused(params, columns, message):
