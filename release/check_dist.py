@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
 def check_wheel(wheel: Path) -> None:
     """The package, its licence and its two tables; no tests and no other data."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    require(IN_WHEEL <= names, f"{wheel.name} lacks {sorted(IN_WHEEL - names)}")
+    require(names >= IN_WHEEL, f"{wheel.name} lacks {sorted(IN_WHEEL - names)}")
     tops = {name.split("/")[0] for name in names}
     odd = {top for top in tops if top != "skhier" and not top.endswith(".dist-info")}
     require(not odd, f"{wheel.name} holds {sorted(odd)} beside the package")

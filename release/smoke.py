@@ -1,6 +1,6 @@
 """Does an installed skhier do its work? Run from outside of the checkout, with warnings as errors.
 
-    python smoke.py 0.2.0
+python smoke.py 0.2.0
 """
 
 import pickle

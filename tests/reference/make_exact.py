@@ -8,7 +8,8 @@ that is adapted to them. NumPy and SciPy only, no Markov chains. Correlations ar
 the partial ones of a C-vine: Lewandowski, Kurowicka and Joe (2009), J. Multivar. Anal. 100, sec. 2.
 
 Run ``python tests/reference/make_exact.py``; it rewrites ``data/sleepstudy_decov.json``,
-``data/pipeline.json`` and ``data/cafes.json`` and prints how the same code does on a model whose posterior is known.
+``data/pipeline.json`` and ``data/cafes.json`` and prints how the same code does on a model whose
+posterior is known.
 """
 
 import json
