@@ -1,4 +1,5 @@
 # make demo | test | test-slow | calibration | lint | bench | clean;  PYTHON=python3.12 VENV=.venv312 for another Python
+# make docs | test-docs: the site, into docs/_build/html, and a browser that looks for something in it
 # make dist | test-oldest | test-latest: what a release must pass;  TESTS=tests/utils for a part of the tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ TESTS ?= tests
 # third parties of one age deprecate what those of another do
 OTHER_AGES = -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 
-.PHONY: demo test test-slow calibration lint bench dist test-oldest test-latest clean
+.PHONY: demo test test-slow calibration lint bench docs test-docs dist test-oldest test-latest clean
 
 demo: $(VENV)/.plot
 	$(BIN)/python examples/plot_sleepstudy.py
@@ -30,6 +31,13 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+docs: $(VENV)/.docs
+	MPLBACKEND=Agg $(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
+	$(BIN)/python docs/_ext/links.py docs/_build/html
+
+test-docs: docs
+	$(BIN)/python -m pytest -m docs tests/docs
 
 dist: $(VENV)/.release
 	rm -rf dist
@@ -56,6 +64,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.plot
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@ $(VENV)/.plot
+
 $(VENV)/.release: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[release]"
 	@touch $@ $(VENV)/.plot
@@ -75,4 +87,4 @@ $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-latest dist .jax_cache .mypy_cache .pytest_cache .ruff_cache demo_output
+	rm -rf $(VENV) .venv-oldest .venv-latest dist docs/_build docs/api docs/gallery .jax_cache .mypy_cache .pytest_cache .ruff_cache demo_output
