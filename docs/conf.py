@@ -18,13 +18,14 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "skhier_site",
 ]
 exclude_patterns = ["_build", "_ext", "_templates", "gallery/*.py", "gallery/*.ipynb", "images"]
 templates_path = ["_templates"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -33,6 +34,7 @@ highlight_language = "python"
 
 autosummary_generate = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # the template of a class has them, in full
 default_role = "code"
 
@@ -69,4 +71,4 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
-html_sidebars = {"index": [], "api": [], "which_tool": [], "benchmarks": [], "changelog": []}
+html_sidebars = {"index": [], "guide": [], "api": [], "which_tool": [], "benchmarks": [], "changelog": []}

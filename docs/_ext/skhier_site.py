@@ -33,7 +33,7 @@ def titled(docname, page):
     head, label, rest = page.partition(f".. _sphx_glr_{docname.replace('/', '_')}.py:\n")
     docstring, start, rest = rest.lstrip("\n").partition(".. GENERATED FROM PYTHON SOURCE LINES")
     title, _, text = docstring.partition("\n")
-    text = re.sub(r":\n\n(?=    )", "::\n\n", text)
+    text = re.sub(r"(?<=\S)\n\n(?=    \S)", "\n\n::\n\n", text)
     return f"{head}{label}\n{title}\n{'=' * len(title)}\n{text}{start}{rest}"
 
 
@@ -42,6 +42,10 @@ def edit_docstring(app, what, name, obj, options, lines):
     for i, line in enumerate(lines):
         line = re.sub(r"(?<=\w)_(?=[,)]( |\)|$|\*))", r"\\_", line) if "of shape" in line else line
         lines[i] = re.sub(r":ref:`([^`<]+) <\w+>`", r"\1", line)
+    for i in reversed(range(2, len(lines))):
+        text, empty, formula = lines[i - 2 : i + 1]
+        if formula.startswith("    ") and not empty and re.match(r"[^\s:.]", text):
+            lines[i:i] = ["::", ""]
 
 
 def setup(app):
