@@ -71,4 +71,11 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
-html_sidebars = {"index": [], "guide": [], "api": [], "which_tool": [], "benchmarks": [], "changelog": []}
+html_sidebars = {
+    "index": [],
+    "guide": [],
+    "api": [],
+    "which_tool": [],
+    "benchmarks": [],
+    "changelog": [],
+}

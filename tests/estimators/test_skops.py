@@ -9,11 +9,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from numpy.testing import assert_array_equal
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 
 from skhier import HierarchicalSlopesRegressorCV, Prior
 
@@ -162,7 +164,12 @@ def test_a_pipeline_is_read(people, short_run):
     ).set_output(transform="pandas")
     model = make_pipeline(scaled, short_run()).fit(X, y)
     stored, types = untrusted(model)
-    assert all(each.startswith("skhier.") for each in types)
+    known = types
+    if parse_version(sklearn.__version__) < parse_version("1.7"):  # one that skops has forgotten
+        known = [
+            each for each in types if each != f"{ColumnTransformer.__module__}._RemainderColsList"
+        ]
+    assert all(each.startswith("skhier.") for each in known)
     assert_array_equal(skops_io.loads(stored, trusted=types).predict(X), model.predict(X))
 
 
