@@ -71,11 +71,4 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
-html_sidebars = {
-    "index": [],
-    "guide": [],
-    "api": [],
-    "which_tool": [],
-    "benchmarks": [],
-    "changelog": [],
-}
+html_sidebars = {page: [] for page in ("index", "guide", "api", "which_tool", "benchmarks")}
