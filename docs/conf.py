@@ -63,7 +63,7 @@ html_copy_source = False
 html_theme_options = {
     "logo": {"text": "skhier"},
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "navigation_with_keys": False,
     "show_prev_next": True,
     "show_toc_level": 2,
@@ -71,4 +71,5 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
-html_sidebars = {page: [] for page in ("index", "guide", "api", "which_tool", "benchmarks")}
+WIDE = ["index", "questions", "guide", "api", "which_tool", "benchmarks"]
+html_sidebars = {page: [] for page in WIDE}
