@@ -38,6 +38,7 @@ docs: $(VENV)/.docs
 
 test-docs: docs
 	$(BIN)/python -m pytest -m docs tests/docs
+	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors skhier
 
 dist: $(VENV)/.release
 	rm -rf dist
