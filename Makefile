@@ -1,4 +1,4 @@
-# make demo | test | test-slow | calibration | lint | bench | clean;  PYTHON=python3.12 VENV=.venv312 for another Python
+# make demo | test | test-slow | test-spark | calibration | lint | bench | clean;  PYTHON=python3.12 VENV=.venv312 for another Python
 # make docs | test-docs: the site, into docs/_build/html, and a browser that looks for something in it
 # make dist | test-oldest | test-latest: what a release must pass;  TESTS=tests/utils for a part of the tests
 PYTHON ?= python3
@@ -10,16 +10,26 @@ TESTS ?= tests
 # third parties of one age deprecate what those of another do
 OTHER_AGES = -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 
-.PHONY: demo test test-slow calibration lint bench docs test-docs dist test-oldest test-latest clean
+.PHONY: demo test test-slow test-spark spark jvm calibration lint bench docs test-docs dist test-oldest test-latest clean
 
 demo: $(VENV)/.plot
 	$(BIN)/python examples/plot_sleepstudy.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not spark and not docs"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+
+test-spark: spark
+	$(BIN)/python -m pytest -m spark
+
+spark: jvm $(VENV)/.spark
+
+jvm:
+	@command -v java >/dev/null || test -n "$$JAVA_HOME" \
+		|| { echo "Spark needs Java 17 or newer: apt-get install default-jre-headless (Debian," \
+		"Ubuntu), brew install openjdk (macOS), or JAVA_HOME=... of one that is there" >&2; exit 1; }
 
 calibration: $(VENV)/.dev
 	$(BIN)/python tests/statistical/calibration_report.py
@@ -47,10 +57,10 @@ dist: $(VENV)/.release
 	$(BIN)/python release/check_dist.py dist
 
 test-oldest: .venv-oldest/.test
-	.venv-oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(OTHER_AGES) $(TESTS)
+	.venv-oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not spark and not docs" $(OTHER_AGES) $(TESTS)
 
 test-latest: .venv-latest/.test
-	.venv-latest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(OTHER_AGES) $(TESTS)
+	.venv-latest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not spark and not docs" $(OTHER_AGES) $(TESTS)
 
 $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
@@ -81,6 +91,10 @@ $(VENV)/.release: pyproject.toml | $(BIN)/python
 .venv-latest/.test: pyproject.toml | $(VENV)/.release
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-latest
 	$(BIN)/uv pip install --quiet --python .venv-latest/bin/python --prerelease allow -e ".[test]"
+	@touch $@
+
+$(VENV)/.spark: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,spark]"
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
