@@ -125,8 +125,9 @@ def test_several_factors_by_nuts(table):
     X, y = table
     X = X.assign(h=np.arange(60) % 4)
     moved = Prior(**PRIOR.get_params(deep=False) | {"intercept": dist.Normal(-np.log(2.5), 2.0)})
-    ours = model_of(groups=["g", "h"], prior=moved).fit(X.assign(time=2.5), y)
-    plain = model_of(groups=["g", "h"], exposure=None).fit(X.drop(columns="time"), y)
+    crossed = {"groups": ["g", "h"], "target_accept": 0.95}
+    ours = model_of(**crossed, prior=moved).fit(X.assign(time=2.5), y)
+    plain = model_of(**crossed, exposure=None).fit(X.drop(columns="time"), y)
     one, other = ours.summary(group_effects=True), plain.summary(group_effects=True)
     off = one["mean"] - other["mean"]
     off["intercept"] += np.log(2.5)
