@@ -121,6 +121,7 @@ def test_one_exposure_moves_the_intercept(response, table):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* transitions diverged")  # a few do no harm
 def test_several_factors_by_nuts(table):
     X, y = table
     X = X.assign(h=np.arange(60) % 4)
