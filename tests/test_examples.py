@@ -25,7 +25,14 @@ PRINTED = {
     "plot_pipeline": {1: "pipeline"},
 }
 # number of parameters printed beside the truth or lme4's fit, where there is no exact posterior
-BESIDE = {"plot_cafes_in_states": 9, "plot_schools": 5, "plot_counts_with_exposure": 3}
+BESIDE = {
+    "plot_cafes_in_states": 9,
+    "plot_schools": 5,
+    "plot_parquet": 6,
+    "plot_hospitals": 6,
+    "plot_stream": 6,
+    "plot_counts_with_exposure": 3,
+}
 
 
 @pytest.fixture(scope="module", params=EXAMPLES, ids=lambda path: path.stem)

@@ -247,9 +247,7 @@ class BaseHierarchical(BaseEstimator):
         return log_density(self._fitted.posterior, rows.x, rows.codes, y)
 
     def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, ...]]:
-        """Rows of X, a slice at a time, means and sds (n, k) of normals that predict them, and
-        the normals' weights (n,).
-        """
+        """Of each slice of the rows of X: which, means and sds (n, k) of normals, weights (n,)."""
         rows = self._rows_of(X, "group")
         return normals(self._fitted.posterior, rows.x, rows.codes)
 

@@ -68,8 +68,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         ----------
         X : table of shape (n_samples, n_columns)
             NumPy array, pandas, polars or pyarrow data frame; the grouping column included. Or a
-            lazy one, a Polars ``LazyFrame``, DuckDB relation or Dask data frame, of which y and
-            sample_weight are columns: its engine sums, and no row comes into memory.
+            lazy one, a Polars ``LazyFrame``, DuckDB relation, Ibis table or data frame of Dask or
+            PySpark, of which y and sample_weight are columns: its engine sums, and no row comes
+            into memory; of a response other than normal, distinct rows come.
             Features are numbers: categorical columns are refused, and so are strings, of digits
             too, except in NumPy's string arrays, where they are converted.
         y : array of shape (n_samples,) or str

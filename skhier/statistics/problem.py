@@ -112,7 +112,7 @@ def problem_of(reduction: Reduction, medians: Medians | None = None) -> Problem:
     return Problem(reduction, scales, elimination_plan(reduction.stats))
 
 
-def part_of(problem: Problem, reduction: Reduction, medians: Medians) -> Problem:
+def part_of(problem: Problem, reduction: Reduction, medians: Medians | None) -> Problem:
     """The problem of some of its rows, with the same levels in the same order of elimination.
 
     Parameters
@@ -121,8 +121,8 @@ def part_of(problem: Problem, reduction: Reduction, medians: Medians) -> Problem
         Of all rows.
     reduction : Reduction
         Of the part, in any units; levels may be without rows.
-    medians : Medians
-        Of the part's y.
+    medians : Medians or None
+        Of the part's y; None as of :func:`problem_of`.
     """
     columns, reduction = _about_mean(reduction)
     return problem._replace(reduction=reduction, scales=_data_scales(reduction, columns, medians))
