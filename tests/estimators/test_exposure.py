@@ -348,6 +348,18 @@ def test_statistics_do_not_do(table, fit):
             call(X, y)
 
 
+def test_lazy_frames_keep_rows_of_different_exposure_apart(table, fit):
+    polars = pytest.importorskip("polars")
+    X, y = table
+    lazy = polars.from_pandas(X.assign(y=y)).lazy()
+    model = clone(fit).fit(polars.concat([lazy, lazy.head(5)]), "y")
+    again = np.append(np.arange(60), np.arange(5))
+    eager = clone(fit).fit(X.iloc[again], y[again])
+    assert model.coef_names_ == ["x"]
+    assert abs(model.log_evidence_ - eager.log_evidence_) < NATS
+    assert_allclose(model.predict(X), eager.predict(X), rtol=0.01)
+
+
 @pytest.mark.slow
 def test_posterior_is_calibrated(table):
     X, _ = table
