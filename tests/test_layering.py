@@ -29,7 +29,8 @@ ROOMS = {
         "records user_units linalg cholesky flat distributions covariance prior_programs "
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
-        "normal.left_out_of_several normal.new_rows rows.models rows.quadrature"
+        "normal.left_out_of_several normal.new_rows rows.models rows.blocks rows.modes "
+        "rows.cells rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
