@@ -37,7 +37,7 @@ ROOMS = {
         "theta reach engines prior row_target row_theta row_engines row_scores"
     ),
     "posterior": (
-        "designs mixture quadrature lines posterior row_posterior predictive within_between "
+        "designs mixture skewed quadrature lines posterior row_posterior predictive within_between "
         "prior_draws sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (

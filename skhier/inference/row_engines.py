@@ -191,19 +191,19 @@ def _too_coarse(theta, error) -> bool:
 
 def _kept(theta, n_levels, n_points) -> int:
     """Points whose levels' moments are kept."""
-    size = max(n_levels * (theta.q + theta.q**2), 1)
+    size = max(n_levels * (2 * theta.q + theta.q**2), 1)
     return int(np.clip(theta.budget.memory.effect_entries // size, 64, n_points))
 
 
 def _effects(theta, points, place, n_levels) -> EffectMoments:
-    mean, root, stretch, density = theta.moments(points)
+    moments, stretch = theta.moments(points)
     known = slice(0, n_levels)
-    density = density[:, known]
+    density = moments.log_density[:, known]
     if not theta.q:
         return EffectMoments((), (), density, place, theta.n_nodes)
-    stretch = (stretch[:, known],) if theta.spec.response.link == "log" else None
-    moments = (mean[..., known],), (root[..., known],)
-    return EffectMoments(*moments, density, place, theta.n_nodes, stretch)
+    mean, root, skew = ((a[..., known],) for a in (moments.mean, moments.root, moments.skew))
+    of_log = (stretch[:, known],) if theta.spec.response.link == "log" else None
+    return EffectMoments(mean, root, density, place, theta.n_nodes, skew, of_log)
 
 
 def _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rng) -> EngineResult:

@@ -136,10 +136,9 @@ class RowTheta:
         """The same to a hundredth of a nat; keeps the moments at the first points, if so asked."""
         values, batches = self._evaluate(points, self._data(closely=False))
         if n_kept:
-            kept = zip(*batches[: -(-n_kept // self.batch)], strict=True)
-            arrays = (np.concatenate([np.asarray(part) for part in parts]) for parts in kept)
-            first = points[:n_kept]
-            self.kept = first, [array[: len(first)] for array in arrays]
+            first, used = points[:n_kept], batches[: -(-n_kept // self.batch)]
+            arrays = (np.concatenate(parts)[: len(first)] for parts in zip(*used, strict=True))
+            self.kept = first, type(used[0])(*arrays)
         return values
 
     def _evaluate(self, points, data):
@@ -175,22 +174,20 @@ class RowTheta:
 
         return jax.tree.map(np.asarray, self.target.populations(points, self.model, self.spec))
 
-    def moments(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Means, roots of the covariances, stretches and log densities, see EffectMoments."""
+    def moments(self, points: np.ndarray) -> tuple[Any, np.ndarray]:
+        """LevelMoments at points, and the stretches of EffectMoments."""
         if self.kept is None or not np.array_equal(self.kept[0], points):
             self.rough_log_densities(points, len(points))
         assert self.kept is not None
-        density, mean, cov, log_exp, _ = self.kept[1]
-        values, vectors = np.linalg.eigh(np.moveaxis(cov, -1, 1))
-        root = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
-        return mean, np.moveaxis(root, 1, -1), _stretch(mean, cov, log_exp), density
+        return self.kept[1], _stretch(self.kept[1])
 
 
-def _stretch(mean, cov, log_exp):
+def _stretch(moments):
     """What a normal intercept's variance is multiplied by to have the mean of ``e^b``, (n, G)."""
+    mean, log_exp = moments.mean, moments.log_exp
     if not mean.shape[1]:
         return np.ones_like(log_exp)
-    variance = cov[:, -1, -1]
+    variance = (moments.root[:, -1] ** 2).sum(1)
     wanted = np.maximum(2 * (log_exp - mean[:, -1]), 0.0)  # at least 0 by Jensen's inequality
     # of an effect that hardly varies the quotient is rounding, and the mean is what it is
     return np.divide(wanted, variance, out=np.ones_like(variance), where=variance > 1e-6)

@@ -11,6 +11,7 @@ from skhier.statistics.rows import RowBlocks
 
 __all__ = ["Block", "over_blocks"]
 
+FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
 DENSE = 96  # levels of a block up to which a product with an indicator adds up faster
 
 
@@ -43,7 +44,7 @@ class Block(NamedTuple):
     def sums(self, of_chunks: Any) -> Any:
         """Of levels (..., K), from those of chunks (..., M)."""
         if self.indicator is not None:
-            return of_chunks @ self.indicator
+            return jnp.clip(of_chunks, -FARTHEST, FARTHEST) @ self.indicator
         first = jnp.moveaxis(of_chunks, -1, 0)
         out = segment_sum(first, self.level, len(self.n_levels))
         return jnp.moveaxis(out, 0, -1)

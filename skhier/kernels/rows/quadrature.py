@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import Population
 from skhier.kernels.rows.blocks import over_blocks
 from skhier.kernels.rows.cells import expected_gradient, log_density_at_cells
@@ -39,6 +40,8 @@ __all__ = [
     "rule_of",
 ]
 
+TINY = 1e-14  # of a prior variance, so that a covariance of one node has a root
+N_TURNS = 4
 LEAST_WEIGHT = 1e-7  # of a cell; lighter ones are left out
 
 
@@ -80,14 +83,17 @@ class LevelNodes(NamedTuple):
 
 
 class LevelMoments(NamedTuple):
-    """Of each level's effects; q effects, G levels.
+    """Of each level's effects ``mean + root v``; q effects, G levels.
 
     Attributes
     ----------
     log_density : array of shape (G,)
         Of the level's rows, effects integrated out.
     mean : array of shape (q, G)
-    cov : array of shape (q, q, G)
+    root : array of shape (q, q, G)
+        Of the covariance; along its columns the effects are skewed.
+    skew : array of shape (q, G)
+        Skewness of each entry of v.
     log_exp : array of shape (G,)
         Log mean of ``e^b`` of the intercept.
     mode : array of shape (q, G)
@@ -95,7 +101,8 @@ class LevelMoments(NamedTuple):
 
     log_density: Any
     mean: Any
-    cov: Any
+    root: Any
+    skew: Any
     log_exp: Any
     mode: Any
 
@@ -150,7 +157,8 @@ def level_moments(
     """As :func:`level_nodes`, of which the moments are kept and not the nodes."""
 
     def reduced(block, line, nodes):
-        return nodes.log_density, *effect_moments(nodes, population)
+        mean, _, log_exp = effect_moments(nodes, population)
+        return nodes.log_density, mean, *_axes(nodes, _root(population)), log_exp
 
     moments, mode = _by_level(response, rule, rows, z, population, search, reduced)
     return LevelMoments(*moments, mode)
@@ -243,6 +251,43 @@ def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any,
     intercepts = jnp.einsum("i,kig->kg", root[-1], nodes.u)
     log_exp = jax.scipy.special.logsumexp(nodes.log_share + intercepts, axis=0)
     return root @ mean, jnp.einsum("ai,ijg,bj->abg", root, cov, root), log_exp
+
+
+def _axes(nodes, root):
+    """A root of the covariance of ``b`` (q, q, K) and the skewness along its columns (q, K).
+
+    Standardised effects are turned so that the first column is where they are most skewed: a vector
+    v that the third moments take to a multiple of itself, ``T(., v, v) = s v``, by iteration.
+    """
+    q = len(root)
+    share = jnp.exp(nodes.log_share)
+    off = nodes.u - (share[:, None] * nodes.u).sum(0)
+    cov = (share[:, None, None] * off[:, :, None] * off[:, None]).sum(0) + TINY * _identity(q)
+    half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(cov, -1, 0)), 0, -1)
+    white = jnp.einsum("ijg,kjg->kig", half, off)
+    squares = white[:, :, None] * white[:, None]
+    third = ((share[:, None] * white)[:, :, None, None] * squares[:, None]).sum(0)
+    v = _normalised(jnp.einsum("ijjg->ig", third))
+    for _ in range(N_TURNS):
+        v = _normalised(jnp.einsum("ijlg,jg,lg->ig", third, v, v))
+    # a reflection that takes the first axis to v
+    away = _identity(q)[:, 0] - v
+    size = (away**2).sum(0)
+    turn = _identity(q) - away[:, None] * away[None] * jnp.where(size > 0, 2 / size, 0.0)
+    skew = (share[:, None] * jnp.einsum("ijg,kjg->kig", turn, white) ** 3).sum(0)
+    lower = jnp.einsum("ijg,ljg->ilg", cov, half)
+    return jnp.einsum("ai,ijg,jlg->alg", root, lower, turn), skew
+
+
+def _identity(q):
+    return jnp.eye(q)[..., None]
+
+
+def _normalised(v):
+    """Of unit length; the first axis where there is no length."""
+    size = jnp.sqrt((v**2).sum(0))
+    first = _identity(len(v))[:, 0] if len(v) else v
+    return jnp.where(size > 0, v / jnp.where(size > 0, size, 1.0), first)
 
 
 def log_densities_without_row(
