@@ -25,6 +25,7 @@ __all__ = [
     "MarginalOfRows",
     "density_and_gradient",
     "evaluate",
+    "level_densities",
     "populations",
     "prior_profiles",
     "size",
@@ -145,3 +146,16 @@ def without_rows(
         return tuple(a.T for a in pair)
 
     return jax.lax.map(at, populations)
+
+
+@partial(jax.jit, static_argnames=("kind", "varying"))
+def level_densities(
+    populations: Population, rows: Any, rule: Any, kind: Any, varying: tuple[int, ...]
+) -> tuple[Any]:
+    """Log density of each level's rows given each population, (n, G)."""
+    z = rows.x[jnp.array(varying, int)]
+
+    def at(everyone):
+        return level_moments(kind.response(), rule, rows, z, everyone).log_density
+
+    return (jax.lax.map(at, populations),)

@@ -86,8 +86,8 @@ def test_levels_of_rare_events_have_the_means_and_quantiles_of_exact_effects(q, 
         order = np.argsort(values)
         passed = np.cumsum(masses[order])
         quantiles = values[order][np.searchsorted(passed, LEVELS)]
-        # of a probability; of a rate, relative to its upper end, a twentieth and a tenth
-        near = np.array([0.005, 0.01]) * (1 if response == "bernoulli" else 10 * quantiles[1])
+        # of a probability; of a rate, relative to its upper end, 0.025 and 0.05
+        near = np.array([0.005, 0.01]) * (1 if response == "bernoulli" else 5 * quantiles[1])
         assert abs(mean[i] - exact) < near[0]
         assert np.abs(ends[i] - quantiles).max() < near[1]
         error = 5 * drawn[:, i].std() / np.sqrt(N_DRAWS)

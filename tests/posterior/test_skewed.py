@@ -1,5 +1,7 @@
 """Normals that stand for a skewed variable, against SciPy's skew normal distribution."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -16,7 +18,7 @@ def parts_of(skew):
 
 def test_thirds_of_a_half_normal_have_their_moments():
     ends = stats.halfnorm.ppf(np.arange(4) / 3)
-    thirds = [stats.truncnorm(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+    thirds = [stats.truncnorm(*pair) for pair in pairwise(ends)]
     assert_allclose(MEANS, [third.mean() for third in thirds], rtol=1e-7)
     assert_allclose(SDS, [third.std() for third in thirds], rtol=1e-6)
 

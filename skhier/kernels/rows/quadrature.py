@@ -260,6 +260,9 @@ def _axes(nodes, root):
     v that the third moments take to a multiple of itself, ``T(., v, v) = s v``, by iteration.
     """
     q = len(root)
+    if not q:
+        n_levels = len(nodes.log_density)
+        return jnp.zeros((0, 0, n_levels)), jnp.zeros((0, n_levels))
     share = jnp.exp(nodes.log_share)
     off = nodes.u - (share[:, None] * nodes.u).sum(0)
     cov = (share[:, None, None] * off[:, :, None] * off[:, None]).sum(0) + TINY * _identity(q)
@@ -286,8 +289,7 @@ def _identity(q):
 def _normalised(v):
     """Of unit length; the first axis where there is no length."""
     size = jnp.sqrt((v**2).sum(0))
-    first = _identity(len(v))[:, 0] if len(v) else v
-    return jnp.where(size > 0, v / jnp.where(size > 0, size, 1.0), first)
+    return jnp.where(size > 0, v / jnp.where(size > 0, size, 1.0), _identity(len(v))[:, 0])
 
 
 def log_densities_without_row(
