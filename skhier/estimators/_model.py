@@ -285,5 +285,6 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         }
         if chains:
             diagnostics["max_tree_depth_reached"] = report.n_saturated
+        if "energy" in chains:
             diagnostics["e_bfmi"] = report.min_e_bfmi
         return diagnostics, [*result.advice, *report.warnings]

@@ -211,6 +211,8 @@ class ChainBudget:
         Transitions at most where a normal approximation is the frame: only steps are to be fitted.
     short_depth, short_accept : int, float
         Of such chains: 7 steps go half round a standard normal if they are as long as this allows.
+    short_share : float
+        Of the draws asked for, as many as such chains make at first: each stands for several.
     good_r_hat : float
         Up to which short chains agree, so that none as long as were asked for follow.
     long_seconds : float
@@ -222,6 +224,7 @@ class ChainBudget:
     short_warmup: int = 200
     short_depth: int = 3
     short_accept: float = 0.7
+    short_share: float = 0.5
     good_r_hat: float = 1.01
     long_seconds: float = 30.0
 
