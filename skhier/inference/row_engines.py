@@ -139,7 +139,8 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     )
     modes = mixture_of(found)
     top = modes.normals()[0]
-    around = top.mean + rng.standard_normal((CHECKED, theta.size)) @ top.root.T
+    beside = np.random.default_rng([seed, 1])  # the points do not depend on how often it is asked
+    around = top.mean + beside.standard_normal((CHECKED, theta.size)) @ top.root.T
     while _too_coarse(theta, _quadrature_error(theta, around)):
         theta.use(theta.n_nodes + 2)
     wanted = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * budget.engine.few_points)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from skhier.inference.row_engines import engine_rows
@@ -53,14 +51,13 @@ def leave_rows_out(
     x, codes, y, weights, offset = engine_rows(units, training, merge=False)
     codes = codes[:, 0] if codes.shape[1] else np.zeros(len(y), int)
     varying = () if slopes is None else (*slopes, x.shape[1] - 1)
-    rows = x, codes, y, weights, offset
-    blocks, seats = arrange_rows(*rows, n_levels)
+    blocks, seats = arrange_rows(x, codes, y, weights, offset, n_levels)
     pair = _over("without_rows", population, blocks, response, varying, n_nodes)
     without, within = (part.reshape(len(part), -1)[:, seats] for part in pair)
     which = _influential(within - without, codes, weights, n_levels)
     if len(which):
         finer = max(n_nodes, LEAST_NODES)
-        rest, _ = arrange_rows(*_without_each(which, *rows), len(which))
+        rest = _without_each(which, x, codes, y, weights, offset)
         (whole,) = _over("level_densities", population, blocks, response, varying, finer)
         (less,) = _over("level_densities", population, rest, response, varying, finer)
         without[:, which] = whole[:, codes[which]] - less[:, : len(which)]
@@ -101,7 +98,7 @@ def _influential(fall, codes, weights, n_levels) -> np.ndarray:
 
 
 def _without_each(which, x, codes, y, weights, offset):
-    """Of each of these rows the others of its level, and one copy less of itself; as a level."""
+    """A level for each of these rows: the others of its own, and one copy less of it."""
     by_level = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes))
     members = [by_level[ends[c - 1] if c else 0 : ends[c]] for c in codes[which]]
@@ -110,4 +107,4 @@ def _without_each(which, x, codes, y, weights, offset):
     left = weights[taken] - (taken == which[owner])
     kept = left > 0
     taken, owner = taken[kept], owner[kept]
-    return x[taken], owner, y[taken], left[kept], offset[taken]
+    return arrange_rows(x[taken], owner, y[taken], left[kept], offset[taken], len(which))[0]

@@ -22,7 +22,7 @@ SDS = np.array([0.12392969209178217, 0.1536563153479782, 0.4504990550921552])
 
 
 def skewed_noise(skew: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Draws with mean 0, variance 1 and a skewness, from standard normal u and v; they broadcast."""
+    """Draws with mean 0, variance 1 and a skewness, from standard normal u and v."""
     delta, scale = _delta(skew)
     return (delta * (np.abs(u) - MEAN) + np.sqrt(1 - delta**2) * v) / scale
 

@@ -85,9 +85,9 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
         indicator = None
         if width <= DENSE:
             indicator = (level[:, None] == jnp.arange(width)).astype(float)
-        of_rows = (part(a) for a in (rows.x, z, rows.y, rows.weight, rows.offset))
-        here = jax.tree.map(lambda a: a[..., rows.levels[b]], of_levels)
-        return function(Block(*of_rows, level, indicator, jnp.zeros(width)), here)
+        x, y, weight, offset = (part(a) for a in (rows.x, rows.y, rows.weight, rows.offset))
+        block = Block(x, part(z), y, weight, offset, level, indicator, jnp.zeros(width))
+        return function(block, jax.tree.map(lambda a: a[..., rows.levels[b]], of_levels))
 
     def unless_empty(b):
         shapes = jax.eval_shape(at, b)

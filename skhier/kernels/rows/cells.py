@@ -76,14 +76,15 @@ def _rests(form, block, line, spread, rule, repeated):
     e = form.exponential(line, jnp)
     e = jnp.where(block.weight > 0, e, 0.0) if once else e
     # one factor for each place on an axis; the line's own exponential is at most e^700
-    exponents = form.sign * jnp.stack([a * rule.axis[:, None, None] for a in spread]) if q else None
-    factors = jnp.exp(jnp.clip(exponents, -REACH / q, REACH / q)) if q else None
+    reach = REACH / max(q, 1)
+    exponents = [form.sign * a * rule.axis[:, None, None] for a in spread]
+    factors = [jnp.exp(jnp.clip(exponent, -reach, reach)) for exponent in exponents]
     weight = block.weight if form.size is None else block.weight * form.size
 
     def cell(_, place):
         at = e
-        for j in range(q):
-            at = at * factors[j, place[j]]
+        for j, factor in enumerate(factors):
+            at = at * factor[place[j]]
         at = jnp.minimum(at, LARGEST)
         if once:
             parts = (1 + at).reshape(-1, FACTORS, at.shape[-1])

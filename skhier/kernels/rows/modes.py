@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.rows.blocks import Block
@@ -78,15 +79,15 @@ def level_modes(
     if not q:
         return start, jnp.zeros((0, 0, n_levels))
 
+    pairs = _pairs(q)
+    where = np.array([pairs.index((max(i, j), min(i, j))) for i in range(q) for j in range(q)])
+
     def at(u):
         of_levels = _sums(response, block, line + block.of_rows(root @ u), own)
         value = of_levels[0] - 0.5 * (u**2).sum(0)
         slope = root.T @ of_levels[1 : 1 + q] - u
-        inner = [[None] * q for _ in range(q)]
-        for k, (i, j) in enumerate(_pairs(q)):
-            inner[i][j] = inner[j][i] = of_levels[1 + q + k]
-        gram = jnp.einsum("ai,abg,bj->ijg", root, jnp.stack([jnp.stack(r) for r in inner]), root)
-        gram = gram + jnp.eye(q)[..., None]
+        inner = of_levels[1 + q :][where].reshape(q, q, n_levels)  # Z'WZ
+        gram = jnp.einsum("ai,abg,bj->ijg", root, inner, root) + jnp.eye(q)[..., None]
         half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
         return value, _times(half, slope), half
 

@@ -160,8 +160,9 @@ def level_moments(
         mean, _, log_exp = effect_moments(nodes, population)
         return nodes.log_density, mean, *_axes(nodes, _root(population)), log_exp
 
-    moments, mode = _by_level(response, rule, rows, z, population, search, reduced)
-    return LevelMoments(*moments, mode)
+    parts, mode = _by_level(response, rule, rows, z, population, search, reduced)
+    density, mean, root, skew, log_exp = parts
+    return LevelMoments(density, mean, root, skew, log_exp, mode)
 
 
 def _by_level(response, rule, rows, z, population, search, reduced):
