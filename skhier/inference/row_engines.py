@@ -132,7 +132,7 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     n_levels = len(problem.stats.factors[0].zy[0]) if spec.factors else 1
     blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels)
     budget = options.budget
-    start_nodes = _first_nodes(len(y) / n_levels, spec)
+    start_nodes = _first_nodes(weights.sum() / n_levels, spec)
     theta = RowTheta(spec, blocks, model, start_nodes, check, device, budget)
     found = find_modes(
         theta.log_densities, theta.derivatives, theta.starts(), rng, theta.steps, budget.search
