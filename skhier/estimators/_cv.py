@@ -12,6 +12,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import drawn_seed
+from skhier.estimators._folds import FoldStatistics
 from skhier.estimators._race import Race
 from skhier.estimators._refits import doubts
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
@@ -26,7 +27,7 @@ FROM_ONE_FIT = ("loo", "logo", "evidence")
 DEFAULT_GRID = {"eta": [1.0, 2.0, 4.0]}
 
 
-class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
+class HierarchicalSlopesRegressorCV(FoldStatistics, HierarchicalSlopesRegressor):
     """Hierarchical regression whose priors and structure are chosen by cross-validation.
 
     The rows are reduced to group statistics once for each value of ``slopes``, as a whole and fold
@@ -37,20 +38,24 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
     ----------
     groups : str, int, list, dict, callable or None, default=None
         As of :class:`HierarchicalSlopesRegressor`, and so are all parameters not listed here.
+        ``response``, ``exposure`` and ``known_noise`` are not among them: use ``GridSearchCV``.
     param_grid : dict, list of dict or None, default=None
         As of ``GridSearchCV``, over ``eta``, ``prior``, ``prior__*``, ``slopes``,
         ``correlated`` and ``group_means``. None: ``{"eta": [1, 2, 4]}``.
-    cv : int, splitter, iterable, {"loo", "logo", "evidence"} or None, default=None
-        As of ``GridSearchCV``; splitters that split by group (``GroupKFold``) get the first factor
-        of ``groups``. A splitter counts rows of weight 0 too, which then leave its folds; a fold
-        without other test rows is none. ``"loo"``, ``"logo"``: the expected log predictive
-        density of a row, or of a group, left out, from one fit to all rows; ``"evidence"``: its
-        log evidence.
+    cv : int, splitter, iterable, {"loo", "logo", "evidence"}, str or None, default=None
+        As of ``GridSearchCV``, or the name of a column of X, no feature, whose values are the
+        folds. Rows of a lazy frame are summed by fold where they are: such a column, or an int, a
+        hash of the row that puts equal rows into one fold. Splitters that split by group
+        (``GroupKFold``) get the first factor of ``groups``. A splitter counts rows of weight 0
+        too, which then leave its folds; a fold without other test rows is none. ``"loo"``,
+        ``"logo"``: the expected log predictive density of a row, or of a group, left out, from one
+        fit to all rows; ``"evidence"``: its log evidence.
     scoring : str, callable or None, default=None
         None: R^2 as of ``r2_score``, for folds of two test rows or more.
         ``"log_predictive_density"``: mean over the rows of a fold, which also judges the
         uncertainty. Else any scorer of scikit-learn or of ``skhier.metrics``, slower. Must be None
-        if ``cv`` names a score.
+        if ``cv`` names a score. Of lazy frames and in ``fit_statistics``: None, ``"r2"``,
+        ``"neg_mean_squared_error"`` or ``"neg_root_mean_squared_error"``.
 
     Attributes
     ----------
@@ -157,7 +162,10 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         candidates = self._candidates()
         by_name = isinstance(self.cv, str)
         if by_name and self.cv not in FROM_ONE_FIT:
-            raise ValueError(f"cv must be a splitter or one of {FROM_ONE_FIT}. Got {self.cv!r}.")
+            raise ValueError(
+                "cv must be a splitter, the name of a column of X or one of "
+                f"{FROM_ONE_FIT}. Got {self.cv!r}."
+            )
         if by_name and self.scoring is not None:
             raise ValueError(f"cv={self.cv!r} is a score itself: scoring must be None.")
         seed = drawn_seed(self.random_state)
@@ -187,6 +195,10 @@ class HierarchicalSlopesRegressorCV(HierarchicalSlopesRegressor):
         of_search = race.messages + messages
         self.diagnostics_["warnings"] = of_search + self.diagnostics_["warnings"]
         return of_search + data_warnings, convergence_warnings
+
+    def _model_of(self, params: dict[str, Any]) -> HierarchicalSlopesRegressor:
+        """A plain estimator with a candidate's parameters."""
+        return _model(self, params)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Where scikit-learn's metadata routing passes what ``fit`` is given: on to the scorer.

@@ -50,7 +50,7 @@ from skhier.utils.group_means import with_level_means
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
-__all__ = ["Race"]
+__all__ = ["Race", "Scored", "budget_of_candidates"]
 
 
 class Scored(NamedTuple):
@@ -79,7 +79,7 @@ class Race:
         self.checked: list[Checked] = []
         self.scorer: Callable[..., Any] | None = None
         self.weighted = False
-        self.budget = _budget_of_candidates(estimator._budget)
+        self.budget = budget_of_candidates(estimator._budget)
 
     def data(self, model) -> EveryRow:
         """Rows and statistics, with the level means of ``group_means``."""
@@ -236,7 +236,8 @@ class Race:
         fit = fitted_of(design, part, result, setting, seed, training, self.budget)
         posterior = fit.posterior
         self._check_known(model, part, training, test)
-        _, codes, y, weights = training.take(test)
+        rows = training.take(test)
+        codes, y, weights = rows.codes, rows.y, rows.weights
         x = with_level_means(training.x[test], codes, design.means)
         if self.scorer is not None:
             score = self._by_scorer(model, fit, test)
@@ -287,7 +288,7 @@ def _structure(model) -> str:
     return repr((model.slopes, model.group_means))
 
 
-def _budget_of_candidates(budget: Budget) -> Budget:
+def budget_of_candidates(budget: Budget) -> Budget:
     """Moments that only score a candidate take less."""
     memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
     return replace(budget, memory=memory)
