@@ -31,7 +31,7 @@ ROOMS = {
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
-        "normal.given_noise rows.models rows.quadrature"
+        "normal.given_noise rows.models rows.blocks rows.modes rows.cells rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
@@ -39,8 +39,8 @@ ROOMS = {
         "noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture quadrature lines posterior row_posterior noise_posterior predictive "
-        "within_between prior_draws sensitivity shares tables arviz elpd fitted"
+        "designs mixture skewed quadrature lines posterior row_posterior noise_posterior "
+        "predictive within_between prior_draws sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
