@@ -100,7 +100,10 @@ class _Added:
             )
         assert model._fitted is not None  # rows that were only added are fitted here, once
         self.model, self.std, self.coverage = model, std, coverage
-        self.needed = [str(name) for name in model.feature_names_in_]
+        design = model._fitted.design
+        unread = design.unread(range(len(design.factors)), std or coverage is not None)
+        names = enumerate(model.feature_names_in_)
+        self.needed = [str(name) for position, name in names if position not in unread]
         self.new = ["prediction"]
         self.new += ["prediction_std"] if std else []
         self.new += ["lower", "upper"] if coverage is not None else []

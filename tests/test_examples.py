@@ -15,6 +15,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
 
 # the columns of the printed table that hold posterior means, sds beside them
 PRINTED = {
+    "plot_eight_schools": {0: "eight_schools"},
     "plot_cafes": {0: "cafe_exact", 4: "cafe_exact"},
     "plot_sleepstudy_priors": {
         0: "sleepstudy_independent",
@@ -30,6 +31,7 @@ BESIDE = {
     "plot_parquet": 6,
     "plot_hospitals": 6,
     "plot_stream": 6,
+    "plot_counts_with_exposure": 3,
 }
 
 

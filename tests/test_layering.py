@@ -17,13 +17,15 @@ ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
         "categories columns labels nesting level_union pareto engines pipelines rank uniformity "
-        "convergence validation named_columns schema features group_means design settling "
+        "convergence validation named_columns side_column schema features group_means design "
+        "settling "
         "identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem rows group_means data_warnings folds slopes subtraction contents fold_sums arrow "
-        "arrow_reading group_statistics lazy_checks polars_batches lazy_sums lazy lazy_rows "
+        "row_noise problem rows group_means data_warnings folds slopes subtraction contents "
+        "fold_sums arrow arrow_reading group_statistics lazy_checks polars_batches lazy_sums lazy "
+        "lazy_rows "
         "partitions hashed_folds"
     ),
     "kernels": (

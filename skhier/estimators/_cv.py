@@ -38,6 +38,7 @@ class HierarchicalSlopesRegressorCV(FoldStatistics, HierarchicalSlopesRegressor)
     ----------
     groups : str, int, list, dict, callable or None, default=None
         As of :class:`HierarchicalSlopesRegressor`, and so are all parameters not listed here.
+        ``response``, ``exposure`` and ``known_noise`` are not among them: use ``GridSearchCV``.
     param_grid : dict, list of dict or None, default=None
         As of ``GridSearchCV``, over ``eta``, ``prior``, ``prior__*``, ``slopes``,
         ``correlated`` and ``group_means``. None: ``{"eta": [1, 2, 4]}``.

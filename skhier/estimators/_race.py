@@ -236,7 +236,8 @@ class Race:
         fit = fitted_of(design, part, result, setting, seed, training, self.budget)
         posterior = fit.posterior
         self._check_known(model, part, training, test)
-        _, codes, y, weights = training.take(test)
+        rows = training.take(test)
+        codes, y, weights = rows.codes, rows.y, rows.weights
         x = with_level_means(training.x[test], codes, design.means)
         if self.scorer is not None:
             score = self._by_scorer(model, fit, test)

@@ -67,6 +67,10 @@ class Statistics:
             return getattr(self, name)
         if name == "statistics_":
             self._statistics_of_fit()
+        if name == "noise_scale_" and self.__dict__.get("known_noise") is not None:
+            raise AttributeError(
+                "A fit with `known_noise` has no noise_scale_: each row's noise is known."
+            )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @available_if(_plain)
@@ -235,6 +239,11 @@ class Statistics:
             raise ValueError(
                 f"Statistics are all that a normal response needs of the rows, and not so of "
                 f"{self._response.name!r}: fit the rows themselves."
+            )
+        if self._side is not None:
+            raise ValueError(
+                f"Statistics of rows do not hold their known noise, `known_noise="
+                f"{self._side.column!r}`: fit the rows themselves."
             )
 
     def _keep_columns(self, contents: Contents) -> None:
