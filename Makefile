@@ -50,7 +50,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.plot
 
 $(VENV)/.spark: pyproject.toml | $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,spark]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,spark]" "pyspark==4.0.*"
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
