@@ -44,6 +44,7 @@ FITTED = frozenset(
         *("group_levels_", *BY_LEVEL, *BY_EFFECT, "log_evidence_", "diagnostics_"),
     }
 )
+OF_NOISE = frozenset({"group_noise_", "noise_spread_"})
 AT_ONCE = 32  # blocks that wait to be merged: one sort of their labels instead of 31
 
 
@@ -61,7 +62,8 @@ class Statistics:
 
     def __getattr__(self, name: str) -> Any:
         """What a fit sets is there when it is asked for, also of blocks that were only added."""
-        if name in FITTED and "_blocks" in self.__dict__:
+        fitted = FITTED if self.__dict__.get("noise_by") is None else FITTED | OF_NOISE
+        if name in fitted and "_blocks" in self.__dict__:
             forbid_forked_process("fit")
             self._all_or_nothing(lambda: self._fit_contents(self._merged_blocks().contents))
             return getattr(self, name)
@@ -169,7 +171,7 @@ class Statistics:
         except BaseException:
             self.__dict__ = before
             raise
-        for name in FITTED:
+        for name in FITTED | OF_NOISE:
             self.__dict__.pop(name, None)
         self._blocks = _stacked(blocks, block)
         return self
