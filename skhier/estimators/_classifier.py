@@ -127,6 +127,10 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         super()._check_params()
 
     def _fit(self, X, y, sample_weight):
+        return super()._fit(X, self._numbers_of(y), sample_weight)
+
+    def _numbers_of(self, y):
+        """1 for the event, else 0; sets ``classes_``."""
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
@@ -144,8 +148,7 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
             )
         self.classes_ = classes
         # a single class is the event: its probability is what the prior leaves of 1
-        events = codes.astype(float) if len(classes) == 2 else np.ones(len(codes))
-        return super()._fit(X, events, sample_weight)
+        return codes.astype(float) if len(classes) == 2 else np.ones(len(codes))
 
     def predict_proba(self, X: Any, level: Level = "group") -> np.ndarray:
         """Posterior mean of each class's probability.

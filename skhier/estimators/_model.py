@@ -134,9 +134,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
 
         ``training`` and ``n_rows``: the rows, or how many they were.
         """
-        response = self._response
-        y = None if training is None else training.y
-        problem = stated_problem(problem, response, preset_of(prior_from(self.prior)), y)
+        problem = self._stated(problem, None if training is None else training.y)
         setting, choice, result = self._sample(design, problem, seed, training=training)
         self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
@@ -160,6 +158,14 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             "seconds": time.perf_counter() - began,
         }
         return data_warnings, convergence_warnings
+
+    def _numbers_of(self, y):
+        """What is fitted where y is as the user gave it."""
+        return y
+
+    def _stated(self, problem, y):
+        """The problem in units in which the response can be stated, see :func:`stated_problem`."""
+        return stated_problem(problem, self._response, preset_of(prior_from(self.prior)), y)
 
     def _sample(
         self, design, problem, seed, start=None, training=None

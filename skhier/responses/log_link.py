@@ -44,8 +44,10 @@ class LogLink(Member):
         """``E[Var[y | line]] + Var[E[y | line]]``, from the lognormal's moments."""
         a, b = self._in_mean(own)
         average, variance, square = lognormal_moments(mean, sd)
-        with np.errstate(over="ignore"):
-            return a * average + b * square + variance
+        with np.errstate(over="ignore", invalid="ignore"):
+            # a Poisson's b is 0, and 0 times a square beyond all numbers is no number
+            of_square = np.where(np.asarray(b) > 0, b * square, 0.0)
+            return a * average + of_square + variance
 
     def link_of(self, mean):
         """``log mean``."""
