@@ -238,6 +238,26 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         drawn = super().sample_y(X, n_samples, random_state, level)
         return self.classes_[drawn.astype(int) * (len(self.classes_) - 1)]
 
+    def sample_prior(
+        self, X: Any, n_samples: int = 1, random_state: Any = None, *, y: Any = None
+    ) -> np.ndarray:
+        """Draws of the class from the prior predictive distribution, jointly over the rows.
+
+        Parameters
+        ----------
+        X, n_samples, random_state, y
+            As of :meth:`HierarchicalSlopesRegressor.sample_prior`. The default priors do not
+            depend on y, which names the classes.
+
+        Returns
+        -------
+        array of shape (n_rows, n_samples)
+            Labels; before any fit and without y, 1 for the event and 0.
+        """
+        drawn = super().sample_prior(X, n_samples, random_state, y=y).astype(int)
+        labels = getattr(self, "classes_", np.arange(2)) if y is None else np.unique(y)
+        return labels[drawn * (len(labels) - 1)]
+
     def log_predictive_density(self, X: Any, y: Any) -> np.ndarray:
         """Log posterior predictive probability of each row's class, (n_samples,).
 

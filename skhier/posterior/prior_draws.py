@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
 from skhier.inference.prior import PriorSetting, draw_parameters
+from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
@@ -21,20 +22,29 @@ from skhier.utils.settling import settle_slopes
 __all__ = ["draw_responses", "prior_without_fit"]
 
 
+def _unless_nan(at: int) -> Any:
+    """An entry of the scales that is known only if the response alone tells it."""
+
+    def known(scales: DataScales) -> float:
+        value = float(tuple(scales)[at])
+        if np.isnan(value):
+            raise ValueError(
+                "Some priors are scaled by y, which is not known before fit. Pass `y=`, fit first, "
+                "or give every parameter a distribution, `prior=Prior(intercept=..., coef=..., "
+                "group_scale=..., noise_scale=...)`."
+            )
+        return value
+
+    return property(known)
+
+
 class _WithoutTarget(DataScales):
-    """Scales of X where y is not known yet."""
+    """Scales of X, and what of y's a response tells without any y: a line has a unit."""
 
-    def _unknown(self) -> NoReturn:
-        raise ValueError(
-            "Some priors are scaled by y, which is not known before fit. Pass `y=`, fit first, or "
-            "give every parameter a distribution, `prior=Prior(intercept=..., coef=..., "
-            "group_scale=..., noise_scale=...)`."
-        )
-
-    y_mean = property(_unknown)
-    y_sd = property(_unknown)
-    y_median = property(_unknown)
-    y_mad = property(_unknown)
+    y_mean = _unless_nan(3)
+    y_sd = _unless_nan(4)
+    y_median = _unless_nan(5)
+    y_mad = _unless_nan(6)
 
 
 def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
@@ -56,9 +66,12 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     fresh, table = clone(model), as_table(X)
     fresh._check_params()
     validate_data(fresh, table, "no_validation" if y is None else y, skip_check_array=True)
-    names = getattr(fresh, "feature_names_in_", None)
+    names, response = getattr(fresh, "feature_names_in_", None), fresh._response
     if y is not None:
+        y = fresh._numbers_of(y)
         design, training = read_training(table, y, None, names, model.groups, model.slopes)
+        response.check_target(training.y, training.weights)
+        training = training._replace(y=response.transformed(training.y))
     else:
         design, rows = fit_design(table, names, model.groups, model.slopes)
         design, n = settle_slopes(design, rows), len(rows.x)
@@ -66,10 +79,12 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     wanted = wanted_means(model.group_means, table, names, design)
     problem = reduce_rows(design, training)
     design, training, problem = add_group_means(wanted, design, training, problem)
-    scales = problem.scales
+    preset, scales = preset_of(prior_from(model.prior)), problem.scales
     if y is None:
-        unknown = [np.nan] * 4
-        scales = _WithoutTarget(*scales[:3], *unknown)
+        scales = response.prior_scales(DataScales(*scales[:3], *[np.nan] * 4), preset)
+        scales = _WithoutTarget(*scales)
+    else:
+        scales = response.prior_scales(scales, preset, training.y)
     return PriorSetting.of(model, scales, design), Rows(training.x, training.codes, ())
 
 
