@@ -49,8 +49,8 @@ def simulation_based_calibration(
     Parameters
     ----------
     model : HierarchicalSlopesRegressor or HierarchicalSlopesClassifier
-        Of any response; not changed. Its priors must be distributions (in the user's units), not scales that depend
-        on y: the prior has to be known before the data are.
+        Of any response; not changed. Its priors must be distributions (in the user's units), not
+        scales that depend on y: the prior has to be known before the data are.
     X : table of shape (n_samples, n_columns)
         The design of every simulation, the grouping columns included.
     n_simulations : int, default=1000

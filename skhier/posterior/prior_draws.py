@@ -26,7 +26,7 @@ def _unless_nan(at: int) -> Any:
     """An entry of the scales that is known only if the response alone tells it."""
 
     def known(scales: DataScales) -> float:
-        value = float(tuple(scales)[at])
+        value: Any = tuple(scales)[at]
         if np.isnan(value):
             raise ValueError(
                 "Some priors are scaled by y, which is not known before fit. Pass `y=`, fit first, "
