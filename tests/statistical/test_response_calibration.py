@@ -62,7 +62,7 @@ def test_draws_of_one_class_are_fitted_as_what_they_are():
         return REPORT["draw_prior"](rng) | few
 
     prior = Prior(dist.Normal(0.5, 0.7), dist.Normal(0.0, 0.5), dist.HalfNormal(0.7))
-    model = REPORT["model"]("bernoulli", slopes=None, prior=prior)
+    model = REPORT["model"]("bernoulli", slopes=None, prior=prior, n_chains=2)
     report = simulation_based_calibration(model, X, 2, draw_prior=no_events, random_state=0)
     assert (report.ranks["intercept"] == 0).all()  # the truth is far below all draws
     zeros = np.append(np.zeros(16), [0.0, 1.0])
