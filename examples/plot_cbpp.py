@@ -17,6 +17,7 @@ and of a new one.
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -57,26 +58,18 @@ def main(path):
     summary = model.summary()[["mean", "sd", "hdi_5%", "hdi_95%"]]
     print(pd.concat({"exact": exact, "skhier": summary}, axis=1).round(2).to_string(), "\n")
 
-    new = of_periods(PERIODS, ["nobody's"] * 4)
-    risks = pd.DataFrame({"typical herd": model.predict(new, level="population")}, PERIODS)
-    risks[["typical low", "typical high"]] = model.predict_interval(
-        new, kind="mean", level="population"
-    )
-    unseen = model.set_params(handle_unknown="population")
-    risks["new herd"], (risks["new low"], risks["new high"]) = quietly(unseen, new)
+    new, typical = of_periods(PERIODS, ["nobody's"] * 4), {"level": "population"}
+    risks = pd.DataFrame({"typical herd": model.predict(new, **typical)}, PERIODS)
+    ends = model.predict_interval(new, kind="mean", **typical)
+    risks["typical low"], risks["typical high"] = ends.T
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*unseen group", UserWarning)
+        risks["new herd"] = model.predict(new)
+        risks["new low"], risks["new high"] = model.predict_interval(new, kind="mean").T
     print("Probability of falling ill, with 90% intervals, by period\n")
     print(risks.round(3).to_string(), "\n")
     draw(table, risks, path)
     print(f"Figure: {path}")
-
-
-def quietly(model, new):
-    """Mean and interval of a herd that fit never saw, of which a warning would tell."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*unseen group", UserWarning)
-        return model.predict(new), model.predict_interval(new, kind="mean").T
 
 
 def draw(table, risks, path):
@@ -89,12 +82,10 @@ def draw(table, risks, path):
     style = {"s": 3 * table["size"], "color": "0.6", "alpha": 0.7, "lw": 0}
     axis.scatter(period + jitter, share, **style, label="a herd, by its size")
     for k, (name, label) in enumerate({"typical": "typical herd", "new": "new herd"}.items()):
-        ends = (
-            risks[f"{name} herd"] - risks[f"{name} low"],
-            risks[f"{name} high"] - risks[f"{name} herd"],
-        )
+        middle = risks[f"{name} herd"]
+        ends = middle - risks[f"{name} low"], risks[f"{name} high"] - middle
         place = at + 0.15 + 0.15 * k
-        axis.errorbar(place, risks[f"{name} herd"], ends, fmt="o", color=f"C{k}", label=label)
+        axis.errorbar(place, middle, ends, fmt="o", color=f"C{k}", label=label)
     axis.set(xticks=at, xticklabels=PERIODS, xlabel="Period", ylabel="Share that fell ill")
     axis.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
