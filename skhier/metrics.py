@@ -270,8 +270,8 @@ def _log_predictive_density(model, X, y, weights, coverage):
 def _neg_crps(model, X, y, weights, coverage):
     y = check_target(y, X)
     found = np.empty(len(y))
-    for at, mean, sd in model._predictive_mixture(X):
-        found[at] = crps_mixture(y[at], mean, sd)
+    for at, *mixture in model._predictive_mixture(X):
+        found[at] = crps_mixture(y[at], *mixture)
     return -_average(found, weights)
 
 

@@ -66,14 +66,15 @@ def crps_by_definition(y, cdf, low, high):
     return below + quad(lambda x: (1 - cdf(x)) ** 2, y, high, epsabs=1e-12, limit=500)[0]
 
 
-def crps_by_pairs(y, mean, sd):
+def crps_by_pairs(y, mean, sd, weights=None):
     """Grimit et al. (2006), eq. 5-6: every pair of components, one row."""
+    weights = np.full(len(mean), 1 / len(mean)) if weights is None else weights
 
     def distance(m, s):
         return 2 * s * norm.pdf(m / s) + m * (2 * norm.cdf(m / s) - 1)
 
     pairs = distance(mean[:, None] - mean, np.hypot(sd[:, None], sd))
-    return distance(y - mean, sd).mean() - pairs.mean() / 2
+    return weights @ distance(y - mean, sd) - weights @ pairs @ weights / 2
 
 
 @pytest.mark.parametrize("y", [-3.0, 0.4, 1.0, 20.0])
@@ -107,6 +108,17 @@ def test_crps_mixture_is_the_sum_over_pairs(spread_of_means, spread_of_sds, erro
     y = 7 + np.array([0.0, 0.5, -3.0, 40.0])
     expected = [crps_by_pairs(*row) for row in zip(y, mean.T, sd.T, strict=True)]
     assert_allclose(crps_mixture(y, mean, sd), expected, rtol=error)
+
+
+def test_weights_of_a_crps_mixture_are_repeated_components():
+    rng = np.random.default_rng(3)
+    mean, sd, times = rng.normal(size=(6, 4)), np.exp(rng.normal(size=(6, 4))), [1, 3, 0, 2, 5, 1]
+    y = np.array([0.0, 0.5, -3.0, 40.0])
+    expected = [
+        crps_by_pairs(*row)
+        for row in zip(y, np.repeat(mean, times, 0).T, np.repeat(sd, times, 0).T, strict=True)
+    ]
+    assert_allclose(crps_mixture(y, mean, sd, times), expected, rtol=1e-6)
 
 
 def test_crps_mixture_of_one_normal_is_crps_normal():
@@ -147,8 +159,8 @@ def test_scorers_are_the_means_over_rows(fitted, lines):
     scores = {name: scorer(fitted, X, y) for name, scorer in SCORERS.items()}
     low, high = fitted.predict_interval(X, 0.9).T
     covered = np.mean((low <= y) & (y <= high))
-    [(at, mean, sd)] = fitted._predictive_mixture(X)
-    crps = [crps_by_pairs(y[i], mean[:, k], sd[:, k]) for k, i in enumerate(at)]
+    [(at, mean, sd, weights)] = fitted._predictive_mixture(X)
+    crps = [crps_by_pairs(y[i], mean[:, k], sd[:, k], weights) for k, i in enumerate(at)]
     assert_allclose(scores["log_predictive_density"], fitted.log_predictive_density(X, y).mean())
     assert_allclose(scores["neg_crps"], -np.mean(crps), rtol=1e-7)
     assert_allclose(scores["interval_coverage"], covered)

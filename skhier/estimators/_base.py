@@ -16,7 +16,7 @@ from skhier.estimators._group_tables import group_arrays, group_tables
 from skhier.inference.engines import load_jax
 from skhier.posterior.designs import OUT
 from skhier.posterior.fitted import Fitted
-from skhier.posterior.predictive import equal_mixture, log_density, quantiles
+from skhier.posterior.predictive import log_density, normals, quantiles
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from
 from skhier.priors import Prior
@@ -245,10 +245,12 @@ class BaseHierarchical(BaseEstimator):
         y = check_target(y, rows.x)
         return log_density(self._fitted.posterior, rows.x, rows.codes, y)
 
-    def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Rows of X, a slice at a time, and (n, k) normals of equal weight that predict them."""
+    def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, ...]]:
+        """Rows of X, a slice at a time, means and sds (n, k) of normals that predict them, and
+        the normals' weights (n,).
+        """
         rows = self._rows_of(X, "group")
-        return equal_mixture(self._fitted.posterior, rows.x, rows.codes)
+        return normals(self._fitted.posterior, rows.x, rows.codes)
 
     def sample_y(
         self, X: Any, n_samples: int = 1, random_state: Any = None, level: Level = "group"

@@ -175,9 +175,8 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         setting = PriorSetting.of(self, problem.scales, design)
         choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
-        spec = model_spec(
-            problem, choice, setting.response, bool(self.correlated), bool(self.noncentered)
-        )
+        how = bool(self.correlated), bool(self.noncentered), self._budget
+        spec = model_spec(problem, choice, setting.response, *how)
         if problem.y_is_constant and setting.response.standardises:
             result = constant_posterior(
                 problem, setting.response, int(self.n_chains), int(self.n_draws)
@@ -292,5 +291,6 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         }
         if chains:
             diagnostics["max_tree_depth_reached"] = report.n_saturated
+        if "energy" in chains:
             diagnostics["e_bfmi"] = report.min_e_bfmi
         return diagnostics, [*result.advice, *report.warnings]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 from skhier.inference.importance import covariance_root
 from skhier.inference.mode import Laplace
 from skhier.inference.options import EngineOptions
-from skhier.utils.diagnostics import ess_bulk, ess_tail, rank_rhat
+from skhier.utils.callers import users_stacklevel
+from skhier.utils.convergence import E_BFMI_LIMIT
+from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
-__all__ = ["chain_seconds", "progress_bar", "run_in_frame", "run_nuts", "sample_stats"]
+__all__ = ["announce", "progress_bar", "run_in_frame", "run_nuts", "sample_stats", "stand_ins"]
 
 
 def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
@@ -70,8 +73,10 @@ def run_in_frame(run, frames, options, signs):
     """Draws of theta in the frame of a normal approximation, and the frames they were made in.
 
     Where the frame is good the posterior is near a standard normal: few transitions of few steps
-    warm up and move through it. Whether it was good R-hat, effective numbers and divergences of
-    the draws tell; if not, chains as long as they were asked for follow, in the draws' own frame.
+    warm up and move through it, and fewer draws than were asked for have the effective number that
+    is enough. Whether it was good R-hat, effective numbers, energies and divergences of the draws
+    tell; if not, as many draws as were asked for are made, and then by chains as long as they were
+    asked for, in the draws' own frame.
 
     Parameters
     ----------
@@ -81,9 +86,11 @@ def run_in_frame(run, frames, options, signs):
     signs : Signs
         Of the frames' coordinates.
     """
-    draws = run(frames, _short(options))
-    if _agree(signs.to_theta(draws.values), draws, options):
-        return draws
+    short = _short(options)
+    for n_draws in dict.fromkeys((short.n_draws, options.n_draws)):
+        draws = run(frames, short._replace(n_draws=n_draws))
+        if _agree(signs.to_theta(draws.values), draws, options):
+            return draws
     points = draws.values.reshape(-1, draws.values.shape[-1])
     normal = signs.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
     ((_, data),) = frames
@@ -97,6 +104,7 @@ def _short(options):
         n_warmup=min(options.n_warmup, chains.short_warmup),
         max_tree_depth=min(options.max_tree_depth, chains.short_depth),
         target_accept=min(options.target_accept, chains.short_accept),
+        n_draws=int(np.ceil(chains.short_share * options.n_draws)),
     )
 
 
@@ -104,21 +112,58 @@ def _agree(theta, draws, options) -> bool:
     """Whether chains have the effective numbers that weights would have to have."""
     if draws.diverging.any() or not np.isfinite(theta).all():
         return False
+    if e_bfmi(draws.energy).min() < E_BFMI_LIMIT:
+        return False
     wanted = options.budget.engine.min_ess_per_chain * options.n_chains
-    wanted = min(wanted, 0.1 * draws.lp.size)
+    wanted = min(wanted, 0.1 * options.n_chains * options.n_draws)
     enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= wanted
     return bool(enough and rank_rhat(theta).max() <= options.budget.chains.good_r_hat)
 
 
-def chain_seconds(options: EngineOptions, gradient_seconds: float) -> float:
+def _seconds(options, gradient_seconds):
     """How long chains in a good frame will take, from the seconds of a gradient."""
     short = _short(options)
     steps = (short.n_warmup + short.n_draws) * (2**short.max_tree_depth - 1)
     return -(-options.n_chains // (os.cpu_count() or 1)) * steps * gradient_seconds
 
 
-def sample_stats(draws: Any) -> dict[str, np.ndarray]:
-    """What the sampler says of itself, under ArviZ's names, (n_chains, n_draws) each."""
+def stand_ins(n: int, n_draws: int) -> np.ndarray:
+    """Which of a chain's n states each of the draws is, (n_draws,): the same ones in a row.
+
+    Autocorrelations, and with them effective numbers, are then what they are.
+    """
+    return np.arange(n_draws) * n // n_draws
+
+
+def announce(theta: Any, options: EngineOptions) -> tuple[str, ...]:
+    """Warn, in the caller's thread, before chains of theta take long; what was said."""
+    seconds = _seconds(options, theta.gradient_seconds)
+    if not np.isfinite(seconds) or seconds < options.budget.chains.long_seconds:
+        return ()
+    n_slopes = max(len(factor.slopes) for factor in theta.spec.factors)
+    are_correlated = any(name.startswith("group_corr_chol") for name in theta.priors.sites)
+    advice = ["slopes=[...] with fewer features"] * (n_slopes > 0)
+    advice += ["correlated=False"] * are_correlated
+    shorter = f" {' or '.join(advice)} shortens it;" if advice else ""
+    message = (
+        f"the effects' covariances have {theta.size} parameters ({n_slopes} slopes vary by group) "
+        f"and need Markov chains, which may take some {seconds:.0f} seconds on this machine;"
+        f"{shorter} verbose=1 shows progress."
+    )
+    warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
+    return (message,)
+
+
+def sample_stats(draws: Any, n_draws: int | None = None) -> dict[str, np.ndarray]:
+    """What the sampler says of itself, under ArviZ's names, (n_chains, n_draws) each.
+
+    Where a state stands for several draws its energy is left out: what is told by it are changes
+    from one transition to the next.
+    """
+    n = draws.lp.shape[1]
+    if n_draws is not None and n_draws > n:
+        which = stand_ins(n, n_draws)
+        return {name: a[:, which] for name, a in sample_stats(draws).items() if name != "energy"}
     return {
         "lp": draws.lp,
         "energy": draws.energy,

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.inference.chains import (
-    chain_seconds,
+    announce,
     progress_bar,
     run_in_frame,
     run_nuts,
     sample_stats,
+    stand_ins,
 )
 from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import Estimate, block_error, chain_error
@@ -35,6 +36,7 @@ from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import Problem
 from skhier.utils.callers import users_stacklevel
+from skhier.utils.diagnostics import e_bfmi
 from skhier.utils.imports import imports_without_trace
 from skhier.utils.memory import require_address_space, require_memory
 
@@ -180,20 +182,20 @@ def run_marginal(
         No such device, no valid starting point, or a draw or moment that is not finite.
     """
     from skhier.inference import runtime
-    from skhier.kernels.cholesky import LARGE
 
     n_draws = options.n_chains * options.n_draws
     numbers = len(problem.stats.xy) + sum((len(z) + 1) ** 2 for z in problem.slopes) + 2
     require_memory(3 * 8.0 * n_draws * numbers, f"{n_draws} posterior draws")
     device = runtime.find_device(options.device)
-    data = model_data(arrange(problem.stats, problem.plan), problem, choice, options)
+    kernels = options.budget.kernels
+    data = model_data(arrange(problem.stats, problem.plan, kernels), problem, choice, options)
 
     def interruptibly(task):
         def work(check):
             with ExitStack() as stack:
                 stack.enter_context(runtime.precisely_on(device))
                 workers = 1
-                if len(data[0].gram) > LARGE:
+                if len(data[0].gram) > kernels.lapack_rows:
                     workers = stack.enter_context(runtime.side_by_side_calls(device))
                 return task(workers, check)
 
@@ -202,7 +204,7 @@ def run_marginal(
     outcome = interruptibly(partial(_weigh_theta, data, spec, options, device, seed, start))
     if isinstance(outcome, EngineResult):
         return with_finite_numbers(outcome)
-    announced = _announce(outcome, options)
+    announced = announce(outcome.theta, options)
     result = interruptibly(partial(_sample_theta, outcome, spec, options, device, seed))
     return with_finite_numbers(result._replace(announced=announced))
 
@@ -214,26 +216,6 @@ class _NoWeights(NamedTuple):
     data: tuple
     reached: Reached
     rng: np.random.Generator
-
-
-def _announce(outcome, options) -> tuple[str, ...]:
-    """Warn, in the caller's thread, before chains take long."""
-    theta = outcome.theta
-    seconds = chain_seconds(options, theta.gradient_seconds)
-    if not np.isfinite(seconds) or seconds < options.budget.chains.long_seconds:
-        return ()
-    n_slopes = max(len(factor.slopes) for factor in theta.spec.factors)
-    are_correlated = any(name.startswith("group_corr_chol") for name in theta.priors.sites)
-    advice = ["slopes=[...] with fewer features"] * (n_slopes > 0)
-    advice += ["correlated=False"] * are_correlated
-    shorter = f" {' or '.join(advice)} shortens it;" if advice else ""
-    message = (
-        f"the effects' covariances have {theta.size} parameters ({n_slopes} slopes vary by group) "
-        f"and need Markov chains, which may take some {seconds:.0f} seconds on this machine;"
-        f"{shorter} verbose=1 shows progress."
-    )
-    warnings.warn(message, UserWarning, stacklevel=users_stacklevel())
-    return (message,)
 
 
 def with_finite_numbers(result: EngineResult) -> EngineResult:
@@ -253,7 +235,7 @@ def _weigh_theta(
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
-    batch = points_at_once(data[0], runtime.is_cpu(device))
+    batch = points_at_once(data[0], runtime.is_cpu(device), options.budget.kernels)
     budget = options.budget
     with progress_bar(options.verbose, "Variance parameters", "evaluation") as progress:
         theta = Theta(spec, data, batch, check, workers, device, budget)
@@ -285,17 +267,18 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     # of few parameters chains are cheap; those of several modes agree at no length
     as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size
     draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, reached.signs)
-    return _from_chains(theta, data, draws, reached, rng)
+    return _from_chains(theta, data, options, draws, reached, rng)
 
 
 def _n_points(data, options) -> int:
     from skhier.kernels.normal.collapse import work_of_a_point
 
     budget, n_draws = options.budget.engine, options.n_chains * options.n_draws
+    kernels = options.budget.kernels
     wanted = np.clip(n_draws, budget.min_points, budget.max_points)
     n_points = 2 ** int(np.ceil(np.log2(wanted)))
     if n_points > budget.few_points:  # where a point is much work theta varies little
-        affordable = budget.patience / max(work_of_a_point(data[0]), 1.0)
+        affordable = budget.patience / max(work_of_a_point(data[0], kernels), 1.0)
         n_points = int(np.clip(2 ** np.floor(np.log2(affordable)), budget.few_points, n_points))
     return n_points
 
@@ -375,14 +358,14 @@ def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
     )
 
 
-def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
+def _from_chains(theta, data, options, draws, reached, rng) -> EngineResult:
     from skhier.inference.importance import bridge
 
     forbid_nonfinite({"draws of the variance parameters": draws.values, "lp": draws.lp})
     stats, units, _ = data
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
-    place = np.argsort(order).reshape(shape)
+    place = np.argsort(order).reshape(shape)[:, stand_ins(shape[1], options.n_draws)]
     signs, budget = reached.signs, theta.budget.importance
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
     both_signs, lp = signs.flipped(points, rng), draws.lp.ravel()[order]
@@ -395,12 +378,13 @@ def _from_chains(theta, data, draws, reached, rng) -> EngineResult:
         "pareto_k": reached.k_hat,
         "modes": n_modes(reached.modes.shares, theta.budget.search),
         "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
+        "e_bfmi": float(e_bfmi(draws.energy).min()),
     }
     evidence = float(log_evidence - stats.n * np.log(units.y_scale))
     return EngineResult(
         population.draws,
         "marginal",
-        sample_stats(draws),
+        sample_stats(draws, options.n_draws),
         population.components,
         population.estimates,
         facts,

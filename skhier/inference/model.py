@@ -10,6 +10,7 @@ from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.priors import GroupPrior, PriorChoice
 from skhier.responses.base import Response
 from skhier.statistics.problem import Problem
+from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
 from skhier.utils.words import listed
 
@@ -60,6 +61,7 @@ def model_spec(
     response: Response,
     correlated: bool,
     noncentered: bool,
+    budget: Budget = USUAL,
 ) -> ModelSpec:
     """The static part of the model."""
     return ModelSpec(
@@ -73,6 +75,7 @@ def model_spec(
         intercept_at_mean=choice.intercept_at_mean,
         coef_blocks=tuple(at for at, _ in choice.coef),
         kind=response.kind,
+        budget=budget.kernels,
     )
 
 

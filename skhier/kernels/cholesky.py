@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
+from skhier.utils.budget import USUAL
+
 __all__ = ["inverse_cholesky", "log_det_and_schur"]
 
 LEAF, WRITTEN_OUT = 8, 4  # rows above which a matrix is split in two; those of the last splits
 LOOP = 16  # the same of a single matrix
-LARGE = 64  # rows above which LAPACK is faster and the program it spares takes seconds to compile
 
 
 def inverse_cholesky(m):
@@ -101,17 +102,17 @@ def _inverse_of_one(m):
     return jax.lax.fori_loop(0, q, step, jnp.concatenate([m, jnp.eye(q)], axis=1))[:, q:]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def log_det_and_schur(system, k):
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def log_det_and_schur(system, k, lapack_rows=USUAL.kernels.lapack_rows):
     """``log|P|`` and the Schur complement ``C - D' P^-1 D`` of ``[P D; D' C]``, P (k, k); and R^-1.
 
-    ``P = R R'``. The last has no gradient.
+    ``P = R R'``. The last has no gradient. LAPACK factorises more than ``lapack_rows`` rows.
     """
-    return _solved(system, k)[0]
+    return _solved(system, k, lapack_rows)[0]
 
 
-def _solved(system, k):
-    if k > LARGE:
+def _solved(system, k, lapack_rows):
+    if k > lapack_rows:
         root, half = _cholesky_and_half(system[:k])
         log_det = 2 * jnp.log(jnp.diagonal(root)).sum()
         inverse = _inverse_of_lower(root)  # where nobody asks for it the compiler leaves it out
@@ -135,7 +136,7 @@ def _inverse_of_lower(root):
     return solve_triangular(root, jnp.eye(len(root)), lower=True)
 
 
-def _solved_backward(k, kept, cotangents):
+def _solved_backward(k, lapack_rows, kept, cotangents):
     """Of log|P|: P^-1; with V = (-P^-1 D, I) of the complement: V c V'."""
     inverse, half = kept
     of_log_det, of_schur, _ = cotangents

@@ -10,6 +10,7 @@ import numpy as np
 from skhier.responses.base import Response
 from skhier.responses.kind import Kind
 from skhier.statistics.records import Plan
+from skhier.utils.budget import USUAL, KernelBudget
 
 __all__ = [
     "MIN_VARIANCE",
@@ -254,6 +255,7 @@ class ModelSpec(NamedTuple):
         Columns of each distribution in ``PriorDists.coef``.
     kind : Kind
         Of the response.
+    budget : KernelBudget
     """
 
     n_features: int
@@ -263,6 +265,7 @@ class ModelSpec(NamedTuple):
     intercept_at_mean: bool
     coef_blocks: tuple[tuple[int, ...], ...]
     kind: Kind
+    budget: KernelBudget = USUAL.kernels
 
     @property
     def response(self) -> Response:

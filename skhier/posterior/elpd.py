@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.kernels.normal.eliminate import is_wide
 from skhier.kernels.normal.information import LevelRows, level_rows
 from skhier.kernels.normal.left_out import (
     InternalRows,
@@ -348,9 +347,9 @@ def _forbid_alone(alone: np.ndarray, method: str, what: str, labels: np.ndarray)
 
 def _check_size(posterior: Posterior, n: int) -> None:
     """Refuse what would take hours: rows times the square of the dense effects, or levels."""
-    dense = len(posterior.layout.gram)
-    wide = all(is_wide(posterior.layout, i) for i in range(len(posterior.plan.chain)))
-    if (dense and not wide) or n * max(dense, 1) ** 2 > posterior.budget.scores.max_crossed:
+    dense, most = len(posterior.layout.gram), posterior.budget.scores.max_crossed
+    sparse = dense > 0 and not all(posterior.layout.wide)
+    if sparse or n * max(dense, 1) ** 2 > most:
         raise ValueError(
             f"loo with {n} rows and {dense} crossed group effects is too much work. Compare models "
             "by cross-validation, or by log_evidence_."

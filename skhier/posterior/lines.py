@@ -12,24 +12,17 @@ from functools import cached_property
 
 import numpy as np
 
-from skhier.kernels.normal.effects import LevelEffects, all_effects, can_be_wide, leaf_effects
+from skhier.kernels.normal.effects import LevelEffects, all_effects, leaf_effects
 from skhier.kernels.normal.eliminate import Layout, batch_size, layout_of
 from skhier.kernels.normal.line_distribution import line_distribution
 from skhier.kernels.records import Components
 from skhier.posterior.quadrature import Rule, rule_by_lines
 from skhier.responses.base import Response
 from skhier.statistics.records import FactorStats, PairStats
+from skhier.utils.budget import USUAL, Budget
 from skhier.utils.slices import slices
 
 __all__ = ["Lines", "rule_of"]
-
-ENTRIES = 2**19  # of the largest array of rows x components: it stays in cache
-OF_LEVELS = 2**21  # of levels x components x moments
-KEPT = 2**23  # of the same side by side, for all components, and of rows x components in a block
-KEPT_APART = 2**26  # of the same, a batch of components at a time
-ROWS_ASKED, NEW, ABSENT = 66, 0.25, 0.15  # rows that choose components, shares of their levels
-WORK, FEW_TO_ASK = 2**27, 512  # multiplications; components
-UNASKED_WORK, UNASKED = 1e9, (32, 128)  # multiplications; fewest and most components
 
 
 class Lines:
@@ -41,10 +34,12 @@ class Lines:
         Every factor's last level has no rows.
     components : Components
         Their weights are the caller's.
+    budget : Budget
+        Its part ``memory``.
     """
 
-    def __init__(self, layout: Layout, components: Components):
-        self.layout, self.components = layout, components
+    def __init__(self, layout: Layout, components: Components, budget: Budget = USUAL):
+        self.layout, self.components, self.budget = layout, components, budget.memory
         self.n_components, self.p = components.coef.shape
         self.sizes = [factor.zy.shape for factor in layout.stats.factors]  # (q, n_levels)
 
@@ -74,17 +69,17 @@ class Lines:
         elif self._can_be_kept():
             yield from self._of_rows(self._kept, x, zs, codes, order)
         else:
-            for block in slices(len(x), KEPT // self.n_components):
+            for block in slices(len(x), self.budget.kept // self.n_components):
                 rows = order[block]
                 mean, variance = self._of_block(x, zs, codes, rows)
-                for part in slices(len(rows), ENTRIES // self.n_components):
+                for part in slices(len(rows), self.budget.line_entries // self.n_components):
                     yield rows[part], mean[part], variance[part]
 
     def _of_one_factor(self, x, zs, codes, order):
         levels, begins = np.unique(codes[order, 0], return_index=True)
         ends = np.append(begins, len(order))
         q = self.sizes[0][0]
-        at_once = OF_LEVELS // (self.n_components * q * (self.p + q))
+        at_once = self.budget.level_entries // (self.n_components * q * (self.p + q))
         for part in slices(len(levels), at_once):
             here = levels[part]
             effects = leaf_effects(self.layout, self.components, here)
@@ -104,7 +99,7 @@ class Lines:
         width = max([self.p, *(q * max(self.p, q) for q, _ in self.sizes)])
         if self.layout.plan.dense and (len(self.layout.plan.chain) > 1 or n_components == 1):
             width = max(width, max(q for q, _ in self.sizes) * len(self.layout.gram))
-        return ENTRIES // (n_components * width)
+        return self.budget.line_entries // (n_components * width)
 
     def _of_block(self, x, zs, codes, block):
         """Of rows so many that eliminating all levels anew for them would be little."""
@@ -120,7 +115,7 @@ class Lines:
         return mean, variance
 
     def _batches(self) -> Iterator[tuple[slice, LevelEffects]]:
-        if self.n_entries * self.n_components <= KEPT_APART:
+        if self.n_entries * self.n_components <= self.budget.kept_apart:
             yield from self._kept_apart
         else:
             yield from self._made()
@@ -129,14 +124,15 @@ class Lines:
         if self._is_sparse:
             size = 1
         else:
-            one = max(self.n_entries, OF_LEVELS // batch_size(self.layout, self.p + 1, OF_LEVELS))
-            size = OF_LEVELS // one
+            entries = self.budget.level_entries
+            one = max(self.n_entries, entries // batch_size(self.layout, self.p + 1, entries))
+            size = entries // one
         for here in slices(self.n_components, size):
             yield here, all_effects(self.layout, self.components.take(here))
 
     @property
     def _is_sparse(self):
-        return bool(self.layout.plan.dense) and not can_be_wide(self.layout)
+        return bool(self.layout.plan.dense) and not all(self.layout.wide)
 
     @cached_property
     def n_entries(self) -> int:
@@ -150,7 +146,7 @@ class Lines:
         return entries
 
     def _can_be_kept(self):
-        return not self._is_sparse and self.n_entries * self.n_components <= KEPT
+        return not self._is_sparse and self.n_entries * self.n_components <= self.budget.kept
 
     @cached_property
     def _kept(self) -> LevelEffects:
@@ -162,7 +158,11 @@ class Lines:
 
 
 def rule_of(
-    layout: Layout, components: Components, varying: Sequence[Sequence[int]], response: Response
+    layout: Layout,
+    components: Components,
+    varying: Sequence[Sequence[int]],
+    response: Response,
+    budget: Budget = USUAL,
 ) -> Rule:
     """A few weighted components that predict as all of them do.
 
@@ -179,19 +179,22 @@ def rule_of(
         Per factor: the population's columns that vary by level.
     response : Response
         Every second of the rows is asked for new responses.
+    budget : Budget
+        Its parts ``rule`` and ``memory``.
     """
-    n, most = len(components.weights), None
-    n_asked = min(WORK // _work(layout, components), n)
-    if n_asked < min(FEW_TO_ASK, n):
-        most = int(np.clip(UNASKED_WORK // max(len(layout.gram), 1) ** 3, *UNASKED))
+    n, most, rule = len(components.weights), None, budget.rule
+    n_asked = min(int(rule.work) // _work(layout, components, rule.rows), n)
+    if n_asked < min(rule.few_to_ask, n):
+        crossed = max(len(layout.gram), 1)
+        most = int(np.clip(rule.unasked_work // crossed**3, *rule.unasked))
         layout, n_asked = _without_rows(layout), n
     asked = components.first(n_asked)
-    mean, sd = np.empty((2, ROWS_ASKED, n_asked))
-    x, zs, codes = _rows_of_all_kinds(layout.stats, varying)
-    for rows, of_rows, variance in Lines(layout, asked).moments(x, zs, codes):
+    mean, sd = np.empty((2, rule.rows, n_asked))
+    x, zs, codes = _rows_of_all_kinds(layout.stats, varying, rule)
+    for rows, of_rows, variance in Lines(layout, asked, budget).moments(x, zs, codes):
         mean[rows], sd[rows] = of_rows, np.sqrt(variance)
     mean[::2], sd[::2] = response.over_lines(mean[::2], sd[::2], asked.population.own)
-    return rule_by_lines(asked, mean, sd, most)
+    return rule_by_lines(asked, mean, sd, most, rule)
 
 
 def _without_rows(layout):
@@ -202,30 +205,30 @@ def _without_rows(layout):
     return layout_of(stats._replace(factors=factors, pairs=pairs), layout.plan)
 
 
-def _work(layout, components):
+def _work(layout, components, n_rows):
     """Multiplications that the rows to ask cost, a component."""
     lines = Lines(layout, components)
-    work = ROWS_ASKED * max([lines.p, *(q * lines.p for q, _ in lines.sizes)])
+    work = n_rows * max([lines.p, *(q * lines.p for q, _ in lines.sizes)])
     if len(lines.sizes) > 1:
         work += 4 * lines.n_entries + len(layout.gram) ** 3 // 8
     return work
 
 
-def _rows_of_all_kinds(stats, varying):
+def _rows_of_all_kinds(stats, varying, budget):
     """Of known and new levels, some factors absent, features as in the rows of fit and beyond."""
-    rng, p = np.random.default_rng(0), len(stats.xy)
+    rng, p, n = np.random.default_rng(0), len(stats.xy), budget.rows
     scale = np.sqrt(np.diagonal(stats.xx) / stats.n)[: p - 1]
-    x = np.ones((ROWS_ASKED, p))
-    x[:, :-1] = 1.5 * scale * rng.standard_normal((ROWS_ASKED, p - 1))
-    codes = np.zeros((ROWS_ASKED, len(stats.factors)), int)
+    x = np.ones((n, p))
+    x[:, :-1] = 1.5 * scale * rng.standard_normal((n, p - 1))
+    codes = np.zeros((n, len(stats.factors)), int)
     zs = []
     for k, factor in enumerate(stats.factors):
         last = factor.zy.shape[-1] - 1
-        codes[:, k] = rng.integers(max(last, 1), size=ROWS_ASKED)
+        codes[:, k] = rng.integers(max(last, 1), size=n)
         z = x[:, varying[k]]
-        kind = rng.random(ROWS_ASKED)
-        codes[kind < NEW + ABSENT, k] = last
-        z[kind < ABSENT] = 0
+        kind = rng.random(n)
+        codes[kind < budget.new + budget.absent, k] = last
+        z[kind < budget.absent] = 0
         zs.append(z)
     return x, zs, codes
 

@@ -112,7 +112,7 @@ class Posterior:
     @cached_property
     def layout(self) -> Layout:
         """The statistics in the order of elimination."""
-        return layout_of(self.stats, self.plan)
+        return layout_of(self.stats, self.plan, self.budget.kernels)
 
     @cached_property
     def rule(self) -> Components:
@@ -120,12 +120,14 @@ class Posterior:
         if self._components is None:
             return equal_components(self.population)
         varying = [self._varying(k) for k in range(len(self.slopes))]
-        return rule_of(self.layout, self._components, varying, self.response).components
+        return rule_of(
+            self.layout, self._components, varying, self.response, self.budget
+        ).components
 
     @cached_property
     def lines(self) -> Lines:
         """The line's distribution at rows."""
-        return Lines(self.layout, self.rule)
+        return Lines(self.layout, self.rule, self.budget)
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out; a few components stand for all."""

@@ -10,9 +10,7 @@ from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_q
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 
-__all__ = ["distribution_function", "equal_mixture", "log_density", "quantiles"]
-
-N_EQUAL = 500  # a score is then exact to some 0.3%, an average of scores to 0.03%
+__all__ = ["distribution_function", "log_density", "normals", "quantiles"]
 
 
 def quantiles(
@@ -61,16 +59,17 @@ def log_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
     return out + posterior.response.log_jacobian(t)
 
 
-def equal_mixture(
+def normals(
     posterior: Posterior | RowPosterior, x, codes
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """New responses as normals of equal weight: each component as often as its weight says.
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """New responses as mixtures of normals.
 
     Yields
     ------
     rows : int array of shape (k,)
     mean, sd : array of shape (n_components, k)
         In units of y.
+    weights : array of shape (n_components,)
     """
     if isinstance(posterior, RowPosterior) or posterior.response.link != "identity":
         raise ValueError(
@@ -78,11 +77,5 @@ def equal_mixture(
             f"response={posterior.response.name!r} has none. Use log_predictive_density, or a "
             "scorer of intervals."
         )
-    weights = posterior.rule.weights
-    if np.ptp(weights) == 0:
-        yield from posterior.response_mixture(x, codes)
-        return
-    ends = np.cumsum(weights)
-    times = np.searchsorted(ends, (np.arange(N_EQUAL) + 0.5) / N_EQUAL * ends[-1])
     for rows, mean, sd in posterior.response_mixture(x, codes):
-        yield rows, mean[times], sd[times]
+        yield rows, mean, sd, posterior.rule.weights

@@ -18,17 +18,15 @@ from scipy.optimize import nnls
 from scipy.special import ndtr, ndtri
 
 from skhier.kernels.records import Components
+from skhier.utils.budget import USUAL, RuleBudget
 
 __all__ = ["Rule", "rule_by_lines"]
 
-SIZES = ((40, 24, 512), (96, 32, 1024), (200, 56, 2048))  # features of lines, of theta; candidates
-TOLERANCE = 0.005  # of a quantile, in sds
 CHECKED = 3  # every third row tells the error
 # where distribution functions are compared, in sds from the mean
 AT, AT_CHECKED = (-2.9, -2.0, -1.1, 0.0, 1.1, 2.0, 2.9), (-2.5, -1.65, -0.5, 0.5, 1.65, 2.5)
 LEAST_DENSITY = 0.02  # times the sd, that a probability is divided by
 NARROWEST = 1e-9  # sd of a component, in the mixture's
-MAX_SQUARED = 2**11  # products of scores
 OF_SUM = 30.0  # weight of the weights' sum beside the features
 
 
@@ -39,7 +37,13 @@ class Rule(NamedTuple):
     error: float
 
 
-def rule_by_lines(components: Components, mean, sd, most: int | None = None) -> Rule:
+def rule_by_lines(
+    components: Components,
+    mean,
+    sd,
+    most: int | None = None,
+    budget: RuleBudget = USUAL.rule,
+) -> Rule:
     """As few as keep the error small; all of them, if no few do.
 
     Parameters
@@ -49,19 +53,22 @@ def rule_by_lines(components: Components, mean, sd, most: int | None = None) -> 
         Of lines, and of new responses, at rows of all kinds.
     most : int or None
         At most so many, whatever the error.
+    budget : RuleBudget
     """
     checks = np.arange(len(mean)) % CHECKED == CHECKED - 1
     weights = components.weights
     of_lines = _distributions(weights, mean[~checks], sd[~checks], AT)
     checked = _distributions(weights, mean[checks], sd[checks], AT_CHECKED)
-    of_theta = _theta_features(components)
-    sizes = SIZES if most is None else [(most // 2, (most - 1) // 2, SIZES[1][2])]
+    of_theta = _theta_features(components, budget.max_squared)
+    sizes = budget.sizes
+    if most is not None:
+        sizes = ((most // 2, (most - 1) // 2, budget.sizes[1][2]),)
     for n_lines, n_theta, n_candidates in sizes:
         at = _candidates(weights, n_candidates)
         features = [_principal(of_lines[at], n_lines), _sketch(of_theta, n_theta)[at]]
         chosen, share = _average_to_zero(np.concatenate(features, axis=1))
         error = float(np.abs(share @ checked[at[chosen]]).max())
-        if error <= TOLERANCE or most is not None:
+        if error <= budget.quantile_error or most is not None:
             rule = components.take(at[chosen])._replace(weights=share)
             return Rule(rule, error)
     return Rule(components, 0.0)
@@ -108,7 +115,7 @@ def _distributions(weights, mean, sd, at):
     return out.reshape(-1, len(weights)).T
 
 
-def _theta_features(components):
+def _theta_features(components, max_squared):
     """Normal scores of theta and of the coefficients' means, and their products, (S, width).
 
     Scores have no tails, which the choice would go into.
@@ -122,7 +129,7 @@ def _theta_features(components):
     ranks = np.empty_like(raw)
     np.put_along_axis(ranks, order, np.cumsum(weights[order], axis=0), axis=0)
     scores = ndtri(np.clip(ranks - weights[:, None] / 2, 1e-4, 1 - 1e-4))
-    if scores.shape[1] ** 2 > 2 * MAX_SQUARED:
+    if scores.shape[1] ** 2 > 2 * max_squared:
         products = scores**2
     else:
         one, two = np.triu_indices(scores.shape[1])

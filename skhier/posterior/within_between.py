@@ -28,6 +28,7 @@ from skhier.statistics.problem import Problem
 from skhier.statistics.products import total_products
 from skhier.statistics.records import GroupStats
 from skhier.statistics.reduction import Reduction
+from skhier.utils.budget import MemoryBudget
 from skhier.utils.design import Design
 from skhier.utils.words import listed
 
@@ -36,8 +37,6 @@ __all__ = ["Contrast", "by_factor", "contrast_warnings", "contrasts"]
 MAX_Z = 5.0  # standard errors beyond which one effect will not do
 MAX_MOVE = 0.1  # predictive sds by which predictions of new levels may be off
 SPANNED = 1e-9  # of a column's information: what others leave of it is rounding
-ENTRIES = 2**22  # of the products of levels with the columns that are looked at together
-AT_ONCE = 16  # columns whatever that takes, for each round eliminates all effects
 
 
 class Contrast(NamedTuple):
@@ -86,7 +85,7 @@ def contrasts(
     every = [(j, k) for k in range(len(design.factors)) for j in range(n_columns)]
     added = [at for at in every if at not in modelled and separable(reduction, *at)]
     by_column: dict[tuple[int, int], Contrast] = {}
-    for part in _rounds(problem, added):
+    for part in _rounds(problem, added, posterior.budget.memory):
         wider = _with_columns(reduction, part)
         products = _precision_products(wider.stats, problem, variances)
         total = total_products(wider.stats) / wider.stats.n
@@ -151,10 +150,12 @@ def _argument(every, large, design, names) -> str:
     return repr(wanted if len(design.factors) > 1 else next(iter(wanted.values())))
 
 
-def _rounds(problem: Problem, added: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+def _rounds(
+    problem: Problem, added: list[tuple[int, int]], budget: MemoryBudget
+) -> Iterator[list[tuple[int, int]]]:
     """Columns to look at together; one empty round if there are none."""
     entries = sum(of_factor.zy.size for of_factor in problem.stats.factors)
-    size = max(AT_ONCE, ENTRIES // entries)
+    size = max(budget.contrasts_at_once, budget.contrast_entries // entries)
     for begin in range(0, max(len(added), 1), size):
         yield added[begin : begin + size]
 

@@ -12,13 +12,13 @@ from skhier.statistics.padding import padded, padded_size
 from skhier.statistics.plan import Crossing, ancestors, crossing, dense_block, later_products
 from skhier.statistics.products import total_products
 from skhier.statistics.records import GroupStats, Plan
+from skhier.utils.budget import USUAL, KernelBudget
 
 __all__ = ["Elimination", "Step", "arrange"]
 
 MAX_SLOTS = 64  # seats in a row
 ROW = 8  # what a row costs, in seats
 DENSE_BITS = 6  # the cost of dense effects grows with the cube of their number
-SCATTER = 200.0  # what adding a number where it belongs costs, in multiplications of matrices
 
 
 class Step(NamedTuple):
@@ -88,7 +88,7 @@ class _Seats(NamedTuple):
         return padded_size(len(self.heads)) * self.slots
 
 
-def arrange(stats: GroupStats, plan: Plan) -> Elimination:
+def arrange(stats: GroupStats, plan: Plan, budget: KernelBudget = USUAL.kernels) -> Elimination:
     """The statistics as the density takes them; few shapes for many data."""
     n_levels = {k: padded_size(stats.factors[k].zy.shape[-1], DENSE_BITS) for k in plan.dense}
     above = [ancestors(stats, plan, i) for i in range(len(plan.chain))]
@@ -98,7 +98,8 @@ def arrange(stats: GroupStats, plan: Plan) -> Elimination:
     ]
     gram, d = dense_block(stats, plan, n_levels)
     steps = tuple(
-        _step(stats, plan, i, seats, above[i], n_levels, len(gram)) for i in range(len(seats))
+        _step(stats, plan, i, seats, above[i], n_levels, len(gram), budget.scatter)
+        for i in range(len(seats))
     )
     return Elimination(steps, gram, d, total_products(stats), stats.n)
 
@@ -121,7 +122,7 @@ def _seats(above, n_levels):
     return _Seats(place, order[begins], slots)
 
 
-def _step(stats, plan, i, seats, above, n_levels, n_columns):
+def _step(stats, plan, i, seats, above, n_levels, n_columns, scatter):
     factor, seat = stats.factors[plan.chain[i]], seats[i]
     products = [*later_products(stats, plan, i), factor.z_xy]
     owners = tuple(
@@ -130,7 +131,7 @@ def _step(stats, plan, i, seats, above, n_levels, n_columns):
     )
     cross = crossing(stats, plan, i, above, n_levels)
     cross = cross._replace(level=seat.place[cross.level])
-    table, pairs = _meetings(cross, seat.size, n_columns)
+    table, pairs = _meetings(cross, seat.size, n_columns, scatter)
     return Step(
         _seated(factor.zz, seat),
         _seated(np.concatenate(products, axis=1), seat),
@@ -157,12 +158,12 @@ def _with_spare(a):
     return padded(np.concatenate([a, np.zeros_like(a[..., :0], shape=(*a.shape[:-1], 1))], -1))
 
 
-def _meetings(cross, n_levels, n_columns):
+def _meetings(cross, n_levels, n_columns, scatter):
     """Which entries of a crossing share a level: a table, or a list where the table is sparse."""
     spare = n = len(cross.level)
     order = np.argsort(cross.level, kind="stable")
     sizes = np.bincount(cross.level, minlength=1)
-    if n and SCATTER * (sizes * (sizes + 1) / 2).sum() < n_levels * float(n_columns) ** 2:
+    if n and scatter * (sizes * (sizes + 1) / 2).sum() < n_levels * float(n_columns) ** 2:
         rank = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         begin = np.arange(n) - rank
         one = np.repeat(np.arange(n), rank + 1)

@@ -15,7 +15,9 @@ __all__ = [
     "ChainBudget",
     "EngineBudget",
     "ImportanceBudget",
+    "KernelBudget",
     "MemoryBudget",
+    "RuleBudget",
     "ScoreBudget",
     "SearchBudget",
 ]
@@ -209,6 +211,8 @@ class ChainBudget:
         Transitions at most where a normal approximation is the frame: only steps are to be fitted.
     short_depth, short_accept : int, float
         Of such chains: 7 steps go half round a standard normal if they are as long as this allows.
+    short_share : float
+        Of the draws asked for, as many as such chains make at first: each stands for several.
     good_r_hat : float
         Up to which short chains agree, so that none as long as were asked for follow.
     long_seconds : float
@@ -220,8 +224,42 @@ class ChainBudget:
     short_warmup: int = 200
     short_depth: int = 3
     short_accept: float = 0.7
+    short_share: float = 0.5
     good_r_hat: float = 1.01
     long_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class KernelBudget:
+    """How the elimination of the effects is laid out; what is compiled is compiled for these.
+
+    Attributes
+    ----------
+    unrolled_effects, unrolled_columns : int
+        Of a level, up to which its elimination is written out entry by entry and one loop over
+        the levels does all of it; beyond, levels are products of matrices.
+    chunk, chunk_factorised : int
+        Levels at a time, which keeps them in cache; of those written out and of the others.
+    entries_on_cpu, entries_on_gpu : int
+        Of the arrays over points and levels that are evaluated together.
+    scatter : float
+        What adding a number where it belongs costs, in multiplications of matrices.
+    lapack_rows : int
+        Rows of a matrix above which LAPACK is faster, and the program it spares takes seconds to
+        compile.
+    max_wide : int
+        Entries of a crossing as a full matrix, above which it stays sparse.
+    """
+
+    unrolled_effects: int = 4
+    unrolled_columns: int = 32
+    chunk: int = 1024
+    chunk_factorised: int = 64
+    entries_on_cpu: int = 2**18
+    entries_on_gpu: int = 2**26
+    scatter: float = 200.0
+    lapack_rows: int = 64
+    max_wide: int = 2**16
 
 
 @dataclass(frozen=True)
@@ -252,6 +290,17 @@ class MemoryBudget:
         Components that do then.
     effect_entries : int
         Of groups x components x moments of effects that no statistics say, which are kept.
+    line_entries : int
+        Of the largest array of rows x components of lines: it stays in cache.
+    level_entries : int
+        Of levels x components x moments that are made at a time.
+    kept, kept_apart : int
+        Of the same that are kept between calls: side by side for all components, and a batch of
+        components at a time. Of rows x components in a block too.
+    contrast_entries : int
+        Of the products of levels with the columns whose contrasts are looked at together.
+    contrasts_at_once : int
+        Such columns whatever that takes, for each round eliminates all effects.
     """
 
     few_entries: int = 2**12
@@ -264,6 +313,50 @@ class MemoryBudget:
     moment_work: float = 1e9
     fewest_of_crossed: int = 32
     effect_entries: int = 2**23
+    line_entries: int = 2**19
+    level_entries: int = 2**21
+    kept: int = 2**23
+    kept_apart: int = 2**26
+    contrast_entries: int = 2**22
+    contrasts_at_once: int = 16
+
+
+@dataclass(frozen=True)
+class RuleBudget:
+    """The weighted components that predict as all do.
+
+    Attributes
+    ----------
+    rows : int
+        Whose lines choose them.
+    new, absent : float
+        Shares of those rows' levels that no row of fit has, and that do not count.
+    sizes : tuple of tuple of int
+        Features of lines, features of theta, and candidates: the next where the error is too large.
+    quantile_error : float
+        Of the chosen components, in sds, that is small enough.
+    max_squared : int
+        Products of two scores of theta, beyond which only squares are features.
+    work : float
+        Multiplications that lines of known levels may take; few components do where it is less.
+    few_to_ask : int
+        Components, below which lines of new levels choose instead.
+    unasked_work : float
+        Multiplications of the cubed number of crossed effects that all components then chosen take.
+    unasked : tuple of int
+        Fewest and most of them.
+    """
+
+    rows: int = 66
+    new: float = 0.25
+    absent: float = 0.15
+    sizes: tuple[tuple[int, int, int], ...] = ((40, 24, 512), (96, 32, 1024), (200, 56, 2048))
+    quantile_error: float = 0.005
+    max_squared: int = 2**11
+    work: float = 2**27
+    few_to_ask: int = 512
+    unasked_work: float = 1e9
+    unasked: tuple[int, int] = (32, 128)
 
 
 @dataclass(frozen=True)
@@ -309,7 +402,9 @@ class Budget:
     search: SearchBudget = SearchBudget()
     importance: ImportanceBudget = ImportanceBudget()
     chains: ChainBudget = ChainBudget()
+    kernels: KernelBudget = KernelBudget()
     memory: MemoryBudget = MemoryBudget()
+    rule: RuleBudget = RuleBudget()
     scores: ScoreBudget = ScoreBudget()
 
 

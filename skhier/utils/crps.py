@@ -1,4 +1,4 @@
-"""Continuous ranked probability score of normals and of equal mixtures of normals.
+"""Continuous ranked probability score of normals and of mixtures of normals.
 
     CRPS(F, y) = integral of (F(x) - 1{y <= x})^2 dx = E|Y - y| - E|Y - Y'| / 2
 
@@ -46,13 +46,13 @@ def crps_normal(y, mean, sd):
     return _mean_distance(off, sd) - sd / np.sqrt(np.pi)
 
 
-def crps_mixture(y, mean, sd):
-    """CRPS of each row's equal mixture of normals: the lower, the better.
+def crps_mixture(y, mean, sd, weights=None):
+    """CRPS of each row's mixture of normals: the lower, the better.
 
     ``E|Y - y|`` is exact. ``E|Y - Y'|``, in closed form a sum over all pairs of components (Grimit
     et al. 2006, eq. 6), is the integral of ``2 F(1 - F)``. That integrand is smooth and vanishes
     at both ends, so the trapezoidal rule on an even grid converges exponentially (Trefethen and
-    Weideman 2014): some 40 evaluations of F in place of 4000^2 / 2 pairs. The grid is halved until
+    Weideman 2014): some 40 evaluations of F in place of all pairs. The grid is halved until
     it changes no row's integral by a relative 1e-6. Measured against the double sum, the score's
     relative error is then below 1e-8, and below 1e-4 where the sds of the components spread over
     five orders of magnitude.
@@ -60,8 +60,10 @@ def crps_mixture(y, mean, sd):
     Parameters
     ----------
     y : array of shape (n_samples,)
-    mean, sd : array of shape (n_draws, n_samples)
-        One normal per draw, ``sd > 0``. Not checked.
+    mean, sd : array of shape (n_components, n_samples)
+        ``sd > 0``. Not checked.
+    weights : array of shape (n_components,) or None
+        Of the components, of any sum; None: equal ones. Not checked.
 
     Returns
     -------
@@ -73,10 +75,12 @@ def crps_mixture(y, mean, sd):
     Trefethen and Weideman (2014), SIAM Review 56(3), sec. 5.
     """
     mean, sd = np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
-    centre = mean.mean(0)  # small numbers are left, which keep their digits
+    weights = np.ones(len(mean)) if weights is None else np.asarray(weights, dtype=float)
+    weights = weights / weights.sum()
+    centre = weights @ mean  # small numbers are left, which keep their digits
     off = mean - centre
-    distance = _mean_distance(np.asarray(y, dtype=float) - centre - off, sd).mean(0)
-    return distance - _half_mean_difference(off, sd)
+    distance = weights @ _mean_distance(np.asarray(y, dtype=float) - centre - off, sd)
+    return distance - _half_mean_difference(off, sd, weights)
 
 
 def _mean_distance(off, sd):
@@ -86,7 +90,7 @@ def _mean_distance(off, sd):
     return np.where(sd > 0, off * (2 * ndtr(z) - 1) + spread, np.abs(off))
 
 
-def _half_mean_difference(mean, sd):
+def _half_mean_difference(mean, sd, weights):
     """The integral of ``F(1 - F)`` of each row."""
     low, high = (mean - REACH * sd).min(0), (mean + REACH * sd).max(0)
     typical = np.quantile(sd, TYPICAL, axis=0)
@@ -98,23 +102,23 @@ def _half_mean_difference(mean, sd):
         typical = None
     n = max(int(n), 8)
     step = (high - low) / n
-    every_second = _sum_over(mean, sd, low, step, np.arange(2, n, 2), typical)
-    total = every_second + _sum_over(mean, sd, low, step, np.arange(1, n, 2), typical)
+    every_second = _sum_over(mean, sd, weights, low, step, np.arange(2, n, 2), typical)
+    total = every_second + _sum_over(mean, sd, weights, low, step, np.arange(1, n, 2), typical)
     coarse, fine = 2 * step * every_second, step * total
     while np.any(np.abs(fine - coarse) > ENOUGH * fine) and n < MAX_NODES:
         n, step, coarse = 2 * n, step / 2, fine
-        total = total + _sum_over(mean, sd, low, step, np.arange(1, n, 2), typical)
+        total = total + _sum_over(mean, sd, weights, low, step, np.arange(1, n, 2), typical)
         fine = step * total
     return fine
 
 
-def _sum_over(mean, sd, low, step, nodes, scale):
+def _sum_over(mean, sd, weights, low, step, nodes, scale):
     """Sum of the integrand; with a scale, that of the substitution ``x = scale sinh(t)``."""
     total = np.zeros(mean.shape[1])
     for node in nodes:
         at, slope = low + node * step, 1.0
         if scale is not None:
             at, slope = scale * np.sinh(at), scale * np.cosh(at)
-        below = ndtr((at - mean) / sd).mean(0)
+        below = weights @ ndtr((at - mean) / sd)
         total += slope * below * (1 - below)
     return total

@@ -40,11 +40,12 @@ def fit(sleepstudy):
     return model().fit(*sleepstudy)
 
 
-def test_loo_is_the_density_that_refits_give(fit, sleepstudy):
+@pytest.mark.parametrize("n_rows", [8, pytest.param(30, marks=pytest.mark.slow)])
+def test_loo_is_the_density_that_refits_give(fit, sleepstudy, n_rows):
     X, y = sleepstudy
     found = fit.loo().pointwise
     assert found["pareto_k"].max() < 0.7
-    rows = np.random.default_rng(0).choice(len(y), 30, replace=False)
+    rows = np.random.default_rng(0).choice(len(y), n_rows, replace=False)
     z = []
     for i in rows:
         kept = np.arange(len(y)) != i
@@ -342,7 +343,7 @@ def test_y_that_a_line_fits_has_finite_scores(groups, noise):
         assert_finite(fitted.loo(conditional=True))
 
 
-@pytest.mark.parametrize("at_once", [2**22, 2**25])
+@pytest.mark.parametrize("at_once", [2**22, pytest.param(2**25, marks=pytest.mark.slow)])
 def test_memory_is_bounded_as_the_guard_says(at_once, monkeypatch):
     rng = np.random.default_rng(0)
     n = 1500

@@ -466,7 +466,7 @@ SETTINGS = settings(
 )
 
 
-@settings(SETTINGS, max_examples=40, derandomize=True)
+@settings(SETTINGS, max_examples=15, derandomize=True)
 @given(made=ingredients())
 def test_random_table_is_refused_or_finite(made, check):
     check(made)

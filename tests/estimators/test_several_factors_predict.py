@@ -414,7 +414,7 @@ FOLDS = {"rows": KFold(3, shuffle=True, random_state=0), "groups": GroupKFold(3)
     [
         ("on_crossed", "rows", None),
         pytest.param("on_crossed", "groups", "log_predictive_density", marks=pytest.mark.slow),
-        ("on_nested", "rows", "log_predictive_density"),
+        pytest.param("on_nested", "rows", "log_predictive_density", marks=pytest.mark.slow),
         pytest.param("on_nested", "groups", None, marks=pytest.mark.slow),
     ],
     indirect=["case"],

@@ -8,16 +8,20 @@ import pytest
 from runs import BY_CHAINS, spending
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.inference import chains, engines
+from skhier.inference import chains
 from skhier.inference.options import EngineOptions
 from skhier.inference.signs import no_signs
+from skhier.utils.diagnostics import ess_bulk
 
 OPTIONS = EngineOptions(4, 1000, 1000, 0.8, 10, 2.0, None, False)
 
 
 def drawn(values):
     shape = values.shape[:2]
-    return SimpleNamespace(values=values, lp=np.zeros(shape), diverging=np.zeros(shape, bool))
+    energy = np.random.default_rng(1).normal(size=shape)
+    return SimpleNamespace(
+        values=values, lp=np.zeros(shape), diverging=np.zeros(shape, bool), energy=energy
+    )
 
 
 def run_with(*results):
@@ -34,20 +38,29 @@ def run_with(*results):
 
 
 def test_chains_that_agree_are_short():
-    good = np.random.default_rng(0).normal(size=(4, 1000, 2))
+    good = np.random.default_rng(0).normal(size=(4, 500, 2))
     draws, runs = run_with(good)
     assert draws.values is good
     ((options, _),) = runs
-    assert options.n_warmup == 200
+    assert (options.n_warmup, options.n_draws) == (200, 500)
     assert options.max_tree_depth == 3
+
+
+def test_chains_with_few_effective_draws_make_as_many_as_asked_for():
+    slow = np.repeat(np.random.default_rng(0).normal(size=(4, 60, 2)), 8, axis=1)  # 240 states
+    good = np.random.default_rng(0).normal(size=(4, 1000, 2))
+    draws, runs = run_with(slow, good)
+    assert draws.values is good
+    assert [options.n_draws for options, _ in runs] == [500, 1000]
+    assert [options.n_warmup for options, _ in runs] == [200, 200]
 
 
 def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
     good = np.random.default_rng(0).normal(size=(4, 1000, 2))
     apart = good + np.arange(4)[:, None, None]
-    draws, runs = run_with(apart, good)
+    draws, runs = run_with(apart, apart, good)
     assert draws.values is good
-    (_, _), (options, ((n, (*_, mean, root)),)) = runs
+    _, _, (options, ((n, (*_, mean, root)),)) = runs
     assert options == OPTIONS
     assert n == 4
     points = apart.reshape(-1, 2)
@@ -55,24 +68,23 @@ def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
     np.testing.assert_allclose(root @ root.T, np.cov(points.T))
 
 
-def outcome(seconds, slopes=(0, 1, 2), sites=("group_corr_chol_0",)):
+def theta_of(seconds, slopes=(0, 1, 2), sites=("group_corr_chol_0",)):
     spec = SimpleNamespace(factors=[SimpleNamespace(slopes=slopes)])
-    theta = SimpleNamespace(
+    return SimpleNamespace(
         gradient_seconds=seconds, spec=spec, size=137, priors=SimpleNamespace(sites=sites)
     )
-    return SimpleNamespace(theta=theta)
 
 
 def test_long_chains_are_announced_with_what_shortens_them(monkeypatch):
     monkeypatch.setattr(chains.os, "cpu_count", lambda: 2)
-    # 4 chains on 2 cores, 1200 transitions of 7 steps of 10 ms: 168 s
-    with pytest.warns(UserWarning, match=r"some 168 seconds.*slopes=.*or correlated=False") as seen:
-        (message,) = engines._announce(outcome(1e-2), OPTIONS)
+    # 4 chains on 2 cores, 700 transitions of 7 steps of 10 ms: 98 s
+    with pytest.warns(UserWarning, match=r"some 98 seconds.*slopes=.*or correlated=False") as seen:
+        (message,) = chains.announce(theta_of(1e-2), OPTIONS)
     assert str(seen[0].message) == message
     with pytest.warns(UserWarning, match=r"fewer features shortens it"):
-        engines._announce(outcome(1e-2, sites=()), OPTIONS)
-    assert engines._announce(outcome(1e-3), OPTIONS) == ()
-    assert engines._announce(outcome(np.inf), OPTIONS) == ()
+        chains.announce(theta_of(1e-2, sites=()), OPTIONS)
+    assert chains.announce(theta_of(1e-3), OPTIONS) == ()
+    assert chains.announce(theta_of(np.inf), OPTIONS) == ()
 
 
 @pytest.mark.slow
@@ -100,3 +112,20 @@ def test_progress_begins_with_the_first_evaluation(capsys):
     model = HierarchicalSlopesRegressor("g", random_state=0, n_draws=500, verbose=1)
     model.fit(X, X.x + rng.normal(size=60))
     assert "Variance parameters" in capsys.readouterr().err
+
+
+def test_states_that_stand_for_several_draws_keep_their_effective_number():
+    """The same autocorrelations, and no more said of transitions than there were."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(4, 500))
+    which = chains.stand_ins(500, 1000)
+    assert (np.bincount(which) == 2).all()
+    assert (np.bincount(chains.stand_ins(500, 750)) <= 2).all()
+    one, other = ess_bulk(values[..., None])[0], ess_bulk(values[:, which, None])[0]
+    assert abs(one / other - 1) < 0.1  # of the same 2000 states; estimated at other lags
+    facts = dict.fromkeys(("lp", "accept", "n_steps", "diverging"), values)
+    draws = SimpleNamespace(**facts, energy=values, step_size=np.ones(4))
+    told = chains.sample_stats(draws, 1000)
+    assert "energy" not in told
+    assert {a.shape for a in told.values()} == {(4, 1000)}
+    assert "energy" in chains.sample_stats(draws, 500)

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import budget
 from scipy.special import ndtr
 
 from skhier import HierarchicalSlopesRegressor
 from skhier.datasets import make_hierarchical
 from skhier.kernels.normal.conditional import condition, draw_others, sigma_of
-from skhier.posterior import lines
 from skhier.posterior.designs import OUT
 from skhier.posterior.lines import Lines
 from skhier.posterior.mixture import mixture_moments, mixture_quantiles
@@ -175,23 +175,28 @@ def test_a_row_has_the_same_bits_in_any_company(case, kind):
         assert_array_equal(alone[0], together[i])
 
 
+def spent(posterior, budget, *made):
+    """A copy that spends another budget on lines, and makes these anew."""
+    twin = copy.copy(posterior)
+    left_out = ("lines", *made)
+    twin.__dict__ = {k: v for k, v in vars(posterior).items() if k not in left_out}
+    twin.budget = budget
+    return twin
+
+
 @pytest.mark.parametrize("case", ["sleepstudy_fit", "crossed_fit", "nested_fit"], indirect=True)
-def test_slices_change_no_bit(case, monkeypatch):
+def test_slices_change_no_bit(case):
     together = quantiles(case.posterior, case.x, case.codes, Q, "mean")
-    monkeypatch.setattr(lines, "ENTRIES", 2000)
-    monkeypatch.setattr(lines, "OF_LEVELS", 2000)
-    assert_array_equal(quantiles(case.posterior, case.x, case.codes, Q, "mean"), together)
+    in_slices = spent(case.posterior, budget(line_entries=2000, level_entries=2000))
+    assert_array_equal(quantiles(in_slices, case.x, case.codes, Q, "mean"), together)
 
 
 @pytest.mark.parametrize("case", ["crossed_fit", "nested_fit"], indirect=True)
 @pytest.mark.parametrize("kept", [2**26, 0])
-def test_blocks_of_rows_give_the_same(case, kept, monkeypatch):
+def test_blocks_of_rows_give_the_same(case, kept):
     expected = quantiles(case.posterior, case.x, case.codes, Q, "mean")
-    monkeypatch.setattr(lines, "KEPT", 4000)
-    monkeypatch.setattr(lines, "KEPT_APART", kept)
-    monkeypatch.setattr(lines, "OF_LEVELS", 4000)
-    case.posterior = pickle.loads(pickle.dumps(case.posterior))
-    found = quantiles(case.posterior, case.x, case.codes, Q, "mean")
+    in_blocks = spent(case.posterior, budget(kept=4000, kept_apart=kept, level_entries=4000))
+    found = quantiles(in_blocks, case.x, case.codes, Q, "mean")
     assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -221,15 +226,13 @@ def test_draws_are_the_road_where_they_are_all_there_is(people, short_run):
 
 
 @pytest.mark.parametrize("case", ["crossed_fit", "nested_fit"], indirect=True)
-def test_components_chosen_by_new_levels_have_their_quantiles(case, monkeypatch):
+def test_components_chosen_by_new_levels_have_their_quantiles(case):
     """Where lines of known levels are too much work to ask."""
     expected = of_all_components(case, "mean")
-    monkeypatch.setattr(lines, "WORK", 1)
-    posterior = copy.copy(case.posterior)
-    posterior.__dict__ = {k: v for k, v in vars(posterior).items() if k not in ("rule", "lines")}
+    posterior = spent(case.posterior, budget(work=1), "rule")
     posterior._components = case.model._fitted.components
     found = quantiles(posterior, case.x, case.codes, Q, "mean")
-    assert len(posterior.rule.weights) <= lines.UNASKED[1]
+    assert len(posterior.rule.weights) <= posterior.budget.rule.unasked[1]
     of_all = mixture_quantiles(*expected[:2], Q, expected[2])
     spread = np.sqrt(mixture_moments(*expected)[1])[:, None]
     known = (case.codes >= 0) & (case.codes < posterior.n_levels)

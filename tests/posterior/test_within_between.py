@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from runs import budget
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.posterior import within_between
 from skhier.posterior.within_between import contrasts
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
@@ -105,8 +105,7 @@ def test_move_is_that_of_dense_lines_and_rounds_change_nothing(monkeypatch):
     for contrast in whole:
         _, move = expected[names[contrast.factor]]["ab"[contrast.feature]]
         assert_allclose(contrast.move, move, rtol=1e-6)
-    monkeypatch.setattr(within_between, "ENTRIES", 1)
-    monkeypatch.setattr(within_between, "AT_ONCE", 1)
+    fit.posterior.budget = budget(contrast_entries=1, contrasts_at_once=1)
     for one, other in zip(contrasts(*arguments), whole, strict=True):
         assert_allclose(one[:4], other[:4], rtol=1e-9)
 

@@ -47,7 +47,7 @@ def parameters_only(report):
     return Calibration(ranks, report.n_draws, report.fits)
 
 
-@pytest.mark.parametrize("design", ["dense", "sparse"])
+@pytest.mark.parametrize("design", ["dense", pytest.param("sparse", marks=pytest.mark.slow)])
 def test_posterior_is_calibrated(design):
     report = calibrate(design, N_QUICK, seed=1)
     last = {"dense": "g11", "sparse": "g39"}[design]
@@ -108,6 +108,7 @@ def test_report_rejects_a_planted_bug(bug, n_simulations):
     assert calibrate_bug(bug, n_simulations, seed=4).p_value < LEVEL
 
 
+@pytest.mark.slow
 def test_ignored_rows_show_in_functions_of_the_data_only():
     report = calibrate_bug("every other row ignored", 60, seed=5)
     assert parameters_only(report).p_value > LEVEL, report

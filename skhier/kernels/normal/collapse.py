@@ -21,8 +21,9 @@ import numpy as np
 
 from skhier.kernels.cholesky import inverse_cholesky, log_det_and_schur
 from skhier.kernels.records import MIN_VARIANCE, CoefPrior
-from skhier.statistics.elimination import SCATTER, Elimination
+from skhier.statistics.elimination import Elimination
 from skhier.statistics.records import Plan
+from skhier.utils.budget import USUAL, KernelBudget
 
 __all__ = [
     "ROUNDING",
@@ -35,9 +36,6 @@ __all__ = [
 
 ROUNDING = 1e-15
 ABSURD = 1e-50  # a noise_scale that no prior means
-UNROLL_UP_TO, UNROLL_COLUMNS = 4, 32  # effects, columns of X
-CHUNK, CHUNK_FACTORISED = 1024, 64  # groups at a time, which keeps them in cache
-ENTRIES_ON_CPU, ENTRIES_ON_GPU = 2**18, 2**26  # of the arrays over points and groups
 
 
 class Collapsed(NamedTuple):
@@ -50,7 +48,14 @@ class Collapsed(NamedTuple):
     log_det: Any
 
 
-def marginal_and_conditional(stats: Elimination, plan: Plan, chols, sigma, prior: CoefPrior):
+def marginal_and_conditional(
+    stats: Elimination,
+    plan: Plan,
+    chols,
+    sigma,
+    prior: CoefPrior,
+    budget: KernelBudget = USUAL.kernels,
+):
     """Log density of the rows and the coefficients' normal distribution, internal coordinates.
 
     Both given the variance parameters.
@@ -66,6 +71,8 @@ def marginal_and_conditional(stats: Elimination, plan: Plan, chols, sigma, prior
     sigma : scalar
     prior : CoefPrior
         Of the coefficients that are integrated out, and the values of the others.
+    budget : KernelBudget
+        Static.
 
     Returns
     -------
@@ -76,10 +83,10 @@ def marginal_and_conditional(stats: Elimination, plan: Plan, chols, sigma, prior
     """
     possible = sigma > ABSURD
     sigma = jnp.maximum(sigma, MIN_VARIANCE**0.5)
-    collapsed = collapse(stats, plan, chols, sigma)
+    collapsed = collapse(stats, plan, chols, sigma, budget)
     k = prior.basis.shape[1]
     system = _system(collapsed.gram / sigma**2, prior)
-    of_coefs, corner, inverse = log_det_and_schur(system, k)
+    of_coefs, corner, inverse = log_det_and_schur(system, k, budget.lapack_rows)
     quadratic = corner[0, 0]
     # never below its rounding error: a perfect fit would leave the density without a bound
     quadratic = jnp.maximum(quadratic, ROUNDING * stats.n / sigma**2)
@@ -97,7 +104,9 @@ def _system(gram, prior):
     return design.T @ gram @ design + prior.rows.T @ prior.rows
 
 
-def collapse(stats: Elimination, plan: Plan, chols, sigma) -> Collapsed:
+def collapse(
+    stats: Elimination, plan: Plan, chols, sigma, budget: KernelBudget = USUAL.kernels
+) -> Collapsed:
     """Integrate the group effects out: the chain from the leaf up, then the dense ones."""
     variance = sigma**2
     gram = stats.total
@@ -111,15 +120,16 @@ def collapse(stats: Elimination, plan: Plan, chols, sigma) -> Collapsed:
         jnp.concatenate([jnp.zeros((0, r)), *(d.reshape(-1, r) for d in stats.d)]),
     )
     for i, (k, step) in enumerate(zip(plan.chain, stats.steps, strict=True)):
-        explained, dets, of_rows = _level_sums(step, *left.chain[i], i > 0, r, chols[k], variance)
+        here = chols[k], variance, budget
+        explained, dets, of_rows = _level_sums(step, *left.chain[i], i > 0, r, *here)
         gram, log_det = gram - explained, log_det + dets
         if plan.dense:
-            left = _less_in_crossings(left, i, step, chols[k], variance)
+            left = _less_in_crossings(left, i, step, *here)
         left = _less_in_chain(left, i, step.owners, of_rows)
     if plan.dense:
         root = [chols[k] for k in plan.dense]
         system = _dense_system(left, [d.shape[1] for d in stats.d], root, gram, variance)
-        dets, gram, _ = log_det_and_schur(system, len(stats.gram))
+        dets, gram, _ = log_det_and_schur(system, len(stats.gram), budget.lapack_rows)
         log_det = log_det + dets
     return Collapsed(gram, log_det)
 
@@ -138,15 +148,16 @@ class _Left(NamedTuple):
     d: Any
 
 
-def _level_sums(step, zz, d, varies, r, chol, variance):
+def _level_sums(step, zz, d, varies, r, chol, variance, budget):
     """``sum D'K D`` of the last r columns and ``sum log|M|``, over all levels; of the other columns
     per row of levels. A chunk of levels at a time, so that it stays in cache. The leaf's products
     do not vary with the parameters.
     """
     q, columns, n_levels = d.shape
     slots = n_levels // len(step.owners[0]) if step.owners else 1
-    sums = partial(_sums, columns - r, slots, varies)
-    size = _chunk(q, columns - 1, n_levels, slots)
+    small = _is_small(q, columns - 1, budget)
+    sums = partial(_sums, columns - r, slots, varies, small)
+    size = _chunk(n_levels, slots, budget.chunk if small else budget.chunk_factorised)
     if size == n_levels:
         return sums(zz, d, chol, variance)
 
@@ -179,10 +190,10 @@ def _at_owners(of_rows, owner, n_levels):
     return sums.T.reshape(*of_rows.shape[:-1], n_levels)
 
 
-def _less_in_crossings(left, i, step, chol, variance):
+def _less_in_crossings(left, i, step, chol, variance, budget):
     """All products with dense columns less what the i-th factor of the chain explains."""
     (zz, d), cross = left.chain[i], step.cross
-    if step.table.size and not cross.lifts and len(zz) > UNROLL_UP_TO:
+    if step.table.size and not cross.lifts and len(zz) > budget.unrolled_effects:
         return _less_in_table(left, i, step.table, chol, variance)
     half = jnp.moveaxis(_inverse_factors(zz, chol, variance)[1] @ chol.T, 0, 2)  # R^-1 L'
     w = jnp.einsum("ijn,jn->in", half[..., cross.level], left.crossings[i])
@@ -213,7 +224,8 @@ def _less_in_table(left, i, table, chol, variance):
     """The same where all levels meet most dense columns: columns like those of X."""
     (zz, d), (m, r) = left.chain[i], left.d.shape
     met = jnp.swapaxes(left.crossings[i][:, table], 1, 2)
-    explained, *_ = _sums(0, 1, i > 0, zz, jnp.concatenate([met, d[:, -r:]], 1), chol, variance)
+    columns = jnp.concatenate([met, d[:, -r:]], 1)
+    explained, *_ = _sums(0, 1, i > 0, False, zz, columns, chol, variance)
     return left._replace(gram=left.gram - explained[:m, :m], d=left.d - explained[:m, m:])
 
 
@@ -235,41 +247,41 @@ def _dense_system(left, n_levels, chols, gram, variance):
     return jnp.block([[dense, d], [d.T, gram]])
 
 
-def work_of_a_point(stats: Elimination) -> float:
+def work_of_a_point(stats: Elimination, budget: KernelBudget = USUAL.kernels) -> float:
     """Multiplications that one point of the variance parameters takes, roughly."""
     m = len(stats.gram)
     work = m**3 / 3 + 10.0 * m**2
     for step in stats.steps:
         q, r, n_levels = step.d.shape
         work += n_levels * (q + r) ** 2 * q
-        work += q * (step.table.shape[0] * float(m) ** 2 + SCATTER * step.pairs.shape[1])
+        work += q * (step.table.shape[0] * float(m) ** 2 + budget.scatter * step.pairs.shape[1])
     return work
 
 
-def points_at_once(stats: Elimination, on_cpu: bool) -> int:
+def points_at_once(stats: Elimination, on_cpu: bool, budget: KernelBudget = USUAL.kernels) -> int:
     """How many points of the variance parameters to evaluate together; a power of two."""
     small, entries = True, 0
     for step in stats.steps:
         q, r, n_levels = step.d.shape
-        small &= _is_small(q, r - 1)
-        entries += n_levels * (4 if _is_small(q, r - 1) else q * (2 * q + r))
+        of_step = _is_small(q, r - 1, budget)
+        small &= of_step
+        entries += n_levels * (4 if of_step else q * (2 * q + r))
         entries += q * (step.cross.z.size + step.table.size) + 2 * step.pairs.shape[1]
     entries += 4 * stats.gram.size
     entries = max(entries, stats.total.size)  # many coefficients are work too
     low, high = (64, 1024) if small else (8, 128)
     if stats.gram.size:
         low = 1
-    at_once = (ENTRIES_ON_CPU if on_cpu else ENTRIES_ON_GPU) // max(entries, 1)
+    at_once = (budget.entries_on_cpu if on_cpu else budget.entries_on_gpu) // max(entries, 1)
     return min(high, max(low, 2 ** int(np.log2(max(at_once, 1)))))
 
 
-def _is_small(q, p):
-    return q <= UNROLL_UP_TO and p <= UNROLL_COLUMNS
+def _is_small(q, p, budget):
+    return q <= budget.unrolled_effects and p <= budget.unrolled_columns
 
 
-def _chunk(q, p, n_levels, slots):
+def _chunk(n_levels, slots, size):
     """All levels if they are few, else whole rows, a power of two that divides their number."""
-    size = CHUNK if _is_small(q, p) else CHUNK_FACTORISED
     if n_levels <= 2 * size:
         return n_levels
     n_rows = n_levels // slots
@@ -358,19 +370,18 @@ def _inverse_factors(zz, chol, variance):
     return al, inverse_cholesky(chol.T @ al + variance * jnp.eye(len(zz)))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _sums(w, slots, varies, zz, d, chol, variance):
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+def _sums(w, slots, varies, small, zz, d, chol, variance):
     """``sum D'K D`` without the first w columns, ``sum log|M|``, and the first w rows of ``D'K D``,
-    a sum for each so many slots; whichever of the two ways is faster.
+    a sum for each so many slots; written out if ``small``.
 
     Their gradient in closed form compiles and runs several times faster than that of the code.
     """
-    small = _is_small(len(zz), d.shape[1] - 1)
     return (_unrolled if small else _factorised)(zz, d, chol, variance, w, slots)
 
 
-def _sums_forward(w, slots, varies, zz, d, chol, variance):
-    if _is_small(len(zz), d.shape[1] - 1):
+def _sums_forward(w, slots, varies, small, zz, d, chol, variance):
+    if small:
         kept = None
         found = _unrolled(zz, d, chol, variance, w, slots)
     else:
@@ -378,7 +389,7 @@ def _sums_forward(w, slots, varies, zz, d, chol, variance):
     return found, (zz, d, chol, variance, kept)
 
 
-def _sums_backward(w, slots, varies, inputs, cotangents):
+def _sums_backward(w, slots, varies, small, inputs, cotangents):
     """With ``Y = M^-1 L' D`` and E the cotangent of ``D'K D``, c that of the log determinants:
 
     d/dL = 2 sum (D - A L Y) E Y' + c A L M^-1,  d/dD = 2 L Y E,

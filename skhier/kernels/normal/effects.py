@@ -22,7 +22,6 @@ from skhier.kernels.normal.eliminate import (
     Layout,
     back_substitute,
     eliminate,
-    is_wide,
     level_factor,
 )
 from skhier.kernels.normal.moments import dense_slopes, sparse_slopes
@@ -160,7 +159,7 @@ def _noise(layout, eliminated, sigma):
 def _dense(layout: Layout, eliminated: Eliminated, sigma):
     root = sigma[:, None, None] * eliminated.root
     cov = np.swapaxes(root, 1, 2) @ root
-    if not can_be_wide(layout):
+    if not all(layout.wide):
         return SparseEffects(cov[0], sparse_slopes(layout, eliminated, 0))
     slopes = dense_slopes(layout, eliminated)  # (q, S, n_levels, m)
     moved = [slope @ cov for slope in slopes]
@@ -174,8 +173,3 @@ def _dense(layout: Layout, eliminated: Eliminated, sigma):
         tuple(np.ascontiguousarray(a.transpose(2, 0, 3, 1)) for a in moved),
         tuple(map(np.ascontiguousarray, own)),
     )
-
-
-def can_be_wide(layout: Layout) -> bool:
-    """Whether all crossings are small enough to be full matrices."""
-    return all(is_wide(layout, i) for i in range(len(layout.plan.chain)))

@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from skhier.kernels.linalg import cholesky, inverse_root, matmul
 from skhier.statistics.plan import Crossing, ancestors, crossing, dense_block, later_products
 from skhier.statistics.records import GroupStats, Plan
+from skhier.utils.budget import USUAL, KernelBudget
 
 __all__ = [
     "Eliminated",
@@ -25,7 +26,6 @@ __all__ = [
     "dense_parts",
     "dense_rows",
     "eliminate",
-    "is_wide",
     "layout_of",
     "level_factor",
     "sparse_crossing",
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 LEAF = 64
-MAX_WIDE = 2**16  # entries of a crossing as a full matrix, above which it stays sparse
 
 
 class Layout(NamedTuple):
@@ -52,6 +51,8 @@ class Layout(NamedTuple):
     gram : array of shape (m, m)
     d : array of shape (m, p + 1)
         Products of the dense columns with themselves and with ``[X y]``.
+    wide : tuple of bool
+        Per factor of the chain: whether its crossing is small enough to be a full matrix.
     """
 
     stats: GroupStats
@@ -61,6 +62,7 @@ class Layout(NamedTuple):
     crossings: tuple[Crossing, ...]
     gram: np.ndarray
     d: np.ndarray
+    wide: tuple[bool, ...]
 
 
 class EliminationStep(NamedTuple):
@@ -104,7 +106,7 @@ class Eliminated(NamedTuple):
     log_det: np.ndarray
 
 
-def layout_of(stats: GroupStats, plan: Plan) -> Layout:
+def layout_of(stats: GroupStats, plan: Plan, budget: KernelBudget = USUAL.kernels) -> Layout:
     """Indices and blocks; levels without rows may be there."""
     n_levels = {k: stats.factors[k].zy.shape[-1] for k in plan.dense}
     chain = range(len(plan.chain))
@@ -119,6 +121,7 @@ def layout_of(stats: GroupStats, plan: Plan) -> Layout:
         tuple(crossing(stats, plan, i, above[i], n_levels) for i in chain),
         gram,
         np.concatenate([np.zeros((0, p + 1)), *(part.reshape(-1, p + 1) for part in d)]),
+        tuple(stats.factors[k].zy.size * len(gram) <= budget.max_wide for k in plan.chain),
     )
 
 
@@ -137,14 +140,9 @@ def batch_size(layout: Layout, n_columns: int, entries: int) -> int:
     for i, k in enumerate(layout.plan.chain):
         q, n_levels = layout.stats.factors[k].zy.shape
         largest = max(largest, q * max(q, n_columns) * n_levels, layout.crossings[i].z.size)
-        if layout.plan.dense and is_wide(layout, i):
+        if layout.plan.dense and layout.wide[i]:
             largest = max(largest, q * n_levels * len(layout.gram))
     return max(1, entries // max(largest, 1))
-
-
-def is_wide(layout: Layout, i: int) -> bool:
-    """Whether the i-th factor's crossing is small enough to be a full matrix."""
-    return layout.stats.factors[layout.plan.chain[i]].zy.size * len(layout.gram) <= MAX_WIDE
 
 
 def wide_crossing(layout: Layout, i: int, values: np.ndarray) -> np.ndarray:
@@ -288,7 +286,7 @@ def _dense_sums(layout, i, step):
     """What a factor of the chain explains of the dense columns' products, (S, m, m), (S, m, c)."""
     m, (q, n_points, _) = len(layout.gram), step.crossing.shape
     d = np.moveaxis(step.d, 1, -1)  # (q, S, G, c)
-    if is_wide(layout, i):
+    if layout.wide[i]:
         wide = wide_crossing(layout, i, step.crossing)
         turned = np.swapaxes(wide, 2, 3)
         return (turned @ wide).sum(0), (turned @ d).sum(0)
@@ -385,7 +383,7 @@ def _flat(a):
 
 def _met(layout, i, step, dense):
     """``R^-1 L'`` times the products with the dense effects, times those, (q, c, S, n_levels)."""
-    if is_wide(layout, i):
+    if layout.wide[i]:
         return (wide_crossing(layout, i, step.crossing) @ dense).transpose(0, 3, 1, 2)
     (n_points, _, c), q = dense.shape, len(step.half)
     out = np.empty((q, c, n_points, step.half.shape[-1]))

@@ -111,7 +111,7 @@ def given_theta(spec: ModelSpec, stats: Elimination, population: Population, pri
     """
     sigma = population.own[SCALE]
     log_density, mean, root = marginal_and_conditional(
-        stats, spec.plan, population.group_root, sigma, prior
+        stats, spec.plan, population.group_root, sigma, prior, spec.budget
     )
     # a smaller sigma acts like this one, and leaves exact conditionals without digits
     own = population.own | {SCALE: jnp.maximum(sigma, MIN_VARIANCE**0.5)}

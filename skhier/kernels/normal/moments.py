@@ -24,7 +24,6 @@ from skhier.kernels.normal.eliminate import (
     dense_parts,
     dense_rows,
     eliminate,
-    is_wide,
     sparse_crossing,
     wide_crossing,
 )
@@ -150,7 +149,7 @@ def _lineages(layout, eliminated, variance):
 
 def _through_dense(layout, eliminated):
     """Per factor of the chain: ``F R'R F'``, F the change of its effects with the dense ones."""
-    if not all(is_wide(layout, i) for i in range(len(eliminated.steps))):
+    if not all(layout.wide):
         return _through_dense_sparse(layout, eliminated)
     turned = [
         slope @ np.swapaxes(eliminated.root, 1, 2) for slope in dense_slopes(layout, eliminated)

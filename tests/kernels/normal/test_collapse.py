@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import budget
 
 from skhier.inference import runtime
-from skhier.kernels.normal import collapse as marginal
 from skhier.kernels.normal.collapse import marginal_and_conditional
 from skhier.kernels.records import MIN_VARIANCE, CoefPrior
 from skhier.statistics.addition import added
@@ -18,6 +18,7 @@ from skhier.statistics.mean_sd import mean_sd_of_rows
 from skhier.statistics.products import group_stats
 from skhier.statistics.records import FactorStats, GroupStats, Plan
 from skhier.statistics.units import internal_units
+from skhier.utils.budget import USUAL
 
 F = np.float64
 SIZES = (12, 7, 3, 2, 1, 1, 0, 4)  # rows of 8 groups: fewer than effects, one, none
@@ -143,11 +144,12 @@ def assert_nats(found, expected, n):
     assert_allclose(found, expected, rtol=0, atol=NATS_PER_ROW * n)
 
 
-def of_one_factor(stats, chol, sigma, prior):
-    return marginal_and_conditional(stats, PLAN, (chol,), sigma, prior)[0]
+def of_one_factor(stats, chol, sigma, prior, budget=USUAL):
+    return marginal_and_conditional(stats, PLAN, (chol,), sigma, prior, budget.kernels)[0]
 
 
-compiled = jax.jit(of_one_factor)
+compiled = jax.jit(of_one_factor, static_argnums=4)
+IN_CHUNKS = budget(chunk=2, chunk_factorised=2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -213,24 +215,17 @@ def test_padded_groups_add_nothing(q):
         assert_nats(found, dense_log_marginal(data, chol, sigma, prior), len(data.y))
 
 
-def make_chunks_small(monkeypatch):
-    for name in ("CHUNK", "CHUNK_FACTORISED"):
-        monkeypatch.setattr(marginal, name, 2)
-
-
 def is_in_chunks(f, *arguments):
     return "scan" in str(jax.make_jaxpr(f)(*arguments))
 
 
 @pytest.mark.parametrize(("q", "n_groups"), [(2, 12), (2, 9), (2, 7), (5, 12)])
-def test_chunks_of_groups_match_dense_normal(q, n_groups, monkeypatch):
-    make_chunks_small(monkeypatch)
+def test_chunks_of_groups_match_dense_normal(q, n_groups):
     sizes = np.random.default_rng(0).integers(0, 6, n_groups)
     data, prior = rows(q, q + 1, sizes), coef_prior(q + 1, range(q + 1))
     stats, chol = statistics(data, n_groups), effects_factor(q, "regular")
-    afresh = partial(of_one_factor)  # traced with the size of a chunk above
-    assert is_in_chunks(afresh, stats, chol, F(0.7), prior)
-    found = jax.jit(afresh)(stats, chol, F(0.7), prior)
+    assert is_in_chunks(partial(of_one_factor, budget=IN_CHUNKS), stats, chol, F(0.7), prior)
+    found = compiled(stats, chol, F(0.7), prior, IN_CHUNKS)
     assert_nats(found, dense_log_marginal(data, chol, 0.7, prior), len(data.y))
 
 
@@ -247,8 +242,8 @@ def test_thousands_of_groups_match_dense_normals(q):
     assert_nats(compiled(stats, chol, F(0.7), prior), expected, len(data.y))
 
 
-def density_at(chol, sigma, offset, stats, prior):
-    return of_one_factor(stats, chol, sigma, prior._replace(offset=offset))
+def density_at(chol, sigma, offset, stats, prior, budget=USUAL):
+    return of_one_factor(stats, chol, sigma, prior._replace(offset=offset), budget)
 
 
 compiled_gradient = jax.jit(jax.grad(density_at, argnums=(0, 1, 2)))
@@ -286,15 +281,14 @@ def test_gradient_matches_central_differences_of_dense_normal(q, p, kind):
 
 
 @pytest.mark.parametrize("q", [3, 5])
-def test_gradient_is_the_same_in_chunks(q, monkeypatch):
+def test_gradient_is_the_same_in_chunks(q):
     p = q + 2
     data, prior = rows(q, p), coef_prior(p, range(1, p))
     stats, chol = statistics(data), effects_factor(q, "regular")
 
     at = (chol, F(0.7), prior.offset, stats, prior)
     whole = compiled_gradient(*at)
-    make_chunks_small(monkeypatch)
-    in_chunks = partial(density_at)
+    in_chunks = partial(density_at, budget=IN_CHUNKS)
     assert is_in_chunks(in_chunks, *at)
     for one, other in zip(whole, jax.jit(jax.grad(in_chunks, (0, 1, 2)))(*at), strict=True):
         assert_allclose(one, other, rtol=1e-10, atol=1e-10)

@@ -17,15 +17,22 @@ from reduced import (
     thetas,
     with_empty_levels,
 )
+from runs import budget
 
-from skhier.kernels.normal import eliminate
 from skhier.kernels.normal.effects import all_effects, leaf_effects
+from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.line_distribution import line_distribution
 from skhier.kernels.records import Components
+from skhier.utils.budget import USUAL
 
-WIDE, SPARSE = eliminate.MAX_WIDE, 0
+WIDE, SPARSE = USUAL.kernels.max_wide, 0
 WAYS = [(name, WIDE) for name in (*CHAINS, *CROSSINGS)] + [(name, SPARSE) for name in CROSSINGS]
 N_ROWS = 60
+
+
+def laid_out(stats, plan, max_wide=WIDE):
+    """With crossings as full matrices, or sparse."""
+    return layout_of(stats, plan, budget(max_wide=max_wide).kernels)
 
 
 def rows_of(design, rng):
@@ -95,10 +102,9 @@ def given_coefficients(design, moments, beta):
 
 @pytest.mark.parametrize("uncertain", [True, False])
 @pytest.mark.parametrize(("name", "max_wide"), WAYS)
-def test_lines_of_any_levels_match_dense_normal(name, max_wide, uncertain, monkeypatch):
-    monkeypatch.setattr(eliminate, "MAX_WIDE", max_wide)
+def test_lines_of_any_levels_match_dense_normal(name, max_wide, uncertain):
     design, stats, _, plan = problem(name)
-    layout = eliminate.layout_of(with_empty_levels(stats), plan)
+    layout = laid_out(with_empty_levels(stats), plan, max_wide)
     points, prior = thetas(design), normal_prior(design)
     moments = [dense.posterior(design, theta, prior) for theta in points]
     p = design.x.shape[1] + 1
@@ -119,11 +125,10 @@ def test_lines_of_any_levels_match_dense_normal(name, max_wide, uncertain, monke
 
 @pytest.mark.parametrize("max_wide", [WIDE, SPARSE])
 @pytest.mark.parametrize("name", ["one", "many_effects", "deep_in_crossed"])
-def test_a_row_has_the_same_bits_alone(name, max_wide, monkeypatch):
+def test_a_row_has_the_same_bits_alone(name, max_wide):
     assert name in EVERY
-    monkeypatch.setattr(eliminate, "MAX_WIDE", max_wide)
     design, stats, _, plan = problem(name)
-    layout = eliminate.layout_of(with_empty_levels(stats), plan)
+    layout = laid_out(with_empty_levels(stats), plan, max_wide)
     n_points = 1 if max_wide == SPARSE else 37
     points, rng = thetas(design, n_points), np.random.default_rng(6)
     p = design.x.shape[1] + 1

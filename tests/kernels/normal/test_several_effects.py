@@ -17,8 +17,8 @@ from reduced import (
     thetas,
     with_empty_levels,
 )
+from runs import budget
 
-from skhier.kernels.normal import eliminate as effects
 from skhier.kernels.normal.conditional import (
     condition,
     draw_others,
@@ -27,12 +27,18 @@ from skhier.kernels.normal.conditional import (
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.moments import group_moments, line_moments
 from skhier.kernels.records import Components
+from skhier.utils.budget import USUAL
 
-WIDE, SPARSE = effects.MAX_WIDE, 0
+WIDE, SPARSE = USUAL.kernels.max_wide, 0
 MANY, ONE = 2**19, 1  # entries: many points at a time, or one
 WAYS = [(name, WIDE) for name in (*CHAINS, *CROSSINGS)] + [(name, SPARSE) for name in CROSSINGS]
 in_both_ways = pytest.mark.parametrize(("name", "max_wide"), WAYS)
 in_batches = pytest.mark.parametrize("entries", [MANY, ONE])
+
+
+def laid_out(stats, plan, max_wide=WIDE):
+    """With crossings as full matrices, or sparse."""
+    return layout_of(stats, plan, budget(max_wide=max_wide).kernels)
 
 
 def some_draws(design):
@@ -44,11 +50,10 @@ def some_draws(design):
 
 @in_batches
 @in_both_ways
-def test_log_marginal_of_draws_matches_dense_normal(name, max_wide, entries, monkeypatch):
-    monkeypatch.setattr(effects, "MAX_WIDE", max_wide)
+def test_log_marginal_of_draws_matches_dense_normal(name, max_wide, entries):
     design, stats, _, plan = problem(name)
     points, draws = some_draws(design)
-    found = log_marginal(layout_of(with_empty_levels(stats), plan), draws, entries)
+    found = log_marginal(laid_out(with_empty_levels(stats), plan, max_wide), draws, entries)
     known = [Prior(beta, np.zeros((len(beta), len(beta)))) for beta in draws.coef]
     expected = map(dense.log_marginal, [design] * len(points), points, known)
     assert_allclose(found, list(expected), rtol=1e-10, atol=1e-9)
@@ -75,8 +80,7 @@ def mixture(design, uncertain):
 
 @pytest.mark.parametrize("uncertain", [True, False])
 @in_both_ways
-def test_group_moments_match_dense_normal(name, max_wide, uncertain, monkeypatch):
-    monkeypatch.setattr(effects, "MAX_WIDE", max_wide)
+def test_group_moments_match_dense_normal(name, max_wide, uncertain):
     design, stats, _, plan = problem(name)
     components, means, covs = mixture(design, uncertain)
     weights = components.weights
@@ -85,7 +89,9 @@ def test_group_moments_match_dense_normal(name, max_wide, uncertain, monkeypatch
     cov = np.tensordot(weights, covs, 1) + (weights[:, None] * off).T @ off
     of_beta, of_effects = places(design)
     for entries in (MANY, ONE):
-        found = group_moments(layout_of(with_empty_levels(stats), plan), components, entries)
+        found = group_moments(
+            laid_out(with_empty_levels(stats), plan, max_wide), components, entries
+        )
         for moments, at, chol in zip(found, of_effects, components.group_root, strict=True):
             assert len(moments.mean) == len(at) + 1
             for g, level in enumerate(at):
@@ -119,11 +125,10 @@ def unit_noise(layout, others):
 
 @in_batches
 @in_both_ways
-def test_draws_of_others_have_dense_moments(name, max_wide, entries, monkeypatch):
+def test_draws_of_others_have_dense_moments(name, max_wide, entries):
     """A draw is mean + J noise: without noise the mean, and J J' is the covariance."""
-    monkeypatch.setattr(effects, "MAX_WIDE", max_wide)
     design, stats, _, plan = problem(name)
-    layout, others = layout_of(stats, plan), sorted((*plan.chain[1:], *plan.dense))
+    layout, others = laid_out(stats, plan, max_wide), sorted((*plan.chain[1:], *plan.dense))
     if not others:
         assert draw_others(layout, some_draws(design)[1], {}, entries) == {}
         return
@@ -145,7 +150,7 @@ def test_draws_of_others_have_dense_moments(name, max_wide, entries, monkeypatch
 @pytest.mark.parametrize("name", ["nested_deep", "deep_in_crossed", "many_effects"])
 def test_each_draw_has_its_own_parameters_and_noise(name, entries):
     design, stats, _, plan = problem(name)
-    layout, others = layout_of(stats, plan), (*plan.chain[1:], *plan.dense)
+    layout, others = laid_out(stats, plan), (*plan.chain[1:], *plan.dense)
     _, draws = some_draws(design)
     rng, n = np.random.default_rng(5), len(draws.coef)
     shapes = {k: stats.factors[k].zy.shape for k in others}
@@ -168,8 +173,7 @@ def of_leaf_alone(design, leaf, values, s):
 
 
 @in_both_ways
-def test_leaf_given_all_others_matches_dense_normal(name, max_wide, monkeypatch):
-    monkeypatch.setattr(effects, "MAX_WIDE", max_wide)
+def test_leaf_given_all_others_matches_dense_normal(name, max_wide):
     design, stats, _, plan = problem(name)
     leaf, *_ = plan.chain
     points, draws = some_draws(design)
@@ -178,7 +182,7 @@ def test_leaf_given_all_others_matches_dense_normal(name, max_wide, monkeypatch)
     values = {k: rng.normal(size=(q, len(points), n)) for k, (q, n) in shapes.items()}
     n_levels, prior = dense.n_levels(design)[leaf], normal_prior(design)
     levels = np.array([n_levels - 1, 0, n_levels])  # the last has no rows
-    given = condition(layout_of(stats, plan), draws, levels, values)
+    given = condition(laid_out(stats, plan, max_wide), draws, levels, values)
     for s, theta in enumerate(points):
         alone = of_leaf_alone(design, leaf, values, s)
         of_beta, (of_leaf,) = places(alone)
@@ -207,7 +211,7 @@ def test_line_moments_match_dense_normal(name, uncertain):
         np.put_along_axis(rows, at[codes], z, axis=1)
     codes = np.column_stack(design.codes)
     for entries in (MANY, ONE):
-        found = line_moments(layout_of(stats, plan), components, x, zs, codes, entries)
+        found = line_moments(laid_out(stats, plan), components, x, zs, codes, entries)
         variance = np.einsum("km,smr,kr->sk", rows, covs, rows, optimize=True)
         assert_allclose(found[0], means @ rows.T, rtol=0, atol=1e-9)
         assert_allclose(found[1], variance, rtol=0, atol=1e-9)

@@ -22,15 +22,15 @@ from reduced import (
     thetas,
     with_empty_levels,
 )
+from runs import budget
 
 from skhier.inference import runtime
-from skhier.kernels import cholesky as factor
-from skhier.kernels.normal import collapse as marginal
+from skhier.kernels.cholesky import log_det_and_schur
 from skhier.kernels.normal.collapse import marginal_and_conditional
-from skhier.statistics import elimination as elimination_module
 from skhier.statistics.elimination import arrange
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.records import Plan
+from skhier.utils.budget import USUAL
 
 TABLE, LIST = np.inf, 0.0
 WAYS = [
@@ -86,12 +86,16 @@ def test_no_factor_leaves_nothing_to_plan():
     assert elimination_plan(stats._replace(factors=(), pairs=())) == Plan((), ())
 
 
-def at_points(stats, plan, chols, sigma, prior):
+def at_points(stats, plan, chols, sigma, prior, budget=USUAL):
     """Many points at once, as in `targets.evaluate`."""
-    return jax.vmap(lambda *v: marginal_and_conditional(stats, plan, *v, prior))(chols, sigma)
+
+    def at_point(*variances):
+        return marginal_and_conditional(stats, plan, *variances, prior, budget.kernels)
+
+    return jax.vmap(at_point)(chols, sigma)
 
 
-compiled = jax.jit(at_points, static_argnums=1)
+compiled = jax.jit(at_points, static_argnums=(1, 5))
 
 
 def stacked(points):
@@ -110,30 +114,26 @@ def assert_dense(found, design, points, prior):
 
 
 @pytest.mark.parametrize(("name", "scatter"), WAYS)
-def test_marginal_matches_dense_normal(name, scatter, monkeypatch):
-    monkeypatch.setattr(elimination_module, "SCATTER", scatter)
+def test_marginal_matches_dense_normal(name, scatter):
     design, stats, _, plan = problem(name)
     points, prior = thetas(design), normal_prior(design)
-    elimination = arrange(stats, plan)
+    elimination = arrange(stats, plan, budget(scatter=scatter).kernels)
     assert (elimination.steps[0].table.size > 0) is (name in CROSSINGS and scatter == TABLE)
     assert_dense(
         compiled(elimination, plan, *stacked(points), coef_prior(prior)), design, points, prior
     )
 
 
-def test_large_dense_block_is_factorised_by_lapack(monkeypatch):
-    monkeypatch.setattr(factor, "LARGE", 2)
+def test_large_dense_block_is_factorised_by_lapack():
     design, stats, _, plan = problem("crossed")
     points, prior = thetas(design), normal_prior(design)
-    afresh = jax.jit(partial(at_points), static_argnums=1)  # traced with the size above
-    at = arrange(stats, plan), plan, *stacked(points), coef_prior(prior)
-    assert "cholesky" in str(jax.make_jaxpr(partial(at_points), static_argnums=1)(*at))
-    assert_dense(afresh(*at), design, points, prior)
+    at = arrange(stats, plan), plan, *stacked(points), coef_prior(prior), budget(lapack_rows=2)
+    assert "cholesky" in str(jax.make_jaxpr(at_points, static_argnums=(1, 5))(*at))
+    assert_dense(compiled(*at), design, points, prior)
 
 
 @pytest.mark.parametrize("large", [2, 64])
-def test_schur_complement_and_its_gradient_match_numpy(large, monkeypatch):
-    monkeypatch.setattr(factor, "LARGE", large)
+def test_schur_complement_and_its_gradient_match_numpy(large):
     rng, k, step = np.random.default_rng(0), 5, 1e-5
     root = rng.normal(size=(3, 8, 8))
     systems, change = root @ np.swapaxes(root, 1, 2) + np.eye(8), rng.normal(size=(8, 8))
@@ -143,10 +143,10 @@ def test_schur_complement_and_its_gradient_match_numpy(large, monkeypatch):
         return np.linalg.slogdet(p)[1], m[k:, k:] - d.T @ np.linalg.solve(p, d)
 
     def score(m):
-        log_det, schur, _ = factor.log_det_and_schur(m, k)
+        log_det, schur, _ = log_det_and_schur(m, k, large)
         return log_det + jnp.sin(schur).sum()
 
-    found = jax.jit(jax.vmap(lambda m: factor.log_det_and_schur(m, k)))(systems)
+    found = jax.jit(jax.vmap(lambda m: log_det_and_schur(m, k, large)))(systems)
     gradients = jax.jit(jax.vmap(jax.grad(score)))(systems)
     change = change + change.T
     for m, *values, inverse, gradient in zip(systems, *found, gradients, strict=True):
@@ -189,12 +189,12 @@ def slopes_along(f, at, step=1e-3):
     return np.array([(4 * slope(e, step) - slope(e, 2 * step)) / 3 for e in axes])
 
 
-def gradient_at(name):
+def gradient_at(name, budget):
     """Derivatives by chols and sigma at one point, the lower triangles in a row; by differences."""
     design, stats, _, plan = problem(name)
     theta, prior = thetas(design, 2)[0], normal_prior(design)
     lower = [np.tril_indices(len(chol)) for chol in theta.chols]
-    of_coefs, elimination = coef_prior(prior), arrange(stats, plan)
+    of_coefs, elimination = coef_prior(prior), arrange(stats, plan, budget.kernels)
 
     def flat(chols, sigma):
         return np.concatenate([*(c[at] for c, at in zip(chols, lower, strict=True)), [sigma]])
@@ -208,7 +208,7 @@ def gradient_at(name):
 
     @partial(jax.grad, argnums=(0, 1))
     def gradient(chols, sigma, stats, prior):
-        return marginal_and_conditional(stats, plan, chols, sigma, prior)[0]
+        return marginal_and_conditional(stats, plan, chols, sigma, prior, budget.kernels)[0]
 
     found = jax.jit(gradient)(tuple(theta.chols), theta.sigma, elimination, of_coefs)
     return flat(*jax.tree.map(np.asarray, found)), slopes_along(
@@ -225,23 +225,18 @@ def gradient_at(name):
         pytest.param("many_effects", TABLE, 64, 4, marks=pytest.mark.slow),
     ],
 )
-def test_gradient_matches_differences_of_dense_normal(name, scatter, large, chunk, monkeypatch):
-    monkeypatch.setattr(elimination_module, "SCATTER", scatter)
-    monkeypatch.setattr(factor, "LARGE", large)
-    for size in ("CHUNK", "CHUNK_FACTORISED"):
-        monkeypatch.setattr(marginal, size, chunk)
-    found, expected = gradient_at(name)
+def test_gradient_matches_differences_of_dense_normal(name, scatter, large, chunk):
+    sizes = {"scatter": scatter, "lapack_rows": large, "chunk": chunk, "chunk_factorised": chunk}
+    found, expected = gradient_at(name, budget(**sizes))
     assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["nested_deep", "many_effects"])
-def test_chunks_of_levels_match_dense_normal(name, monkeypatch):
-    for size in ("CHUNK", "CHUNK_FACTORISED"):
-        monkeypatch.setattr(marginal, size, 4)
+def test_chunks_of_levels_match_dense_normal(name):
+    in_chunks = budget(chunk=4, chunk_factorised=4)
     design, stats, _, plan = problem(name)
     points, prior = thetas(design), normal_prior(design)
     elimination = arrange(stats, plan)
     assert elimination.steps[0].d.shape[-1] > 2 * 4  # more than are taken whole
-    afresh = jax.jit(partial(at_points), static_argnums=1)
-    found = afresh(elimination, plan, *stacked(points), coef_prior(prior))
+    found = compiled(elimination, plan, *stacked(points), coef_prior(prior), in_chunks)
     assert_dense(found, design, points, prior)
