@@ -17,6 +17,7 @@ test-slow: $(VENV)/.dev
 
 calibration: $(VENV)/.dev
 	$(BIN)/python tests/statistical/calibration_report.py
+	$(BIN)/python tests/statistical/response_calibration.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
