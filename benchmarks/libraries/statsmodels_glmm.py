@@ -13,7 +13,7 @@ def fit(task, seed):
     member = sparse.csr_matrix((np.ones(n), (np.arange(n), codes)), (n, factor.n_levels))
     effects = sparse.hstack([member.multiply(column[:, None]) for column in z.T]).tocsr()
     ident = np.repeat(np.arange(z.shape[1]), factor.n_levels)
-    np.random.seed(seed)  # noqa: NPY002 - its start is drawn from the global generator
+    np.random.seed(seed)  # its start is drawn from the global generator
     found = BinomialBayesMixedGLM(
         task.y, task.design, effects, ident, vcp_p=1.0, fe_p=task.priors.coef
     ).fit_vb()
