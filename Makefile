@@ -33,6 +33,7 @@ jvm:
 
 calibration: $(VENV)/.dev
 	$(BIN)/python tests/statistical/calibration_report.py
+	$(BIN)/python tests/statistical/response_calibration.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

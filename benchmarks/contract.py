@@ -72,6 +72,9 @@ class Sampling:
 class Task:
     """y_i ~ Normal((1, x_i)'beta + sum_k z_ki'b_k,g(i), sigma^2), b_kg ~ Normal(0, Sigma_k).
 
+    Of the response "bernoulli" that line is the logit of P(y_i = 1), of "poisson" the log of the
+    mean, and there is no sigma.
+
     ``x`` is (n_rows, n_features), ``codes`` holds each row's level of every factor, and ``z_k`` are
     a one and the features among the factor's slopes.
     """
@@ -84,6 +87,7 @@ class Task:
     factors: tuple[Factor, ...]
     priors: Priors
     sampling: Sampling
+    response: str = "normal"
 
     @cached_property
     def design(self) -> np.ndarray:
@@ -95,6 +99,11 @@ class Task:
         if factor.slopes == self.features:
             return self.design
         return self.design[:, [0, *(1 + self.features.index(name) for name in factor.slopes)]]
+
+    def needs(self, *responses: str) -> None:
+        """End the race for a rival that knows no others."""
+        if self.response not in responses:
+            raise Unavailable(f"responses {', '.join(responses)} only")
 
     @property
     def only_factor(self) -> Factor:
@@ -152,8 +161,11 @@ def named(
     ``coef`` is (..., n_features). ``group_scale`` has an array (..., q) for every factor's name,
     ``group_corr`` one (..., q, q), or is None for a model without correlations. The varying
     intercept is effect 0; where a factor has no other, its correlations are not looked at.
+    ``noise_scale`` is None for a response without.
     """
-    values = {"intercept": intercept, "noise_scale": noise_scale}
+    values = {"intercept": intercept}
+    if noise_scale is not None:
+        values["noise_scale"] = noise_scale
     values |= {f"coef[{name}]": coef[..., j] for j, name in enumerate(task.features)}
     for factor in task.factors:
         scale, corr = group_scale[factor.name], (group_corr or {}).get(factor.name)

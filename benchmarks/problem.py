@@ -22,6 +22,7 @@ class Problem:
 
     The prior of a standard deviation is exponential with mean ``group_scale``, the same for all of
     a factor's effects unless it holds one number for each. The others are as in `Priors`.
+    ``response``: "normal", "bernoulli" (logit) or "poisson" (log).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Problem:
     coef: float = 2.5
     group_scale: float | tuple[float, ...] = 1.0
     noise_scale: float = 1.0
+    response: str = "normal"
 
     @property
     def n_groups(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import tables
 from contract import Factor
 from problem import Problem
-from rivals import POINT
+from rivals import POINT, rivals_of
 
 __all__ = ["PROBLEMS", "make"]
 
@@ -83,6 +83,25 @@ PROBLEMS = {
             1_000_000,
             (Factor("parent", 1_000, ("x0",)), Factor("leaf", 100_000, ("x0",), within="parent")),
             rivals=QUICK,
+        ),
+        # other responses than the normal
+        Problem(
+            "bernoulli_2k_x_60",
+            2_000,
+            one(60),
+            tables.classes,
+            rivals=rivals_of("bernoulli"),
+            intercept=(0.0, 2.5),
+            response="bernoulli",
+        ),
+        Problem(
+            "poisson_20k_x_500",
+            20_000,
+            one(500),
+            tables.counts,
+            rivals=rivals_of("poisson"),
+            intercept=(0.0, 2.5),
+            response="poisson",
         ),
     ]
 }

@@ -109,6 +109,7 @@ class Job:
             "priors": asdict(self.problem.priors),
             "sampling": asdict(self.sampling),
             "seed": self.options.seed,
+            "response": self.problem.response,
         }
 
     def _environment(self, folder: Path) -> dict[str, str]:

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from contract import Factor
     from problem import Problem
 
-__all__ = ["cafes", "codes", "ratings", "schools", "sleepstudy", "standard"]
+__all__ = [
+    "cafes",
+    "classes",
+    "codes",
+    "counts",
+    "ratings",
+    "schools",
+    "sleepstudy",
+    "standard",
+]
 
 DEPT_SHARE = 0.9  # of a lecturer's ratings, in the lecturer's own department
 
@@ -34,6 +43,27 @@ def standard(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
     n_features = problem.q - 1
     coef = 0.5 * (-1.0) ** np.arange(n_features)
     return _simulate(problem, 1.0, coef, problem.tau, 0.3, 1.0)
+
+
+def classes(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
+    """Yes or no, 1 or 0, of the line of `standard` as log odds."""
+    table, line = _line(problem)
+    p = 1 / (1 + np.exp(-line))
+    y = np.random.default_rng(problem.seed).random(problem.n_rows) < p
+    return table, pd.Series(y.astype(float), name="y")
+
+
+def counts(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
+    """Poisson counts of the line of `standard` as the log of their mean."""
+    table, line = _line(problem)
+    y = np.random.default_rng(problem.seed).poisson(np.exp(line))
+    return table, pd.Series(y.astype(float), name="y")
+
+
+def _line(problem):
+    """`standard` without noise to speak of, and its line."""
+    table, y = _simulate(problem, 0.5, [0.5] * (problem.q - 1), problem.tau, 0.3, 1e-9)
+    return table, y.to_numpy()
 
 
 def cafes(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:

@@ -75,6 +75,7 @@ def read_task(job, folder):
             factors=tuple(factors),
             priors=Priors(**job["priors"]),
             sampling=Sampling(**job["sampling"]),
+            response=job["response"],
         )
 
 

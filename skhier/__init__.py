@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skhier import calibration, datasets, frames, metrics, plotting, priors, responses
     from skhier.estimators._classifier import HierarchicalSlopesClassifier
+    from skhier.estimators._classifier_cv import HierarchicalSlopesClassifierCV
     from skhier.estimators._compare import compare
     from skhier.estimators._cv import HierarchicalSlopesRegressorCV
     from skhier.estimators._regressor import HierarchicalSlopesRegressor
     from skhier.inference.runtime import enable_compilation_cache
     from skhier.plotting import (
+        ClassCalibrationDisplay,
         CorrelationDisplay,
         FittedLinesDisplay,
         GroupCoefDisplay,
         PosteriorPredictiveDisplay,
         PredictiveCalibrationDisplay,
+        RootogramDisplay,
         ShrinkageDisplay,
         TraceDisplay,
         VarianceSharesDisplay,
@@ -29,17 +32,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0.dev0"
 __all__ = [
+    "ClassCalibrationDisplay",
     "CorrelationDisplay",
     "DecovPrior",
     "FittedLinesDisplay",
     "GroupCoefDisplay",
     "GroupStatistics",
     "HierarchicalSlopesClassifier",
+    "HierarchicalSlopesClassifierCV",
     "HierarchicalSlopesRegressor",
     "HierarchicalSlopesRegressorCV",
     "PosteriorPredictiveDisplay",
     "PredictiveCalibrationDisplay",
     "Prior",
+    "RootogramDisplay",
     "ShrinkageDisplay",
     "TraceDisplay",
     "VarianceSharesDisplay",
@@ -57,15 +63,18 @@ __all__ = [
 
 _MODULES = ("calibration", "datasets", "frames", "metrics", "plotting", "priors", "responses")
 _HOMES = {
+    "ClassCalibrationDisplay": "skhier.plotting",
     "CorrelationDisplay": "skhier.plotting",
     "FittedLinesDisplay": "skhier.plotting",
     "GroupCoefDisplay": "skhier.plotting",
     "PosteriorPredictiveDisplay": "skhier.plotting",
     "PredictiveCalibrationDisplay": "skhier.plotting",
+    "RootogramDisplay": "skhier.plotting",
     "ShrinkageDisplay": "skhier.plotting",
     "TraceDisplay": "skhier.plotting",
     "VarianceSharesDisplay": "skhier.plotting",
     "HierarchicalSlopesClassifier": "skhier.estimators._classifier",
+    "HierarchicalSlopesClassifierCV": "skhier.estimators._classifier_cv",
     "HierarchicalSlopesRegressor": "skhier.estimators._regressor",
     "HierarchicalSlopesRegressorCV": "skhier.estimators._cv",
     "GroupStatistics": "skhier.statistics.group_statistics",

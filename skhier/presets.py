@@ -11,7 +11,7 @@ import numpy as np
 
 from skhier.priors import DecovPrior, Prior, in_float64, normal
 
-__all__ = ["PRESETS", "gamma_above_one", "named", "preset_of", "prior_from"]
+__all__ = ["PRESETS", "gamma_above_one", "named", "preset_of", "prior_from", "unit_of_line"]
 
 
 class McElreathPrior(Prior):
@@ -123,6 +123,14 @@ def preset_of(prior: Prior) -> str:
     """The preset that a prior object is or refines."""
     kinds = {kind: name for name, kind in PRESETS.items()}
     return next((kinds[kind] for kind in type(prior).__mro__ if kind in kinds), "default")
+
+
+def unit_of_line(preset: str, n: float) -> float:
+    """The sd that stands for y's where a link sets the line's unit: 1, over that of x.
+
+    Bambi divides by an sd of x with divisor n, where ``DataScales`` has n - 1.
+    """
+    return float(np.sqrt(n / (n - 1))) if preset == "bambi" else 1.0
 
 
 def named(family: str, *parameters: float) -> Any:

@@ -12,16 +12,19 @@ from contract import Fit, named
 from numpyro.infer import MCMC, NUTS
 
 
-def model(x, z, codes, y, factors, priors):
+def model(x, z, codes, y, factors, priors, response):
     intercept = numpyro.sample("intercept", dist.Normal(*priors.intercept))
     coef = numpyro.sample("coef", dist.Normal(0.0, priors.coef).expand([x.shape[1]]).to_event(1))
-    sigma = numpyro.sample("sigma", dist.Exponential(1 / priors.noise_scale))
-    mean = intercept + x @ coef
+    line = intercept + x @ coef
     for factor in factors:
         b = effects(factor, priors)
-        mean = mean + jnp.sum(z[factor.name] * b[codes[factor.name]], axis=1)
+        line = line + jnp.sum(z[factor.name] * b[codes[factor.name]], axis=1)
+    if response == "normal":
+        law = dist.Normal(line, numpyro.sample("sigma", dist.Exponential(1 / priors.noise_scale)))
+    else:
+        law = dist.BernoulliLogits(line) if response == "bernoulli" else dist.Poisson(jnp.exp(line))
     with numpyro.plate("rows", len(y)):
-        numpyro.sample("y", dist.Normal(mean, sigma), obs=y)
+        numpyro.sample("y", law, obs=y)
 
 
 def effects(factor, priors):
@@ -49,10 +52,10 @@ def fit(task, seed):
     z = {factor.name: jnp.asarray(task.z(factor)) for factor in task.factors}
     codes = {name: jnp.asarray(values) for name, values in task.codes.items()}
     data = (jnp.asarray(task.x), z, codes, jnp.asarray(task.y))
-    mcmc.run(jax.random.key(seed), *data, task.factors, task.priors)
+    mcmc.run(jax.random.key(seed), *data, task.factors, task.priors, task.response)
     sample = mcmc.get_samples(group_by_chain=True)
     scale = {f.name: sample[f"tau_{f.name}"] for f in task.factors}
     chol = {f.name: sample[f"chol_{f.name}"] for f in task.factors if f.slopes}
     corr = {name: root @ jnp.swapaxes(root, -1, -2) for name, root in chol.items()}
-    values = named(task, sample["intercept"], sample["coef"], sample["sigma"], scale, corr)
+    values = named(task, sample["intercept"], sample["coef"], sample.get("sigma"), scale, corr)
     return Fit(values, divergences=int(mcmc.get_extra_fields()["diverging"].sum()))

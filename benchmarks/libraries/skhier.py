@@ -2,12 +2,16 @@
 
 from contract import Fit, named
 
-from skhier import HierarchicalSlopesRegressor, Prior
+from skhier import HierarchicalSlopesClassifier, HierarchicalSlopesRegressor, Prior
 
 
 def fit(task, seed, **options):
-    draws = task.sampling
-    model = HierarchicalSlopesRegressor(
+    draws, estimator = task.sampling, HierarchicalSlopesRegressor
+    if task.response == "bernoulli":
+        estimator = HierarchicalSlopesClassifier
+    elif task.response != "normal":
+        options |= {"response": task.response}
+    model = estimator(
         **grouping(task),
         eta=task.priors.eta,
         prior=prior(task),
@@ -27,7 +31,7 @@ def fit(task, seed, **options):
         if factor.slopes and model.correlated
     }
     values = named(
-        task, posterior["intercept"], posterior["coef"], posterior["noise_scale"], scale, corr
+        task, posterior["intercept"], posterior["coef"], posterior.get("noise_scale"), scale, corr
     )
     ran = dict.fromkeys([found["engine"], found.get("sampler", found["engine"])])
     return Fit(

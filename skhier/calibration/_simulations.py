@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 
 from skhier.calibration._report import Calibration
@@ -17,7 +17,8 @@ from skhier.calibration._rows import (
     SimulatedRows,
     log_marginal_likelihood,
 )
-from skhier.estimators._regressor import HierarchicalSlopesRegressor
+from skhier.estimators._model import HierarchicalModel
+from skhier.estimators._scoring import take_rows
 from skhier.inference.engines import load_jax
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.plotting._fit import effects_by_factor, group_draws, noise_draws, target_of
@@ -31,7 +32,7 @@ __all__ = ["simulation_based_calibration"]
 
 
 def simulation_based_calibration(
-    model: HierarchicalSlopesRegressor,
+    model: HierarchicalModel,
     X: Any,
     n_simulations: int = 1000,
     *,
@@ -42,14 +43,14 @@ def simulation_based_calibration(
     """Simulate data from a model's prior, fit the model, and rank the truth in the posterior.
 
     Ranked are every population parameter, the effects of the first and the last level, and, as
-    functions of parameters and data, the log likelihood given the group effects and with these
-    integrated out.
+    functions of parameters and data, the log likelihood given the group effects and, of a normal or
+    lognormal response, with these integrated out.
 
     Parameters
     ----------
-    model : HierarchicalSlopesRegressor
-        Not changed. Its priors must be distributions (in the user's units), not scales that depend
-        on y: the prior has to be known before the data are.
+    model : HierarchicalSlopesRegressor or HierarchicalSlopesClassifier
+        Of any response; not changed. Its priors must be distributions (in the user's units), not
+        scales that depend on y: the prior has to be known before the data are.
     X : table of shape (n_samples, n_columns)
         The design of every simulation, the grouping columns included.
     n_simulations : int, default=1000
@@ -58,7 +59,8 @@ def simulation_based_calibration(
         Markov chains, these should be (nearly) independent: see ``fits["ess_bulk"]``.
     draw_prior : callable or None
         Takes a NumPy Generator, returns a draw from the prior in the user's units, a dict:
-        ``intercept``, ``coef`` (n_features,), ``noise_scale`` and, with groups, ``group_scale``
+        ``intercept``, ``coef`` (n_features,), the response's own parameters (``noise_scale``,
+        ``dispersion``) and, with groups, ``group_scale``
         (q,) and ``group_corr`` (q, q), the intercept first; with several factors, these two are
         dicts from factor to array. None: from the model's own prior. A program of one's own also
         notices a prior that is not what it says.
@@ -126,8 +128,11 @@ def simulation_based_calibration(
 def _check_arguments(model, n_simulations, n_draws):
     check_number("n_simulations", n_simulations, low=1, integer=True)
     check_number("n_draws", n_draws, low=1, integer=True)
-    if not isinstance(model, HierarchicalSlopesRegressor):
-        raise TypeError(f"`model` must be a HierarchicalSlopesRegressor. Got {model!r} instead.")
+    if not isinstance(model, HierarchicalModel):
+        raise TypeError(
+            "`model` must be a HierarchicalSlopesRegressor or HierarchicalSlopesClassifier. Got "
+            f"{model!r} instead."
+        )
     kept = model.n_chains * model.n_draws
     if n_draws > kept:
         raise ValueError(
@@ -162,13 +167,19 @@ def _prior_draws(setting: PriorSetting, n: int, rng) -> list[Parameters]:
     ]
 
 
-def _fitted_to(model, X, y, seed, i) -> HierarchicalSlopesRegressor:
+def _fitted_to(model, X, y, seed, i) -> HierarchicalModel:
     """A copy of the model, fitted to the i-th simulation."""
     fresh = clone(model).set_params(random_state=seed, verbose=0)
+    if is_classifier(model) and np.ptp(y) == 0:  # two rows that do not count name both classes
+        n = len(y)
+        X, y = take_rows(X, np.append(np.arange(n), [0, 0])), np.append(y, [0.0, 1.0])
+        counts = np.append(np.ones(n), [0.0, 0.0])
+    else:
+        counts = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # ConvergenceWarning is one; counted
-            return fresh.fit(X, y)
+            return fresh.fit(X, y, sample_weight=counts)
     except Exception as error:
         error.add_note(f"in simulation {i}, with random_state={seed}")
         raise

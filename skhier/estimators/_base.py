@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -56,7 +56,7 @@ class BaseHierarchical(BaseEstimator):
     # extra arguments of predict travel through a Pipeline under metadata routing
     __metadata_request__predict = {"return_std": True, "level": True}
 
-    def set_params(self, **params: Any) -> BaseHierarchical:
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; ``prior__*`` also reaches into ``prior=None`` and presets.
 
         Parameters

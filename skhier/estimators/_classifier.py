@@ -132,6 +132,10 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         super()._check_params()
 
     def _fit(self, X, y, sample_weight):
+        return super()._fit(X, self._numbers_of(y), sample_weight)
+
+    def _numbers_of(self, y):
+        """1 for the event, else 0; sets ``classes_``."""
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
@@ -149,8 +153,7 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
             )
         self.classes_ = classes
         # a single class is the event: its probability is what the prior leaves of 1
-        events = codes.astype(float) if len(classes) == 2 else np.ones(len(codes))
-        return super()._fit(X, events, sample_weight)
+        return codes.astype(float) if len(classes) == 2 else np.ones(len(codes))
 
     def predict_proba(self, X: Any, level: Level = "group") -> np.ndarray:
         """Posterior mean of each class's probability.
@@ -239,6 +242,26 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         """Draws of the class, jointly over the rows, (n_samples, n_draws), labels."""
         drawn = super().sample_y(X, n_samples, random_state, level)
         return self.classes_[drawn.astype(int) * (len(self.classes_) - 1)]
+
+    def sample_prior(
+        self, X: Any, n_samples: int = 1, random_state: Any = None, *, y: Any = None
+    ) -> np.ndarray:
+        """Draws of the class from the prior predictive distribution, jointly over the rows.
+
+        Parameters
+        ----------
+        X, n_samples, random_state, y
+            As of :meth:`HierarchicalSlopesRegressor.sample_prior`. The default priors do not
+            depend on y, which names the classes.
+
+        Returns
+        -------
+        array of shape (n_rows, n_samples)
+            Labels; before any fit and without y, 1 for the event and 0.
+        """
+        drawn = super().sample_prior(X, n_samples, random_state, y=y).astype(int)
+        labels = getattr(self, "classes_", np.arange(2)) if y is None else np.unique(y)
+        return labels[drawn * (len(labels) - 1)]
 
     def log_predictive_density(self, X: Any, y: Any) -> np.ndarray:
         """Log posterior predictive probability of each row's class, (n_samples,).

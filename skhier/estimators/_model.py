@@ -161,11 +161,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
 
         ``training`` and ``n_rows``: the rows, or how many they were.
         """
-        response = self._response
-        y = None if training is None else training.y
-        exposure = 1.0 if training is None else training.mean_exposure
-        preset = preset_of(prior_from(self.prior))
-        problem = stated_problem(problem, response, preset, y, exposure)
+        problem = self._stated(problem, training)
         setting, choice, result = self._sample(design, problem, seed, training=training)
         self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
@@ -189,6 +185,16 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             "seconds": time.perf_counter() - began,
         }
         return data_warnings, convergence_warnings
+
+    def _numbers_of(self, y):
+        """What is fitted where y is as the user gave it."""
+        return y
+
+    def _stated(self, problem, rows):
+        """The problem in units in which the response can be stated, see :func:`stated_problem`."""
+        preset = preset_of(prior_from(self.prior))
+        of_rows = (None, 1.0) if rows is None else (rows.y, rows.mean_exposure)
+        return stated_problem(problem, self._response, preset, *of_rows)
 
     def _sample(
         self, design, problem, seed, start=None, training=None

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 
+from skhier.estimators._model import HierarchicalModel
 from skhier.estimators._refits import Checked, checked
-from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._scoring import (
+    accuracy,
     call_scorer,
     is_r2,
     objects,
@@ -30,6 +31,7 @@ from skhier.estimators._splits import (
 from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
 from skhier.inference.prior import PriorSetting
+from skhier.inference.row_engines import MOST_EFFECTS, integrates_effects
 from skhier.posterior.fitted import fitted_of
 from skhier.posterior.predictive import log_density
 from skhier.statistics.folds import (
@@ -42,9 +44,9 @@ from skhier.statistics.group_means import add_group_means, means_of_part
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
-from skhier.statistics.training import read_training
+from skhier.statistics.training import Training, read_training
 from skhier.utils.budget import Budget
-from skhier.utils.design import read_levels, wanted_means
+from skhier.utils.design import Design, read_levels, wanted_means
 from skhier.utils.frames import columns_of, labels_of
 from skhier.utils.group_means import with_level_means
 from skhier.utils.schema import read_schema
@@ -63,12 +65,12 @@ class Scored(NamedTuple):
 class Race:
     """Scores of candidates on the same rows.
 
-    ``messages`` are warnings; ``checked`` what refits made of each candidate's ``cv="loo"`` or
-    ``"logo"``.
+    ``y`` is as the user gave it, ``target`` the numbers that are fitted. ``messages`` are warnings;
+    ``checked`` what refits made of each candidate's ``cv="loo"`` or ``"logo"``.
     """
 
-    def __init__(self, estimator, table, y, sample_weight, candidates):
-        self.estimator = estimator
+    def __init__(self, estimator, table, y, target, sample_weight, candidates):
+        self.estimator, self.target = estimator, target
         self.arguments = (table, y, sample_weight)
         self.weights = check_weights(sample_weight, table)
         self.candidates = candidates
@@ -92,12 +94,16 @@ class Race:
         return self.prepared[key]
 
     def _columns(self, model) -> EveryRow:
-        """Without level means; read and reduced once for each value of ``slopes``."""
-        key = repr(model.slopes)
+        """Without level means; read and reduced once for each ``slopes`` and response."""
+        key = _columns_key(model)
         if key not in self.read:
+            table, _, sample_weight = self.arguments
             design, training = read_training(
-                *self.arguments, self.names, model.groups, model.slopes
+                table, self.target, sample_weight, self.names, model.groups, model.slopes
             )
+            response = model._response
+            response.check_target(training.y, training.weights)
+            training = training._replace(y=response.transformed(training.y))
             problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
@@ -127,18 +133,27 @@ class Race:
         return data.design.factors[0].levels.labels
 
     def _fit_to_all(self, model) -> tuple[PriorSetting, EngineResult]:
-        design, training, problem, _ = self.data(model)
         model._check_params()
-        if problem.y_is_constant:
+        design, training, problem, _ = self.data(model)
+        if problem.y_is_constant and model._response.standardises:
             raise ValueError(
                 f"cv={self.estimator.cv!r} has nothing to score: y is constant ({training.y[0]:g})."
             )
-        setting, _, result = self._light(model)._sample(design, problem, model.random_state)
+        stated = model._stated(problem, training)
+        setting, _, result = self._light(model)._sample(
+            design, stated, model.random_state, training=training
+        )
         return setting, result
 
     def _evidence(self, model) -> float:
         if model.inference == "nuts":
             raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
+        if self._samples_effects(model):
+            raise ValueError(
+                f"cv='evidence' needs the group effects integrated out, and those of "
+                f"response={model._response.name!r} are for one factor with at most "
+                f"{MOST_EFFECTS - 1} varying slopes. Use a splitter."
+            )
         return self._fit_to_all(model)[-1].log_evidence
 
     def _left_out(self, model) -> Checked:
@@ -152,14 +167,17 @@ class Race:
         if by_group and len(design.factors[0].levels.labels) < 2:
             raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
         setting, result = self._fit_to_all(model)
-        seed = model.random_state
+        problem, seed = model._stated(problem, training), model.random_state
         fit = fitted_of(design, problem, result, setting, seed, training, self.budget)
-        elpd = fit.logo() if by_group else fit.loo()
+        elpd, response = fit.logo() if by_group else fit.loo(), setting.response
 
         def sample(rest):
             return self._light(model)._sample(design, rest, seed, result.normal)[-1]
 
-        return checked(elpd, training, problem, result, sample, self.budget.scores)
+        refit = sample if response.conjugate else None
+        jacobian = response.log_jacobian(training.y)
+        rows = training, problem, result
+        return checked(elpd, *rows, refit, self.budget.scores, jacobian)
 
     def by_folds(self, models) -> Scored:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
@@ -169,7 +187,7 @@ class Race:
         folds = self._folds(models[0])
         parts: dict[str, list[Reduction]] = {}
         for model in models:
-            data, key = self._columns(model), repr(model.slopes)
+            data, key = self._columns(model), _columns_key(model)
             if key not in parts:
                 parts[key] = list(training_reductions(data, folds))
         light = [self._light(model, self.estimator.scoring is None) for model in models]
@@ -181,14 +199,14 @@ class Race:
                 key: problem_of_fold(self.read[key], of_folds[k], fold.train)
                 for key, of_folds in parts.items()
             }
-            first = problems[repr(models[0].slopes)]
+            first = problems[_columns_key(models[0])]
             for name in constant_in_part(self._columns(models[0]), first):
                 constant.setdefault(name, []).append(k)
             for i, model in enumerate(light):
                 shape = (_structure(model), bool(model.correlated))
                 try:
                     values[i, k], starts[shape] = self._score(
-                        model, problems[repr(model.slopes)], fold.test, starts.get(shape)
+                        model, problems[_columns_key(model)], fold, starts.get(shape)
                     )
                 except (RuntimeError, ValueError) as error:
                     kind = ValueError if isinstance(error, ValueError) else RuntimeError
@@ -209,9 +227,11 @@ class Race:
         table, y, _ = self.arguments
         training = self.data(model).training
         rows, cv = self._rows_with_weight(), self.estimator.cv
-        folds, messages = split(cv, table, y, rows, lambda: self._groups(model))
-        check_training(folds, training)
-        if is_r2(self.estimator.scoring, self.scorer):
+        folds, messages = split(
+            cv, table, y, rows, lambda: self._groups(model), is_classifier(self.estimator)
+        )
+        check_training(folds, training, model._response.standardises)
+        if is_r2(self.estimator, self.scorer):
             check_r2(folds)
         self.messages += messages
         return folds
@@ -229,23 +249,31 @@ class Race:
         _, codes = read_levels(columns, table.shape[0], first)
         return codes[:, 0]
 
-    def _score(self, model, part, test, start):
+    def _score(self, model, part, fold, start):
         training, seed = self._columns(model).training, model.random_state
         design, part = means_of_part(self.data(model).design, part)
-        setting, _, result = model._sample(design, part, seed, start)
+        part = model._stated(part, training.take(fold.train))
+        rows = {}  # of a conjugate response statistics are all that a fit needs
+        if not model._response.conjugate:
+            rows["training"] = _with_means(training.take(fold.train), design)
+        setting, _, result = model._sample(design, part, seed, start, **rows)
         fit = fitted_of(design, part, result, setting, seed, training, self.budget)
-        posterior = fit.posterior
-        self._check_known(model, part, training, test)
-        rows = training.take(test)
-        codes, y, weights = rows.codes, rows.y, rows.weights
-        x = with_level_means(training.x[test], codes, design.means)
+        self._check_known(model, part, training, fold.test)
         if self.scorer is not None:
-            score = self._by_scorer(model, fit, test)
-        elif self.estimator.scoring is None:
-            score = r2(y, posterior.mean(x, codes), weights)
+            score = self._by_scorer(model, fit, fold.test)
         else:
-            score = np.average(log_density(posterior, x, codes, y), weights=weights)
+            score = self._own_score(fit, _with_means(training.take(fold.test), design))
         return score, start if result.normal is None else result.normal
+
+    def _own_score(self, fit, test) -> float:
+        """R^2, accuracy or log density, which take no estimator."""
+        posterior = fit.posterior
+        y = posterior.response.untransformed(test.y)
+        if self.estimator.scoring == "log_predictive_density":
+            density = log_density(posterior, test.x, test.codes, y)
+            return float(np.average(density, weights=test.weights))
+        score = accuracy if is_classifier(self.estimator) else r2
+        return score(y, posterior.mean(test.x, test.codes), test.weights)
 
     def _check_known(self, model, part, training, test):
         if model.handle_unknown != "error":
@@ -262,7 +290,7 @@ class Race:
         table, y, _ = self.arguments
         fitted = clone(model)
         fitted._fitted = fit
-        for name in ("n_features_in_", "feature_names_in_"):
+        for name in ("n_features_in_", "feature_names_in_", "classes_"):
             if hasattr(self.estimator, name):
                 setattr(fitted, name, getattr(self.estimator, name))
         rows = self._rows_with_weight()[test]
@@ -272,9 +300,9 @@ class Race:
     def _rows_with_weight(self) -> np.ndarray:
         return np.flatnonzero(self.weights)
 
-    def _light(self, model, means_do=False) -> HierarchicalSlopesRegressor:
+    def _light(self, model, means_do=False) -> HierarchicalModel:
         """The same model with as many draws as a score needs."""
-        if model.inference == "nuts":
+        if model.inference == "nuts" or self._samples_effects(model):
             return model
         scores = self.budget.scores
         n_draws = scores.draws_for_means if means_do else scores.draws
@@ -282,10 +310,26 @@ class Race:
         light._budget = self.budget
         return light
 
+    def _samples_effects(self, model) -> bool:
+        """Whether group effects are sampled, because nothing integrates them out."""
+        if model._response.conjugate:
+            return False
+        return not integrates_effects([len(f.slopes) for f in self.data(model).design.factors])
+
+
+def _columns_key(model) -> str:
+    """Equal of models of the same columns without level means, and the same y."""
+    return repr((model.slopes, model._response.name))
+
 
 def _structure(model) -> str:
-    """Equal of models that have the same columns."""
-    return repr((model.slopes, model.group_means))
+    """Equal of models that have the same columns and the same structure."""
+    return repr((model.slopes, model.group_means, model._response.kind))
+
+
+def _with_means(rows: Training, design: Design) -> Training:
+    """Rows with the level means that a fold's training rows have."""
+    return rows._replace(x=with_level_means(rows.x, rows.codes, design.means))
 
 
 def budget_of_candidates(budget: Budget) -> Budget:

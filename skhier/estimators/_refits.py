@@ -59,8 +59,9 @@ def checked(
     training: Training,
     problem: Problem,
     result: EngineResult,
-    sample: Callable[[Problem], EngineResult],
+    sample: Callable[[Problem], EngineResult] | None,
     budget: ScoreBudget = USUAL.scores,
+    jacobian: np.ndarray | float = 0.0,
 ) -> Checked:
     """Refit for the rows or groups whose Pareto k is too high, the worst ones first.
 
@@ -75,9 +76,11 @@ def checked(
         Of all rows.
     result : EngineResult
         Of the fit to all rows.
-    sample : callable
-        Fits the same model to another problem.
+    sample : callable or None
+        Fits the same model to another problem; None: statistics do not make a fit.
     budget : ScoreBudget
+    jacobian : array of shape (n_samples,) or float
+        Log of the rows' densities of y over those of what was fitted, see ``Response``.
     """
     table = elpd.pointwise
     density, gain, k_hat, error = (
@@ -86,10 +89,10 @@ def checked(
     bad = np.flatnonzero(~(k_hat <= elpd.good_k) | ~np.isfinite(density))
     worst = bad[np.argsort(-np.nan_to_num(k_hat[bad], nan=np.inf), kind="stable")]
     refitted: list[int] = []
-    if result.facts.get("sampler") == "importance":
-        seen = density + gain
+    if result.facts.get("sampler") == "importance" and sample is not None:
+        seen, jacobian = density + gain, np.broadcast_to(jacobian, len(training.y))
         for at in worst[: budget.max_refits]:
-            score = _left_out(elpd, training, problem, sample, at, budget.at_once)
+            score = _left_out(elpd, training, problem, sample, jacobian, at, budget.at_once)
             if score is not None and np.isfinite(score[0]):
                 density[at], error[at] = score
                 gain[at] = seen[at] - density[at]
@@ -100,7 +103,7 @@ def checked(
     return Checked(elpd, np.array(refitted, dtype=int), worst[~np.isin(worst, refitted)])
 
 
-def _left_out(elpd, training, problem, sample, at, entries) -> tuple[float, float] | None:
+def _left_out(elpd, training, problem, sample, jacobian, at, entries) -> tuple[float, float] | None:
     """Log density of the row or group and its Monte Carlo error; None: a fit cannot tell."""
     weights = training.weights.copy()
     counts = None
@@ -124,10 +127,11 @@ def _left_out(elpd, training, problem, sample, at, entries) -> tuple[float, floa
     mass, density = components.weights, _densities(rest, components, x, codes, y, counts, entries)
     with np.errstate(divide="ignore"):
         share = np.log(mass) + density
+    of_rows = jacobian[rows].sum() if counts is None else jacobian[rows] @ counts
     average = float(logsumexp(share))
     # delta method for a mean over weighted points
     error = np.sqrt(np.sum((np.exp(share - average) - mass) ** 2))
-    return average, float(error)
+    return average + float(of_rows), float(error)
 
 
 def without(problem: Problem, training: Training, weights: np.ndarray) -> Problem | None:
@@ -225,9 +229,9 @@ def doubts(
     return [
         f"cv={cv!r} cannot tell how well some {what} are predicted by the others: their Pareto k "
         f"is above {scores[best].elpd.good_k:.2f}, and they were not refitted (at most "
-        f"{max_refits} {what} a candidate are, the worst first, if importance sampling can fit "
-        f"it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} with "
-        "scoring='log_predictive_density'."
+        f"{max_refits} {what} a candidate are, the worst first, if statistics and importance "
+        f"sampling can fit it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} "
+        "with scoring='log_predictive_density'."
     ]
 
 

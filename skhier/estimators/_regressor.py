@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from sklearn.base import RegressorMixin
 
 from skhier.estimators._model import HierarchicalModel
@@ -224,6 +226,21 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``prior__*`` and ``response__*`` reach into presets and names too.
+
+        Parameters
+        ----------
+        **params
+            As in scikit-learn; ``response__df=4`` on ``response="student_t"`` makes
+            ``StudentT(df=4)``.
+        """
+        response = params.get("response", self.response)
+        nested = any(name.startswith("response__") for name in params)
+        if nested and isinstance(response, str):
+            params = {**params, "response": response_from(response)}
+        return super().set_params(**params)
 
     @property
     def _response(self) -> Response:

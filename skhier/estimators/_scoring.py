@@ -1,4 +1,4 @@
-"""What a fold of a search is scored by: R^2, or any scorer of scikit-learn, with the weights."""
+"""What a fold of a search is scored by: R^2, accuracy, or any scorer of scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 from sklearn import get_config
+from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring, r2_score
 from sklearn.utils.metadata_routing import process_routing
 
 __all__ = [
     "OWN_SCORES",
+    "accuracy",
     "call_scorer",
     "is_r2",
     "objects",
@@ -46,9 +48,10 @@ def scorer_of(estimator: Any, scoring: Any) -> Callable[..., Any] | None:
     return check_scoring(estimator, scoring=scoring)
 
 
-def is_r2(scoring: Any, scorer: Any) -> bool:
-    """Whether it is R^2, which one row does not define."""
-    return scoring is None or getattr(scorer, "_score_func", None) is r2_score
+def is_r2(estimator: Any, scorer: Any) -> bool:
+    """Whether a search is scored by R^2, which one row does not define."""
+    by_default = estimator.scoring is None and not is_classifier(estimator)
+    return by_default or getattr(scorer, "_score_func", None) is r2_score
 
 
 def takes_weights(estimator: Any, scorer: Any, sample_weight: Any) -> tuple[bool, list[str]]:
@@ -140,6 +143,11 @@ def r2(y: np.ndarray, mean: np.ndarray, weights: np.ndarray) -> float:
         return float(np.array_equal(y, mean))
     residual, total = weights @ ((y - mean) / size) ** 2, weights @ (off / size) ** 2
     return float(1 - residual / total)
+
+
+def accuracy(y: np.ndarray, event: np.ndarray, weights: np.ndarray) -> float:
+    """``accuracy_score`` of the more probable class; ``y`` 1 for the event, of that probability."""
+    return float(np.average((event > 0.5) == (y > 0.5), weights=weights))
 
 
 def objects(values: Any) -> np.ndarray:

@@ -23,7 +23,12 @@ class Fold(NamedTuple):
 
 
 def split(
-    cv: Any, table: Any, y: Any, rows: np.ndarray, groups: Callable[[], np.ndarray | None]
+    cv: Any,
+    table: Any,
+    y: Any,
+    rows: np.ndarray,
+    groups: Callable[[], np.ndarray | None],
+    classifier: bool = False,
 ) -> tuple[list[Fold], list[str]]:
     """The folds of ``cv``, and warnings.
 
@@ -40,6 +45,8 @@ def split(
         Those with a weight.
     groups : callable
         Gives the group of each row, (n_samples,), or None; called for splitters that split by it.
+    classifier : bool
+        Whether a number of folds means stratified ones.
 
     Raises
     ------
@@ -49,7 +56,7 @@ def split(
     n = table.shape[0]
     place = np.full(n, -1)
     place[rows] = np.arange(len(rows))
-    splitter = check_cv(cv)
+    splitter = check_cv(cv, y, classifier=classifier)
     of_rows = groups() if _takes_groups(splitter) else None
     every = np.arange(n)
     folds, n_empty = [], 0
@@ -82,12 +89,12 @@ def _takes_groups(splitter: Any) -> bool:
     return requests.get("groups") is True
 
 
-def check_training(folds: Iterable[Fold], training: Training) -> None:
+def check_training(folds: Iterable[Fold], training: Training, must_vary: bool = True) -> None:
     """Raise ValueError, with its number, on a fold whose training rows no model can be fitted to.
 
-    A y that is constant in all rows is none of a fold's fault.
+    ``must_vary``: y has to, and one that is constant in all rows is none of a fold's fault.
     """
-    whole = training.y.min() == training.y.max()
+    whole = not must_vary or training.y.min() == training.y.max()
     for k, (train, _) in enumerate(folds):
         y, total = training.y[train], training.weights[train].sum()
         if len(y) < 2:

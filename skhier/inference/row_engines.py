@@ -8,6 +8,7 @@ sampled with all their effects by NUTS.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -34,12 +35,17 @@ from skhier.statistics.records import Units
 from skhier.statistics.rows import arrange_rows, merge_equal_rows
 from skhier.statistics.training import Training
 
-__all__ = ["engine_rows", "run_rows"]
+__all__ = ["MOST_EFFECTS", "engine_rows", "integrates_effects", "run_rows"]
 
 CHECKED = 32  # weighted points at which two rules are compared
 MAX_NODES = 15
 REPEATED = 8  # equal rows that count as one where a level's effects are judged for their shape
 MOST_EFFECTS = 3  # of a level, whose product rule is small enough
+
+
+def integrates_effects(n_slopes: Sequence[int]) -> bool:
+    """Whether quadrature integrates the effects out: ``n_slopes`` of each factor vary."""
+    return len(n_slopes) == 0 or (len(n_slopes) == 1 and n_slopes[0] < MOST_EFFECTS)
 
 
 def run_rows(
@@ -77,8 +83,8 @@ def run_rows(
     """
     from skhier.inference import runtime
 
-    many = any(factor.n_effects > MOST_EFFECTS for factor in spec.factors)
-    if inference == "marginal" and (len(spec.factors) > 1 or many):
+    sampled = not integrates_effects([len(factor.slopes) for factor in spec.factors])
+    if inference == "marginal" and sampled:
         raise ValueError(
             f"inference='marginal' integrates effects of one factor, at most {MOST_EFFECTS} a "
             f"level, for response={spec.response.name!r}. Use inference='auto' or 'nuts', which "
@@ -87,7 +93,7 @@ def run_rows(
     device = runtime.find_device(options.device)
     rows = engine_rows(problem.units, training)
     model = _typed((problem.units, prior_dists(choice, options.eta), fixed))
-    if inference == "nuts" or len(spec.factors) > 1 or many:
+    if inference == "nuts" or sampled:
         result = _run_joint(rows, problem, model, spec, options, device, seed)
     else:
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
@@ -24,18 +25,25 @@ __all__ = [
     "OUT",
     "draws_by_name",
     "effects_by_factor",
+    "event_of",
     "fitted_model",
+    "forbid_all_but_classes",
+    "forbid_all_but_counts",
+    "forbid_classes",
     "forbid_discrete",
     "forbid_link",
     "group_draws",
     "index_of",
+    "is_on_line",
     "line_codes",
     "line_means",
     "line_quantiles",
     "noise_draws",
+    "numbers_of",
     "probabilities_below",
     "rows_of",
     "shares_of",
+    "target_label",
     "target_of",
 ]
 
@@ -81,9 +89,77 @@ def forbid_discrete(model: BaseHierarchical) -> None:
     if response.discrete:
         raise ValueError(
             f"PredictiveCalibrationDisplay needs a continuous y, and response={response.name!r} is "
-            "discrete. Use PosteriorPredictiveDisplay, or for classes "
-            "sklearn.calibration.CalibrationDisplay."
+            "discrete. Use RootogramDisplay for counts, ClassCalibrationDisplay for classes, or "
+            "PosteriorPredictiveDisplay."
         )
+
+
+def forbid_all_but_counts(model: BaseHierarchical) -> None:
+    """Raise ValueError where y does not count: a rootogram has a bar for each count."""
+    response = model._fitted.prior.response
+    if not (response.discrete and response.link == "log"):
+        raise ValueError(
+            f"RootogramDisplay is for counts, and response={response.name!r} has none. Use "
+            f"{_other_check(model)}."
+        )
+
+
+def forbid_all_but_classes(model: BaseHierarchical) -> None:
+    """Raise ValueError of a model without two classes."""
+    if not is_classifier(model):
+        name = model._fitted.prior.response.name
+        raise ValueError(
+            f"ClassCalibrationDisplay is for a classifier, and response={name!r} has no classes. "
+            f"Use {_other_check(model)}."
+        )
+    if len(model.classes_) < 2:
+        raise ValueError("ClassCalibrationDisplay is for two classes, and this fit saw one.")
+
+
+def forbid_classes(model: BaseHierarchical) -> None:
+    """Raise ValueError of a classifier: its y has no distribution worth a curve."""
+    if is_classifier(model):
+        raise ValueError(
+            "PosteriorPredictiveDisplay is for numbers, and this model predicts classes. Use "
+            "ClassCalibrationDisplay."
+        )
+
+
+def _other_check(model: BaseHierarchical) -> str:
+    if is_classifier(model):
+        return "ClassCalibrationDisplay"
+    response = model._fitted.prior.response
+    counts = response.discrete and response.link == "log"
+    return "RootogramDisplay" if counts else "PosteriorPredictiveDisplay"
+
+
+def event_of(model: BaseHierarchical, y: Any) -> np.ndarray:
+    """1 where a class is the event, else 0, of y's shape; ValueError for a class unknown to fit."""
+    labels, classes = np.asarray(y), model.classes_
+    unknown = labels[~np.isin(labels, classes)]
+    if len(unknown):
+        raise ValueError(
+            f"y holds {unknown.tolist()[0]!r}, which is no class of this fit. Classes: "
+            f"{', '.join(map(repr, classes.tolist()))}."
+        )
+    return (labels == classes[-1]).astype(float)
+
+
+def numbers_of(model: BaseHierarchical, y: Any) -> Any:
+    """What the model's lines are compared with: y, or of classes 1 for the event, else 0."""
+    return event_of(model, y) if is_classifier(model) else y
+
+
+def target_label(model: BaseHierarchical, name: str) -> str:
+    """What an axis of the mean of y is called."""
+    if not is_classifier(model):
+        return name
+    return f"Probability of {model.classes_[-1]}"
+
+
+def is_on_line(model: BaseHierarchical) -> bool:
+    """Whether the line is the mean of y, so that effects may be subtracted from it."""
+    return model._fitted.prior.response.link == "identity"
 
 
 def rows_of(model: BaseHierarchical, X: Any) -> Rows:
@@ -172,7 +248,7 @@ def line_codes(
 
 
 def line_means(model: BaseHierarchical, x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Posterior mean (n_rows,) of the line at rows, in units of y.
+    """Posterior mean (n_rows,) of y at rows: of the line, or of what a link makes of it.
 
     ``x`` (n_rows, n_features) in the user's units; ``codes`` (n_rows, n_factors), ``OUT`` of the
     factors whose effects do not count.

@@ -10,10 +10,13 @@ import numpy as np
 from skhier.plotting._choices import chosen_factor, chosen_feature
 from skhier.plotting._fit import (
     fitted_model,
+    is_on_line,
     line_codes,
     line_means,
     line_quantiles,
+    numbers_of,
     rows_of,
+    target_label,
 )
 from skhier.plotting._numerics import tails, without_others
 from skhier.plotting._panels import Panels, panels_of
@@ -29,16 +32,18 @@ class FittedLinesDisplay:
 
     Answers: does each group's line fit its rows, and what does it share with the population?
     With several grouping factors a group's line is the population's plus the effects of this factor
-    alone, and the points are the responses less the other factors' effects.
+    alone, and the points are the responses less the other factors' effects. Where a link stands
+    between line and response (counts, classes) the curves are of the mean of y, of classes the
+    event's probability, and the points are the responses as they are.
 
     Parameters
     ----------
     grid : array of shape (n_points,)
         Values of the feature, in its units.
     mean, population : array of shape (n_panels, n_points)
-        The groups' lines and the population's, posterior means in units of y.
+        The groups' lines or curves and the population's, posterior means in units of y.
     bands : dict of str to array of shape (n_panels, n_points, 2)
-        Ends of intervals: ``"mean"`` of the line, ``"response"`` of new observations.
+        Ends of intervals: ``"mean"`` of the line or curve, ``"response"`` of new observations.
     points : list of arrays of shape (n_rows, 2)
         Feature and response of each panel's rows, the latter less the effects, at the posterior
         mean, of the factors in `others`.
@@ -50,7 +55,9 @@ class FittedLinesDisplay:
         How many groups there were to choose from.
     feature_name, target_name : str
     others : sequence of str
-        Names of the other grouping factors.
+        Names of the other grouping factors whose effects were subtracted from the responses.
+    curve_name : str
+        What a group's mean of y over the feature is called.
 
     Attributes
     ----------
@@ -72,10 +79,12 @@ class FittedLinesDisplay:
         feature_name: str,
         target_name: str = "y",
         others: Sequence[str] = (),
+        curve_name: str = "line",
     ):
         self.grid, self.mean, self.population, self.bands = grid, mean, population, bands
         self.points, self.labels, self.coverage, self.n_groups = points, labels, coverage, n_groups
         self.feature_name, self.target_name, self.others = feature_name, target_name, others
+        self.curve_name = curve_name
 
     @classmethod
     def from_estimator(
@@ -98,7 +107,8 @@ class FittedLinesDisplay:
 
         Lines span the feature's range in X. Other features are held at the mean of the panel's
         rows, the effects of other grouping factors at 0; what the latter contribute, at the
-        posterior mean, is subtracted from y. Without a grouping factor there is one panel.
+        posterior mean, is subtracted from y unless there is a link. Without a grouping factor there
+        is one panel.
 
         Parameters
         ----------
@@ -117,7 +127,7 @@ class FittedLinesDisplay:
             included.
         max_groups : int
         kind : {"mean", "response", "both"}
-            The band: of the line, of new observations, or both.
+            The band: of the line or curve, of new observations, or both.
         coverage : float in (0, 1)
         n_points : int
             Of the grid.
@@ -134,10 +144,9 @@ class FittedLinesDisplay:
             No features, no such feature or factor, or levels that X does not hold.
         sklearn.exceptions.NotFittedError
         """
-        target_name = target_name_of(y)
         model, X = fitted_model(estimator, X)
-        rows = rows_of(model, X)
-        y = check_target(y, rows.x)
+        target_name, rows = target_label(model, target_name_of(y)), rows_of(model, X)
+        y, on_line = check_target(numbers_of(model, y), rows.x), is_on_line(model)
         check_choice("kind", kind, ("mean", "response", "both"))
         check_number("max_groups", max_groups, low=1, integer=True)
         check_number("n_points", n_points, low=2, integer=True)
@@ -145,7 +154,7 @@ class FittedLinesDisplay:
         factor = _factor_of_panels(model, factor, levels)
         feature = chosen_feature(model, factor, feature)
         panels = panels_of(model, factor, feature, rows, levels, max_groups)
-        if factor is not None:
+        if factor is not None and on_line:
             y = without_others(model, factor, rows, y)
         display = cls(
             **_lines_of_panels(model, factor, feature, rows.x, panels, kind, coverage, n_points),
@@ -155,7 +164,8 @@ class FittedLinesDisplay:
             n_groups=panels.n_groups,
             feature_name=feature,
             target_name=target_name,
-            others=[name for name in model.group_levels_ if name != factor],
+            others=[name for name in model.group_levels_ if name != factor] if on_line else [],
+            curve_name="line" if on_line else "curve",
         )
         return display.plot(ax, **kwargs)
 
@@ -201,17 +211,18 @@ class FittedLinesDisplay:
             x, y, "o", color="0.25", ms=1.5 if dense else 3, mew=0, alpha=0.4 if dense else 0.9,
             label=f"observed{less}", rasterized=dense,
         )  # fmt: skip
-        words = {"mean": "of the line", "response": "of new observations"}
+        words = {"mean": f"of the {self.curve_name}", "response": "of new observations"}
         for kind, band in self.bands.items():
             style = {"color": BOLD, "alpha": 0.25 if kind == "mean" else 0.12, "lw": 0}
             label = f"{self.coverage:.0%} interval {words[kind]}"
             axis.fill_between(self.grid, *band[k].T, **style, label=label)
         grouped = bool(self.labels[k])
-        label = "the group's line" if grouped else "fitted line"
+        label = f"the group's {self.curve_name}" if grouped else f"fitted {self.curve_name}"
         draw_line(axis, self.grid, self.mean[k], {"color": BOLD, "label": label}, kwargs)
         if grouped:
             style = {"color": REFERENCE, "lw": 1.1, "ls": "--"}
-            axis.plot(self.grid, self.population[k], **style, label="population line")
+            label = f"population {self.curve_name}"
+            axis.plot(self.grid, self.population[k], **style, label=label)
 
 
 def _factor_of_panels(model, factor, levels) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import gaussian_kde
 
-from skhier.plotting._fit import fitted_model
+from skhier.plotting._fit import fitted_model, forbid_classes
 from skhier.plotting._style import BOLD, add_legend, draw_line, figure_and_axes
 from skhier.plotting._text import target_name_of
 from skhier.utils.cells import as_float64
@@ -78,9 +78,12 @@ class PosteriorPredictiveDisplay:
 
         Raises
         ------
+        ValueError
+            A classifier.
         sklearn.exceptions.NotFittedError
         """
         model, X = fitted_model(estimator, X)
+        forbid_classes(model)
         check_number("n_replicates", n_replicates, low=1, integer=True)
         drawn = model.sample_y(X, n_replicates, random_state=random_state)
         return cls.from_predictions(y, drawn, kind=kind, ax=ax, **kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -26,20 +26,29 @@ from skhier.utils.settling import settle_slopes
 __all__ = ["draw_responses", "prior_without_fit"]
 
 
+def _unless_nan(at: int) -> Any:
+    """An entry of the scales that is known only if the response alone tells it."""
+
+    def known(scales: DataScales) -> float:
+        value: Any = tuple(scales)[at]
+        if np.isnan(value):
+            raise ValueError(
+                "Some priors are scaled by y, which is not known before fit. Pass `y=`, fit first, "
+                "or give every parameter a distribution, `prior=Prior(intercept=..., coef=..., "
+                "group_scale=..., noise_scale=...)`."
+            )
+        return value
+
+    return property(known)
+
+
 class _WithoutTarget(DataScales):
-    """Scales of X where y is not known yet."""
+    """Scales of X, and what of y's a response tells without any y: a line has a unit."""
 
-    def _unknown(self) -> NoReturn:
-        raise ValueError(
-            "Some priors are scaled by y, which is not known before fit. Pass `y=`, fit first, or "
-            "give every parameter a distribution, `prior=Prior(intercept=..., coef=..., "
-            "group_scale=..., noise_scale=...)`."
-        )
-
-    y_mean = property(_unknown)
-    y_sd = property(_unknown)
-    y_median = property(_unknown)
-    y_mad = property(_unknown)
+    y_mean = _unless_nan(3)
+    y_sd = _unless_nan(4)
+    y_median = _unless_nan(5)
+    y_mad = _unless_nan(6)
 
 
 def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
@@ -61,10 +70,12 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     fresh, table = clone(model), as_table(X)
     fresh._check_params()
     validate_data(fresh, table, "no_validation" if y is None else y, skip_check_array=True)
-    names = getattr(fresh, "feature_names_in_", None)
+    names, response = getattr(fresh, "feature_names_in_", None), fresh._response
     columns = names, model.groups, model.slopes, model._side
     if y is not None:
-        design, training = read_training(table, y, None, *columns)
+        design, training = read_training(table, fresh._numbers_of(y), None, *columns)
+        response.check_target(training.y, training.weights)
+        training = training._replace(y=response.transformed(training.y))
     else:
         design, rows = fit_design(table, *columns)
         design, n = settle_slopes(design, rows), len(rows.x)
@@ -73,13 +84,13 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     wanted = wanted_means(model.group_means, table, names, design)
     problem = reduce_rows(design, training)
     design, training, problem = add_group_means(wanted, design, training, problem)
-    response = stated_response(problem, model._response)
+    response, preset = stated_response(problem, response), preset_of(prior_from(model.prior))
     if y is None:
-        unknown = [np.nan] * 4
-        scales: DataScales = _WithoutTarget(*problem.scales[:3], *unknown)
+        unknown = DataScales(*problem.scales[:3], *[np.nan] * 4)
+        scales: DataScales = _WithoutTarget(*response.prior_scales(unknown, preset))
     else:
-        preset, exposure = preset_of(prior_from(model.prior)), training.mean_exposure
-        scales = stated_problem(problem, response, preset, training.y, exposure).scales
+        of_rows = training.y, training.mean_exposure
+        scales = stated_problem(problem, response, preset, *of_rows).scales
     setting = PriorSetting.of(model, scales, design, response)
     return setting, Rows(training.columns, training.codes, ())
 

@@ -174,12 +174,19 @@ class RowPosterior:
 
     def _level(self, k, code):
         """Mean (S, q), root (S, q, q) and skewness (S, q) of a level's effects, by component."""
-        if code < self.n_levels[k]:
+        if self._has_rows(k)[min(code, self.n_levels[k])]:
             moments = self.effects.mean[k][..., code], self.effects.root[k][..., code]
             skew = self.effects.skew
             return *moments, None if skew is None else skew[k][..., code]
         root = self.rule.group_root[k]
         return np.zeros(root.shape[:2]), root, None
+
+    def _has_rows(self, k):
+        """Whether a level has rows in the fit, and False for all that it never saw, (G + 1,).
+
+        A level may be known by name and have none, in a fold of a search: it is a new one.
+        """
+        return np.append(self.n_rows[k] > 0, False)
 
     def line_mixture(
         self, x, codes, n: int | None = None, of_response: bool = False
@@ -210,8 +217,9 @@ class RowPosterior:
             third = np.zeros_like(mean)
             for k, z in enumerate(zs):
                 code, z = codes[rows, k], z[rows]
-                old = np.flatnonzero((code != OUT) & (code < self.n_levels[k]))
-                new = np.flatnonzero((code != OUT) & (code >= self.n_levels[k]))
+                known = self._has_rows(k)[np.minimum(code, self.n_levels[k])]
+                old = np.flatnonzero((code != OUT) & known)
+                new = np.flatnonzero((code != OUT) & ~known)
                 level = code[old]
                 of_level = self.effects.mean[k][part][..., level]
                 mean[:, old] += np.einsum("sak,ka->sk", of_level, z[old])

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skhier.presets import unit_of_line
 from skhier.responses.checks import check_rows
 from skhier.responses.member import Member
 from skhier.responses.numerics import held_exp, held_expm1, held_log
@@ -44,8 +45,10 @@ class LogLink(Member):
         """``E[Var[y | line]] + Var[E[y | line]]``, from the lognormal's moments."""
         a, b = self._in_mean(own)
         average, variance, square = lognormal_moments(mean, sd)
-        with np.errstate(over="ignore"):
-            return a * average + b * square + variance
+        with np.errstate(over="ignore", invalid="ignore"):
+            # a Poisson's b is 0, and 0 times a square beyond all numbers is no number
+            of_square = np.where(np.asarray(b) > 0, b * square, 0.0)
+            return a * average + of_square + variance
 
     def link_of(self, mean):
         """``log mean``."""
@@ -75,7 +78,8 @@ class LogLink(Member):
             logs = np.log(np.where(np.asarray(y) == 0, 0.1, y))
             median = np.median(logs)
             mad = 1.4826 * np.median(np.abs(logs - median))
-        return scales._replace(y_mean=centre, y_sd=1.0, y_median=float(median), y_mad=float(mad))
+        unit = unit_of_line(preset, scales.n)
+        return scales._replace(y_mean=centre, y_sd=unit, y_median=float(median), y_mad=float(mad))
 
 
 def lognormal_moments(mean, sd):

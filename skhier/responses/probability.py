@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skhier.presets import unit_of_line
 from skhier.responses.links import LINKS
 from skhier.responses.member import Member
 
@@ -104,7 +105,8 @@ class Probability(Member):
         rstanarm, "Prior distributions for rstanarm models"; ``bambi/priors/scaler.py``; brms's
         ``def_scale_prior``, which raises the mad to 2.5.
         """
-        return scales._replace(y_mean=0.0, y_sd=1.0, y_median=0.0, y_mad=0.0)
+        unit = unit_of_line(preset, scales.n)
+        return scales._replace(y_mean=0.0, y_sd=unit, y_median=0.0, y_mad=0.0)
 
 
 def _trials(weights):

@@ -124,3 +124,18 @@ def test_lines_need_a_feature_and_groups(population_only, sleepstudy):
     model = short_fit(X[["Subject"]], y, "Subject")
     with pytest.raises(ValueError, match="no features"):
         FittedLinesDisplay.from_estimator(model, X[["Subject"]], y)
+
+
+def test_curves_of_counts_are_their_means(people):
+    X, line = people
+    y = np.random.default_rng(0).poisson(np.exp(line / 2)).astype(float)
+    X = X.assign(day=np.arange(80) % 4)
+    model = short_fit(X, y, "subject", slopes=["x"], response="poisson")
+    made = FittedLinesDisplay.from_estimator(model, X, y, levels=["s3"], kind="both")
+    mine = X["subject"] == "s3"
+    rows = X[mine].iloc[[0, 0]].assign(x=made.grid[[0, -1]], day=X.loc[mine, "day"].mean())
+    assert_allclose(made.mean[0, [0, -1]], model.predict(rows))
+    assert_allclose(made.population[0, [0, -1]], model.predict(rows, level="population"))
+    for kind, band in made.bands.items():
+        assert_allclose(band[0, [0, -1]], model.predict_interval(rows, kind=kind))
+    assert_allclose(made.points[0], np.column_stack([X.loc[mine, "x"], y[mine]]))

@@ -11,7 +11,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skhier import DecovPrior, HierarchicalSlopesRegressor, Prior
+from skhier import (
+    DecovPrior,
+    HierarchicalSlopesClassifier,
+    HierarchicalSlopesRegressor,
+    Prior,
+)
 from skhier.inference.prior import draw_parameters
 from skhier.posterior.prior_draws import prior_without_fit
 
@@ -260,3 +265,35 @@ def test_draws_beyond_the_memory_are_refused(monkeypatch, table):
 def test_wrong_number_of_draws_is_an_error(table, n_samples):
     with pytest.raises(ValueError, match="'n_samples' parameter must be an int"):
         HierarchicalSlopesRegressor("g", prior=EXPLICIT).sample_prior(table[0], n_samples)
+
+
+@pytest.fixture(scope="module")
+def classes():
+    """X (a, g) and two classes, 30 rows."""
+    rng = np.random.default_rng(7)
+    X = pd.DataFrame({"a": rng.normal(size=30), "g": np.arange(30) % 5})
+    return X, np.where(rng.random(30) < 0.5, "no", "yes")
+
+
+def test_default_priors_of_classes_need_no_y(classes):
+    """Intercept Normal(0, 2.5), so as many events as not; labels once they are known."""
+    X, y = classes
+    model = HierarchicalSlopesClassifier("g", slopes=None)
+    draws = model.sample_prior(X, N, 0)
+    assert set(np.unique(draws)) == {0, 1}
+    shares = draws.mean(0)
+    assert abs(shares.mean() - 0.5) < 5 * shares.std() / np.sqrt(N)
+    named = model.sample_prior(X, N, 0, y=y)
+    assert_array_equal(named == "yes", draws == 1)
+
+
+def test_prior_of_counts_is_that_of_their_line():
+    """``log mean(y)`` is the intercept's centre, and 2.5 its sd; no unit of y comes in."""
+    X, y = pd.DataFrame({"a": np.zeros(40)}), np.full(40, 3.0)
+    y[:20] = 5.0
+    model = HierarchicalSlopesRegressor(response="poisson")
+    drawn = prior_without_fit(model, X, y)[0].resolve()
+    assert float(drawn.intercept.mean) == pytest.approx(np.log(4))
+    assert float(np.sqrt(drawn.intercept.variance)) == pytest.approx(2.5)
+    with pytest.raises(ValueError, match="not known before fit"):
+        model.sample_prior(X)

@@ -6,13 +6,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from response_cases import LINE, of_continuous, of_discrete, of_each
 from scipy import integrate, special, stats
 
-from skhier.responses import Binomial
+from skhier.responses import Binomial, Poisson
 
 
 @of_each
 def test_moments_are_scipys(each):
     assert_allclose(each.response.mean(LINE, each.own), each.law(LINE).mean(), rtol=1e-13)
     assert_allclose(each.response.variance(LINE, each.own), each.law(LINE).var(), rtol=1e-12)
+
+
+def test_variance_over_a_very_wide_line_is_no_nan():
+    """``0 e^(4 sd^2)`` is 0, however large the second factor."""
+    assert Poisson().variance_over(0.0, 40.0, {}) == np.inf
+    assert_allclose(Poisson().variance_over(0.3, 0.0, {}), np.exp(0.3))
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.1, 0.7, 1.9, 2.1, 6.0])
