@@ -1,14 +1,22 @@
 """Rows that are not in memory: what a reduction costs beside the engine's own sums.
 
     python benchmarks/frames.py [--rows 10000000] [--engines polars duckdb dask blocks]
+    python benchmarks/frames.py --rows 100000000 --peak --engines polars duckdb
 
 Each engine sums the same ten products by group, written by hand, and through ``summarise``; runs
-alternate, and the ratio of the smallest times is reported: seconds mean little on a shared machine.
-``blocks``: 1,000 blocks by ``partial_fit`` beside one ``fit`` of all rows.
+alternate, and the ratios of the smallest times are reported, by the clock and of the processor:
+seconds mean little on a shared machine. ``blocks``: 1,000 blocks by ``partial_fit`` beside one
+``fit`` of all rows.
+``--peak``: instead, a fit in a process of its own and the most memory that it had, as the operating
+system counts it, and the engine's own sums in another. The rows are a file that is removed again.
 """
 
 import argparse
 import itertools
+import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -91,23 +99,27 @@ OWN = {"polars": own_polars, "duckdb": own_duckdb, "dask": own_dask}
 
 
 def seconds(act):
-    began = time.perf_counter()
+    """By the clock, and of the processor, all threads of this process."""
+    began = time.perf_counter(), time.process_time()
     act()
-    return time.perf_counter() - began
+    return time.perf_counter() - began[0], time.process_time() - began[1]
 
 
-def compared(first, second, repeats):
+def compared(what, first, second, repeats):
     """Smallest times of two acts that take turns."""
-    times = np.array([[seconds(first), seconds(second)] for _ in range(repeats)])
-    return times.min(0)
+    times = np.array([[seconds(act) for act in (first, second)] for _ in range(repeats)]).min(0)
+    for clock, (one, other) in zip(("clock", "processor"), times.T, strict=True):
+        print(f"{what}, {clock}: {one:.2f} s, {other:.2f} s, ratio {other / one:.2f}")
 
 
 def engine_ratio(engine, path, repeats):
     model = HierarchicalSlopesRegressor("g")
-    own, ours = compared(
-        lambda: OWN[engine](path), lambda: model.summarise(source(engine, path), "y"), repeats
+    compared(
+        f"{engine}, own sums and summarise",
+        lambda: OWN[engine](path),
+        lambda: model.summarise(source(engine, path), "y"),
+        repeats,
     )
-    print(f"{engine}: own sums {own:.2f} s, summarise {ours:.2f} s, ratio {ours / own:.2f}")
 
 
 def blocks_ratio(path, n_blocks=1000):
@@ -119,17 +131,30 @@ def blocks_ratio(path, n_blocks=1000):
         model = HierarchicalSlopesRegressor("g", random_state=0)
         for start in range(0, len(y), size):
             model.partial_fit(X[start : start + size], y[start : start + size])
-        added = time.perf_counter()
-        coef = model.coef_
-        print(f"  refit {time.perf_counter() - added:.2f} s")
-        return coef
+        return model.coef_
 
     def at_once():
         return HierarchicalSlopesRegressor("g", random_state=0).fit(X, y).coef_
 
     at_once()  # compiles
-    one, many = compared(at_once, by_blocks, 2)
-    print(f"blocks: one fit {one:.2f} s, {n_blocks} blocks {many:.2f} s, ratio {many / one:.2f}")
+    compared(f"one fit and {n_blocks} blocks", at_once, by_blocks, 2)
+
+
+def peak(what, engine, path):
+    """In a process of its own: seconds and memory of a fit, or of the engine's own sums."""
+    if what == "fit":
+        model = HierarchicalSlopesRegressor("g", random_state=0)
+        time_of, _ = seconds(lambda: model.fit(source(engine, path), "y"))
+    else:
+        time_of, _ = seconds(lambda: OWN[engine](path))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{engine}, {what}: {time_of:.1f} s, {most:.2f} GiB")
+
+
+def peaks(engines, path):
+    for engine, what in itertools.product(engines, ("sums", "fit")):
+        child = [sys.executable, __file__, "--child", what, engine, str(path)]
+        subprocess.run(child, check=True)
 
 
 def main():
@@ -138,10 +163,20 @@ def main():
     parser.add_argument("--groups", type=int, default=10**5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="+", default=["polars", "duckdb", "dask", "blocks"])
+    parser.add_argument("--peak", action="store_true")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.child:
+        peak(*chosen.child)
+        return
     with tempfile.TemporaryDirectory() as folder:
+        if shutil.disk_usage(folder).free < 2 * 32 * chosen.rows:
+            sys.exit(f"The rows need {2 * 32 * chosen.rows / 1e9:.0f} GB of disk.")
         path = Path(folder) / "rows.parquet"
         write_rows(path, chosen.rows, chosen.groups)
+        if chosen.peak:
+            peaks(chosen.engines, path)
+            return
         for engine in chosen.engines:
             if engine == "blocks":
                 blocks_ratio(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhier.utils.engines import lazy_engine, naming
-from skhier.utils.frames import column_names
+from skhier.utils.frames import column_names, without_time_zones
 from skhier.utils.validation import check_flag, check_number
 from skhier.utils.words import listed
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
-BATCH = 2**17  # rows that DuckDB hands over at a time
+BATCH = 2**17  # rows of DuckDB and Ibis that are predicted at a time
 
 
 def predict(
@@ -33,10 +33,11 @@ def predict(
     model : estimator
         Fitted to a table with column names.
     frame : table
-        With the columns of fit, in any order, and perhaps others. A Polars ``LazyFrame`` and a Dask
-        data frame stay lazy; rows of a DuckDB relation are read in batches, and the result is a
-        relation of an Arrow table in memory, on DuckDB's default connection. Also pandas, Polars
-        and pyarrow data frames.
+        With the columns of fit, in any order, and perhaps others. A Polars ``LazyFrame`` and data
+        frames of Dask and PySpark stay lazy; rows of a DuckDB relation are read in batches, and the
+        result is a relation of an Arrow table in memory, on DuckDB's default connection; an Ibis
+        table becomes an ``ibis.memtable``, its rows in memory. Also pandas, Polars and pyarrow data
+        frames.
     std : bool
         Also the standard deviation of the posterior predictive distribution.
     coverage : float in (0, 1) or None
@@ -75,9 +76,14 @@ def predict(
         return added.to_eager(frame)
     known = frame.collect_schema().names() if engine == "Polars" else list(frame.columns)
     added.check(known)
-    if engine == "Polars":
-        return added.to_polars(frame)
-    return added.to_dask(frame) if engine == "Dask" else added.to_duckdb(frame)
+    of_engine = {
+        "Polars": added.to_polars,
+        "Dask": added.to_dask,
+        "DuckDB": added.to_duckdb,
+        "Spark": added.to_spark,
+        "Ibis": added.to_ibis,
+    }
+    return of_engine[engine](frame)
 
 
 class _Added:
@@ -94,7 +100,10 @@ class _Added:
             )
         assert model._fitted is not None  # rows that were only added are fitted here, once
         self.model, self.std, self.coverage = model, std, coverage
-        self.needed = [str(name) for name in model.feature_names_in_]
+        design = model._fitted.design
+        unread = design.unread(range(len(design.factors)), std or coverage is not None)
+        names = enumerate(model.feature_names_in_)
+        self.needed = [str(name) for position, name in names if position not in unread]
         self.new = ["prediction"]
         self.new += ["prediction_std"] if std else []
         self.new += ["lower", "upper"] if coverage is not None else []
@@ -152,6 +161,26 @@ class _Added:
         meta = frame._meta.assign(**{name: np.empty(0) for name in self.new})
         return frame.map_partitions(self.to_eager, meta=meta)
 
+    def to_spark(self, frame: Any) -> Any:
+        """Of a PySpark data frame: Arrow batches, in which all types of other columns stay."""
+        from pyspark.sql.types import DoubleType, StructField, StructType
+
+        fields = [StructField(name, DoubleType()) for name in self.new]
+        schema = StructType([*frame.schema.fields, *fields])
+        return frame.mapInArrow(self.of_spark_batches, schema)
+
+    def of_spark_batches(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Of the Arrow batches of a part of the rows, on an executor."""
+        import narwhals as nw
+        import pyarrow as pa
+
+        for batch in batches:
+            table = pa.Table.from_batches([batch])
+            rows = without_time_zones(nw.from_native(table, eager_only=True).select(self.needed))
+            for name, cells in self.columns_of(rows.to_native()).items():
+                table = table.append_column(name, pa.array(cells))
+            yield from table.to_batches()
+
     def to_duckdb(self, relation: Any) -> Any:
         """Of a relation, through Arrow batches."""
         import duckdb
@@ -168,3 +197,15 @@ class _Added:
                 yield from table.to_batches()
 
         return duckdb.from_arrow(pa.Table.from_batches(batches(), pa.schema(fields)))
+
+    def to_ibis(self, frame: Any) -> Any:
+        """Of an Ibis table, whose backends do not all hand over rows in batches."""
+        import ibis
+        import pyarrow as pa
+
+        with naming("Ibis"):
+            table = frame.to_pyarrow()
+        starts = range(0, max(len(table), 1), BATCH)
+        return ibis.memtable(
+            pa.concat_tables([self.to_eager(table.slice(at, BATCH)) for at in starts])
+        )

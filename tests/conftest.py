@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: data, and fits that several tests look at."""
 
 import gc
+import importlib.util
 import os
 import sys
 import warnings
@@ -120,6 +121,12 @@ def nested():
 def nested_fit(nested):
     model = HierarchicalSlopesRegressor(nested.groups, random_state=0)
     return model.fit(nested.data, nested.target)
+
+
+def pytest_configure(config):
+    if importlib.util.find_spec("pyspark"):  # leaves its sockets open, and forks to start a JVM
+        config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+        config.addinivalue_line("filterwarnings", "ignore:os.fork:RuntimeWarning")
 
 
 def pytest_collection_modifyitems(config, items):

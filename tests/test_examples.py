@@ -15,6 +15,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
 
 # the columns of the printed table that hold posterior means, sds beside them
 PRINTED = {
+    "plot_eight_schools": {0: "eight_schools"},
     "plot_cafes": {0: "cafe_exact", 4: "cafe_exact"},
     "plot_sleepstudy_priors": {
         0: "sleepstudy_independent",
@@ -25,7 +26,14 @@ PRINTED = {
     "plot_cbpp": {2: "cbpp"},
 }
 # number of parameters printed beside the truth or lme4's fit, where there is no exact posterior
-BESIDE = {"plot_cafes_in_states": 9, "plot_schools": 5}
+BESIDE = {
+    "plot_cafes_in_states": 9,
+    "plot_schools": 5,
+    "plot_parquet": 6,
+    "plot_hospitals": 6,
+    "plot_stream": 6,
+    "plot_counts_with_exposure": 3,
+}
 # the model that `compare` has to put first
 BETTER = {"plot_outliers": "student_t"}
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from lazy_frames import LAZY, collected, lazy
 from numpy.testing import assert_allclose
 
 from skhier import HierarchicalSlopesRegressor, frames
@@ -25,27 +26,14 @@ def table(people):
 def as_kind(rows, kind):
     if kind == "pandas":
         return rows.set_index(np.arange(len(rows))[::-1])
-    if kind in ("polars", "polars lazy"):
-        made = pytest.importorskip("polars", reason="no Polars").from_pandas(rows)
-        return made.lazy() if kind == "polars lazy" else made
+    if kind == "polars":
+        return pytest.importorskip("polars", reason="no Polars").from_pandas(rows)
     if kind == "pyarrow":
         return pytest.importorskip("pyarrow", reason="no pyarrow").Table.from_pandas(rows)
-    if kind == "duckdb":
-        return pytest.importorskip("duckdb", reason="no DuckDB").from_df(rows)
-    return pytest.importorskip("dask.dataframe", reason="no Dask").from_pandas(rows, npartitions=3)
+    return lazy(rows, kind.removesuffix(" lazy"))
 
 
-def collected(frame):
-    for method in ("collect", "compute"):
-        if hasattr(frame, method):
-            frame = getattr(frame, method)()
-    for method in ("to_pandas", "df"):
-        if hasattr(frame, method):
-            frame = getattr(frame, method)()
-    return frame
-
-
-KINDS = ["pandas", "polars", "pyarrow", "polars lazy", "duckdb", "dask"]
+KINDS = ["pandas", "polars", "pyarrow", "polars lazy", *LAZY[1:]]
 
 
 @pytest.mark.parametrize("kind", KINDS)

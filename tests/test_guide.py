@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -114,6 +115,22 @@ def test_counts_are_fitted():
     exec(lines_with('"poisson"'), used)
     assert np.mean((used["low"] <= used["calls"]) & (used["calls"] <= used["high"])) > 0.85
     assert abs(np.log(used["factor"][0]) - 0.3) < 0.1
+
+
+def test_rates_are_per_exposure():
+    used = NAMES | {"clone": clone}
+    exec(lines_with('"poisson"') + lines_with('exposure="hours"'), used)
+    assert_allclose(used["mean"], used["hours"] * used["an_hour"], rtol=1e-9)
+    assert abs(used["rates"].coef_[0] - 0.3) < 0.1
+    assert abs(used["mean"].sum() / used["calls"].sum() - 1) < 0.05
+
+
+def test_known_errors_draw_studies_together():
+    used = dict(NAMES)
+    exec(lines_with('known_noise="error"'), used)
+    assert 3 < used["mean"] < 12
+    assert np.ptp(used["schools"]) < 0.8 * np.ptp(used["effects"])
+    assert used["between"]["intercept"] > 0
 
 
 def test_amounts_have_means_above_medians():

@@ -17,13 +17,15 @@ ROOMS = {
     "utils": (
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
         "categories columns labels nesting level_union pareto engines pipelines rank uniformity "
-        "convergence validation named_columns schema features group_means design settling "
+        "convergence validation named_columns side_column schema features group_means design "
+        "settling "
         "identifiability"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "problem rows group_means data_warnings folds slopes subtraction contents arrow "
-        "arrow_reading group_statistics lazy_checks lazy partitions"
+        "row_noise problem rows group_means data_warnings folds slopes subtraction contents "
+        "fold_sums arrow arrow_reading group_statistics lazy_checks lazy_sums lazy lazy_rows "
+        "partitions hashed_folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "
@@ -41,7 +43,7 @@ ROOMS = {
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
-        "_splits _scoring _refits _race _search _cv _classifier_cv"
+        "_splits _scoring _refits _race _fold_race _folds _search _cv _classifier_cv"
     ),
     "plotting": (
         "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "

@@ -46,16 +46,19 @@ class SimulatedRows(NamedTuple):
     factors: tuple[FactorRows, ...]
     correlated: bool
     response: Response
+    side: np.ndarray | None = None
 
     @classmethod
     def of(cls, setting: PriorSetting, rows: Rows) -> SimulatedRows:
         """The rows with the designs of the group effects."""
-        x = rows.x
+        n_features = len(setting.names)
+        x, side = rows.x[:, :n_features], rows.x[:, n_features:]
         factors = [
             FactorRows(name, codes, np.column_stack([np.ones(len(x)), *x.T[list(slopes)]]))
             for (name, slopes), codes in zip(setting.factors, rows.codes.T, strict=True)
         ]
-        return cls(x, tuple(factors), setting.correlated, setting.response)
+        of_rows = side[:, 0] if side.shape[1] else None
+        return cls(x, tuple(factors), setting.correlated, setting.response, of_rows)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -90,11 +93,20 @@ class SimulatedRows(NamedTuple):
         for name, codes, z in self.factors:
             effects = parameters["group_effects"][name][..., codes, :]
             line = line + (effects * z).sum(-1)
-        return line
+        return line if self.side is None else self.response.at_rows(line, {}, self.side)[0]
 
-    def own(self, parameters: Parameters) -> dict[str, np.ndarray]:
-        """The response's own parameters, (..., 1) each."""
-        return {name: np.asarray(parameters[name])[..., None] for name in self.response.parameters}
+    def own(self, parameters: Parameters) -> Mapping[str, np.ndarray]:
+        """The response's own parameters, (..., 1) each, or the rows' own noise."""
+        names = self.response.parameters
+        own = {name: np.asarray(parameters[name])[..., None] for name in names}
+        return own if self.side is None else self.response.at_rows(0.0, own, self.side)[1]
+
+    def in_units_of_noise(self) -> SimulatedRows:
+        """The effects' designs over the rows' known noise."""
+        assert self.side is not None
+        noise = self.side[:, None]
+        factors = (factor._replace(z=factor.z / noise) for factor in self.factors)
+        return self._replace(factors=tuple(factors))
 
     def log_likelihood(self, parameters: Parameters, y: np.ndarray) -> np.ndarray:
         """Log density of ``y`` (n_samples,) given all parameters, (...,)."""
@@ -120,13 +132,18 @@ def log_marginal_likelihood(
     -------
     array of shape (n_draws,)
     """
-    variance = rows.response.latent_variance(rows.own(parameters), 0.0)[:, 0]
     residuals = y - parameters["intercept"][:, None] - parameters["coef"] @ rows.x.T
+    if rows.side is None:
+        variance = rows.response.latent_variance(rows.own(parameters), 0.0)[:, 0]
+    else:  # known noise, in units of which all is the same
+        rows, residuals = rows.in_units_of_noise(), residuals / rows.side
+        variance = np.ones(len(residuals))
     scales, corrs = parameters["group_scale"], parameters["group_corr"]
     roots = [scales[f.name][..., None] * square_root(corrs[f.name]) for f in rows.factors]
     evaluate = _by_groups if len(rows.factors) == 1 else _by_rows
     log_det, quadratic = evaluate(rows, roots, variance, residuals)
-    return -0.5 * (len(y) * np.log(2 * np.pi) + log_det + quadratic)
+    of_units = 0.0 if rows.side is None else np.log(rows.side).sum()
+    return -0.5 * (len(y) * np.log(2 * np.pi) + log_det + quadratic) - of_units
 
 
 def _by_groups(rows, roots, variance, residuals):

@@ -138,7 +138,7 @@ class BaseHierarchical(BaseEstimator):
             Levels not seen in fit: their mean is the population line, their sd that of a new
             member of the population.
         """
-        rows = self._rows_of(X, level)
+        rows = self._rows_of(X, level, noise=return_std)
         posterior = self._fitted.posterior
         mean = posterior.mean(rows.x, rows.codes)
         if not return_std:
@@ -164,7 +164,7 @@ class BaseHierarchical(BaseEstimator):
         dict of str to array of shape (n_samples,)
             ``"prediction"``; ``"prediction_std"``; ``"lower"`` and ``"upper"``.
         """
-        rows = self._rows_of(X, "group", announced=False)
+        rows = self._rows_of(X, "group", announced=False, noise=std or coverage is not None)
         posterior = self._fitted.posterior
         columns = {"prediction": posterior.mean(rows.x, rows.codes)}
         if std:
@@ -201,7 +201,8 @@ class BaseHierarchical(BaseEstimator):
         """
         check_number("coverage", coverage, low=0, high=1, open_ends=True)
         tail = (1 - coverage) / 2
-        return self._quantiles(self._rows_of(X, level), np.array([tail, 1 - tail]), kind)
+        rows = self._rows_of(X, level, noise=kind != "mean")
+        return self._quantiles(rows, np.array([tail, 1 - tail]), kind)
 
     def predict_quantiles(
         self, X: Any, q: Any, kind: str = "response", level: Level = "group"
@@ -222,7 +223,7 @@ class BaseHierarchical(BaseEstimator):
         q = np.atleast_1d(np.asarray(q, dtype=float))
         if q.ndim != 1 or not q.size or not np.all((q > 0) & (q < 1)):
             raise ValueError(f"`q` must be numbers between 0 and 1, both excluded. Got {q!r}.")
-        return self._quantiles(self._rows_of(X, level), q, kind)
+        return self._quantiles(self._rows_of(X, level, noise=kind != "mean"), q, kind)
 
     def _quantiles(self, rows, q, kind):
         check_choice("kind", kind, ("response", "mean"))
@@ -246,9 +247,7 @@ class BaseHierarchical(BaseEstimator):
         return log_density(self._fitted.posterior, rows.x, rows.codes, y)
 
     def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, ...]]:
-        """Rows of X, a slice at a time, means and sds (n, k) of normals that predict them, and
-        the normals' weights (n,).
-        """
+        """Of each slice of the rows of X: which, means and sds (n, k) of normals, weights (n,)."""
         rows = self._rows_of(X, "group")
         return normals(self._fitted.posterior, rows.x, rows.codes)
 
@@ -276,7 +275,7 @@ class BaseHierarchical(BaseEstimator):
         which = self._choose_draws(n_samples, rng)
         posterior = self._fitted.posterior
         lines = posterior.sample_lines(rows.x, rows.codes, which, rng.integers(2**31))
-        return posterior.response.draw(lines, posterior.own_parameters(which), rng).T
+        return posterior.response.draw(lines, posterior.own_parameters(which, rows.x), rng).T
 
     def sample_prior(
         self, X: Any, n_samples: int = 1, random_state: Any = None, *, y: Any = None
@@ -374,18 +373,18 @@ class BaseHierarchical(BaseEstimator):
             which = self._choose_draws(n_draws, rng)
         return self._fitted.posterior.group_draws(k, codes, int(rng.integers(2**31)), which)
 
-    def _rows_of(self, X, level, announced=True) -> Rows:
+    def _rows_of(self, X, level, announced=True, noise=True) -> Rows:
         """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels."""
         check_is_fitted(self)
         counts = self._counting(level)
         design = self._fitted.design
-        unread = design.unread(counts)
+        unread = design.unread(counts, noise)
         table = as_table(X, unread)
         names = getattr(self, "feature_names_in_", None)
         missing = missing_columns(table, names, unread)
         table = with_columns_of_fit(table, names, unread)
         self._check_columns(table)
-        rows = read_rows(table, design, counts, missing)
+        rows = read_rows(table, design, counts, missing, noise)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
         for k in counts:
             if len(rows.unseen[k]) and (announced or self.handle_unknown == "error"):

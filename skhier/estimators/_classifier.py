@@ -35,6 +35,9 @@ class HierarchicalSlopesClassifier(ClassifierMixin, HierarchicalModel):
         mean of X ``Normal(0, 2.5)``, slopes ``Normal(0, 2.5 / sd(x_j))``, standard deviations of
         the effects ``Exponential`` with mean ``1 / sd(x_j)``, 1 for the intercept's.
     link : {"logit", "probit"}, default="logit"
+    exposure : None
+        Of :class:`~skhier.HierarchicalSlopesRegressor`, where the line is the log of a mean;
+        anything else is an error in ``fit``.
     inference : {"auto", "marginal", "nuts"}, default="auto"
         ``"marginal"``: of one factor with at most two varying slopes, or none, group effects are
         integrated out by adaptive Gauss-Hermite quadrature, its nodes raised until the error hardly
@@ -81,6 +84,7 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         prior=None,
         noncentered=True,
         link="logit",
+        exposure=None,
         group_means=None,
         inference="auto",
         n_chains=4,
@@ -100,6 +104,7 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         self.prior = prior
         self.noncentered = noncentered
         self.link = link
+        self.exposure = exposure
         self.group_means = group_means
         self.inference = inference
         self.n_chains = n_chains

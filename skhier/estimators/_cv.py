@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from skhier.estimators._folds import FoldStatistics
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._search import Search
 
 __all__ = ["HierarchicalSlopesRegressorCV"]
 
 
-class HierarchicalSlopesRegressorCV(Search, HierarchicalSlopesRegressor):
+class HierarchicalSlopesRegressorCV(FoldStatistics, Search, HierarchicalSlopesRegressor):
     """Hierarchical regression whose priors and structure are chosen by cross-validation.
 
     Of a normal or lognormal response the rows are reduced to group statistics once for each value
@@ -20,21 +21,25 @@ class HierarchicalSlopesRegressorCV(Search, HierarchicalSlopesRegressor):
     ----------
     groups : str, int, list, dict, callable or None, default=None
         As of :class:`HierarchicalSlopesRegressor`, and so are all parameters not listed here.
+        ``exposure`` and ``known_noise`` are not among them: use ``GridSearchCV``.
     param_grid : dict, list of dict or None, default=None
         As of ``GridSearchCV``, over ``eta``, ``prior``, ``prior__*``, ``slopes``,
         ``correlated``, ``group_means``, ``response`` and ``response__*`` (``response__df``).
         None: ``{"eta": [1, 2, 4]}``.
-    cv : int, splitter, iterable, {"loo", "logo", "evidence"} or None, default=None
-        As of ``GridSearchCV``; splitters that split by group (``GroupKFold``) get the first factor
-        of ``groups``. A splitter counts rows of weight 0 too, which then leave its folds; a fold
-        without other test rows is none. ``"loo"``, ``"logo"``: the expected log predictive
-        density of a row, or of a group, left out, from one fit to all rows; ``"evidence"``: its
-        log evidence.
+    cv : int, splitter, iterable, {"loo", "logo", "evidence"}, str or None, default=None
+        As of ``GridSearchCV``, or the name of a column of X, no feature, whose values are the
+        folds. Rows of a lazy frame are summed by fold where they are: such a column, or an int, a
+        hash of the row that puts equal rows into one fold. Splitters that split by group
+        (``GroupKFold``) get the first factor of ``groups``. A splitter counts rows of weight 0
+        too, which then leave its folds; a fold without other test rows is none. ``"loo"``,
+        ``"logo"``: the expected log predictive density of a row, or of a group, left out, from one
+        fit to all rows; ``"evidence"``: its log evidence.
     scoring : str, callable or None, default=None
         None: R^2 as of ``r2_score``, for folds of two test rows or more.
         ``"log_predictive_density"``: mean over the rows of a fold, which also judges the
         uncertainty. Else any scorer of scikit-learn or of ``skhier.metrics``, slower. Must be None
-        if ``cv`` names a score.
+        if ``cv`` names a score. Of lazy frames and in ``fit_statistics``: None, ``"r2"``,
+        ``"neg_mean_squared_error"`` or ``"neg_root_mean_squared_error"``.
 
     Attributes
     ----------
@@ -90,6 +95,7 @@ class HierarchicalSlopesRegressorCV(Search, HierarchicalSlopesRegressor):
 
     _plain = HierarchicalSlopesRegressor
     _tunable = ("response",)
+    _folds_are = "a splitter, the name of a column of X"
 
     def __init__(
         self,

@@ -23,7 +23,12 @@ from skhier.inference.engines import (
     run_joint,
     run_marginal,
 )
-from skhier.inference.model import model_spec, origin_warnings, stated_problem
+from skhier.inference.model import (
+    model_spec,
+    origin_warnings,
+    stated_problem,
+    stated_response,
+)
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.inference.row_engines import run_rows
@@ -32,6 +37,7 @@ from skhier.posterior.within_between import by_factor, contrast_warnings, contra
 from skhier.presets import preset_of, prior_from
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
+from skhier.responses.checks import check_side
 from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.plan import dense_size
@@ -44,6 +50,7 @@ from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
 from skhier.utils.named_columns import split_named
+from skhier.utils.side_column import Wanted, wanted_side
 from skhier.utils.validation import check_choice, check_flag, check_number
 
 __all__ = ["HierarchicalModel"]
@@ -61,8 +68,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         ----------
         X : table of shape (n_samples, n_columns)
             NumPy array, pandas, polars or pyarrow data frame; the grouping column included. Or a
-            lazy one, a Polars ``LazyFrame``, DuckDB relation or Dask data frame, of which y and
-            sample_weight are columns: its engine sums, and no row comes into memory.
+            lazy one, a Polars ``LazyFrame``, DuckDB relation, Ibis table or data frame of Dask or
+            PySpark, of which y and sample_weight are columns: its engine sums, and no row comes
+            into memory; of a response other than normal, distinct rows come.
             Features are numbers: categorical columns are refused, and so are strings, of digits
             too, except in NumPy's string arrays, where they are converted.
         y : array of shape (n_samples,) or str
@@ -108,6 +116,16 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         """What y is, given the line."""
         raise NotImplementedError
 
+    @property
+    def _side(self) -> Wanted | None:
+        """The parameter that names a column of a number for each row."""
+        return wanted_side(*self._side_parameters)
+
+    @property
+    def _side_parameters(self) -> tuple[Any, Any]:
+        """``exposure`` and ``known_noise``, which not every estimator has."""
+        return getattr(self, "exposure", None), getattr(self, "known_noise", None)
+
     def _fit(self, X, y, sample_weight):
         began = time.perf_counter()
         self._check_params()
@@ -115,7 +133,8 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         table = as_table(X)
         validate_data(self, table, y, skip_check_array=True)
         names = getattr(self, "feature_names_in_", None)
-        design, training = read_training(table, y, sample_weight, names, self.groups, self.slopes)
+        columns = names, self.groups, self.slopes, self._side
+        design, training = read_training(table, y, sample_weight, *columns)
         response = self._response
         response.check_target(training.y, training.weights)
         training = training._replace(y=response.transformed(training.y))
@@ -134,7 +153,8 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
 
         ``training`` and ``n_rows``: the rows, or how many they were.
         """
-        problem = self._stated(problem, None if training is None else training.y)
+        y, exposure = (None, 1.0) if training is None else (training.y, training.mean_exposure)
+        problem = self._stated(problem, y, exposure)
         setting, choice, result = self._sample(design, problem, seed, training=training)
         self._fitted = fitted_of(design, problem, result, setting, seed, training, self._budget)
         self.log_evidence_ = result.log_evidence
@@ -163,16 +183,18 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         """What is fitted where y is as the user gave it."""
         return y
 
-    def _stated(self, problem, y):
+    def _stated(self, problem, y, exposure=1.0):
         """The problem in units in which the response can be stated, see :func:`stated_problem`."""
-        return stated_problem(problem, self._response, preset_of(prior_from(self.prior)), y)
+        preset = preset_of(prior_from(self.prior))
+        return stated_problem(problem, self._response, preset, y, exposure)
 
     def _sample(
         self, design, problem, seed, start=None, training=None
     ) -> tuple[PriorSetting, PriorChoice, EngineResult]:
         """The prior, what it means for these data, and what was sampled."""
         load_jax()
-        setting = PriorSetting.of(self, problem.scales, design)
+        response = stated_response(problem, self._response)
+        setting = PriorSetting.of(self, problem.scales, design, response)
         choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
         how = bool(self.correlated), bool(self.noncentered), self._budget
@@ -203,10 +225,10 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         else:
             result = run_marginal(problem, choice, spec, options, seed, start)
         result = result._replace(announced=(*announced, *result.announced))
+        lacking = 0.0 if problem.noise is None else problem.noise.log_density
         if training is not None:
-            jacobian = setting.response.log_jacobian(training.y) @ training.weights
-            result = result._replace(log_evidence=result.log_evidence + float(jacobian))
-        return setting, choice, result
+            lacking += float(setting.response.log_jacobian(training.y) @ training.weights)
+        return setting, choice, result._replace(log_evidence=result.log_evidence + lacking)
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)
@@ -218,6 +240,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         check_flag("correlated", self.correlated)
         check_flag("noncentered", self.noncentered)
         _ = self._response.kind
+        check_side(self._response, *self._side_parameters, self.group_means)
         check_choice("inference", self.inference, ("auto", "marginal", "nuts"))
         check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
         forbid_unused_slopes(self.groups, self.slopes)

@@ -52,7 +52,7 @@ from skhier.utils.group_means import with_level_means
 from skhier.utils.schema import read_schema
 from skhier.utils.validation import check_weights
 
-__all__ = ["Race"]
+__all__ = ["Race", "Scored", "budget_of_candidates"]
 
 
 class Scored(NamedTuple):
@@ -81,7 +81,7 @@ class Race:
         self.checked: list[Checked] = []
         self.scorer: Callable[..., Any] | None = None
         self.weighted = False
-        self.budget = _budget_of_candidates(estimator._budget)
+        self.budget = budget_of_candidates(estimator._budget)
 
     def data(self, model) -> EveryRow:
         """Rows and statistics, with the level means of ``group_means``."""
@@ -332,7 +332,7 @@ def _with_means(rows: Training, design: Design) -> Training:
     return rows._replace(x=with_level_means(rows.x, rows.codes, design.means))
 
 
-def _budget_of_candidates(budget: Budget) -> Budget:
+def budget_of_candidates(budget: Budget) -> Budget:
     """Moments that only score a candidate take less."""
     memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
     return replace(budget, memory=memory)

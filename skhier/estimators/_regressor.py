@@ -9,6 +9,7 @@ from sklearn.base import RegressorMixin
 from skhier.estimators._model import HierarchicalModel
 from skhier.responses.base import Response
 from skhier.responses.choice import response_from
+from skhier.responses.known_noise import KnownNoise
 
 __all__ = ["HierarchicalSlopesRegressor"]
 
@@ -56,6 +57,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         line: the logarithm of the mean, its logit. Those that are not exact integrate the effects
         of one factor, with at most two varying slopes, out by quadrature
         (``diagnostics_["quadrature_error"]``), and sample the effects of several factors.
+    exposure : str, int, callable or None, default=None
+        A column of X, by name or position, or a callable that picks it: each row's exposure, the
+        time or the number of people that a count is of. The mean of y is exposure times
+        ``exp(line)``; the column is no feature. For ``response="poisson"``,
+        ``"negative_binomial"`` or ``"gamma"``; positive, in ``predict`` too.
     group_means : None, "all", list of columns or dict, default=None
         Features whose means over the levels are predictors of their own, called
         ``"mean(exp | person)"``: the coefficient of the feature is then its effect within levels,
@@ -64,6 +70,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         them; ``diagnostics_`` says which do not. Means are those of the rows of fit; in ``predict``
         a level that fit never saw has the mean of its rows in the call, so that a row predicted on
         its own is its own mean. They have no varying slopes.
+    known_noise : str, int, callable or None, default=None
+        A column of X, named as in ``exposure``: each row's known standard error, in units of y, as
+        in meta-analysis. For normal responses; sigma is then no parameter, so that ``noise_scale_``
+        and its prior are not there. Where only means are predicted, the column may hold anything,
+        and of a data frame be missing.
     inference : {"auto", "marginal", "nuts"}, default="auto"
         ``"marginal"``: group effects and coefficients are integrated out in closed form and the
         few variance parameters sampled, by importance sampling or, where its weights fail, by the
@@ -96,7 +107,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
     coef_names_ : list of str
         Feature columns, grouping columns left out; then the level means of ``group_means``.
     noise_scale_ : float
-        Posterior mean of sigma.
+        Posterior mean of sigma; not there with ``known_noise``.
     group_coef_, group_coef_std_, group_effects_ : dict of str to DataFrame (level x effect)
         Per factor: posterior means and sds of population + group effect, and posterior means of
         the group effects alone. A nesting is called ``"state:cafe"`` and has a MultiIndex.
@@ -167,7 +178,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         prior=None,
         noncentered=True,
         response="normal",
+        exposure=None,
         group_means=None,
+        known_noise=None,
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -186,7 +199,9 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         self.prior = prior
         self.noncentered = noncentered
         self.response = response
+        self.exposure = exposure
         self.group_means = group_means
+        self.known_noise = known_noise
         self.inference = inference
         self.n_chains = n_chains
         self.n_warmup = n_warmup
@@ -215,4 +230,6 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
 
     @property
     def _response(self) -> Response:
-        return response_from(self.response)
+        response = response_from(self.response)
+        known = self.known_noise is not None and response.name == "normal"
+        return KnownNoise() if known else response

@@ -39,6 +39,7 @@ class Search(HierarchicalModel):
     """
 
     _takes_statistics = False
+    _folds_are = "a splitter"
     _plain: type[HierarchicalModel]
     _tunable: tuple[str, ...]
     param_grid: Any
@@ -49,7 +50,9 @@ class Search(HierarchicalModel):
         candidates = self._candidates()
         by_name = isinstance(self.cv, str)
         if by_name and self.cv not in FROM_ONE_FIT:
-            raise ValueError(f"cv must be a splitter or one of {FROM_ONE_FIT}. Got {self.cv!r}.")
+            raise ValueError(
+                f"cv must be {self._folds_are} or one of {FROM_ONE_FIT}. Got {self.cv!r}."
+            )
         if by_name and self.scoring is not None:
             raise ValueError(f"cv={self.cv!r} is a score itself: scoring must be None.")
         seed = drawn_seed(self.random_state)
@@ -79,6 +82,10 @@ class Search(HierarchicalModel):
         of_search = race.messages + messages
         self.diagnostics_["warnings"] = of_search + self.diagnostics_["warnings"]
         return of_search + data_warnings, convergence_warnings
+
+    def _model_of(self, params: dict[str, Any]) -> HierarchicalModel:
+        """A plain estimator with a candidate's parameters."""
+        return _model(self, params)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Where scikit-learn's metadata routing passes what ``fit`` is given: on to the scorer.

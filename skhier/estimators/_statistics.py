@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
@@ -21,8 +22,10 @@ from skhier.statistics.contents import (
     contents_of_fit,
     settled,
 )
+from skhier.statistics.group_means import add_group_means, without_level_means
 from skhier.statistics.group_statistics import GroupStatistics
-from skhier.statistics.lazy import contents_of_lazy
+from skhier.statistics.lazy import contents_of_lazy, contents_of_lazy_folds
+from skhier.statistics.lazy_rows import N_EQUAL, merged_rows
 from skhier.statistics.partitions import contents_of_partitions
 from skhier.statistics.problem import NO_MEDIANS, problem_of
 from skhier.statistics.training import forbid_few_rows
@@ -52,6 +55,8 @@ class Statistics:
     """Of an estimator whose ``_fit_problem`` fits a problem without rows."""
 
     _takes_statistics = True
+    _wanted_means: Callable[..., Any]
+    _fit: Callable[..., tuple[list[str], list[str]]]
     _blocks: list[tuple[int, GroupStatistics]]
 
     def __getattr__(self, name: str) -> Any:
@@ -62,6 +67,10 @@ class Statistics:
             return getattr(self, name)
         if name == "statistics_":
             self._statistics_of_fit()
+        if name == "noise_scale_" and self.__dict__.get("known_noise") is not None:
+            raise AttributeError(
+                "A fit with `known_noise` has no noise_scale_: each row's noise is known."
+            )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @available_if(_plain)
@@ -176,16 +185,11 @@ class Statistics:
         if "_fitted" not in self.__dict__:
             raise AttributeError(f"This {type(self).__name__} has no statistics: it is not fitted.")
         self._check_sums_do()
+        fit = self._fitted
         names = getattr(self, "feature_names_in_", None)
+        of_rows = without_level_means(fit.design, fit.training, fit.reduction)
         return GroupStatistics(
-            contents_of_fit(
-                self._fitted.design,
-                self._fitted.training,
-                self._fitted.reduction,
-                names,
-                self.n_features_in_,
-                self.diagnostics_["n_rows"],
-            )
+            contents_of_fit(*of_rows, names, self.n_features_in_, self.diagnostics_["n_rows"])
         )
 
     def _blocks_of_fit(self) -> list[tuple[int, GroupStatistics]]:
@@ -212,20 +216,21 @@ class Statistics:
 
     def _reduced_elsewhere(self, X, y, sample_weight, reset) -> Contents:
         """Statistics of a lazy frame, whose engine reduces it."""
-        engine, weighted = str(lazy_engine(X)), sample_weight is not None
-        if not isinstance(y, str) or (weighted and not isinstance(sample_weight, str)):
-            raise TypeError(
-                f"X is a lazy {engine} frame, so y and sample_weight must be names of its columns, "
-                f"such as fit(X, 'y'). Got {type(sample_weight if isinstance(y, str) else y)}."
-            )
-        arguments = X, y, sample_weight, self.groups, self.slopes
-        if engine == "Dask":
-            contents = contents_of_partitions(*arguments)
-        else:
-            contents = contents_of_lazy(*arguments, engine)
+        (contents,) = self._parts_elsewhere(X, y, sample_weight, self.slopes).values()
         if reset:
             self._keep_columns(contents)
         return contents
+
+    def _parts_elsewhere(self, X, y, sample_weight, slopes, fold=None) -> dict[Any, Contents]:
+        """Statistics of a lazy frame for each value of its column ``fold``; None: of all rows."""
+        engine = str(lazy_engine(X))
+        _check_names(engine, y, sample_weight)
+        arguments = X, y, sample_weight, self.groups, slopes
+        if engine == "Dask":
+            return contents_of_partitions(*arguments, fold)
+        if fold is None:
+            return {None: contents_of_lazy(*arguments, engine)}
+        return contents_of_lazy_folds(*arguments, engine, fold)
 
     def _check_sums_do(self) -> None:
         """Raise ValueError where sums over rows are not all that a fit needs."""
@@ -235,10 +240,10 @@ class Statistics:
                 f"Statistics are all that a normal response needs of the rows, and not so of "
                 f"{self._response.name!r}: fit the rows themselves."
             )
-        if self.group_means is not None:
+        if self._side is not None:
             raise ValueError(
-                "Fits of statistics have no `group_means`: fit the rows themselves, or pass "
-                "group_means=None."
+                f"Statistics of rows do not hold their known noise, `known_noise="
+                f"{self._side.column!r}`: fit the rows themselves."
             )
 
     def _keep_columns(self, contents: Contents) -> None:
@@ -250,15 +255,30 @@ class Statistics:
 
     def _fit_lazy(self, X, y, sample_weight) -> tuple[list[str], list[str]]:
         """Fit what comes of a lazy frame, whose rows are never here."""
-        if not self._takes_statistics:
-            raise TypeError(
-                f"{type(self).__name__} needs rows in memory, and X is a lazy {lazy_engine(X)} "
-                "frame: collect it, or compare fits of `fit_statistics` by log_evidence_ or logo()."
-            )
+        if not self._takes_statistics or self._response.name != "normal":
+            return self._fit_merged(X, y, sample_weight)
         self._check_sums_do()
         contents = self._reduced_elsewhere(X, y, sample_weight, reset=True)
         messages = self._fit_contents(contents)
         self._blocks = [(0, GroupStatistics(contents))]
+        return messages
+
+    def _fit_merged(self, X, y, sample_weight) -> tuple[list[str], list[str]]:
+        """Fit the distinct rows of a lazy frame, each with the number of its equals as weight."""
+        self._check_params()
+        engine = str(lazy_engine(X))
+        _check_names(engine, y, sample_weight)
+        rows = merged_rows(
+            X,
+            y,
+            sample_weight,
+            self.groups,
+            engine,
+            f"response={self._response.name!r}",
+            y_is_number=not is_classifier(self),
+        )
+        messages = self._fit(*split_named(rows, y, N_EQUAL))
+        self.__dict__.pop("_blocks", None)
         return messages
 
     def _fit_contents(self, contents: Contents) -> tuple[list[str], list[str]]:
@@ -269,7 +289,8 @@ class Statistics:
         check_total_weight(float(contents.reduction.stats.n), contents.n_rows)
         design, reduction = settled(contents, self.groups, self.slopes)
         self._keep_columns(contents)
-        problem = problem_of(reduction)
+        wanted = self._wanted_means(np.empty((0, contents.n_columns)), design)
+        design, _, problem = add_group_means(wanted, design, None, problem_of(reduction))
         return self._fit_problem(design, None, problem, seed, began, contents.n_rows)
 
     def _all_or_nothing(self, fit: Callable[[], tuple[list[str], list[str]]]) -> None:
@@ -284,6 +305,16 @@ class Statistics:
         except BaseException:  # an interrupt or a warning made an error leaves an earlier fit too
             self.__dict__ = before
             raise
+
+
+def _check_names(engine: str, y: Any, sample_weight: Any) -> None:
+    """Raise TypeError unless y and weights of a lazy frame are columns of it."""
+    weighted = sample_weight is not None
+    if not isinstance(y, str) or (weighted and not isinstance(sample_weight, str)):
+        raise TypeError(
+            f"X is a lazy {engine} frame, so y and sample_weight must be names of its columns, "
+            f"such as fit(X, 'y'). Got {type(sample_weight if isinstance(y, str) else y)}."
+        )
 
 
 def _stacked(

@@ -232,6 +232,7 @@ def _weigh_theta(
     data, spec, options, device, seed, start, workers, check
 ) -> EngineResult | _NoWeights:
     from skhier.inference import runtime
+    from skhier.inference.importance import of_no_parameters
     from skhier.kernels.normal.collapse import points_at_once
 
     rng = np.random.default_rng(seed)
@@ -240,6 +241,9 @@ def _weigh_theta(
     with progress_bar(options.verbose, "Variance parameters", "evaluation") as progress:
         theta = Theta(spec, data, batch, check, workers, device, budget)
         theta.progress = progress.update
+        if not theta.size:  # known noise and no groups: nothing is left to weigh
+            weighted = of_no_parameters(theta.log_densities, budget.importance.n_blocks)
+            return _from_weighted_points(theta, data, options, weighted, rng)
         n_points = _n_points(data, options)
         if start is not None and start.means.shape[1] == theta.size <= budget.importance.plain_size:
             weighted = _from_similar(theta, start, n_points, rng)
@@ -416,7 +420,8 @@ def model_data(stats, problem, choice, options):
         is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
         return np.asarray(a, np.int32 if is_index else np.float64)
 
-    return jax.tree.map(typed, (stats, problem.units, prior_dists(choice, options.eta)))
+    priors = prior_dists(choice, options.eta, problem.noise)
+    return jax.tree.map(typed, (stats, problem.units, priors))
 
 
 def constant_posterior(

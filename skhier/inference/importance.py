@@ -31,6 +31,7 @@ __all__ = [
     "fitted_normal",
     "importance",
     "mixture_of",
+    "of_no_parameters",
     "pooled",
     "resample",
     "steadied",
@@ -268,6 +269,19 @@ def pooled(rounds: Sequence[WeightedPoints]) -> WeightedPoints:
     )
 
 
+def of_no_parameters(log_densities: Callable[[np.ndarray], np.ndarray], n: int) -> WeightedPoints:
+    """The one point there is where there are no parameters, n times.
+
+    ``log_densities`` takes points (n, 0) to their log densities (n,).
+    """
+    points = np.zeros((n, 0))
+    log_density = log_densities(points)
+    weights = np.full(n, 1 / n)
+    return WeightedPoints(
+        points, log_density, weights, -np.inf, np.inf, float(log_density[0]), np.ones((n, 1))
+    )
+
+
 def fitted_mixture(weighted: WeightedPoints) -> Mixture:
     """A normal for each component of the proposal, fitted to its share of the points."""
     normals = [_fitted(weighted, share) for share in weighted.shares.T]
@@ -305,7 +319,7 @@ def _normal(mean, cov):
 def covariance_root(cov: np.ndarray) -> np.ndarray:
     """A square root of a covariance (d, d); directions without spread have a little."""
     values, vectors = np.linalg.eigh(cov)
-    return vectors * np.sqrt(np.maximum(values, max(1e-12 * values[-1], 0.0)))
+    return vectors * np.sqrt(np.maximum(values, 1e-12 * values.max(initial=0.0)))
 
 
 def bridge(

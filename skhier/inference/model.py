@@ -9,7 +9,10 @@ import numpy as np
 from skhier.kernels.records import FactorSpec, ModelSpec, PriorDists
 from skhier.priors import GroupPrior, PriorChoice
 from skhier.responses.base import Response
+from skhier.responses.known_noise import KnownNoise
+from skhier.responses.member import SCALE
 from skhier.statistics.problem import Problem
+from skhier.statistics.row_noise import RowNoise
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
 from skhier.utils.words import listed
@@ -24,6 +27,7 @@ __all__ = [
     "origin_warnings",
     "prior_dists",
     "stated_problem",
+    "stated_response",
 ]
 
 FAR = 3.0  # sds from the data to X = 0, beyond which a prior there says little of the data
@@ -79,8 +83,17 @@ def model_spec(
     )
 
 
+def stated_response(problem: Problem, response: Response) -> Response:
+    """The response with what the problem knows of the rows' noise."""
+    return response if problem.noise is None else KnownNoise(problem.noise.scale)
+
+
 def stated_problem(
-    problem: Problem, response: Response, preset: str, y: np.ndarray | None
+    problem: Problem,
+    response: Response,
+    preset: str,
+    y: np.ndarray | None,
+    exposure: float = 1.0,
 ) -> Problem:
     """The problem in units, and with scales for the priors, in which the response can be stated.
 
@@ -92,8 +105,11 @@ def stated_problem(
         Of the priors.
     y : array of shape (n_samples,) or None
         None: not known to whoever asks.
+    exposure : float
+        Mean of the rows'.
     """
-    problem = problem._replace(scales=response.prior_scales(problem.scales, preset, y))
+    scales = response.prior_scales(problem.scales, preset, y, exposure)
+    problem = problem._replace(scales=scales)
     if response.standardises:
         return problem
     units = problem.units._replace(y_mean=0.0, y_scale=1.0)
@@ -110,11 +126,11 @@ def covariance_of(prior: GroupPrior, n_effects: int, correlated: bool) -> Covari
     return kind(n_effects, tuple(at for at, _ in prior.scales))
 
 
-def prior_dists(choice: PriorChoice, eta: float) -> PriorDists:
-    """The numbers of the model's priors."""
+def prior_dists(choice: PriorChoice, eta: float, noise: RowNoise | None = None) -> PriorDists:
+    """The numbers of the model's priors; ``noise``: that is known and has none."""
     return PriorDists(
         choice.intercept,
-        dict(choice.own),
+        dict(choice.own) | ({} if noise is None else {SCALE: noise.scale}),
         tuple(prior for _, prior in choice.coef),
         tuple(covariance_prior(prior, eta) for prior in choice.groups),
     )

@@ -37,8 +37,10 @@ class PriorSetting(NamedTuple):
     response: Response
 
     @classmethod
-    def of(cls, model: Any, scales: DataScales, design: Any) -> PriorSetting:
-        """The setting of an estimator's parameters as they are now."""
+    def of(
+        cls, model: Any, scales: DataScales, design: Any, response: Response | None = None
+    ) -> PriorSetting:
+        """The setting of an estimator's parameters as they are now; ``response`` None: its own."""
         return cls(
             copy.deepcopy(prior_from(model.prior)),
             scales,
@@ -46,7 +48,7 @@ class PriorSetting(NamedTuple):
             tuple((factor.name, factor.slopes) for factor in design.factors),
             float(model.eta),
             bool(model.correlated),
-            model._response,
+            model._response if response is None else response,
         )
 
     def resolve(self) -> PriorChoice:

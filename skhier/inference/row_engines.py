@@ -117,7 +117,8 @@ def engine_rows(units: Units, training: Training, merge: bool = True) -> tuple[A
 
     ``merge``: equal rows as one, and none without weight.
     """
-    rows = training.x, training.codes, training.y, training.weights, np.zeros(len(training.y))
+    offset = np.zeros(len(training.y)) if training.side is None else training.side
+    rows = training.x, training.codes, training.y, training.weights, offset
     if merge:
         rows = merge_equal_rows(*rows)
     x, codes, y, weights, offset = rows

@@ -103,6 +103,8 @@ def _sites(program, data) -> dict[str, tuple[Any, tuple[int, ...]]]:
 
 def _unflatten(position, shapes):
     """Named parts of a flat vector."""
+    if not shapes:
+        return {}
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
     parts = jnp.split(position, np.cumsum(sizes)[:-1])
     return {k: part.reshape(shape) for (k, shape), part in zip(shapes.items(), parts, strict=True)}

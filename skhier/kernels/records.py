@@ -36,7 +36,7 @@ class PriorDists(NamedTuple):
     ----------
     intercept : numpyro Distribution, scalar
     own : dict of str to numpyro Distribution, scalar
-        Of the response's own parameters.
+        Of the response's own parameters; a number of a noise scale that is known.
     coef : tuple of numpyro Distribution
         One per block of columns that share a family; ``ModelSpec`` says which columns.
     covariances : tuple of tuple

@@ -86,7 +86,7 @@ def no_pooling(model: Any, factor: str, rows: Rows, y: np.ndarray) -> np.ndarray
     """
     names = list(model.group_coef_[factor].columns[1:])
     varying = [model.coef_names_.index(name) for name in names]
-    fixed = [j for j in range(rows.x.shape[1]) if j not in varying]
+    fixed = [j for j in range(len(model.coef_names_)) if j not in varying]
     y = without_others(model, factor, rows, y) - rows.x[:, fixed] @ model.coef_[fixed]
     z = rows.x[:, varying]
     scale = np.where((spread := z.std(axis=0)) > 0, spread, 1.0)

@@ -125,13 +125,11 @@ def _log_likelihood(posterior, training):
     order = np.arange(n_rows)
     if posterior.leaf is not None:
         order = np.argsort(training.codes[:, posterior.leaf], kind="stable")
-    response = posterior.response
+    response, columns = posterior.response, training.columns
     constant = response.log_jacobian(training.y) * training.weights
     constant = constant + response.row_normaliser(training.y, training.weights)
     width = 4 + sum((len(slopes) + 2) ** 2 for slopes in posterior.slopes)
     for rows in np.array_split(order, -(-out.size * width // posterior.budget.memory.temporary)):
-        density = posterior.row_log_densities(
-            training.x[rows], training.codes[rows], training.y[rows]
-        )
+        density = posterior.row_log_densities(columns[rows], training.codes[rows], training.y[rows])
         out[:, rows] = training.weights[rows] * density + constant[rows]
     return out.reshape(n_chains, n_draws, n_rows)

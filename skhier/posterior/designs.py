@@ -9,7 +9,7 @@ import numpy as np
 from skhier.kernels.records import Components, Population
 from skhier.statistics.records import Units
 
-__all__ = ["OUT", "equal_components", "internal_rows", "level_stream", "varying_columns"]
+__all__ = ["OUT", "equal_components", "internal_rows", "level_stream", "side_of", "varying_columns"]
 
 OUT = -1  # the code of a factor whose effects do not count
 
@@ -24,8 +24,8 @@ def internal_rows(
     units : Units
     slopes : sequence of sequence of int
         Per factor: features with a varying slope.
-    x : array of shape (n_rows, n_features)
-        In the user's units.
+    x : array of shape (n_rows, n_features) or (n_rows, n_features + 1)
+        In the user's units; a side column, the last, is no part of a design.
 
     Returns
     -------
@@ -33,8 +33,15 @@ def internal_rows(
     zs : list of array of shape (n_rows, q)
         In internal units.
     """
-    x = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
+    features = x[:, : len(units.x_mean)]
+    x = np.column_stack([(features - units.x_mean) / units.x_scale, np.ones(len(x))])
     return x, [x[:, varying_columns(units, of_factor)] for of_factor in slopes]
+
+
+def side_of(units: Units, x: np.ndarray) -> np.ndarray | None:
+    """The side column (n_rows,) of rows as of :func:`internal_rows`; None: they have none."""
+    n_features = len(units.x_mean)
+    return x[:, n_features] if x.shape[1] > n_features else None
 
 
 def varying_columns(units: Units, slopes: Sequence[int]) -> list[int]:

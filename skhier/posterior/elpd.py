@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from skhier.posterior.posterior import Posterior
     from skhier.posterior.row_posterior import RowPosterior
     from skhier.statistics.records import GroupStats, Units
+    from skhier.statistics.row_noise import RowNoise
     from skhier.statistics.training import Training
     from skhier.utils.budget import ScoreBudget
 
@@ -166,6 +167,8 @@ def leave_one_out(
         at_once = (budget.at_once_of_several if several else budget.at_once) // len(mass)
     scores = _over(order, evaluate, mass, at_once, budget.at_once, "loo")
     jacobian = posterior.response.log_jacobian(training.y)
+    if components is not None and training.precision is not None:  # see _marginal
+        jacobian = jacobian + 0.5 * np.log(training.precision)
     table = pd.DataFrame(_score_columns(scores, log_scale - jacobian))
     table["weight"] = weights
     table.index.name = "row"
@@ -181,7 +184,7 @@ def leave_rows_of_response_out(
 
     weights, budget = training.weights, posterior.budget.scores
     if conditional or (posterior.effects.log_density is None and posterior.slopes):
-        density = posterior.row_log_densities(training.x, training.codes, training.y)
+        density = posterior.row_log_densities(training.columns, training.codes, training.y)
         density = density + posterior.response.row_normaliser(training.y, weights)
         mass, pair = np.full(len(density), 1 / len(density)), LeftOut(density, density)
         kind = "conditional loo"
@@ -238,10 +241,10 @@ def _few(components: Components, n: int, budget: ScoreBudget) -> Components:
 
 
 def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
-    log_scale = np.log(posterior.units.y_scale)
+    log_scale, columns = np.log(posterior.units.y_scale), training.columns
 
     def evaluate(which):
-        rows = training.x[which], training.codes[which], training.y[which]
+        rows = columns[which], training.codes[which], training.y[which]
         density = posterior.row_log_densities(*rows) + log_scale
         return LeftOut(density, density)
 
@@ -251,6 +254,9 @@ def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
 def _marginal(posterior, components, training) -> Callable[[np.ndarray], LeftOut]:
     """Densities of rows, group effects and coefficients integrated out."""
     x, zs, y = posterior.internal(training.x, training.y)
+    if training.precision is not None:  # as if all had the noise of a typical row
+        root = np.sqrt(training.precision)
+        x, zs, y = x * root[:, None], [z * root[:, None] for z in zs], y * root
     rows = InternalRows(x, tuple(zs), y, training.codes, training.weights)
     if components.prior is not None:
         alone = rows_alone(posterior.stats.xx, x, components.prior)
@@ -267,6 +273,7 @@ def leave_one_group_out(
     posterior: Posterior,
     components: Components,
     training: Training | None,
+    noise: RowNoise | None,
     factor: str,
     labels: np.ndarray,
     fingerprint: str,
@@ -289,14 +296,13 @@ def leave_one_group_out(
     mass = components.weights
     at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
     scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")
-    n_rows = levels.n[:n_groups]
-    units = posterior.units
+    n_rows, units = levels.n[:n_groups], posterior.units
     total = units.y_scale * posterior.stats.factors[0].zy[-1, :n_groups] + units.y_mean * n_rows
     # the Jacobian is linear in the transformed y, or 0: the sum's is the sum of the rows'
-    columns = _score_columns(
-        scores, n_rows * np.log(units.y_scale) - posterior.response.log_jacobian(total)
-    )
-    table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
+    log_scale = n_rows * np.log(units.y_scale) - posterior.response.log_jacobian(total)
+    if noise is not None:
+        n_rows, log_scale = noise.n_rows, log_scale - noise.of_levels
+    table = pd.DataFrame(_score_columns(scores, log_scale), index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(components.weights), fingerprint)
 
@@ -328,7 +334,7 @@ def _products(posterior: Posterior, training: Training | None) -> np.ndarray:
     out = np.empty((rows.shape[1], rows.shape[1], n_levels))
     for i, one in enumerate(rows.T):
         for j, other in enumerate(rows.T[: i + 1]):
-            out[i, j] = out[j, i] = np.bincount(codes, training.weights * one * other, n_levels)
+            out[i, j] = out[j, i] = np.bincount(codes, training.of_sums * one * other, n_levels)
     return out
 
 

@@ -33,6 +33,7 @@ from skhier.posterior.row_posterior import RowPosterior
 from skhier.statistics.problem import Problem
 from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import Reduction, axes_of
+from skhier.statistics.row_noise import RowNoise
 from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
@@ -61,6 +62,8 @@ class Fitted:
         Effective number of the points that the draws were resampled from.
     training : Training or None
         The rows of fit; None out of a pickle, and of a fit of statistics.
+    noise : RowNoise or None
+        Of rows whose noise is known.
     """
 
     design: Design
@@ -72,6 +75,7 @@ class Fitted:
     engine: str
     max_ess: float
     training: Training | None = None
+    noise: RowNoise | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the rows, and without what follows from the rest and needs no JAX."""
@@ -198,8 +202,9 @@ class Fitted:
             return leave_groups_of_response_out(
                 self.posterior, factor.name, labels, n_rows, self.rows_id
             )
+        rows = self.training, self.noise
         return leave_one_group_out(
-            self.posterior, self.mixture, self.training, factor.name, labels, self.rows_id
+            self.posterior, self.mixture, *rows, factor.name, labels, self.rows_id
         )
 
 
@@ -229,7 +234,7 @@ def fitted_of(
     """
     return Fitted(
         design=design,
-        posterior=_posterior_of(problem, result, seed, prior.response, budget),
+        posterior=_posterior_of(problem, result, seed, prior.response, budget, training),
         components=result.components,
         prior=prior,
         estimates=result.estimates,
@@ -237,15 +242,18 @@ def fitted_of(
         engine=result.engine,
         max_ess=float(result.max_ess),
         training=training,
+        noise=problem.noise,
     )
 
 
-def _posterior_of(problem, result, seed, response, budget) -> Posterior | RowPosterior:
+def _posterior_of(problem, result, seed, response, budget, training) -> Posterior | RowPosterior:
     if result.effects is None:
         statistics = problem.units, problem.stats, problem.plan
         of_fit = result.draws, problem.slopes, seed, response, result.components
         return Posterior(*statistics, *of_fit, budget)
-    stats = problem.stats
+    stats, mean_offset = problem.stats, 0.0
+    if training is not None and training.side is not None:
+        mean_offset = float(np.average(training.side, weights=training.weights))
     return RowPosterior(
         problem.units,
         stats.xx / stats.n,
@@ -257,4 +265,5 @@ def _posterior_of(problem, result, seed, response, budget) -> Posterior | RowPos
         result.components,
         result.effects,
         budget,
+        mean_offset,
     )

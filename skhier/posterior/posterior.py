@@ -8,7 +8,7 @@ all but the largest are made when first asked for, and kept out of pickles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from skhier.posterior.designs import (
     equal_components,
     internal_rows,
     level_stream,
+    side_of,
     varying_columns,
 )
 from skhier.posterior.lines import Lines, rule_of
@@ -120,9 +121,8 @@ class Posterior:
         if self._components is None:
             return equal_components(self.population)
         varying = [self._varying(k) for k in range(len(self.slopes))]
-        return rule_of(
-            self.layout, self._components, varying, self.response, self.budget
-        ).components
+        of_fit = self.layout, self._components, varying, self.response
+        return rule_of(*of_fit, self.budget).components
 
     @cached_property
     def lines(self) -> Lines:
@@ -325,7 +325,9 @@ class Posterior:
         """Sd of a new response at rows, in units of y."""
         if self.response.link != "identity":
             return np.sqrt(self._response_moments(x, codes)[1])
-        return np.sqrt(self.variance(x, codes) + np.mean(self.observation_variance()))
+        side = side_of(self.units, x)
+        noise = np.mean(self.observation_variance()) if side is None else side**2
+        return np.sqrt(self.variance(x, codes) + noise)
 
     def line_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per component.
@@ -352,7 +354,7 @@ class Posterior:
         """As :meth:`line_mixture`, of new responses: noise included."""
         own = self._own(self.rule.population)
         for rows, mean, sd in self.line_mixture(x, codes):
-            yield rows, *self.response.over_lines(mean, sd, own)
+            yield rows, *self.response.over_lines(mean, sd, self._at_rows(own, x[rows]))
 
     def row_log_densities(self, x, codes, y) -> np.ndarray:
         """Log density of each row given each joint draw, group effects too, (n_draws, n_rows).
@@ -360,7 +362,8 @@ class Posterior:
         ``y`` and the density are of what the response transforms it to.
         """
         lines, response = self.sample_lines(x, codes, slice(None), None), self.response
-        density = response.log_density(response.untransformed(y), lines, self.own_parameters())
+        own = self.own_parameters(slice(None), x)
+        density = response.log_density(response.untransformed(y), lines, own)
         return density - response.log_jacobian(y)
 
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
@@ -389,9 +392,13 @@ class Posterior:
         """
         return log_marginal(self.layout, self.population)
 
-    def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
-        """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
-        return self._own(self.population.take(which))
+    def own_parameters(self, which: Any = slice(None), x: Any = None) -> Mapping[str, np.ndarray]:
+        """Draws of the response's own parameters, (n_draws, 1), or what rows ``x`` say of them."""
+        return self._at_rows(self._own(self.population.take(which)), x)
+
+    def _at_rows(self, own, x):
+        side = None if x is None else side_of(self.units, x)
+        return own if side is None else self.response.at_rows(0.0, own, side)[1]
 
     def rule_parameters(self) -> dict[str, np.ndarray]:
         """The response's own parameters at the components of :attr:`rule`, (S, 1) each."""

@@ -8,12 +8,14 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
+from skhier.inference.model import stated_problem, stated_response
 from skhier.inference.prior import PriorSetting, draw_parameters
 from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales
+from skhier.responses.base import Own
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import Training, read_training
+from skhier.statistics.training import read_training, training_of
 from skhier.utils.design import Rows, fit_design, wanted_means
 from skhier.utils.frames import as_table
 from skhier.utils.memory import require_memory
@@ -67,25 +69,27 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     fresh._check_params()
     validate_data(fresh, table, "no_validation" if y is None else y, skip_check_array=True)
     names, response = getattr(fresh, "feature_names_in_", None), fresh._response
+    columns = names, model.groups, model.slopes, model._side
     if y is not None:
-        y = fresh._numbers_of(y)
-        design, training = read_training(table, y, None, names, model.groups, model.slopes)
+        design, training = read_training(table, fresh._numbers_of(y), None, *columns)
         response.check_target(training.y, training.weights)
         training = training._replace(y=response.transformed(training.y))
     else:
-        design, rows = fit_design(table, names, model.groups, model.slopes)
+        design, rows = fit_design(table, *columns)
         design, n = settle_slopes(design, rows), len(rows.x)
-        training = Training(rows.x, rows.codes, np.zeros(n), np.ones(n))
+        training = training_of(design, rows, np.zeros(n), np.ones(n))
     wanted = wanted_means(model.group_means, table, names, design)
     problem = reduce_rows(design, training)
     design, training, problem = add_group_means(wanted, design, training, problem)
-    preset, scales = preset_of(prior_from(model.prior)), problem.scales
+    response, preset = stated_response(problem, response), preset_of(prior_from(model.prior))
     if y is None:
-        scales = response.prior_scales(DataScales(*scales[:3], *[np.nan] * 4), preset)
-        scales = _WithoutTarget(*scales)
+        scales = DataScales(*problem.scales[:3], *[np.nan] * 4)
+        scales = _WithoutTarget(*response.prior_scales(scales, preset))
     else:
-        scales = response.prior_scales(scales, preset, training.y)
-    return PriorSetting.of(model, scales, design), Rows(training.x, training.codes, ())
+        exposure = training.mean_exposure
+        scales = stated_problem(problem, response, preset, training.y, exposure).scales
+    setting = PriorSetting.of(model, scales, design, response)
+    return setting, Rows(training.columns, training.codes, ())
 
 
 def draw_responses(
@@ -116,7 +120,8 @@ def draw_responses(
     levels = [np.unique(codes, return_inverse=True) for codes in rows.codes.T]
     _require_memory(setting, len(rows.x), [len(of_factor) for of_factor, _ in levels], n)
     drawn = draw_parameters(setting, n, rng)
-    y = rows.x @ drawn.coef.T
+    n_features = drawn.coef.shape[1]
+    y = rows.x[:, :n_features] @ drawn.coef.T
     y += drawn.intercept
     factors = zip(setting.factors, levels, drawn.group_scale, drawn.corr_root, strict=True)
     for (_, slopes), (of_factor, at), scale, corr_root in factors:
@@ -130,7 +135,10 @@ def draw_responses(
             y += of_rows
             del of_rows
         del effects
-    return setting.response.draw(y, drawn.own, rng)
+    own: Own = drawn.own
+    for side in rows.x.T[n_features:, :, None]:
+        y, own = setting.response.at_rows(y, own, side)
+    return setting.response.draw(y, own, rng)
 
 
 def _require_memory(setting, n_rows, n_levels, n):

@@ -19,7 +19,13 @@ from skhier.inference.row_scores import leave_rows_out
 from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, EffectMoments, Population
 from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
-from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
+from skhier.posterior.designs import (
+    OUT,
+    internal_rows,
+    level_stream,
+    side_of,
+    varying_columns,
+)
 from skhier.posterior.mixture import mixture_quantiles
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
@@ -58,6 +64,8 @@ class RowPosterior:
     effects : EffectMoments
     budget : Budget
         No part of a pickle: what is read spends the usual one.
+    mean_offset : float
+        Of the rows: mean of the logs of their exposures.
     """
 
     budget = USUAL
@@ -74,11 +82,13 @@ class RowPosterior:
         components: Components,
         effects: EffectMoments,
         budget: Budget = USUAL,
+        mean_offset: float = 0.0,
     ):
         self.units, self.mean_square, self.n_rows = units, mean_square, n_rows
         self.n_levels = [len(of_factor) for of_factor in n_rows]
         self.draws, self.slopes, self.seed = draws, slopes, seed
         self.response, self.rule, self.effects, self.budget = response, components, effects, budget
+        self.mean_offset = mean_offset
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""
@@ -177,7 +187,8 @@ class RowPosterior:
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per component.
 
-        ``codes`` (n_rows, n_factors); those of a factor that does not count are ``OUT``. ``n``: of
+        ``x`` with logs of exposures as its last column, if the rows of fit had them; ``codes``
+        (n_rows, n_factors), those of a factor that does not count are ``OUT``. ``n``: of
         the first components only. ``of_response``: of skewed effects under a log link the variances
         that give the mean of y, whose upper tail they have.
 
@@ -186,6 +197,7 @@ class RowPosterior:
         rows : int array of shape (k,)
         mean, sd : array of shape (S, k)
         """
+        offset = side_of(self.units, x)
         x, zs = internal_rows(self.units, self.slopes, x)
         u, part = self.units, slice(n)
         coef = self.rule.coef[part]
@@ -206,7 +218,10 @@ class RowPosterior:
                 by = 1.0 if stretch is None else stretch[k][part][:, level]
                 variance[:, old] += by * (spread**2).sum(1)
                 variance[:, new] += (np.einsum("sab,ka->sbk", roots[k], z[new]) ** 2).sum(1)
-            yield rows, u.y_mean + u.y_scale * mean, u.y_scale * np.sqrt(variance)
+            mean = u.y_mean + u.y_scale * mean
+            if offset is not None:
+                mean += offset[rows]
+            yield rows, mean, u.y_scale * np.sqrt(variance)
 
     def mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the response at rows."""
@@ -292,6 +307,7 @@ class RowPosterior:
 
     def sample_lines(self, x, codes, which, seed) -> np.ndarray:
         """Joint draws of the line at rows, (n_draws, n_samples): rows of a level share its draw."""
+        offset = side_of(self.units, x)
         x, zs = internal_rows(self.units, self.slopes, x)
         place = self.effects.place.ravel()[which]
         lines = self.rule.coef[place] @ x.T
@@ -303,7 +319,8 @@ class RowPosterior:
             effects = self._level_draws(k, levels, seed, place)
             for j, column in enumerate(z[rows].T):
                 lines[:, rows] += effects[j][:, at] * column
-        return self.units.y_mean + self.units.y_scale * lines
+        lines = self.units.y_mean + self.units.y_scale * lines
+        return lines if offset is None else lines + offset
 
     def rows_left_out(self, training: Training) -> LeftOut:
         """Log densities of the rows of fit without and with each, given each component."""
@@ -331,8 +348,8 @@ class RowPosterior:
             )
         return density.sum(1)[self.effects.place.ravel()]
 
-    def own_parameters(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
-        """Draws of the response's own parameters, (n_draws, 1) each, in units of y."""
+    def own_parameters(self, which: Any = slice(None), x: Any = None) -> dict[str, np.ndarray]:
+        """Draws of the response's own parameters, (n_draws, 1), in units of y; of any rows."""
         return self._own(self.population.take(which))
 
     def _own(self, population):
@@ -342,6 +359,7 @@ class RowPosterior:
     def observation_variance(self) -> np.ndarray:
         """Draws of the variance that the response adds on the scale of the line, (n_draws,)."""
         at_mean = self.units.y_mean + self.units.y_scale * self.population.coef[:, -1:]
+        at_mean = at_mean + self.mean_offset
         own = self.own_parameters()
         mean = self.response.mean(at_mean, own)
         return np.broadcast_to(self.response.latent_variance(own, mean), mean.shape)[:, 0]

@@ -83,11 +83,15 @@ class Response(Protocol):
         """
 
     def prior_scales(
-        self, scales: DataScales, preset: str = "default", y: np.ndarray | None = None
+        self,
+        scales: DataScales,
+        preset: str = "default",
+        y: np.ndarray | None = None,
+        exposure: float = 1.0,
     ) -> DataScales:
         """The scales of ``transformed(y)``, or of the line where a link sets its unit.
 
-        ``y`` (n_samples,) is for medians of its logarithm.
+        ``y`` (n_samples,) is for medians of its logarithm; ``exposure``: the rows' mean exposure.
         """
 
     def scaled(self, own: Own, y_scale: float) -> dict[str, Any]:
@@ -104,6 +108,12 @@ class Response(Protocol):
 
     def untransformed(self, t: Any) -> Any:
         """What :meth:`transformed` takes to ``t``; increasing."""
+
+    def at_rows(self, line: Any, own: Own, side: Any) -> tuple[Any, Own]:
+        """Line and own parameters of rows with the numbers of a side column.
+
+        ``side`` (n_rows,): logs of the exposures, or known standard errors.
+        """
 
     def log_jacobian(self, t: Any) -> Any:
         """Log of what a density of y is over one of ``t = transformed(y)``."""

@@ -12,6 +12,7 @@ _CLASSES = {
     "bernoulli": "Bernoulli",
     "binomial": "Binomial",
     "gamma": "Gamma",
+    "known_noise": "KnownNoise",
     "lognormal": "LogNormal",
     "negative_binomial": "NegativeBinomial",
     "normal": "Normal",

@@ -60,8 +60,8 @@ class LogLink(Member):
         total = weights.sum()
         return float(self.link_of(max(weights @ y, 0.5) / total))
 
-    def prior_scales(self, scales, preset="default", y=None):
-        """The line's: location ``log mean(y)``, 0 for Bambi and rstanarm, and unit scale.
+    def prior_scales(self, scales, preset="default", y=None, exposure=1.0):
+        """The line's: location ``log mean(y)`` of one exposure, 0 for Bambi and rstanarm; scale 1.
 
         ``y_median`` and ``y_mad`` are of log y, zeros taken for 0.1, as brms has them
         (``def_scale_prior``); without ``y`` the latter is 0, which brms raises to 2.5.
@@ -72,7 +72,7 @@ class LogLink(Member):
         """
         centre = 0.0
         if preset not in ("bambi", "rstanarm"):
-            centre = float(self.link_of(max(scales.y_mean, 0.5 / scales.n)))
+            centre = float(self.link_of(max(scales.y_mean, 0.5 / scales.n) / exposure))
         median, mad = np.log(scales.y_median or 0.1), 0.0
         if y is not None:
             logs = np.log(np.where(np.asarray(y) == 0, 0.1, y))

@@ -31,7 +31,6 @@ class LogNormal(Member):
     name: ClassVar[str] = "lognormal"
     conjugate: ClassVar[bool] = True
     standardises: ClassVar[bool] = True
-    takes_exposure: ClassVar[bool] = True
     parameters: ClassVar[dict[str, str]] = {SCALE: "residual sd of log y"}
     link: Any = "log"
 

@@ -88,7 +88,9 @@ class Member(BaseEstimator):
                 priors[name] = positive_distribution(name, value)
         return priors
 
-    def prior_scales(self, scales: DataScales, preset: str = "default", y: Any = None):
+    def prior_scales(
+        self, scales: DataScales, preset: str = "default", y: Any = None, exposure: float = 1.0
+    ):
         """The data's scales as priors see them: those of y itself."""
         return scales
 
@@ -106,6 +108,10 @@ class Member(BaseEstimator):
     def untransformed(self, t):
         """What :meth:`transformed` takes to ``t``: itself."""
         return t
+
+    def at_rows(self, line, own, side):
+        """The logarithm of the exposure is added to the line."""
+        return line + side, own
 
     def log_jacobian(self, t):
         """Log of what a density of y is over one of ``t = transformed(y)``."""

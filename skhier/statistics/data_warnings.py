@@ -22,6 +22,8 @@ def problem_warnings(design: Design, problem: Problem, is_point: bool) -> list[s
     stats, units = problem.stats, problem.units
     x_mean = units.x_mean / units.x_scale
     group_rows = [factor.zz[-1, -1] for factor in stats.factors]
+    if problem.noise is not None:  # which a single row tells from its level's effects
+        group_rows = [np.full(len(n_rows), np.inf) for n_rows in group_rows]
     messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, stats.pairs)
     messages += slope_warnings(design, group_rows) + mean_warnings(design)
     messages += _coarse_warnings(design, problem)

@@ -18,7 +18,13 @@ from skhier.statistics.reduction import Reduction, merge, reduce_block
 from skhier.statistics.training import Training
 from skhier.utils.design import Design
 
-__all__ = ["EveryRow", "constant_in_part", "problem_of_fold", "training_reductions"]
+__all__ = [
+    "EveryRow",
+    "constant_in_part",
+    "problem_of_fold",
+    "sums_of_others",
+    "training_reductions",
+]
 
 SHRUNK = 1e-3  # sd in units of that of all rows: its square has lost 6 of 16 digits
 
@@ -60,7 +66,11 @@ def training_reductions(
         for train, _ in folds:
             yield _reduced(data, train, units)
         return
-    parts = [_reduced(data, test, units) for _, test in folds]
+    yield from sums_of_others([_reduced(data, test, units) for _, test in folds])
+
+
+def sums_of_others(parts: list[Reduction]) -> Iterator[Reduction]:
+    """Per part, the sum of all others; each of the two or more is added a few times in all."""
     before = _running(parts)
     after = _running(parts[::-1])[::-1]
     for k in range(len(parts)):

@@ -11,7 +11,7 @@ Means are no sums over rows: statistics are merged first, and given their level 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,14 @@ from skhier.statistics.training import Training
 from skhier.utils.design import Design
 from skhier.utils.group_means import LevelMean, MeansOfFactor, mean_name, with_level_means
 
-__all__ = ["add_group_means", "means_of_part", "reduction_with_means", "separable"]
+__all__ = [
+    "add_group_means",
+    "means_of_part",
+    "reduction_with_level_means",
+    "reduction_with_means",
+    "separable",
+    "without_level_means",
+]
 
 
 class _Columns(NamedTuple):
@@ -39,9 +46,11 @@ class _Columns(NamedTuple):
 
 
 def add_group_means(
-    wanted: Sequence[MeansOfFactor], design: Design, training: Training, problem: Problem
-) -> tuple[Design, Training, Problem]:
+    wanted: Sequence[MeansOfFactor], design: Design, training: Training | None, problem: Problem
+) -> tuple[Design, Any, Problem]:
     """Design, rows and problem of a fit with the level means that can be told from their features.
+
+    Where there are no rows any more, their statistics do.
 
     Parameters
     ----------
@@ -76,6 +85,8 @@ def add_group_means(
         means_left_out=tuple(left_out),
     )
     design, problem = means_of_part(design, problem)
+    if training is None:
+        return design, None, problem
     x = with_level_means(training.x, training.codes, design.means)
     return design, training._replace(x=x), problem
 
@@ -127,6 +138,62 @@ def reduction_with_means(
         Of all features, these included.
     """
     return _extended(reduction, at, names)[0]
+
+
+def reduction_with_level_means(
+    reduction: Reduction, means: Sequence[LevelMean], names: Sequence[str]
+) -> Reduction:
+    """The statistics with columns of level means that other rows have.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        Of rows to predict, with the levels of the means.
+    means : sequence of LevelMean
+        NaN of a level that those other rows lack: its mean is that of the rows here.
+    names : sequence of str
+        Of all features, these included.
+    """
+    stats, units = reduction.stats, reduction.units
+    values = []
+    for j, k, known in means:
+        own = _level_means(stats.factors[k], j)
+        values.append(np.where(np.isnan(known), own, (known - units.x_mean[j]) / units.x_scale[j]))
+    at = [mean.feature for mean in means]
+    shift, scale = units.x_mean[at], units.x_scale[at]
+    columns = _Columns(tuple(mean.factor for mean in means), values, shift, scale, scale)
+    units = units._replace(
+        x_mean=np.append(units.x_mean, shift), x_scale=np.append(units.x_scale, scale)
+    )
+    axes = reduction.axes._replace(features=tuple(names))
+    return Reduction(axes, units, _with_columns(stats, columns))
+
+
+def without_level_means(
+    design: Design, training: Training | None, reduction: Reduction
+) -> tuple[Design, Training | None, Reduction]:
+    """What :func:`add_group_means` was given, of a fit; more rows have means of their own."""
+    n = len(design.column_names)
+    if not design.means:
+        return design._replace(means_left_out=()), training, reduction
+    if training is not None:
+        training = training._replace(x=training.x[:, :n])
+    p = len(reduction.stats.xy)
+    kept = [*range(n), p - 1]
+    stats, units = reduction.stats, reduction.units
+    factors = []
+    for of_factor in stats.factors:
+        every = of_factor.xy_xy
+        if len(every):
+            every = every[[*kept, p]][:, [*kept, p]]
+        factors.append(of_factor._replace(zx=of_factor.zx[:, kept], xy_xy=every))
+    stats = stats._replace(
+        factors=tuple(factors), xx=stats.xx[np.ix_(kept, kept)], xy=stats.xy[kept]
+    )
+    units = units._replace(x_mean=units.x_mean[:n], x_scale=units.x_scale[:n])
+    axes = reduction.axes._replace(features=tuple(design.column_names))
+    design = design._replace(feature_names=design.column_names, means=(), means_left_out=())
+    return design, training, Reduction(axes, units, stats)
 
 
 def _level_means(of_factor: FactorStats, feature: int) -> np.ndarray:

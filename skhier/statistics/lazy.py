@@ -3,23 +3,21 @@
 The engine multiplies and adds; group sums alone come here. Products are about the means of some of
 the rows, so that they lose nothing of what varies far from 0, and then about those of all. What
 must not be there shows in the sums, and only then another scan counts it. Through narwhals, which
-states one query for Polars and for DuckDB.
+states one query for Polars, DuckDB, Spark and Ibis.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import narwhals as nw
 import numpy as np
-import pandas as pd
 
 from skhier.statistics.contents import Contents
 from skhier.statistics.lazy_checks import Columns, Scan, check_types, sample, scan, spacing
+from skhier.statistics.lazy_sums import PartOfSums, Query, SplitSums, Sums
 from skhier.statistics.mean_sd import power_of_two
 from skhier.statistics.products import factor_stats, keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats, PairStats, Units
@@ -27,24 +25,22 @@ from skhier.statistics.reduction import Axes, FactorAxis, Reduction
 from skhier.statistics.units import effects_at_mean, internal_units
 from skhier.utils.design import Design, Factor
 from skhier.utils.engines import naming
-from skhier.utils.frames import labels_of
 from skhier.utils.labels import encode, fit_levels
 from skhier.utils.named_columns import check_named
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import FactorColumns, Schema, read_schema
-from skhier.utils.validation import TOO_LARGE
 
-__all__ = ["contents_of_lazy"]
+__all__ = ["contents_of_lazy", "contents_of_lazy_folds"]
 
 
 def contents_of_lazy(
     X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any, engine: str
 ) -> Contents:
-    """A Polars ``LazyFrame`` or a DuckDB relation becomes statistics.
+    """A lazy frame that narwhals can query becomes statistics.
 
     Parameters
     ----------
-    X : LazyFrame or DuckDBPyRelation
+    X : polars.LazyFrame, DuckDBPyRelation, pyspark.sql.DataFrame or ibis.Table
     y, sample_weight : str
         Names of columns.
     groups, slopes
@@ -59,11 +55,28 @@ def contents_of_lazy(
     RuntimeError
         What the engine raised.
     """
-    query = _Query(X, engine)
+    return _contents(*_sums(X, y, sample_weight, groups, slopes, engine))
+
+
+def contents_of_lazy_folds(
+    X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any, engine: str, fold: str
+) -> dict[Any, Contents]:
+    """The same for each value of the column ``fold``, which is no feature, in their order.
+
+    No further scan but one that counts the folds: engines group by it too.
+    """
+    sums, *about = _sums(X, y, sample_weight, groups, slopes, engine, fold)
+    split = SplitSums(sums, fold)
+    return {label: _contents(split.of(k), *about) for k, label in enumerate(split.labels)}
+
+
+def _sums(X, y, sample_weight, groups, slopes, engine, fold=None):
+    """Arguments of :func:`_contents`."""
+    query = Query(X, engine)
     with naming(engine):
         types = query.frame.collect_schema()
-    check_named(list(types), y, sample_weight)
-    names = [name for name in types if name not in (y, sample_weight)]
+    check_named(list(types), y, sample_weight, fold)
+    names = [name for name in types if name not in (y, sample_weight, fold)]
     empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
     schema = read_schema(empty, names, groups, slopes)
     columns = Columns(tuple(schema.feature_names), _label_columns(schema), y, sample_weight)
@@ -72,24 +85,9 @@ def contents_of_lazy(
     facts = (sample if sample_weight is None else scan)(*rows)
     if facts.has_weightless:
         query.frame = query.frame.filter(nw.col(sample_weight or "") > 0)
-    sums = _Sums(query, columns, facts, lambda: scan(*rows))
+    sums = Sums(query, columns, facts, lambda: scan(*rows))
     eps = tuple(spacing(types[name]) for name in columns.features)
-    return _contents(sums, names, schema, eps, spacing(types[y]))
-
-
-class _Query:
-    """A frame, and how its engine runs queries."""
-
-    def __init__(self, X: Any, engine: str):
-        self.engine = engine
-        self.frame: nw.LazyFrame[Any] = nw.from_native(X)
-
-    def collect(self, query: Callable[[], nw.LazyFrame[Any]]) -> nw.DataFrame[Any]:
-        """The rows of a query, which some engines look at when it is stated."""
-        # Polars' other engine would hold a product of all rows at a time
-        options: dict[str, Any] = {"engine": "streaming"} if self.engine == "Polars" else {}
-        with naming(self.engine):
-            return query().collect(**options)
+    return sums, names, schema, eps, spacing(types[y])
 
 
 def _label_columns(schema: Schema) -> tuple[str, ...]:
@@ -97,96 +95,17 @@ def _label_columns(schema: Schema) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for factor in schema.factors for name in factor.names))
 
 
-class _Sums:
-    """Sums of products of ``[x 1 y]``, each less its shift, by any columns of labels."""
-
-    def __init__(self, query: _Query, columns: Columns, facts: Scan, count: Callable[[], Scan]):
-        """``count``: a scan that counts what must not be there, and raises."""
-        self.query, self.facts, self.count = query, facts, count
-        self.p = len(columns.features) + 1
-        shifted: list[nw.Expr | None] = [
-            nw.col(name).cast(nw.Float64) - float(mean)
-            for name, mean in zip(columns.numbers, facts.means, strict=True)
-        ]
-        shifted.insert(self.p - 1, None)  # the constant
-        self.factors = shifted
-        self.weight = nw.col(columns.weight).cast(nw.Float64) if columns.weight else None
-        present = [part for part in shifted if part is not None]
-        self.all_present = reduce(operator.add, present)  # null where any cell is
-
-    def by(
-        self, names: Sequence[str], wanted: Sequence[tuple[int, int]]
-    ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Labels of each group, and (p + 1, p + 1, n_groups) sums; NaN where they are not wanted.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Columns of labels; none: one group of all rows.
-        wanted : sequence of (i, j)
-            Columns of ``[x 1 y]``, ``i <= j``.
-        """
-        keys = [nw.col(name).alias(f"k{j}") for j, name in enumerate(names)]
-        products = {(i, j): self._product(i, j) for i, j in wanted}
-        cells = [each.alias(f"p{i}_{j}") for (i, j), each in products.items() if each is not None]
-        sums = [
-            (nw.len() if each is None else nw.col(f"p{i}_{j}").sum()).alias(f"s{i}_{j}")
-            for (i, j), each in products.items()
-        ]
-        cells.append(self.all_present.alias("present"))
-        sums += [nw.len().alias("n"), nw.col("present").count().alias("n_present")]
-
-        def query() -> nw.LazyFrame[Any]:
-            rows = self.query.frame.select(*keys, *cells)
-            by = [f"k{j}" for j in range(len(keys))]
-            return rows.group_by(by).agg(*sums) if by else rows.select(*sums)
-
-        table = self.query.collect(query)
-        out = np.full((self.p + 1, self.p + 1, len(table)), np.nan)
-        for i, j in wanted:
-            out[i, j] = out[j, i] = table.get_column(f"s{i}_{j}").to_numpy()
-        labels = [labels_of(table.get_column(f"k{j}")) for j in range(len(keys))]
-        n_rows, n_present = (int(table.get_column(name).sum()) for name in ("n", "n_present"))
-        finite = all(np.abs(out[at]).max(initial=0.0) <= TOO_LARGE**2 for at in wanted)
-        if n_rows == 0 or n_present < n_rows or not finite or any(map(_any_missing, labels)):
-            self.count()
-        self.forbid_changes(n_rows)
-        return labels, out
-
-    def forbid_changes(self, n_rows: int) -> None:
-        """Raise RuntimeError where a scan saw other rows than the first."""
-        if self.facts.n_rows is None:
-            self.facts = self.facts._replace(n_rows=n_rows)
-        if n_rows != self.facts.n_rows:
-            raise RuntimeError(
-                f"{self.query.engine} found {self.facts.n_rows} rows first and {n_rows} then: the "
-                "source changes while it is read. Fit a copy of it."
-            )
-
-    def _product(self, i: int, j: int) -> nw.Expr | None:
-        """None: a count of rows."""
-        parts = [
-            part for part in (self.factors[i], self.factors[j], self.weight) if part is not None
-        ]
-        if not parts:
-            return None
-        product, *others = parts
-        for other in others:
-            product = product * other
-        return product
-
-
 def _contents(
-    sums: _Sums, names: list[str], schema: Schema, eps: tuple[float, ...], y_eps: float
+    sums: Sums | PartOfSums, names: list[str], schema: Schema, eps: tuple[float, ...], y_eps: float
 ) -> Contents:
     p, factors = sums.p, schema.factors
     every = [(i, j) for i in range(p + 1) for j in range(i, p + 1)]
     held = [[*factor.slopes, p - 1] for factor in factors]
     levels, of_levels = [], []
-    total = None if factors else sums.by([], every)[1]
+    total = None if factors else sums.by([], every).products
     for k, factor in enumerate(factors):
         wanted = every if k == 0 else [(i, j) for i, j in every if {i, j} & {*held[k]}]
-        labels, products = sums.by(factor.names, wanted)
+        labels, products, _ = sums.by(factor.names, wanted)
         known, codes = _levels(labels, factor)
         by_level = _by_code(codes, products, len(known.labels))
         levels.append(known)
@@ -213,10 +132,6 @@ def _contents(
     return Contents(tuple(names), len(names), design, reduction, n_rows, facts.largest_weight)
 
 
-def _any_missing(labels: np.ndarray) -> bool:
-    return bool(np.any(pd.isna(labels)))
-
-
 def _levels(labels: list[np.ndarray], factor: FactorColumns) -> tuple[Any, np.ndarray]:
     of_columns = [fit_levels(of, name) for of, name in zip(labels, factor.names, strict=True)]
     return of_columns[0] if len(of_columns) == 1 else fit_nested(of_columns, factor.names)
@@ -226,7 +141,7 @@ def _pair(sums, factors, levels, held) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """Levels of both factors, and the products of their columns, in internal order."""
     names = list(dict.fromkeys(name for factor in factors for name in factor.names))
     wanted = {(min(i, j), max(i, j)) for i in held[0] for j in held[1]}
-    labels, products = sums.by(names, sorted(wanted))
+    labels, products, _ = sums.by(names, sorted(wanted))
     of_name = dict(zip(names, labels, strict=True))
     codes = []
     for factor, known in zip(factors, levels, strict=True):

@@ -6,7 +6,8 @@ from typing import Any
 
 from skhier.statistics.contents import Contents, contents_of_block, merged
 from skhier.utils.engines import naming
-from skhier.utils.frames import as_table
+from skhier.utils.frames import as_table, labels_of
+from skhier.utils.labels import fit_levels
 from skhier.utils.named_columns import check_named, split_named
 
 __all__ = ["contents_of_partitions"]
@@ -15,8 +16,8 @@ FAN_IN = 16  # sums that meet in one task
 
 
 def contents_of_partitions(
-    X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any
-) -> Contents:
+    X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any, fold: str | None = None
+) -> dict[Any, Contents]:
     """A Dask DataFrame becomes statistics; workers need NumPy and pandas, and no JAX.
 
     Parameters
@@ -26,6 +27,13 @@ def contents_of_partitions(
         Names of columns.
     groups, slopes
         The estimator's parameters.
+    fold : str or None
+        A column that is no feature.
+
+    Returns
+    -------
+    dict of Contents
+        For each value of ``fold``, in their order; without one for None.
 
     Raises
     ------
@@ -37,8 +45,8 @@ def contents_of_partitions(
     from dask.base import compute
     from dask.delayed import delayed
 
-    check_named(list(X.columns), y, sample_weight)
-    arguments = y, sample_weight, groups, slopes
+    check_named(list(X.columns), y, sample_weight, fold)
+    arguments = y, sample_weight, groups, slopes, fold
     with naming("Dask"):
         partitions = X.to_delayed()
     n = len(partitions)
@@ -54,34 +62,45 @@ def contents_of_partitions(
         raise RuntimeError(
             f"Dask could not read the rows: {type(error).__name__}: {error}"
         ) from error
-    if whole is None:
-        shape = (0, len(X.columns) - 1 - (sample_weight is not None))
+    if not whole:
+        shape = (0, len(X.columns) - 1 - (sample_weight is not None) - (fold is not None))
         raise ValueError(f"Found X with 0 sample(s) ({shape=}) while a minimum of 1 is required.")
-    return whole
+    return whole if fold is None else {label: whole[label] for label in sorted(whole)}
 
 
 class _Refused(Exception):
     """A kind of error of ours, and its message, from a worker."""
 
 
-def _reduced(rows, k, n, y, sample_weight, groups, slopes) -> Contents | None:
-    """Of one partition; None if it is empty."""
+def _reduced(rows, k, n, y, sample_weight, groups, slopes, fold) -> dict[Any, Contents]:
+    """Of one partition, by its folds; none if it is empty."""
     if not len(rows):
-        return None
-    X, target, weights = split_named(rows, y, sample_weight)
+        return {}
     try:
-        names = list(X.columns)
-        return contents_of_block(as_table(X), target, weights, names, groups, slopes)
+        if fold is None:
+            return {None: _of_rows(rows, y, sample_weight, groups, slopes)}
+        levels, codes = fit_levels(labels_of(rows[fold]), fold)
+        rest = rows.drop(columns=fold)
+        return {
+            label: _of_rows(rest[codes == at], y, sample_weight, groups, slopes)
+            for at, label in enumerate(levels.labels.tolist())
+        }
     except (ValueError, TypeError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise _Refused(kind, f"{error} (In partition {k} of {n}.)") from error
 
 
-def _sum(parts: list[Contents | None]) -> Contents | None:
-    present = [part for part in parts if part is not None]
-    if not present:
-        return None
+def _of_rows(rows, y, sample_weight, groups, slopes) -> Contents:
+    X, target, weights = split_named(rows, y, sample_weight)
+    return contents_of_block(as_table(X), target, weights, list(X.columns), groups, slopes)
+
+
+def _sum(parts: list[dict[Any, Contents]]) -> dict[Any, Contents]:
+    of_labels: dict[Any, list[Contents]] = {}
+    for part in parts:
+        for label, contents in part.items():
+            of_labels.setdefault(label, []).append(contents)
     try:
-        return merged(present)
+        return {label: merged(several) for label, several in of_labels.items()}
     except ValueError as error:
         raise _Refused(ValueError, str(error)) from error

@@ -11,6 +11,7 @@ from skhier.statistics.mean_sd import MeanSd, mean_sd_of_rows
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.records import GroupStats, Plan, Units
 from skhier.statistics.reduction import Reduction, axes_of, reduce_block
+from skhier.statistics.row_noise import RowNoise, check_noise, row_noise_of
 from skhier.statistics.training import Medians, Training
 from skhier.statistics.units import internal_units
 from skhier.utils.design import Design
@@ -35,11 +36,14 @@ class Problem(NamedTuple):
         In units of its own mean and sd.
     scales : DataScales
     plan : Plan
+    noise : RowNoise or None
+        Of rows whose noise is known.
     """
 
     reduction: Reduction
     scales: DataScales
     plan: Plan
+    noise: RowNoise | None = None
 
     @property
     def stats(self) -> GroupStats:
@@ -58,8 +62,8 @@ class Problem(NamedTuple):
 
     @property
     def y_is_constant(self) -> bool:
-        """Whether the rows say nothing of any difference."""
-        return self.stats.yy == 0
+        """Whether the rows say nothing of any difference, nor of their noise."""
+        return self.stats.yy == 0 and self.noise is None
 
 
 class _WithoutMedians(DataScales):
@@ -74,12 +78,17 @@ class _WithoutMedians(DataScales):
 
 def reduce_rows(design: Design, training: Training) -> Problem:
     """Rows in memory become a problem."""
-    axes, (x, _, y, weights) = axes_of(design), training
-    columns = mean_sd_of_rows(x, weights), mean_sd_of_rows(y[:, None], weights)
+    axes, y, weights = axes_of(design), training.y, training.weights
+    noise = row_noise_of(training)
+    columns = mean_sd_of_rows(training.x, weights), mean_sd_of_rows(y[:, None], weights)
+    if noise is not None:
+        check_noise(noise, training, columns[1].sd[0])
+        if not columns[1].sd[0]:  # there is a scale all the same
+            columns[1].sd[0] = noise.scale
     check_scales(axes.features, columns[0].sd, columns[1].sd[0])
     reduction = reduce_block(axes, training, internal_units(*columns, axes.slopes))
     scales = _data_scales(reduction, columns, training.medians())
-    return Problem(reduction, scales, elimination_plan(reduction.stats))
+    return Problem(reduction, scales, elimination_plan(reduction.stats), noise)
 
 
 def problem_of(reduction: Reduction, medians: Medians | None = None) -> Problem:
@@ -103,7 +112,7 @@ def problem_of(reduction: Reduction, medians: Medians | None = None) -> Problem:
     return Problem(reduction, scales, elimination_plan(reduction.stats))
 
 
-def part_of(problem: Problem, reduction: Reduction, medians: Medians) -> Problem:
+def part_of(problem: Problem, reduction: Reduction, medians: Medians | None) -> Problem:
     """The problem of some of its rows, with the same levels in the same order of elimination.
 
     Parameters
@@ -112,8 +121,8 @@ def part_of(problem: Problem, reduction: Reduction, medians: Medians) -> Problem
         Of all rows.
     reduction : Reduction
         Of the part, in any units; levels may be without rows.
-    medians : Medians
-        Of the part's y.
+    medians : Medians or None
+        Of the part's y; None as of :func:`problem_of`.
     """
     columns, reduction = _about_mean(reduction)
     return problem._replace(reduction=reduction, scales=_data_scales(reduction, columns, medians))

@@ -124,8 +124,8 @@ def reduce_block(
     """
     units = own_units(axes, rows) if units is None else units
     pairs = level_pairs(rows.codes) if pairs is None else pairs
-    x, codes, y, weights = rows
-    stats = group_stats(x, y, weights, codes, axes.n_levels, axes.slopes, units, pairs)
+    levels = rows.codes, axes.n_levels, axes.slopes
+    stats = group_stats(rows.x, rows.y, rows.of_sums, *levels, units, pairs)
     return Reduction(axes, units, stats)
 
 

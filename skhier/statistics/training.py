@@ -9,6 +9,7 @@ import numpy as np
 
 from skhier.utils.design import Design, Rows, fit_design
 from skhier.utils.settling import drop_rows, settle_slopes
+from skhier.utils.side_column import Wanted
 from skhier.utils.validation import (
     check_target,
     check_weights,
@@ -16,7 +17,7 @@ from skhier.utils.validation import (
     weighted_median,
 )
 
-__all__ = ["Medians", "Training", "forbid_few_rows", "read_block", "read_training"]
+__all__ = ["Medians", "Training", "forbid_few_rows", "read_block", "read_training", "training_of"]
 
 EVERY = slice(None)
 
@@ -44,16 +45,40 @@ class Training(NamedTuple):
     codes : int array of shape (n_samples, n_factors)
         Levels of each row.
     y, weights : array of shape (n_samples,)
+    side : array of shape (n_samples,) or None
+        Of the side column: logs of exposures, or known standard errors.
+    precision : array of shape (n_samples,) or None
+        Of known noise: ``1 / side^2`` in units of its weighted mean over all rows of fit.
     """
 
     x: np.ndarray
     codes: np.ndarray
     y: np.ndarray
     weights: np.ndarray
+    side: np.ndarray | None = None
+    precision: np.ndarray | None = None
+
+    @property
+    def of_sums(self) -> np.ndarray:
+        """Weights of the rows in sums over them, which go with a noise of one scale."""
+        return self.weights if self.precision is None else self.weights * self.precision
+
+    @property
+    def mean_exposure(self) -> float:
+        """Of the rows; 1 where they have none."""
+        if self.side is None or self.precision is not None:
+            return 1.0
+        return float(np.average(np.exp(self.side), weights=self.weights))
+
+    @property
+    def columns(self) -> np.ndarray:
+        """``x`` with the side column, as posteriors take it."""
+        return self.x if self.side is None else np.column_stack([self.x, self.side])
 
     def take(self, rows: np.ndarray) -> Training:
         """Some of the rows, given by index or mask."""
-        return Training(*(of_all[rows] for of_all in self))
+        parts: list[Any] = [None if of_all is None else of_all[rows] for of_all in self]
+        return Training(*parts)
 
     def medians(self, rows: np.ndarray | slice = EVERY) -> Medians:
         """Of y in some of the rows; a weight of 2 is the row twice."""
@@ -63,7 +88,13 @@ class Training(NamedTuple):
 
 
 def read_training(
-    table: Any, y: Any, sample_weight: Any, names: Sequence[str] | None, groups: Any, slopes: Any
+    table: Any,
+    y: Any,
+    sample_weight: Any,
+    names: Sequence[str] | None,
+    groups: Any,
+    slopes: Any,
+    side: Wanted | None = None,
 ) -> tuple[Design, Training]:
     """Checked rows, and what their columns mean.
 
@@ -76,13 +107,15 @@ def read_training(
         Column names.
     groups, slopes
         The estimator's parameters.
+    side : Wanted or None
+        Its ``exposure`` or ``known_noise``.
 
     Raises
     ------
     ValueError, TypeError
         Bad columns, labels, numbers or weights; fewer than two rows with a weight.
     """
-    design, training = read_block(table, y, sample_weight, names, groups, slopes, least=2)
+    design, training = read_block(table, y, sample_weight, names, groups, slopes, 2, side)
     return settle_slopes(design, Rows(training.x, training.codes, ())), training
 
 
@@ -94,12 +127,13 @@ def read_block(
     groups: Any,
     slopes: Any,
     least: int = 0,
+    side: Wanted | None = None,
 ) -> tuple[Design, Training]:
     """Checked rows that may be a part of all; their slopes are not settled.
 
     Parameters
     ----------
-    table, y, sample_weight, names, groups, slopes
+    table, y, sample_weight, names, groups, slopes, side
         As of :func:`read_training`.
     least : int
         Rows with a weight that there have to be.
@@ -113,9 +147,22 @@ def read_block(
     y, weights = check_target(y, table), check_weights(sample_weight, table, least)
     kept = weights > 0
     forbid_few_rows(int(kept.sum()), least)
-    design, rows = fit_design(table, names, groups, slopes)
+    design, rows = fit_design(table, names, groups, slopes, side)
     design, rows = drop_rows(design, rows, kept)
-    return design._replace(y_eps=y_eps), Training(rows.x, rows.codes, y[kept], weights[kept])
+    return design._replace(y_eps=y_eps), training_of(design, rows, y[kept], weights[kept])
+
+
+def training_of(design: Design, rows: Rows, y: np.ndarray, weights: np.ndarray) -> Training:
+    """Rows of fit as a design reads them, with their y and weights, (n_samples,) each."""
+    if design.side is None:
+        return Training(rows.x, rows.codes, y, weights)
+    x, side = rows.x[:, :-1], np.ascontiguousarray(rows.x[:, -1])
+    precision = None
+    if design.side.parameter == "known_noise":
+        smallest = side.min(initial=np.inf)  # squares of large or small errors leave the range
+        precision = (smallest / side) ** 2
+        precision = precision / np.average(precision, weights=weights)
+    return Training(x, rows.codes, y, weights, side, precision)
 
 
 def forbid_few_rows(n: int, least: int = 2) -> None:

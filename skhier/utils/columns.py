@@ -261,8 +261,11 @@ def resolve_columns(
     n_columns: int,
     index: Sequence[Any] = (),
     parameter: str = "slopes",
+    side: tuple[str, int] | None = None,
 ) -> tuple[int, ...]:
     """Which features (indices into ``features``) a parameter names; all of them for "all".
+
+    ``side``: another parameter and the position of its column, which is no feature either.
 
     Raises
     ------
@@ -279,6 +282,10 @@ def resolve_columns(
         )
     positions = [find_column(column, names, n_columns, parameter, index) for column in columns]
     for column, position in zip(columns, positions, strict=True):
+        if side is not None and position == side[1]:
+            raise ValueError(
+                f"`{parameter}` names {column!r}, the column of `{side[0]}`, which is no feature."
+            )
         if position not in features:
             which = "the" if n_columns - len(features) == 1 else "a"
             raise ValueError(

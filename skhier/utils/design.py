@@ -20,6 +20,7 @@ from skhier.utils.group_means import (
 from skhier.utils.labels import Levels, encode, fit_levels
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import Schema, read_schema
+from skhier.utils.side_column import SideColumn, Wanted, read_side_column
 
 __all__ = [
     "Design",
@@ -55,7 +56,7 @@ class Design(NamedTuple):
     ``feature_names``: of the columns at ``feature_positions`` and then of ``means``. ``eps``:
     relative spacing of each column's numbers as they came, such as float32's; ``y_eps``: y's.
     ``means_left_out``: per factor the features that were asked for and can have no mean of their
-    own.
+    own. ``side``: a column of X that is no feature but tells a number of each row.
     """
 
     feature_positions: list[int]
@@ -65,6 +66,7 @@ class Design(NamedTuple):
     y_eps: float = 0.0
     means: tuple[LevelMean, ...] = ()
     means_left_out: tuple[MeansOfFactor, ...] = ()
+    side: SideColumn | None = None
 
     @property
     def column_names(self) -> list[str]:
@@ -89,17 +91,23 @@ class Design(NamedTuple):
             left_out[name] = [self.feature_names[j] for j in flat.features]
         return left_out
 
-    def unread(self, counting: Sequence[int]) -> list[int]:
-        """Positions of the grouping columns that only factors other than these need."""
+    def unread(self, counting: Sequence[int], noise: bool = True) -> list[int]:
+        """Positions of the grouping columns that only factors other than these need.
+
+        ``noise``: whether known noise is read; else its column is among them.
+        """
         read = {position for k in counting for position in self.factors[k].positions}
         every = {position for factor in self.factors for position in factor.positions}
+        if self.side is not None and self.side.parameter == "known_noise" and not noise:
+            every.add(self.side.position)
         return sorted(every - read)
 
 
 class Rows(NamedTuple):
     """Rows of X as the model sees them.
 
-    ``x`` (n_samples, n_features), float64, the user's units, level means among the features;
+    ``x`` (n_samples, n_features), float64, the user's units, level means among the features, and
+    of a design with a side column one more: logs of exposures, or known standard errors;
     ``codes`` (n_samples, n_factors), int64, a column per factor (Fortran order); ``unseen``: per
     factor the labels that fit never saw, the k-th with code ``n_levels + k``.
     """
@@ -110,7 +118,11 @@ class Rows(NamedTuple):
 
 
 def fit_design(
-    table: Any, names: Sequence[str] | None, groups: Any, slopes: Any
+    table: Any,
+    names: Sequence[str] | None,
+    groups: Any,
+    slopes: Any,
+    side: Wanted | None = None,
 ) -> tuple[Design, Rows]:
     """Schema, levels and features of X, one after the other.
 
@@ -122,19 +134,32 @@ def fit_design(
         Column names.
     groups, slopes
         The estimator's parameters.
+    side : Wanted or None
+        Its ``exposure`` or ``known_noise``.
 
     Raises
     ------
     ValueError, TypeError
         No such columns, labels that are missing or mixed, or columns that hold no numbers.
     """
-    schema = read_schema(table, names, groups, slopes)
+    schema = read_schema(table, names, groups, slopes, side)
     columns, n_samples = columns_of(table), table.shape[0]
     factors, codes = read_levels(columns, n_samples, schema)
-    positions, feature_names, _, as_groups = schema
+    positions, feature_names, _, as_groups, beside = schema
     x, eps = read_features(columns, n_samples, positions, feature_names, as_groups)
     unseen = tuple(factor.levels.labels[:0] for factor in factors)
-    return Design(positions, feature_names, factors, eps), Rows(x, codes, unseen)
+    design = Design(positions, feature_names, factors, eps, side=beside)
+    return design, Rows(_with_side(x, design, columns, True), codes, unseen)
+
+
+def _with_side(x, design, columns, noise):
+    """The features and the side column, if the design has one; NaN for noise that is not read."""
+    if design.side is None:
+        return x
+    numbers = np.full(len(x), np.nan)
+    if noise or design.side.parameter != "known_noise":
+        numbers = read_side_column(columns(design.side.position), design.side)
+    return np.column_stack([x, numbers])
 
 
 def wanted_means(
@@ -149,7 +174,8 @@ def wanted_means(
     """
     factors = [(factor.name, factor.positions) for factor in design.factors]
     features, index = design.feature_positions, index_names(table)
-    return resolve_group_means(group_means, factors, features, names, table.shape[1], index)
+    side = None if design.side is None else (design.side.parameter, design.side.position)
+    return resolve_group_means(group_means, factors, features, names, table.shape[1], index, side)
 
 
 def read_levels(
@@ -194,6 +220,7 @@ def read_rows(
     design: Design,
     counting: Sequence[int] | None = None,
     missing: Sequence[int] = (),
+    noise: bool = True,
 ) -> Rows:
     """Rows of a new X with the columns of ``design``.
 
@@ -206,6 +233,8 @@ def read_rows(
         Only level means look at what labels there are. None: all.
     missing : sequence of int
         Positions of grouping columns that stand for columns that X lacks.
+    noise : bool
+        False: the column of known noise may hold anything.
     """
     columns, n_samples = columns_of(table), table.shape[0]
     x, _ = read_features(columns, n_samples, design.feature_positions, design.column_names)
@@ -226,6 +255,7 @@ def read_rows(
         of_means.append(labelled)
         unseen.append(new)
     x = with_level_means(x, side_by_side(of_means, n_samples), design.means)
+    x = _with_side(x, design, columns, noise)
     return Rows(x, side_by_side(codes, n_samples), tuple(unseen))
 
 

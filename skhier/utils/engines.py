@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,25 +10,30 @@ from narwhals import dependencies as known
 
 __all__ = ["lazy_engine", "naming"]
 
-SUPPORTED = "a Polars LazyFrame, a DuckDB relation or a Dask DataFrame"
+SUPPORTED = (
+    "a Polars LazyFrame, a DuckDB relation, an Ibis table, or a data frame of Dask or of PySpark"
+)
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "Polars": known.is_polars_lazyframe,
+    "DuckDB": known.is_duckdb_relation,
+    "Dask": known.is_dask_dataframe,
+    "Spark": lambda X: known.is_pyspark_dataframe(X) or known.is_pyspark_connect_dataframe(X),
+    "Ibis": known.is_ibis_table,
+}
 
 
 def lazy_engine(X: Any) -> str | None:
-    """``"Polars"``, ``"DuckDB"`` or ``"Dask"`` of a lazy frame; None of rows in memory.
+    """``"Polars"``, ``"DuckDB"``, ``"Dask"``, ``"Spark"`` or ``"Ibis"``; None of rows in memory.
 
     Raises
     ------
     TypeError
         A lazy frame of another engine.
     """
-    if known.is_polars_lazyframe(X):
-        return "Polars"
-    if known.is_duckdb_relation(X):
-        return "DuckDB"
-    if known.is_dask_dataframe(X):
-        return "Dask"
-    spark = known.is_pyspark_dataframe(X) or known.is_pyspark_connect_dataframe(X)
-    if spark or known.is_ibis_table(X) or known.is_sqlframe_dataframe(X):
+    for engine, holds in KINDS.items():
+        if holds(X):
+            return engine
+    if known.is_sqlframe_dataframe(X):
         kind = type(X)
         raise TypeError(
             f"X is a {kind.__module__.partition('.')[0]} {kind.__name__}, whose rows skhier cannot "
@@ -45,5 +50,14 @@ def naming(engine: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise RuntimeError(
-            f"{engine} could not read the rows: {type(error).__name__}: {error}"
+            f"{engine} could not read the rows: {type(error).__name__}: {_said(error)}"
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """The message; of one with a Java trace its sentences, each once."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    if not any(line.startswith("at ") for line in lines):
+        return str(error)
+    said = [line for line in lines if line and not line.startswith(("at ", "... "))]
+    return " ".join(dict.fromkeys(said))

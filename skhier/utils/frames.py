@@ -23,6 +23,7 @@ __all__ = [
     "labels_of",
     "missing_columns",
     "with_columns_of_fit",
+    "without_time_zones",
 ]
 
 
@@ -179,3 +180,13 @@ def labels_of(column: Any) -> np.ndarray:
         elif isinstance(column.dtype, nw.Struct):
             return np.fromiter(column, dtype=object, count=len(column))
     return cells_of(column)
+
+
+def without_time_zones(frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    """Times as the clock of their zone shows them, which is what pandas makes of Spark's."""
+    zoned = [
+        name
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None
+    ]
+    return frame.with_columns(nw.col(name).dt.replace_time_zone(None) for name in zoned)

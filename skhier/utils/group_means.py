@@ -56,6 +56,7 @@ def resolve_group_means(
     names: Sequence[str] | None,
     n_columns: int,
     index: Sequence[Any] = (),
+    side: tuple[str, int] | None = None,
 ) -> tuple[MeansOfFactor, ...]:
     """What the estimator's ``group_means`` asks for, per factor.
 
@@ -72,6 +73,8 @@ def resolve_group_means(
     n_columns : int
     index : sequence
         Names of X's row index, whose levels are no columns.
+    side : (str, int) or None
+        Another parameter and the position of its column, which is no feature.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def resolve_group_means(
             of_factors[_factor_at(key, factors, names, n_columns, index)] = wanted
     return tuple(
         MeansOfFactor(
-            resolve_columns(wanted, features, names, n_columns, index, "group_means"),
+            resolve_columns(wanted, features, names, n_columns, index, "group_means", side),
             is_all(wanted),
         )
         for wanted in of_factors

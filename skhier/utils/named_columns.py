@@ -54,12 +54,19 @@ def split_named(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     return rest, values[0], values[1]
 
 
-def check_named(names: list[Any], y: Any, sample_weight: Any) -> None:
+def check_named(names: list[Any], y: Any, sample_weight: Any, fold: Any = None) -> None:
     """Raise ValueError unless the names given are columns, and different ones."""
-    for what, named in (("y", y), ("sample_weight", sample_weight)):
-        if isinstance(named, str) and named not in names:
+    named = {"y": y, "sample_weight": sample_weight, "cv": fold}
+    taken: dict[str, str] = {}
+    for what, name in named.items():
+        if not isinstance(name, str):
+            continue
+        if name not in names:
             raise ValueError(
-                f"`{what}={named!r}` is not a column of X. Columns are: {listed(map(repr, names))}."
+                f"`{what}={name!r}` is not a column of X. Columns are: {listed(map(repr, names))}."
             )
-    if isinstance(y, str) and isinstance(sample_weight, str) and y == sample_weight:
-        raise ValueError(f"y and sample_weight are both {y!r}; they are different columns.")
+        if name in taken:
+            raise ValueError(
+                f"{taken[name]} and {what} are both {name!r}; they are different columns."
+            )
+        taken[name] = what

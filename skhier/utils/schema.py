@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from skhier.utils.columns import column_name, is_all, resolve_columns, resolve_groups
 from skhier.utils.frames import index_names
+from skhier.utils.side_column import SideColumn, Wanted, resolve_side_column
 
 __all__ = ["FactorColumns", "Schema", "read_schema"]
 
@@ -32,15 +33,23 @@ class Schema(NamedTuple):
     """Positions and names of the features, and the grouping factors.
 
     ``as_groups``: what the user would write for each feature to make it a grouping factor.
+    ``side``: a column that is neither.
     """
 
     feature_positions: list[int]
     feature_names: list[str]
     factors: tuple[FactorColumns, ...]
     as_groups: list[str]
+    side: SideColumn | None = None
 
 
-def read_schema(table: Any, names: Sequence[str] | None, groups: Any, slopes: Any) -> Schema:
+def read_schema(
+    table: Any,
+    names: Sequence[str] | None,
+    groups: Any,
+    slopes: Any,
+    side: Wanted | None = None,
+) -> Schema:
     """Resolve ``groups`` and ``slopes`` against X's columns.
 
     Parameters
@@ -51,6 +60,8 @@ def read_schema(table: Any, names: Sequence[str] | None, groups: Any, slopes: An
         Column names.
     groups, slopes
         The estimator's parameters.
+    side : Wanted or None
+        Its ``exposure`` or ``known_noise``.
 
     Raises
     ------
@@ -60,18 +71,20 @@ def read_schema(table: Any, names: Sequence[str] | None, groups: Any, slopes: An
     n_columns, index = table.shape[1], index_names(table)
     columns = resolve_groups(groups, slopes, names, n_columns, table, index)
     grouping = {position for column in columns for position in column.positions}
-    features = [j for j in range(n_columns) if j not in grouping]
+    beside = resolve_side_column(side, names, n_columns, table, index, sorted(grouping))
+    at = None if beside is None else (beside.parameter, beside.position)
+    features = [j for j in range(n_columns) if j not in grouping and not (at and j == at[1])]
     feature_names = [column_name(j, names) for j in features]
     if not columns:
-        resolve_columns(slopes, features, names, n_columns, index)
+        resolve_columns(slopes, features, names, n_columns, index, side=at)
     factors = []
     for positions, name, wanted in columns:
-        varying = resolve_columns(wanted, features, names, n_columns, index)
+        varying = resolve_columns(wanted, features, names, n_columns, index, side=at)
         _check_effects([feature_names[j] for j in varying])
         called = tuple(column_name(position, names) for position in positions)
         factors.append(FactorColumns(positions, called, name, varying, is_all(wanted)))
     as_groups = _as_groups(features, names, bool(columns))
-    return Schema(features, feature_names, tuple(factors), as_groups)
+    return Schema(features, feature_names, tuple(factors), as_groups, beside)
 
 
 def _as_groups(features: Sequence[int], names: Sequence[str] | None, has_groups: bool) -> list[str]:

@@ -273,16 +273,52 @@ def test_refused_blocks_leave_the_fit_as_it_was(people):
 def test_models_whose_fit_takes_more_than_sums_are_refused(people):
     X, y = people
     counts = HierarchicalSlopesRegressor("subject", response="poisson", **SHORT)
-    means = HierarchicalSlopesRegressor("subject", group_means="all", **SHORT)
     statistics = HierarchicalSlopesRegressor("subject").summarise(X, y)
-    for model, match in ((counts, "not so of 'poisson'"), (means, "have no `group_means`")):
-        for act in (
-            lambda m: m.summarise(X, y),
-            lambda m: m.partial_fit(X, y),
-            lambda m: m.fit_statistics(statistics),
-        ):
-            with pytest.raises(ValueError, match=match):
-                act(model)
+    for act in (
+        lambda m: m.summarise(X, y),
+        lambda m: m.partial_fit(X, y),
+        lambda m: m.fit_statistics(statistics),
+    ):
+        with pytest.raises(ValueError, match="not so of 'poisson'"):
+            act(counts)
+
+
+LEVEL_MEANS = {
+    "one": ("g", "all"),
+    "crossed": (["g", "h"], {"g": ["x"], "h": "all"}),
+    "left out": ("g", ["x", "same"]),
+}
+
+
+@pytest.mark.parametrize("name", LEVEL_MEANS)
+def test_level_means_follow_from_sums(name):
+    """Means are no sums: of the levels' sums of all parts they are those of all rows."""
+    groups, means = LEVEL_MEANS[name]
+    rng = np.random.default_rng(2)
+    g, h = rng.integers(0, 9, 200), rng.integers(0, 4, 200)
+    x, z = rng.normal(2000, 2, 200) + g, rng.normal(size=200) + h
+    X = pd.DataFrame({"g": g, "h": h, "x": x, "z": z, "same": g // 2})
+    X = X if name == "crossed" else X.drop(columns="h")
+    y = 1e3 + g + h + x - 2000 + rng.normal(size=200)
+    model = HierarchicalSlopesRegressor(groups, slopes=None, group_means=means, **SHORT)
+    expected = clone(model).fit(X, y)
+    parts = model.summarise(X[:90], y[:90]), model.summarise(X[90:], y[90:])
+    earlier = clone(model).fit(X[:90], y[:90])
+    for fitted in (
+        clone(model).fit_statistics(parts[0] + parts[1]),
+        clone(model).partial_fit(X[:90], y[:90]).partial_fit(X[90:], y[90:]),
+        pickle.loads(pickle.dumps(earlier)).partial_fit(X[90:], y[90:]),
+        earlier.partial_fit(X[90:], y[90:]),
+    ):
+        assert fitted.coef_names_ == expected.coef_names_
+        for key in ("group_means_left_out", "n_rows"):
+            assert fitted.diagnostics_[key] == expected.diagnostics_[key]
+        found, sums = fitted._fitted.reduction, expected._fitted.reduction
+        moved = found.in_units(sums.units).stats
+        assert_allclose(moved.xx, sums.stats.xx, atol=1e-9)
+        assert_allclose(moved.xy, sums.stats.xy, atol=1e-9)
+        assert_allclose(fitted.coef_, expected.coef_, rtol=1e-9)
+        assert_allclose(fitted.predict(X), expected.predict(X), rtol=1e-9)
 
 
 def test_a_search_takes_no_statistics():

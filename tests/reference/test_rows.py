@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skhier import HierarchicalSlopesRegressor, Prior
+from skhier.inference.row_engines import engine_rows
 from skhier.kernels.records import Population
 from skhier.kernels.rows.quadrature import level_nodes, rule_of
 from skhier.responses import Bernoulli, Poisson
@@ -112,6 +113,32 @@ def test_glmer_estimates_maximise_the_likelihood(name, reference):
             # differences' own error is some h^2 / 6; glmer stops at a tolerance
             assert curvature > 0
             assert abs(step) < 0.02 / np.sqrt(curvature), (j, step)
+
+
+def test_estimator_with_exposure_has_glmer_s_mode(reference):
+    """Under flat priors the estimator's density of its rows is at its highest at lme4's fit."""
+    of = reference("clustered")["clustered_counts"]
+    table, estimate = pd.DataFrame(of["data"]), of["glmer"]
+    model = HierarchicalSlopesRegressor(
+        "group", slopes=None, response="poisson", exposure="exposure", random_state=0
+    ).fit(table[["group", "x", "exposure"]], table["y"])
+    units = model._fitted.posterior.units
+    x, codes, y, weights, offset = engine_rows(units, model._fitted.training)
+    rows = arrange_rows(x, codes[:, 0], y, weights, offset, 50)[0]
+    slope = estimate["fixef"]["x"]
+    at_mean = estimate["fixef"]["(Intercept)"] + slope * units.x_mean[0]
+    at = np.array([slope * units.x_scale[0], at_mean, estimate["sd"]])
+    with jax.enable_x64(True):
+        value = log_likelihood(Poisson(), rows, rule_of(15, 1), np.array([1]))
+        for h in 0.02 * np.eye(3):
+            points = (at + h, at, at - h)
+            up, here, down = (float(value(p[:2], p[2].reshape(1, 1))) for p in points)
+            curvature = (2 * here - up - down) / 0.02**2
+            assert abs((up - down) / 0.04 / curvature) < 0.02 / np.sqrt(curvature)
+    # and the posterior under weak priors lies around it
+    summary = model.summary()
+    for name, ours in {"intercept": estimate["fixef"]["(Intercept)"], "coef[x]": slope}.items():
+        assert abs(summary.loc[name, "mean"] - ours) < 0.1 * summary.loc[name, "sd"]
 
 
 @pytest.mark.parametrize("name", ["logit", "poisson"])

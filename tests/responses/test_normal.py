@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
+from skhier.responses.known_noise import KnownNoise
 from skhier.responses.normal import Normal
 
 OWN = {"noise_scale": 1.7}
@@ -53,3 +54,14 @@ def test_parameters_broadcast_over_draws():
     own = {"noise_scale": np.array([[1.0], [2.0]])}
     found = Normal().log_density(Y, LINE, own)
     assert_allclose(found[1], stats.norm.logpdf(Y, LINE, 2.0))
+
+
+def test_known_noise_is_the_rows_own():
+    response, se = KnownNoise(scale=2.0), np.array([0.5, 1.0, 2.0, 4.0])
+    line, own = response.at_rows(LINE, {}, se)
+    assert_allclose(response.log_density(Y, line, own), stats.norm.logpdf(Y, LINE, se))
+    assert_allclose(response.variance(line, own), se**2)
+    assert (dict(response.parameters), response.sampled) == ({}, ())
+    assert response.scaled({"noise_scale": 1.0}, 3.0) == {}  # none of the draws that are kept
+    assert response.kind.response().kind == response.kind
+    assert (response.latent_variance({}, 0.0), response.spread({})) == (4.0, 2.0)

@@ -133,7 +133,11 @@ def marginal_parameters(spec: ModelSpec, stats: Elimination, units: Units, prior
 
 
 def _sample_variances(spec, units, prior) -> Population:
-    sigma = numpyro.sample(SCALE, affine(prior.own[SCALE], 1 / units.y_scale))
+    noise = prior.own[SCALE]
+    if SCALE in spec.kind.fixed:
+        sigma = noise / units.y_scale
+    else:
+        sigma = numpyro.sample(SCALE, affine(noise, 1 / units.y_scale))
     roots = sample_roots(spec, units, prior, sigma * units.y_scale)
     return Population(None, roots, {SCALE: sigma})
 

@@ -1,0 +1,104 @@
+"""Rows that an engine has, equal ones merged into one with their number, for fits that need rows.
+
+A weight of 2 is the row twice, so that the merged rows are all rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import pandas as pd
+
+from skhier.statistics.lazy_checks import Columns, check_types, scan
+from skhier.statistics.lazy_sums import Query
+from skhier.utils.engines import naming
+from skhier.utils.named_columns import check_named
+from skhier.utils.schema import read_schema
+
+__all__ = ["MOST_MERGED", "N_EQUAL", "merged_rows"]
+
+N_EQUAL = "number of equal rows"  # the column of weights
+MOST_MERGED = 2**20
+
+
+def merged_rows(
+    X: Any,
+    y: str,
+    sample_weight: str | None,
+    groups: Any,
+    engine: str,
+    why: str,
+    y_is_number: bool = True,
+) -> pd.DataFrame:
+    """The distinct rows of a lazy frame, sorted, with ``N_EQUAL`` in place of the weights.
+
+    Parameters
+    ----------
+    X : lazy frame
+    y, sample_weight : str
+        Names of columns.
+    groups
+        The estimator's parameter.
+    engine : str
+        As of :func:`skhier.utils.engines.lazy_engine`.
+    why : str
+        What needs rows, for the error.
+    y_is_number : bool
+        Or else a label.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`skhier.statistics.lazy.contents_of_lazy`, of Dask with counts of merged rows; more
+        distinct rows than ``MOST_MERGED``.
+    RuntimeError
+        What the engine raised.
+    """
+    if engine == "Dask":
+        table = _merged_by_dask(X, y, sample_weight)
+    else:
+        table = _merged_by_query(X, y, sample_weight, groups, engine, y_is_number)
+    if isinstance(table, int):
+        raise ValueError(
+            f"{why} needs the rows, of which {table} remain when {engine} has merged equal ones, "
+            f"more than {MOST_MERGED}. Leave columns out, round features, or fit fewer groups."
+        )
+    return table.sort_values(table.columns.tolist(), ignore_index=True)
+
+
+def _merged_by_query(X, y, sample_weight, groups, engine, y_is_number) -> pd.DataFrame | int:
+    query = Query(X, engine)
+    with naming(engine):
+        types = query.frame.collect_schema()
+    check_named(list(types), y, sample_weight)
+    names = [name for name in types if name not in (y, sample_weight)]
+    empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
+    schema = read_schema(empty, names, groups, "all" if groups is not None else None)
+    labels = tuple(dict.fromkeys(name for factor in schema.factors for name in factor.names))
+    columns = Columns(tuple(schema.feature_names), labels, y, sample_weight)
+    if y_is_number:
+        check_types(types, columns, schema)
+        if scan(query.frame, columns, types, query.collect).has_weightless:
+            query.frame = query.frame.filter(nw.col(sample_weight or "") > 0)
+    by = [*names, y]
+    number = nw.len() if sample_weight is None else nw.col(sample_weight).sum()
+
+    def merged() -> nw.LazyFrame[Any]:
+        return query.frame.group_by(by).agg(number.alias(N_EQUAL))
+
+    table = query.collect(lambda: merged().head(MOST_MERGED + 1))
+    if len(table) > MOST_MERGED:
+        return int(query.collect(lambda: merged().select(nw.len().alias("n")))["n"][0])
+    return table.to_pandas()
+
+
+def _merged_by_dask(X, y, sample_weight) -> pd.DataFrame | int:
+    check_named(list(X.columns), y, sample_weight)
+    names = [name for name in X.columns if name not in (y, sample_weight)]
+    number = {N_EQUAL: 1 if sample_weight is None else X[sample_weight]}
+    with naming("Dask"):
+        grouped = X.assign(**number).groupby([*names, y], dropna=False, observed=True, sort=False)
+        table = grouped[N_EQUAL].sum().reset_index().persist()
+        n = len(table)
+        return n if n > MOST_MERGED else table.compute()

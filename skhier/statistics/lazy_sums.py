@@ -1,0 +1,179 @@
+"""Sums that an engine forms: of products, by any columns of labels, also split by one of them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from skhier.statistics.lazy_checks import Columns, Scan
+from skhier.utils.engines import naming
+from skhier.utils.frames import labels_of, without_time_zones
+from skhier.utils.labels import encode, fit_levels
+from skhier.utils.validation import TOO_LARGE
+
+__all__ = ["Groups", "PartOfSums", "Query", "SplitSums", "Sums"]
+
+
+class Query:
+    """A frame, and how its engine runs queries."""
+
+    def __init__(self, X: Any, engine: str):
+        self.engine = engine
+        self.frame: nw.LazyFrame[Any] = nw.from_native(X)
+
+    def collect(self, query: Callable[[], nw.LazyFrame[Any]]) -> nw.DataFrame[Any]:
+        """The rows of a query, which some engines look at when it is stated."""
+        # Polars' other engine would hold a product of all rows at a time
+        options: dict[str, Any] = {"engine": "streaming"} if self.engine == "Polars" else {}
+        with naming(self.engine):
+            table = query().collect(**options)
+        return without_time_zones(table) if self.engine == "Spark" else table
+
+
+class Groups(NamedTuple):
+    """Per column the labels of each group, (p + 1, p + 1, n_groups) sums, how many rows.
+
+    Sums that nobody wanted are NaN.
+    """
+
+    labels: list[np.ndarray]
+    products: np.ndarray
+    n_rows: np.ndarray
+
+
+class Sums:
+    """Sums of products of ``[x 1 y]``, each less its shift, by any columns of labels."""
+
+    def __init__(self, query: Query, columns: Columns, facts: Scan, count: Callable[[], Scan]):
+        """``count``: a scan that counts what must not be there, and raises."""
+        self.query, self.facts, self.count = query, facts, count
+        self.p = len(columns.features) + 1
+        shifted: list[nw.Expr | None] = [
+            nw.col(name).cast(nw.Float64) - float(mean)
+            for name, mean in zip(columns.numbers, facts.means, strict=True)
+        ]
+        shifted.insert(self.p - 1, None)  # the constant
+        self.factors = shifted
+        self.weight = nw.col(columns.weight).cast(nw.Float64) if columns.weight else None
+        present = [part for part in shifted if part is not None]
+        self.all_present = reduce(operator.add, present)  # null where any cell is
+
+    def by(self, names: Sequence[str], wanted: Sequence[tuple[int, int]]) -> Groups:
+        """Sums of each group of rows.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Columns of labels; none: one group of all rows.
+        wanted : sequence of (i, j)
+            Columns of ``[x 1 y]``, ``i <= j``.
+        """
+        keys = [nw.col(name).alias(f"k{j}") for j, name in enumerate(names)]
+        products = {(i, j): self._product(i, j) for i, j in wanted}
+        cells = [each.alias(f"p{i}_{j}") for (i, j), each in products.items() if each is not None]
+        sums = [
+            (nw.len() if each is None else nw.col(f"p{i}_{j}").sum()).alias(f"s{i}_{j}")
+            for (i, j), each in products.items()
+        ]
+        cells.append(self.all_present.alias("present"))
+        sums += [nw.len().alias("n"), nw.col("present").count().alias("n_present")]
+
+        def query() -> nw.LazyFrame[Any]:
+            rows = self.query.frame.select(*keys, *cells)
+            by = [f"k{j}" for j in range(len(keys))]
+            return rows.group_by(by).agg(*sums) if by else rows.select(*sums)
+
+        table = self.query.collect(query)
+        out = np.full((self.p + 1, self.p + 1, len(table)), np.nan)
+        for i, j in wanted:
+            out[i, j] = out[j, i] = table.get_column(f"s{i}_{j}").to_numpy()
+        labels = [labels_of(table.get_column(f"k{j}")) for j in range(len(keys))]
+        n_rows, n_present = (int(table.get_column(name).sum()) for name in ("n", "n_present"))
+        finite = all(np.abs(out[at]).max(initial=0.0) <= TOO_LARGE**2 for at in wanted)
+        if n_rows == 0 or n_present < n_rows or not finite or any(map(_any_missing, labels)):
+            self.count()
+        self.forbid_changes(n_rows)
+        return Groups(labels, out, table.get_column("n").to_numpy())
+
+    def forbid_changes(self, n_rows: int) -> None:
+        """Raise RuntimeError where a scan saw other rows than the first."""
+        if self.facts.n_rows is None:
+            self.facts = self.facts._replace(n_rows=n_rows)
+        if n_rows != self.facts.n_rows:
+            raise RuntimeError(
+                f"{self.query.engine} found {self.facts.n_rows} rows first and {n_rows} then: the "
+                "source changes while it is read. Fit a copy of it."
+            )
+
+    def _product(self, i: int, j: int) -> nw.Expr | None:
+        """None: a count of rows."""
+        parts = [
+            part for part in (self.factors[i], self.factors[j], self.weight) if part is not None
+        ]
+        if not parts:
+            return None
+        product, *others = parts
+        for other in others:
+            product = product * other
+        return product
+
+
+class SplitSums:
+    """Sums that are split by the values of a column; each query serves all of them."""
+
+    def __init__(self, sums: Sums, column: str):
+        self.sums, self.column = sums, column
+        self.known: dict[Any, tuple[np.ndarray, Groups]] = {}
+        (labels,), _, n_rows = sums.by([column], [])
+        self.levels, codes = fit_levels(labels, column)
+        self.n_rows = np.bincount(codes, n_rows)
+
+    @property
+    def labels(self) -> list[Any]:
+        """The column's values, sorted."""
+        return self.levels.labels.tolist()
+
+    def of(self, k: int) -> PartOfSums:
+        """Of the rows of the k-th value."""
+        return PartOfSums(self, k)
+
+    def by(self, names, wanted) -> tuple[np.ndarray, Groups]:
+        """Which value each group of rows is of, and the groups."""
+        key = (*names, None, *wanted)
+        if key not in self.known:
+            groups = self.sums.by([*names, self.column], wanted)
+            codes, unseen = encode(groups.labels[-1], self.levels, self.column)
+            if len(unseen):
+                self.sums.forbid_changes(-1)
+            self.known[key] = codes, groups._replace(labels=groups.labels[:-1])
+        return self.known[key]
+
+
+class PartOfSums:
+    """As :class:`Sums`, of the rows of one value of a column."""
+
+    def __init__(self, split: SplitSums, k: int):
+        self.split, self.k = split, k
+        self.p, self.forbid_changes = split.sums.p, split.sums.forbid_changes
+
+    @property
+    def facts(self) -> Scan:
+        """Of these rows how many; of all of them the rest."""
+        return self.split.sums.facts._replace(n_rows=int(self.split.n_rows[self.k]))
+
+    def by(self, names: Sequence[str], wanted: Sequence[tuple[int, int]]) -> Groups:
+        """As :meth:`Sums.by`."""
+        codes, groups = self.split.by(names, wanted)
+        mine = codes == self.k
+        labels = [of_column[mine] for of_column in groups.labels]
+        return Groups(labels, groups.products[..., mine], groups.n_rows[mine])
+
+
+def _any_missing(labels: np.ndarray) -> bool:
+    return bool(np.any(pd.isna(labels)))
