@@ -95,6 +95,9 @@ class Prior(BaseEstimator):
     noise_scale : None, number or Distribution
         Residual standard deviation. Default: ``Exponential`` with mean ``sd(y)``; a number
         multiplies that mean.
+    noise_spread : None, number or Distribution
+        With ``noise_by``, the sd over levels of the log of their residual sds, whose median has the
+        prior ``noise_scale``. Default: ``Exponential`` with mean 1; a number replaces that mean.
 
     Examples
     --------
@@ -110,11 +113,14 @@ class Prior(BaseEstimator):
     # where the rule of group_scale sits: at the mean of X, or where a package puts it, at X = 0
     _GROUPS_AT_MEAN = True
 
-    def __init__(self, intercept=None, coef=None, group_scale=None, noise_scale=None):
+    def __init__(
+        self, intercept=None, coef=None, group_scale=None, noise_scale=None, noise_spread=None
+    ):
         self.intercept = intercept
         self.coef = coef
         self.group_scale = group_scale
         self.noise_scale = noise_scale
+        self.noise_spread = noise_spread
 
     def __getstate__(self):
         """Distributions may hold JAX arrays; pickles get NumPy ones."""
@@ -143,15 +149,14 @@ class Prior(BaseEstimator):
             A prior is not of a form above, has the wrong shape or support, or names no column,
             effect or factor.
         """
-        intercept, at_mean = self._resolve_intercept(scales)
+        intercept = _scalar("intercept", self.intercept, self._intercept, scales)
+        at_mean = not _in_users_units(self.intercept)
         noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
+        spread = _scalar("noise_spread", self.noise_spread, self._noise_spread, scales, True)
         coef = _by_column("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
         groups = self._resolve_groups(scales, names, factors)
-        return PriorChoice(intercept, at_mean, {"noise_scale": noise}, coef, groups)
-
-    def _resolve_intercept(self, scales):
-        intercept = _scalar("intercept", self.intercept, self._intercept, scales)
-        return intercept, not _in_users_units(self.intercept)
+        own = {"noise_scale": noise, "noise_spread": spread}
+        return PriorChoice(intercept, at_mean, own, coef, groups)
 
     def _resolve_groups(self, scales, names, factors):
         effects = {factor: ["intercept", *(names[j] for j in slopes)] for factor, slopes in factors}
@@ -184,6 +189,9 @@ class Prior(BaseEstimator):
     def _noise_scale(self, c, s):
         return exponential((1.0 if c is None else c) * s.y_sd)
 
+    def _noise_spread(self, c, s):
+        return exponential(1.0 if c is None else c)
+
 
 class DecovPrior(Prior):
     """rstanarm's prior: decomposition of covariance, ``tau_j = sigma scale t sqrt(q pi_j)``.
@@ -195,7 +203,7 @@ class DecovPrior(Prior):
 
     Parameters
     ----------
-    intercept, coef, noise_scale
+    intercept, coef, noise_scale, noise_spread
         As in :class:`Prior`.
     concentration, shape, scale : float, default=1.0
 
@@ -213,15 +221,12 @@ class DecovPrior(Prior):
         concentration=1.0,
         shape=1.0,
         scale=1.0,
+        noise_spread=None,
     ):
-        self.intercept = intercept
-        self.coef = coef
-        self.noise_scale = noise_scale
+        super().__init__(intercept, coef, None, noise_scale, noise_spread)
         self.concentration = concentration
         self.shape = shape
         self.scale = scale
-
-    group_scale = None
 
     def _resolve_groups(self, scales, names, factors):
         values = (self.concentration, self.shape, self.scale)

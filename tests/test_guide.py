@@ -103,6 +103,13 @@ def test_effects_within_and_between_differ(capsys):
     assert errors[1] < 0.6 * errors[0]
 
 
+def test_noise_differs_between_groups():
+    used = dict(NAMES)
+    exec(lines_with("noise_by="), used)
+    assert used["better_by"] > 10
+    assert np.corrcoef(np.log(used["noise"]["mean"]), np.log(used["care"]))[0, 1] > 0.9
+
+
 def test_classes_are_fitted():
     used = dict(NAMES)
     exec(lines_with("HierarchicalSlopesClassifier"), used)

@@ -18,28 +18,29 @@ ROOMS = {
         "callers words budget slices forks memory imports crps diagnostics notes cells frames "
         "categories columns labels nesting level_union pareto engines pipelines rank uniformity "
         "convergence validation named_columns side_column schema features group_means design "
-        "settling "
-        "identifiability"
+        "settling identifiability noise_by"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
-        "row_noise problem rows group_means data_warnings folds slopes subtraction contents "
-        "fold_sums arrow arrow_reading group_statistics lazy_checks lazy_sums lazy lazy_rows "
-        "partitions hashed_folds"
+        "row_noise problem rows level_roots group_means data_warnings folds slopes subtraction "
+        "contents fold_sums arrow arrow_reading group_statistics lazy_checks lazy_sums lazy "
+        "lazy_rows partitions hashed_folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
-        "normal.left_out_of_several normal.new_rows rows.models rows.quadrature"
+        "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
+        "normal.given_noise rows.models rows.blocks rows.modes rows.cells rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
-        "theta reach engines prior row_target row_theta row_engines row_scores"
+        "theta reach engines prior row_target row_theta row_engines row_scores noise_target "
+        "noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture quadrature lines posterior row_posterior predictive within_between "
-        "prior_draws sensitivity shares tables arviz elpd fitted"
+        "designs mixture skewed quadrature lines posterior row_posterior noise_posterior "
+        "predictive within_between prior_draws sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
@@ -156,7 +157,7 @@ def test_rooms_of_numpy_know_no_jax(room):
     assert offenders(f"skhier.{room}", {"jax", "numpyro"}) == []
 
 
-@pytest.mark.parametrize("name", ["eliminate", "conditional", "moments", "left_out"])
+@pytest.mark.parametrize("name", ["eliminate", "conditional", "given_noise", "moments", "left_out"])
 def test_kernels_in_numpy_know_no_jax(name):
     assert offenders(f"skhier.kernels.normal.{name}", {"jax", "numpyro"}) == []
 
@@ -174,6 +175,7 @@ def test_numpyro_appears_where_a_model_is_stated_or_sampled():
         "skhier.kernels.distributions",
         "skhier.kernels.flat",
         "skhier.kernels.prior_programs",
+        "skhier.kernels.normal.level_noise_models",
         "skhier.kernels.normal.models",
         "skhier.kernels.rows.models",
         "skhier.inference.nuts",

@@ -121,6 +121,16 @@ def test_weights_of_a_crps_mixture_are_repeated_components():
     assert_allclose(crps_mixture(y, mean, sd, times), expected, rtol=1e-6)
 
 
+def test_rows_of_a_crps_mixture_may_have_weights_of_their_own():
+    rng = np.random.default_rng(3)
+    mean, sd = rng.normal(size=(6, 3)), rng.uniform(0.3, 1.0, (6, 3))
+    weights, y = rng.dirichlet(np.ones(6), 3).T, rng.normal(size=3)
+    alone = [
+        crps_mixture(y[[i]], mean[:, [i]], sd[:, [i]], weights[:, i])[0] for i in range(len(y))
+    ]
+    assert_allclose(crps_mixture(y, mean, sd, weights), alone, rtol=1e-6)
+
+
 def test_crps_mixture_of_one_normal_is_crps_normal():
     y = np.linspace(-4, 4, 9)
     mixture = crps_mixture(y, np.zeros((3, 9)), np.full((3, 9), 1.5))

@@ -47,6 +47,7 @@ class SimulatedRows(NamedTuple):
     correlated: bool
     response: Response
     side: np.ndarray | None = None
+    noise_by: bool = False
 
     @classmethod
     def of(cls, setting: PriorSetting, rows: Rows) -> SimulatedRows:
@@ -58,7 +59,8 @@ class SimulatedRows(NamedTuple):
             for (name, slopes), codes in zip(setting.factors, rows.codes.T, strict=True)
         ]
         of_rows = side[:, 0] if side.shape[1] else None
-        return cls(x, tuple(factors), setting.correlated, setting.response, of_rows)
+        of_setting = setting.correlated, setting.response
+        return cls(x, tuple(factors), *of_setting, of_rows, setting.noise_by)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -66,7 +68,10 @@ class SimulatedRows(NamedTuple):
         return ("intercept", "coef", *self.response.parameters)
 
     def with_effects(self, parameters: Parameters, rng: np.random.Generator) -> dict[str, Any]:
-        """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q)."""
+        """The parameters as arrays, those of groups per factor, and ``group_effects`` (n, q).
+
+        Where levels have a noise of their own also ``group_noise`` (n,), its sds.
+        """
         truth: dict[str, Any] = {
             name: np.asarray(parameters[name], float) for name in self.parameters
         }
@@ -78,6 +83,11 @@ class SimulatedRows(NamedTuple):
             root = truth["group_scale"][name][:, None] * square_root(truth["group_corr"][name])
             noise = rng.standard_normal((factor.n_levels, len(root)))
             truth["group_effects"][name] = noise @ root.T
+        if self.noise_by:
+            (factor,) = self.factors
+            deviations = rng.standard_normal(factor.n_levels)
+            spread = np.exp(truth["noise_spread"] * deviations)
+            truth["group_noise"] = {factor.name: truth["noise_scale"] * spread}
         return truth
 
     def _by_factor(self, value) -> dict[str, np.ndarray]:
@@ -96,9 +106,12 @@ class SimulatedRows(NamedTuple):
         return line if self.side is None else self.response.at_rows(line, {}, self.side)[0]
 
     def own(self, parameters: Parameters) -> Mapping[str, np.ndarray]:
-        """The response's own parameters, (..., 1) each, or the rows' own noise."""
+        """The response's own parameters, (..., 1) each, or each row's own noise."""
         names = self.response.parameters
         own = {name: np.asarray(parameters[name])[..., None] for name in names}
+        if self.noise_by:
+            (factor,) = self.factors
+            own["noise_scale"] = parameters["group_noise"][factor.name][..., factor.codes]
         return own if self.side is None else self.response.at_rows(0.0, own, self.side)[1]
 
     def in_units_of_noise(self) -> SimulatedRows:

@@ -21,7 +21,7 @@ from skhier.estimators._model import HierarchicalModel
 from skhier.estimators._scoring import take_rows
 from skhier.inference.engines import load_jax
 from skhier.inference.prior import PriorSetting, draw_parameters
-from skhier.plotting._fit import effects_by_factor, group_draws, target_of
+from skhier.plotting._fit import effects_by_factor, group_draws, noise_draws, target_of
 from skhier.posterior import tables as _tables
 from skhier.posterior.prior_draws import prior_without_fit
 from skhier.priors import DataScales
@@ -200,6 +200,9 @@ def _quantities(
             for j, effect in enumerate(effects[factor.name]):
                 name = _tables.full_name("group_effects", factor.name, labels[g], effect)
                 yield name, both["group_effects"][factor.name][:, g, j]
+            if simulated.noise_by:
+                name = _tables.full_name("group_noise", factor.name, labels[g])
+                yield name, both["group_noise"][factor.name][:, g]
     y = target_of(fitted)
     response = simulated.response
     yield "log_likelihood", simulated.log_likelihood(both, response.untransformed(y))
@@ -226,6 +229,11 @@ def _truth_and_draws(simulated: SimulatedRows, fitted, truth, n_draws) -> dict[s
         draws = group_draws(fitted, factor.name, np.arange(factor.n_levels), which)
         true = truth["group_effects"][factor.name]
         both["group_effects"][factor.name] = np.concatenate([true[None], draws])
+    if simulated.noise_by:
+        (factor,) = simulated.factors
+        draws = noise_draws(fitted, np.arange(factor.n_levels), which)
+        true = truth["group_noise"][factor.name]
+        both["group_noise"] = {factor.name: np.concatenate([true[None], draws])}
     return both
 
 

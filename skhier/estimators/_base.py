@@ -16,7 +16,7 @@ from skhier.estimators._group_tables import group_arrays, group_tables
 from skhier.inference.engines import load_jax
 from skhier.posterior.designs import OUT
 from skhier.posterior.fitted import Fitted
-from skhier.posterior.predictive import log_density, normals, quantiles
+from skhier.posterior.predictive import log_density, normals, quantiles, responses
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from
 from skhier.priors import Prior
@@ -273,9 +273,7 @@ class BaseHierarchical(BaseEstimator):
         rows = self._rows_of(X, level)
         rng = _generator(random_state)
         which = self._choose_draws(n_samples, rng)
-        posterior = self._fitted.posterior
-        lines = posterior.sample_lines(rows.x, rows.codes, which, rng.integers(2**31))
-        return posterior.response.draw(lines, posterior.own_parameters(which, rows.x), rng).T
+        return responses(self._fitted.posterior, rows.x, rows.codes, which, rng).T
 
     def sample_prior(
         self, X: Any, n_samples: int = 1, random_state: Any = None, *, y: Any = None

@@ -10,11 +10,12 @@ import numpy as np
 from skhier.utils.design import Design
 from skhier.utils.nesting import NestedLevels
 
-__all__ = ["BY_EFFECT", "BY_LEVEL", "group_arrays", "group_tables"]
+__all__ = ["BY_EFFECT", "BY_LEVEL", "NOISE", "group_arrays", "group_tables"]
 
 BY_LEVEL = ("group_effects_", "group_coef_", "group_coef_std_")
 BY_EFFECT = ("group_scale_", "group_corr_")
 LEVELS = "group_levels_"
+NOISE = "group_noise_"  # of a fit whose levels have a noise of their own
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -26,7 +27,8 @@ def group_tables(arrays: Arrays, design: Design) -> dict[str, dict[str, Any]]:
     ----------
     arrays : mapping of attribute to mapping of factor to array
         Of shape (n_levels, q) for the attributes in ``BY_LEVEL``, (q,) or (q, q) for those in
-        ``BY_EFFECT``, the intercept first.
+        ``BY_EFFECT``, the intercept first; and of ``"group_noise_"``, if it is there, (n_levels,
+        2), the mean and sd.
     design : Design
         Of the same fit.
 
@@ -46,6 +48,9 @@ def group_tables(arrays: Arrays, design: Design) -> dict[str, dict[str, Any]]:
         tables["group_scale_"][name] = pd.Series(scale, effects, name=name)
         tables["group_corr_"][name] = pd.DataFrame(corr, effects, effects)
         tables[LEVELS][name] = factor.levels.labels
+        if name in arrays.get(NOISE, {}):
+            noise = pd.DataFrame(arrays[NOISE][name], index, ["mean", "sd"])
+            tables.setdefault(NOISE, {})[name] = noise
     return tables
 
 
@@ -58,7 +63,7 @@ def group_arrays(state: dict[str, Any]) -> Arrays:
         What :func:`group_tables` makes them from; empty if there is no fit.
     """
     state.pop(LEVELS, None)
-    taken = {name: state.pop(name) for name in (*BY_LEVEL, *BY_EFFECT) if name in state}
+    taken = {name: state.pop(name) for name in (*BY_LEVEL, *BY_EFFECT, NOISE) if name in state}
     return {
         attribute: {name: np.ascontiguousarray(table) for name, table in of_factors.items()}
         for attribute, of_factors in taken.items()

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical, drawn_seed
-from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, group_tables
+from skhier.estimators._group_tables import BY_EFFECT, BY_LEVEL, NOISE, group_tables
 from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
 from skhier.estimators._statistics import Statistics
@@ -29,10 +29,12 @@ from skhier.inference.model import (
     stated_problem,
     stated_response,
 )
+from skhier.inference.noise_engine import run_noise
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.inference.row_engines import run_rows
 from skhier.posterior.fitted import fitted_of
+from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.within_between import by_factor, contrast_warnings, contrasts
 from skhier.presets import preset_of, prior_from
 from skhier.priors import PriorChoice
@@ -50,6 +52,7 @@ from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.frames import as_table
 from skhier.utils.named_columns import split_named
+from skhier.utils.noise_by import check_noise_by
 from skhier.utils.side_column import Wanted, wanted_side
 from skhier.utils.validation import check_choice, check_flag, check_number
 
@@ -126,6 +129,11 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         """``exposure`` and ``known_noise``, which not every estimator has."""
         return getattr(self, "exposure", None), getattr(self, "known_noise", None)
 
+    @property
+    def _noise_by(self) -> Any:
+        """The factor whose levels have a noise of their own, if the response has a noise."""
+        return getattr(self, "noise_by", None)
+
     def _fit(self, X, y, sample_weight):
         began = time.perf_counter()
         self._check_params()
@@ -192,6 +200,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         self, design, problem, seed, start=None, training=None
     ) -> tuple[PriorSetting, PriorChoice, EngineResult]:
         """The prior, what it means for these data, and what was sampled."""
+        check_noise_by(self._noise_by, design, getattr(self, "feature_names_in_", None))
         load_jax()
         response = stated_response(problem, self._response)
         setting = PriorSetting.of(self, problem.scales, design, response)
@@ -215,6 +224,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             verbose=bool(self.verbose),
             budget=self._budget,
         )
+        if setting.noise_by:
+            result = run_noise(problem, training, choice, spec, options, seed, self.inference)
+            return setting, choice, result
         if not setting.response.conjugate:
             fixed, inference = setting.response.fixed, self.inference
             result = run_rows(problem, training, choice, fixed, spec, options, seed, inference)
@@ -276,6 +288,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             values = (*fit.posterior.group_table(k), *of_effects)
             for attribute, array in zip(arrays, values, strict=True):
                 arrays[attribute][factor.name] = array
+        self.__dict__.pop(NOISE, None)
+        if isinstance(fit.posterior, NoisePosterior):
+            arrays[NOISE] = {design.factors[0].name: fit.posterior.noise_table()}
         for attribute, tables in group_tables(arrays, design).items():
             setattr(self, attribute, tables)
 

@@ -10,6 +10,7 @@ from skhier.estimators._model import HierarchicalModel
 from skhier.responses.base import Response
 from skhier.responses.choice import response_from
 from skhier.responses.known_noise import KnownNoise
+from skhier.responses.normal_by_level import unequal
 
 __all__ = ["HierarchicalSlopesRegressor"]
 
@@ -70,6 +71,11 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         them; ``diagnostics_`` says which do not. Means are those of the rows of fit; in ``predict``
         a level that fit never saw has the mean of its rows in the call, so that a row predicted on
         its own is its own mean. They have no varying slopes.
+    noise_by : str, int, tuple or None, default=None
+        The grouping factor, as ``groups`` has it, whose levels have a noise of their own:
+        ``log sigma_g ~ Normal(log noise_scale, noise_spread^2)``. For the only factor of a normal
+        response. Predictions and intervals of a level have its own noise, those of a level that
+        fit never saw a noise drawn from the population of noises.
     known_noise : str, int, callable or None, default=None
         A column of X, named as in ``exposure``: each row's known standard error, in units of y, as
         in meta-analysis. For normal responses; sigma is then no parameter, so that ``noise_scale_``
@@ -107,7 +113,12 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
     coef_names_ : list of str
         Feature columns, grouping columns left out; then the level means of ``group_means``.
     noise_scale_ : float
-        Posterior mean of sigma; not there with ``known_noise``.
+        Posterior mean of sigma; with ``noise_by`` that of the median over levels. Not there with
+        ``known_noise``.
+    noise_spread_ : float
+        With ``noise_by``, the posterior mean of the sd of the log of the levels' sigmas.
+    group_noise_ : dict of str to DataFrame (level x "mean", "sd")
+        With ``noise_by``, per level the posterior mean and sd of its sigma.
     group_coef_, group_coef_std_, group_effects_ : dict of str to DataFrame (level x effect)
         Per factor: posterior means and sds of population + group effect, and posterior means of
         the group effects alone. A nesting is called ``"state:cafe"`` and has a MultiIndex.
@@ -119,7 +130,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         Labels; of a nesting tuples of them.
     posterior_ : dict
         Equally weighted draws (n_chains, n_draws, ...): ``intercept``, ``coef``, ``noise_scale``,
-        and per factor ``group_scale[factor]``, ``group_corr[factor]``.
+        with ``noise_by`` ``noise_spread``, and per factor ``group_scale[factor]``,
+        ``group_corr[factor]``.
     log_evidence_ : float
         Log density of y given the model, its parameters integrated out: the higher, the better
         model and prior predict the data. It counts constants of improper priors as they come; NaN
@@ -180,6 +192,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         response="normal",
         exposure=None,
         group_means=None,
+        noise_by=None,
         known_noise=None,
         inference="auto",
         n_chains=4,
@@ -201,6 +214,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         self.response = response
         self.exposure = exposure
         self.group_means = group_means
+        self.noise_by = noise_by
         self.known_noise = known_noise
         self.inference = inference
         self.n_chains = n_chains
@@ -231,5 +245,7 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
     @property
     def _response(self) -> Response:
         response = response_from(self.response)
-        known = self.known_noise is not None and response.name == "normal"
-        return KnownNoise() if known else response
+        known = self.known_noise is not None
+        if self.noise_by is not None:
+            return unequal(response, known)
+        return KnownNoise() if known and response.name == "normal" else response

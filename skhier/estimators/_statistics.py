@@ -44,6 +44,7 @@ FITTED = frozenset(
         *("group_levels_", *BY_LEVEL, *BY_EFFECT, "log_evidence_", "diagnostics_"),
     }
 )
+OF_NOISE = frozenset({"group_noise_", "noise_spread_"})
 AT_ONCE = 32  # blocks that wait to be merged: one sort of their labels instead of 31
 
 
@@ -61,12 +62,13 @@ class Statistics:
 
     def __getattr__(self, name: str) -> Any:
         """What a fit sets is there when it is asked for, also of blocks that were only added."""
-        if name in FITTED and "_blocks" in self.__dict__:
+        fitted = FITTED if self.__dict__.get("noise_by") is None else FITTED | OF_NOISE
+        if name in fitted and "_blocks" in self.__dict__:
             forbid_forked_process("fit")
             self._all_or_nothing(lambda: self._fit_contents(self._merged_blocks().contents))
             return getattr(self, name)
         if name == "statistics_":
-            self._statistics_of_fit()
+            self._statistics_if_any()
         if name == "noise_scale_" and self.__dict__.get("known_noise") is not None:
             raise AttributeError(
                 "A fit with `known_noise` has no noise_scale_: each row's noise is known."
@@ -169,7 +171,7 @@ class Statistics:
         except BaseException:
             self.__dict__ = before
             raise
-        for name in FITTED:
+        for name in FITTED | OF_NOISE:
             self.__dict__.pop(name, None)
         self._blocks = _stacked(blocks, block)
         return self
@@ -177,7 +179,14 @@ class Statistics:
     @property
     def statistics_(self) -> GroupStatistics:
         """Statistics of the rows of fit, to merge with others, to keep or to take some away."""
-        return self._statistics_of_fit()
+        return self._statistics_if_any()
+
+    def _statistics_if_any(self) -> GroupStatistics:
+        """AttributeError, as displays of scikit-learn expect, where sums are not all of a fit."""
+        try:
+            return self._statistics_of_fit()
+        except ValueError as error:
+            raise AttributeError(str(error)) from error
 
     def _statistics_of_fit(self) -> GroupStatistics:
         if "_blocks" in self.__dict__:

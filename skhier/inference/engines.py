@@ -28,7 +28,13 @@ from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
 from skhier.inference.theta import Theta, population_of
-from skhier.kernels.records import Components, EffectMoments, ModelSpec, Population
+from skhier.kernels.records import (
+    Components,
+    EffectMoments,
+    LevelNoises,
+    ModelSpec,
+    Population,
+)
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
 from skhier.statistics.elimination import arrange
@@ -78,6 +84,8 @@ class EngineResult(NamedTuple):
         What is wrong with the draws and does not show in them.
     effects : EffectMoments or None
         Group effects, where they do not follow from the statistics.
+    noises : LevelNoises or None
+        Of levels that have a noise of their own.
     """
 
     draws: Population
@@ -92,6 +100,7 @@ class EngineResult(NamedTuple):
     announced: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     effects: EffectMoments | None = None
+    noises: LevelNoises | None = None
 
 
 def load_jax() -> None:

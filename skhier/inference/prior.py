@@ -25,7 +25,8 @@ class PriorSetting(NamedTuple):
     """What a prior means for one data set; pickles without JAX unless the user's prior holds it.
 
     ``names`` are those of the features, ``slopes`` the positions of those that vary by group or
-    None, ``eta``, ``correlated`` and ``response`` the estimator's.
+    None, ``eta``, ``correlated`` and ``response`` the estimator's. ``noise_by``: whether the levels
+    of the only factor have a noise of their own.
     """
 
     prior: Prior
@@ -35,6 +36,7 @@ class PriorSetting(NamedTuple):
     eta: float
     correlated: bool
     response: Response
+    noise_by: bool = False
 
     @classmethod
     def of(
@@ -49,6 +51,7 @@ class PriorSetting(NamedTuple):
             float(model.eta),
             bool(model.correlated),
             model._response if response is None else response,
+            model._noise_by is not None,
         )
 
     def resolve(self) -> PriorChoice:

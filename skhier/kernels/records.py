@@ -9,6 +9,7 @@ import numpy as np
 
 from skhier.responses.base import Response
 from skhier.responses.kind import Kind
+from skhier.statistics.level_roots import LevelRoots
 from skhier.statistics.records import Plan
 from skhier.utils.budget import USUAL, KernelBudget
 
@@ -19,6 +20,7 @@ __all__ = [
     "Components",
     "EffectMoments",
     "FactorSpec",
+    "LevelNoises",
     "ModelSpec",
     "Population",
     "PopulationGivenTheta",
@@ -203,6 +205,8 @@ class EffectMoments(NamedTuple):
         The component that each draw of the population is.
     n_nodes : int
         Of the quadrature rule, a dimension; 0 where effects were sampled.
+    skew : tuple of array of shape (S, q, n_levels) or None
+        Per factor: skewness along the columns of ``root``; None where effects are draws.
     stretch : tuple of array of shape (S, n_levels) or None
         Of a log link, per factor: what covariances are multiplied by so that the mean of
         ``e^b`` of a normal intercept is that of the skewed one.
@@ -213,7 +217,37 @@ class EffectMoments(NamedTuple):
     log_density: np.ndarray | None
     place: np.ndarray
     n_nodes: int
+    skew: tuple[np.ndarray, ...] | None = None
     stretch: tuple[np.ndarray, ...] | None = None
+
+
+class LevelNoises(NamedTuple):
+    """Noises of levels given each component, where levels have their own; internal coordinates.
+
+    Attributes
+    ----------
+    levels : LevelRoots
+        What the rows of each level say.
+    log_sd, spread, skew : array of shape (S, n_levels)
+        Mean, sd and skewness of the log of each level's noise sd.
+    log_density : array of shape (S, n_levels)
+        Of the rows of each level, its effects and noise integrated out.
+    place : int array of shape (n_chains, n_draws)
+        The component that each draw of the population is.
+    """
+
+    levels: LevelRoots
+    log_sd: np.ndarray
+    spread: np.ndarray
+    skew: np.ndarray
+    log_density: np.ndarray
+    place: np.ndarray
+
+    def of(self, which: Any) -> "LevelNoises":
+        """Those of some components; ``place`` is of all."""
+        parts = (self.log_sd, self.spread, self.skew, self.log_density)
+        log_sd, spread, skew, log_density = (a[which] for a in parts)
+        return LevelNoises(self.levels, log_sd, spread, skew, log_density, self.place)
 
 
 class FactorSpec(NamedTuple):

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
 from skhier.posterior.designs import OUT
+from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.predictive import distribution_function
 from skhier.posterior.shares import variance_shares
 from skhier.utils.design import Rows
@@ -37,6 +38,7 @@ __all__ = [
     "line_codes",
     "line_means",
     "line_quantiles",
+    "noise_draws",
     "numbers_of",
     "probabilities_below",
     "rows_of",
@@ -220,6 +222,16 @@ def group_draws(
         Intercept first.
     """
     return model._fitted.posterior.group_draws(index_of(model, factor), codes, which=which)
+
+
+def noise_draws(model: BaseHierarchical, codes: np.ndarray, which: Any) -> np.ndarray:
+    """Draws (n_draws, k) of the noise sds of levels that have their own, in units of y.
+
+    ``codes`` (k,) are the levels', ``which`` the draws, all chains one after the other.
+    """
+    posterior = model._fitted.posterior
+    assert isinstance(posterior, NoisePosterior)
+    return posterior.noise_draws(codes, which=which)
 
 
 def line_codes(

@@ -28,6 +28,7 @@ from skhier.posterior.elpd import (
     rows_id,
     sums_id,
 )
+from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 from skhier.statistics.problem import Problem
@@ -100,6 +101,8 @@ class Fitted:
     @property
     def reduction(self) -> Reduction:
         """The statistics of fit, without the level that stands for unseen ones."""
+        if isinstance(self.posterior, NoisePosterior):
+            return Reduction(axes_of(self.design), self.posterior.units, self.posterior.stats)
         assert isinstance(self.posterior, Posterior)  # others have none
         stats = self.posterior.stats
         factors = (FactorStats(*(a[..., :-1] for a in factor)) for factor in stats.factors)
@@ -164,7 +167,7 @@ class Fitted:
         Parameters
         ----------
         group_effects : bool
-            Also the deviation of every level.
+            Also the deviation of every level, and the sd of its noise where it has one of its own.
         """
         effects = self.effects()
         names = self.design.feature_names, self.prior.response.parameters, effects
@@ -174,6 +177,9 @@ class Fitted:
                 labels = list(factor.levels.labels)
                 draws = self.posterior.group_chains(k)
                 named |= tables.named_effects(factor.name, labels, effects[factor.name], draws)
+                if isinstance(self.posterior, NoisePosterior):
+                    noises = self.posterior.noise_chains()
+                    named |= tables.named_noises(factor.name, labels, noises)
         return named
 
     def named_estimates(self) -> dict[str, tuple[float, float, float]]:
@@ -247,6 +253,8 @@ def fitted_of(
 
 
 def _posterior_of(problem, result, seed, response, budget, training) -> Posterior | RowPosterior:
+    if result.noises is not None:
+        return _noise_posterior_of(problem, result, seed, response, budget)
     if result.effects is None:
         statistics = problem.units, problem.stats, problem.plan
         of_fit = result.draws, problem.slopes, seed, response, result.components
@@ -266,4 +274,21 @@ def _posterior_of(problem, result, seed, response, budget, training) -> Posterio
         result.effects,
         budget,
         mean_offset,
+    )
+
+
+def _noise_posterior_of(problem, result, seed, response, budget) -> NoisePosterior:
+    stats = problem.stats
+    return NoisePosterior(
+        problem.units,
+        stats.xx / stats.n,
+        [of_factor.zz[-1, -1] for of_factor in stats.factors],
+        result.draws,
+        problem.slopes,
+        seed,
+        response,
+        result.components,
+        result.noises,
+        budget,
+        stats=stats,
     )

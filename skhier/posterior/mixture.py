@@ -19,7 +19,7 @@ def mixture_cdf(y, mean, sd, weights=None):
     y : array of shape (n_samples,)
     mean, sd : array of shape (n_components, n_samples)
         A component without spread is a step, with half its height at the step itself.
-    weights : array of shape (n_components,) or None
+    weights : array of shape (n_components,) or (n_components, n_samples) or None
         Sum 1; None: equal ones.
 
     Returns
@@ -30,7 +30,7 @@ def mixture_cdf(y, mean, sd, weights=None):
     off = y - mean
     z = np.where(off == 0, 0.0, np.copysign(np.inf, off))
     np.divide(off, sd, out=z, where=sd > 0)
-    return _average(_rows_first(ndtr(z)), weights)
+    return _average(_rows_first(ndtr(z)), _of_rows(weights))
 
 
 def mixture_log_density(y, mean, sd, weights=None):
@@ -41,20 +41,20 @@ def mixture_log_density(y, mean, sd, weights=None):
     y : array of shape (n_samples,)
     mean, sd : array of shape (n_components, n_samples)
         ``sd > 0``.
-    weights : array of shape (n_components,) or None
+    weights : array of shape (n_components,) or (n_components, n_samples) or None
         Positive, sum 1; None: equal ones.
     """
     z = (y - mean) / sd
     log_density = -0.5 * z**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
     shares = np.full(len(mean), 1 / len(mean)) if weights is None else weights
     with np.errstate(divide="ignore"):  # a component may have no weight
-        log_shares = np.log(shares)
+        log_shares = np.log(_of_rows(shares))
     return logsumexp(_rows_first(log_density) + log_shares, axis=1)
 
 
 def mixture_moments(mean, sd, weights=None):
     """Mean and variance of each row's mixture, (n_samples,) each; parameters as above."""
-    mean, sd = _rows_first(mean), _rows_first(sd)
+    mean, sd, weights = _rows_first(mean), _rows_first(sd), _of_rows(weights)
     centre = _average(mean, weights)
     return centre, _average(sd**2 + (mean - centre[:, None]) ** 2, weights)
 
@@ -69,7 +69,7 @@ def mixture_quantiles(mean, sd, q, weights=None):
         in some, these are steps of the distribution function.
     q : array of shape (k,)
         In (0, 1).
-    weights : array of shape (n_components,) or None
+    weights : array of shape (n_components,) or (n_components, n_samples) or None
         Positive, sum 1; None: equal ones.
 
     Returns
@@ -78,13 +78,16 @@ def mixture_quantiles(mean, sd, q, weights=None):
         To 1e-10 of the mixture's sd; of a row the same bits whichever others are in the call.
     """
     # a row's components side by side: else how NumPy adds them up depends on the number of rows
-    mean, sd = _rows_first(mean), _rows_first(sd)
+    mean, sd, weights = _rows_first(mean), _rows_first(sd), _of_rows(weights)
     spread_out = sd.any(axis=1)
     if spread_out.all():
         return _quantiles(mean, sd, q, weights)
     out = np.empty((len(mean), len(q)))
-    out[~spread_out] = _quantiles_of_points(mean[~spread_out], q, weights)
-    out[spread_out] = _quantiles(mean[spread_out], sd[spread_out], q, weights)
+    of_points, of_normals = (
+        weights[kept] if np.ndim(weights) == 2 else weights for kept in (~spread_out, spread_out)
+    )
+    out[~spread_out] = _quantiles_of_points(mean[~spread_out], q, of_points)
+    out[spread_out] = _quantiles(mean[spread_out], sd[spread_out], q, of_normals)
     return out
 
 
@@ -92,9 +95,16 @@ def _rows_first(a):
     return np.ascontiguousarray(np.transpose(a), dtype=float)
 
 
+def _of_rows(weights):
+    """Weights that rows have of their own with the rows first; others as they are."""
+    return weights if np.ndim(weights) < 2 else _rows_first(weights)
+
+
 def _average(a, weights):
     """Of each row, one whose bits do not depend on the number of rows."""
-    return a.mean(axis=1) if weights is None else np.einsum("ns,s->n", a, weights)
+    if weights is None:
+        return a.mean(axis=1)
+    return np.einsum("ns,ns->n" if weights.ndim == 2 else "ns,s->n", a, weights)
 
 
 def _quantiles_of_points(points, q, weights):
@@ -102,7 +112,8 @@ def _quantiles_of_points(points, q, weights):
     if weights is None or np.ptp(weights) == 0:
         return np.quantile(points, q, axis=1).T
     order = np.argsort(points, axis=1, kind="stable")
-    points, shares = np.take_along_axis(points, order, axis=1), weights[order]
+    points = np.take_along_axis(points, order, axis=1)
+    shares = np.take_along_axis(weights, order, axis=1) if weights.ndim == 2 else weights[order]
     middle = np.cumsum(shares, axis=1) - shares / 2  # half of a point's share is below it
     out = [np.interp(q, *row) for row in zip(middle, points, strict=True)]
     return np.reshape(out, (len(points), len(q)))
@@ -126,34 +137,35 @@ class _Search:
 
     def __init__(self, mean, precise, spread, narrowest, weights):
         self.rows = mean, precise, spread, narrowest
-        self.weights = weights
+        self.weights = weights  # a row's own move with the rows
 
     def quantile(self, level, low, high):
-        rows = self.rows
+        rows, weights = self.rows, self.weights
         at = np.clip(rows[2] * ndtri(level), low, high)
         todo = np.arange(len(at))
         for _ in range(N_STEPS):
             at[todo], low[todo], high[todo], done = self._step(
-                at[todo], low[todo], high[todo], rows, level
+                at[todo], low[todo], high[todo], rows, weights, level
             )
             if done.any():
                 todo, rows = todo[~done], tuple(a[~done] for a in rows)
+                weights = weights[~done] if np.ndim(weights) == 2 else weights
             if not len(todo):
                 break
         return at
 
-    def _step(self, at, low, high, rows, level):
+    def _step(self, at, low, high, rows, weights, level):
         """Halves the bracket where a step leads out of it."""
         mean, precise, spread, narrowest = rows
         z = (at[:, None] - mean) * precise
-        off = _average(ndtr(z), self.weights) - level
+        off = _average(ndtr(z), weights) - level
         low, high = np.where(off < 0, at, low), np.where(off < 0, high, at)
         density = np.exp(-0.5 * z * z)
         density *= precise
-        slope = _average(density, self.weights) / np.sqrt(2 * np.pi)
+        slope = _average(density, weights) / np.sqrt(2 * np.pi)
         density *= z
         density *= precise
-        bend = -_average(density, self.weights) / np.sqrt(2 * np.pi)
+        bend = -_average(density, weights) / np.sqrt(2 * np.pi)
         # between components the slope is next to nothing: the step leads out, or is no number
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             newton = off / slope

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 
-__all__ = ["distribution_function", "log_density", "normals", "quantiles"]
+__all__ = ["distribution_function", "log_density", "normals", "quantiles", "responses"]
 
 
 def quantiles(
@@ -59,9 +60,7 @@ def log_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
     return out + posterior.response.log_jacobian(t)
 
 
-def normals(
-    posterior: Posterior | RowPosterior, x, codes
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+def normals(posterior: Posterior | RowPosterior, x, codes) -> Iterator[tuple[np.ndarray, ...]]:
     """New responses as mixtures of normals.
 
     Yields
@@ -69,8 +68,11 @@ def normals(
     rows : int array of shape (k,)
     mean, sd : array of shape (n_components, k)
         In units of y.
-    weights : array of shape (n_components,)
+    weights : array of shape (n_components,) or (n_components, k)
     """
+    if isinstance(posterior, NoisePosterior):
+        yield from posterior.response_mixture(x, codes)
+        return
     if isinstance(posterior, RowPosterior) or posterior.response.link != "identity":
         raise ValueError(
             f"This score takes predictive distributions that are mixtures of normals, and "
@@ -79,3 +81,17 @@ def normals(
         )
     for rows, mean, sd in posterior.response_mixture(x, codes):
         yield rows, mean, sd, posterior.rule.weights
+
+
+def responses(
+    posterior: Posterior | RowPosterior, x, codes, which, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws of new responses, jointly over the rows, (n_draws, n_rows).
+
+    ``which``: the draws of the population that they are of.
+    """
+    at = x, codes, which, rng.integers(2**31)
+    lines = posterior.sample_lines(*at)
+    if isinstance(posterior, NoisePosterior):
+        return posterior.response.draw(lines, posterior.own_of_rows(*at), rng)
+    return posterior.response.draw(lines, posterior.own_parameters(which, x), rng)

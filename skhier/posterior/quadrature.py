@@ -20,7 +20,7 @@ from scipy.special import ndtr, ndtri
 from skhier.kernels.records import Components
 from skhier.utils.budget import USUAL, RuleBudget
 
-__all__ = ["Rule", "rule_by_lines"]
+__all__ = ["Rule", "places_by_lines", "rule_by_lines"]
 
 CHECKED = 3  # every third row tells the error
 # where distribution functions are compared, in sds from the mean
@@ -55,6 +55,18 @@ def rule_by_lines(
         At most so many, whatever the error.
     budget : RuleBudget
     """
+    at, weights, error = places_by_lines(components, mean, sd, most, budget)
+    return Rule(components.take(at)._replace(weights=weights), error)
+
+
+def places_by_lines(
+    components: Components,
+    mean,
+    sd,
+    most: int | None = None,
+    budget: RuleBudget = USUAL.rule,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """As :func:`rule_by_lines`: where its components are among all, their weights, the error."""
     checks = np.arange(len(mean)) % CHECKED == CHECKED - 1
     weights = components.weights
     of_lines = _distributions(weights, mean[~checks], sd[~checks], AT)
@@ -69,9 +81,8 @@ def rule_by_lines(
         chosen, share = _average_to_zero(np.concatenate(features, axis=1))
         error = float(np.abs(share @ checked[at[chosen]]).max())
         if error <= budget.quantile_error or most is not None:
-            rule = components.take(at[chosen])._replace(weights=share)
-            return Rule(rule, error)
-    return Rule(components, 0.0)
+            return at[chosen], share, error
+    return np.arange(len(weights)), weights, 0.0
 
 
 def _candidates(weights, n):

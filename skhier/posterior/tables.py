@@ -23,6 +23,7 @@ __all__ = [
     "named_draws",
     "named_effects",
     "named_estimates",
+    "named_noises",
     "prior_rows",
     "prior_table",
     "summary",
@@ -77,6 +78,14 @@ def named_effects(
         full_name("group_effects", factor, joined_label(label), effect): draws[..., g, j]
         for g, label in enumerate(labels)
         for j, effect in enumerate(effects)
+    }
+
+
+def named_noises(factor: str, labels: Sequence[Any], draws: np.ndarray) -> dict[str, np.ndarray]:
+    """Draws (n_chains, n_draws, n_levels) of the sds of levels' noises, under their full names."""
+    return {
+        full_name("group_noise", factor, joined_label(label)): draws[..., g]
+        for g, label in enumerate(labels)
     }
 
 

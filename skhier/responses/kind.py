@@ -16,6 +16,7 @@ _CLASSES = {
     "lognormal": "LogNormal",
     "negative_binomial": "NegativeBinomial",
     "normal": "Normal",
+    "normal_by_level": "NormalByLevel",
     "poisson": "Poisson",
     "student_t": "StudentT",
 }

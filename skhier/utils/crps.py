@@ -62,7 +62,7 @@ def crps_mixture(y, mean, sd, weights=None):
     y : array of shape (n_samples,)
     mean, sd : array of shape (n_components, n_samples)
         ``sd > 0``. Not checked.
-    weights : array of shape (n_components,) or None
+    weights : array of shape (n_components,) or (n_components, n_samples) or None
         Of the components, of any sum; None: equal ones. Not checked.
 
     Returns
@@ -76,11 +76,16 @@ def crps_mixture(y, mean, sd, weights=None):
     """
     mean, sd = np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
     weights = np.ones(len(mean)) if weights is None else np.asarray(weights, dtype=float)
-    weights = weights / weights.sum()
-    centre = weights @ mean  # small numbers are left, which keep their digits
+    weights = weights / weights.sum(0)
+    centre = _average(weights, mean)  # small numbers are left, which keep their digits
     off = mean - centre
-    distance = weights @ _mean_distance(np.asarray(y, dtype=float) - centre - off, sd)
+    distance = _average(weights, _mean_distance(np.asarray(y, dtype=float) - centre - off, sd))
     return distance - _half_mean_difference(off, sd, weights)
+
+
+def _average(weights, a):
+    """Of each row, (n_samples,), with weights that are the same for all rows or each one's own."""
+    return weights @ a if weights.ndim == 1 else np.einsum("sn,sn->n", weights, a)
 
 
 def _mean_distance(off, sd):
@@ -119,6 +124,6 @@ def _sum_over(mean, sd, weights, low, step, nodes, scale):
         at, slope = low + node * step, 1.0
         if scale is not None:
             at, slope = scale * np.sinh(at), scale * np.cosh(at)
-        below = weights @ ndtr((at - mean) / sd)
+        below = _average(weights, ndtr((at - mean) / sd))
         total += slope * below * (1 - below)
     return total

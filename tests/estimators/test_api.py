@@ -22,6 +22,7 @@ CONSTRUCTOR = {
     "response": "normal",
     "exposure": None,
     "group_means": None,
+    "noise_by": None,
     "known_noise": None,
     "inference": "auto",
     "n_chains": 4,
@@ -109,10 +110,11 @@ def test_method_is_the_contract(name):
 
 
 def test_priors_are_the_contract():
-    four = {"intercept": None, "coef": None, "group_scale": None, "noise_scale": None}
+    parts = {"intercept": None, "coef": None, "group_scale": None, "noise_scale": None}
+    parts |= {"noise_spread": None}
     decov = {"intercept": None, "coef": None, "noise_scale": None}
-    decov |= {"concentration": 1.0, "shape": 1.0, "scale": 1.0}
-    assert list(defaults(Prior.__init__).items()) == list(four.items())
+    decov |= {"concentration": 1.0, "shape": 1.0, "scale": 1.0, "noise_spread": None}
+    assert list(defaults(Prior.__init__).items()) == list(parts.items())
     assert list(defaults(DecovPrior.__init__).items()) == list(decov.items())
 
 

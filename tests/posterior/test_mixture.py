@@ -167,3 +167,23 @@ def test_quantiles_of_weighted_points_are_linear_between_them():
         mean, np.zeros_like(mean), np.array([0.5]), np.array([0.98, 0.01, 0.01])
     )
     assert 2.9 < mostly.item() <= 3.0
+
+
+def test_rows_may_have_weights_of_their_own():
+    rng = np.random.default_rng(7)
+    mean, sd = rng.normal(size=(5, 4)), rng.uniform(0.2, 1.0, (5, 4))
+    weights = rng.dirichlet(np.ones(5), 4).T
+    y, q = rng.normal(size=4), np.array([0.1, 0.6])
+    for row in range(4):
+        one = mean[:, [row]], sd[:, [row]]
+        of_row = [mixture_quantiles(*one, q, weights[:, row])[0]]
+        of_row.append(mixture_cdf(y[[row]], *one, weights[:, row])[0])
+        of_row.append(mixture_log_density(y[[row]], *one, weights[:, row])[0])
+        every = [mixture_quantiles(mean, sd, q, weights)[row]]
+        every.append(mixture_cdf(y, mean, sd, weights)[row])
+        every.append(mixture_log_density(y, mean, sd, weights)[row])
+        for ours, theirs in zip(every, of_row, strict=True):
+            assert_allclose(ours, theirs, rtol=1e-9)
+    points = mixture_quantiles(mean, np.zeros_like(sd), q, weights)
+    alone = mixture_quantiles(mean[:, [2]], np.zeros((5, 1)), q, weights[:, 2])
+    assert_allclose(points[2], alone[0])

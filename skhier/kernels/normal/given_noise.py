@@ -1,0 +1,191 @@
+"""Levels with a noise of their own, given components: nodes of the noise, effects, rows left out.
+
+Of a level the log of its noise's sd has mean m and sd s given a component. At nodes
+``t_k = m + s x_k`` its posterior masses are those of adaptive Gauss-Hermite,
+
+    share_k ~ w_k e^(x_k^2 / 2) p(y_g | t_k) N(t_k; log sigma, omega^2),
+
+and given the noise all is normal: ``b_g ~ Normal(L M^-1 L'c, v L M^-1 L')`` with
+``M = L'Z'Z L + v I``, ``v = e^(2 t_k)``, ``c = Z'(y - X beta)``. A row that is left out has
+
+    y_i | y_-i, v ~ Normal(y_i - e_i / (1 - h_i), v / (1 - h_i)),   h_i = z_i'L M^-1 L'z_i,
+    p(y_i | y_-i) = 1 / E[1 / p(y_i | y_-i, v)]   over the masses.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+from skhier.kernels.linalg import inverse_root, matmul
+from skhier.kernels.normal.conditional import residual
+from skhier.kernels.records import LevelNoises, Population
+from skhier.responses.normal import SCALE
+from skhier.responses.normal_by_level import SPREAD
+from skhier.statistics.level_roots import LevelRoots
+from skhier.utils.slices import slices
+
+__all__ = ["LevelsGiven", "given_noise", "levels_given", "rows_given", "rule_of"]
+
+LOG_2PI = np.log(2 * np.pi)
+ENTRIES = 2**20  # of the largest temporary array
+
+
+class LevelsGiven(NamedTuple):
+    """K levels at S components and N nodes of their noise.
+
+    Attributes
+    ----------
+    variance, log_share : array of shape (S, N, K)
+        Of the noise, and the log of each node's posterior mass, which sums to 1 over nodes.
+    mean : array of shape (q, S, N, K)
+        Of the effects.
+    root : array of shape (q, q, S, N, K)
+        The effects' covariances are ``root root'``.
+    """
+
+    variance: np.ndarray
+    log_share: np.ndarray
+    mean: np.ndarray
+    root: np.ndarray
+
+
+class _Solved(NamedTuple):
+    """``R^-1`` of ``M = R R'`` (q, q, S, N, K); its product with ``L'c`` (q, S, N, K)."""
+
+    half: np.ndarray
+    white: np.ndarray
+
+
+def rule_of(n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Hermite nodes for a standard normal, and the logs of their weights."""
+    x, weight = np.polynomial.hermite_e.hermegauss(n_nodes)
+    return x, np.log(weight / weight.sum())
+
+
+def levels_given(
+    noises: LevelNoises, population: Population, which: np.ndarray, n_nodes: int
+) -> LevelsGiven:
+    """Levels at nodes of their noise.
+
+    Parameters
+    ----------
+    noises : LevelNoises
+        Of S components or more.
+    population : Population
+        The first S components.
+    which : int array of shape (K,)
+        Levels.
+    n_nodes : int
+    """
+    n = len(population.coef)
+    x, log_weight = (a[:, None] for a in rule_of(n_nodes))
+    log_sd = noises.log_sd[:n, None, which] + noises.spread[:n, None, which] * x
+    levels = noises.levels.take(which)
+    solved = _solved(levels, population, np.exp(2 * log_sd))
+    log_share = log_weight + 0.5 * x**2 + _log_density(levels, population, log_sd)
+    location = np.log(population.own[SCALE])[:, None, None]
+    omega = np.maximum(population.own[SPREAD], 1e-100)[:, None, None]
+    log_share = log_share - 0.5 * ((log_sd - location) / omega) ** 2
+    log_share -= logsumexp(log_share, axis=1, keepdims=True)
+    mean, root = _effects(population, np.exp(log_sd), solved)
+    return LevelsGiven(np.exp(2 * log_sd), log_share, mean, root)
+
+
+def given_noise(
+    levels: LevelRoots, population: Population, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Effects of K levels given their noises' variances (S, N, K).
+
+    Returns
+    -------
+    mean : array of shape (q, S, N, K)
+    root : array of shape (q, q, S, N, K)
+    """
+    return _effects(population, np.sqrt(variance), _solved(levels, population, variance))
+
+
+def _solved(levels, population, variance) -> _Solved:
+    reached = _reached(levels, population)
+    crossed = matmul(np.swapaxes(reached, 0, 1), reached)
+    q = len(crossed)
+    m = np.repeat(crossed[:, :, :, None], variance.shape[1], axis=3)
+    m[range(q), range(q)] += variance
+    half = inverse_root(m, variance)
+    seen = np.einsum("icK,Sc->iSK", levels.seen, residual(population.coef))
+    pull = np.einsum("aiSK,aSK->iSK", reached, seen)
+    return _Solved(half, np.einsum("ijSNK,jSK->iSNK", half, pull))
+
+
+def _effects(population, sd, solved):
+    chol = np.moveaxis(population.group_root[0], 0, -1)[..., None, None]
+    root = matmul(chol, np.swapaxes(solved.half, 0, 1))  # L R^-T
+    mean = np.einsum("ijSNK,jSNK->iSNK", root, solved.white)
+    return mean, sd * root
+
+
+def _log_density(levels, population, log_sd):
+    """Log density of the levels' rows but for their number, (S, N, K): a sum of squares."""
+    off, variance = residual(population.coef), np.exp(2 * log_sd)
+    rest = (np.einsum("icK,Sc->iSK", levels.rest, off[:, levels.columns]) ** 2).sum(0)
+    seen = np.einsum("icK,Sc->iSK", levels.seen, off)
+    reached = _reached(levels, population)
+    spread = matmul(reached, np.swapaxes(reached, 0, 1))
+    q = len(spread)
+    covariance = np.repeat(spread[:, :, :, None], variance.shape[1], axis=3)
+    covariance[range(q), range(q)] += variance
+    half = inverse_root(covariance, variance)
+    quadratic = (np.einsum("ijSNK,jSK->iSNK", half, seen) ** 2).sum(0) + rest[:, None] / variance
+    log_det = (levels.n - q) * 2 * log_sd - 2 * np.log(half[range(q), range(q)]).sum(0)
+    return -0.5 * (log_det + quadratic)
+
+
+def _reached(levels, population):
+    """``F L``, (q, q, S, K)."""
+    chol = np.moveaxis(population.group_root[0], 0, -1)
+    return matmul(levels.root[:, :, None], chol[..., None])
+
+
+def rows_given(
+    noises: LevelNoises,
+    population: Population,
+    level: int,
+    xy: np.ndarray,
+    z: np.ndarray,
+    n_nodes: int,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Log densities of rows of a level without each, and with it seen again.
+
+    Parameters
+    ----------
+    noises, population, n_nodes
+        As of :func:`levels_given`.
+    level : int
+    xy : array of shape (n_rows, p + 1)
+        ``[x y]``, internal units.
+    z : array of shape (n_rows, q)
+
+    Yields
+    ------
+    rows : slice
+    without, within : array of shape (S, k)
+        Of y in internal units.
+    """
+    given = levels_given(noises, population, np.array([level]), n_nodes)
+    variance, log_share = given.variance[..., 0], given.log_share[..., 0]
+    mean, root = given.mean[..., 0], given.root[..., 0]
+    off = residual(population.coef) @ xy.T  # (S, n_rows)
+    for rows in slices(len(xy), ENTRIES // variance.size):
+        zr, v = z[rows].T, variance[..., None]
+        spread = np.einsum("aiSN,ak->iSNk", root, zr, optimize=True)
+        h = (spread**2).sum(0) / v
+        # h = |z'L R^-T|^2 of all rows; 1 - h is at least v / (v + z'Sigma z)
+        prior = np.einsum("Sab,ak->bSk", population.group_root[0], zr)
+        least = v / (v + (prior**2).sum(0)[:, None])
+        share = np.maximum(1 - h, least)
+        e = off[:, None, rows] - np.einsum("aSN,ak->SNk", mean, zr)
+        alone = -0.5 * (LOG_2PI + np.log(v / share) + e**2 / (v * share))
+        again = -0.5 * (LOG_2PI + np.log(v * (1 + h)) + e**2 / (v * (1 + h)))
+        mass = log_share[..., None]
+        yield rows, -logsumexp(mass - alone, axis=1), logsumexp(mass + again, axis=1)

@@ -1,0 +1,384 @@
+"""A fitted posterior of levels with a noise of their own: components, and each level's noise.
+
+The same questions as :class:`~skhier.posterior.row_posterior.RowPosterior` answers. Given a
+component and its noise all of a level is normal in closed form
+(:mod:`skhier.kernels.normal.given_noise`), so that a line, or a new response, is a mixture of
+normals over components and nodes of the level's noise. A level that fit never saw has a noise drawn
+from the population of noises, and so has a row whose level does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skhier.kernels.normal.conditional import coef_moments
+from skhier.kernels.normal.given_noise import given_noise, levels_given, rows_given, rule_of
+from skhier.kernels.normal.left_out import LeftOut
+from skhier.kernels.records import Components, LevelNoises, Population
+from skhier.kernels.user_units import coef_to_user, intercept_first
+from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
+from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+from skhier.posterior.quadrature import places_by_lines
+from skhier.posterior.row_posterior import RowPosterior
+from skhier.responses.normal import SCALE
+from skhier.responses.normal_by_level import SPREAD
+from skhier.statistics.training import Training
+from skhier.utils.slices import slices
+
+__all__ = ["NoisePosterior"]
+
+N_NODES = 9  # of a noise in predictions and where rows are left out
+OF_LARGE = 5  # the same of levels that have so many rows that it is nearly known
+LARGE = 25  # rows
+OF_MOMENTS = 5  # nodes in averages over components
+FEWEST = 256  # components behind moments of levels
+ASKED = 44  # rows whose lines choose the components behind predictions
+MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises within 3 sds
+
+
+class _Moments(NamedTuple):
+    """Of each level: sd of the noise and its square (G,), and of the effects; internal units.
+
+    ``mean`` (q, G), ``cov`` (q, q, G), ``cross`` (p, q, G) with the coefficients, whose mean and
+    covariance over the same components are ``beta`` (p,) and ``beta_cov`` (p, p).
+    """
+
+    sd: np.ndarray
+    variance: np.ndarray
+    mean: np.ndarray
+    cov: np.ndarray
+    cross: np.ndarray
+    beta: np.ndarray
+    beta_cov: np.ndarray
+
+
+class _Mixture(NamedTuple):
+    """Of k rows: means of the line, its sds and the noise's, and weights, (C, k) each."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    noise: np.ndarray
+    weights: np.ndarray
+
+
+class NoisePosterior(RowPosterior):
+    """Components, level noises and draws behind every prediction; one factor.
+
+    Parameters are those of :class:`~skhier.posterior.row_posterior.RowPosterior`, ``effects`` a
+    :class:`~skhier.kernels.records.LevelNoises`, and ``stats``, the statistics of fit.
+    """
+
+    effects: Any
+
+    def __init__(self, *args: Any, stats: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.stats = stats
+        self.beta_mean, self.beta_cov = coef_moments(self.rule)
+        self.moments = self._moments_of_levels()
+
+    @property
+    def noises(self) -> LevelNoises:
+        """Of the levels given each component."""
+        return self.effects
+
+    def _moments_of_levels(self) -> _Moments:
+        levels, q = self.n_levels[0], len(self.slopes[0]) + 1
+        size = self.budget.memory.group_entries // (levels * OF_MOMENTS)
+        rule = self.rule.first(int(np.clip(size, min(FEWEST, len(self.rule.weights)), None)))
+        mean, beta = rule.weights @ rule.coef, rule.coef
+        off = beta - mean
+        out = _Moments(
+            np.empty(levels),
+            np.empty(levels),
+            np.empty((q, levels)),
+            np.empty((q, q, levels)),
+            np.empty((len(mean), q, levels)),
+            mean,
+            (rule.weights[:, None] * off).T @ off,
+        )
+        work = self.budget.memory.rows_at_once // (len(rule.weights) * OF_MOMENTS * (q * q + 4))
+        for part in slices(levels, work):
+            which = np.arange(levels)[part]
+            given = levels_given(self.noises, rule.population, which, OF_MOMENTS)
+            share = rule.weights[:, None, None] * np.exp(given.log_share)
+            out.sd[part] = (share * np.sqrt(given.variance)).sum((0, 1))
+            out.variance[part] = (share * given.variance).sum((0, 1))
+            centre = out.mean[:, part] = np.einsum("SNK,iSNK->iK", share, given.mean)
+            apart = given.mean - centre[:, None, None]
+            out.cov[..., part] = np.einsum("SNK,iSNK,jSNK->ijK", share, apart, apart, optimize=True)
+            spread = np.einsum("SNK,iaSNK,jaSNK->ijK", share, given.root, given.root, optimize=True)
+            out.cov[..., part] += spread
+            of_points = np.einsum("SNK,iSNK->iSK", share, apart)
+            out.cross[..., part] = np.einsum("Sp,iSK->piK", off, of_points)
+        # in a level's line coefficients and effects cancel: means of all components in both
+        out.mean[...] += (mean - self.beta_mean)[self._varying(), None]
+        return out
+
+    def _varying(self):
+        return varying_columns(self.units, self.slopes[0])
+
+    def noise_table(self) -> np.ndarray:
+        """Posterior mean and sd of each level's noise sd, (n_levels, 2), in units of y."""
+        m = self.moments
+        sd = np.sqrt(np.maximum(m.variance - m.sd**2, 0))
+        return self.units.y_scale * np.stack([m.sd, sd], axis=1)
+
+    def group_table(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Posterior means of the effects, and means and sds of the group coefficients.
+
+        As :meth:`skhier.posterior.posterior.Posterior.group_table`.
+        """
+        varying, m = self._varying(), self.moments
+        order = intercept_first(len(varying))
+        of_beta, of_b = coef_to_user(self.units)[varying], self._to_user(k)
+        effects = (of_b @ m.mean).T
+        cross = np.einsum("ip,pag,ja->gij", of_beta, m.cross, of_b, optimize=True)
+        cov = np.einsum("ia,abg,jb->gij", of_b, m.cov, of_b, optimize=True)
+        cov = cov + of_beta @ m.beta_cov @ of_beta.T + cross + np.swapaxes(cross, 1, 2)
+        population = of_beta @ self.beta_mean
+        population[-1] += self.units.y_mean
+        sd = np.sqrt(np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0))
+        return effects[:, order], (effects + population)[:, order], sd[:, order]
+
+    def noise_draws(
+        self, codes: np.ndarray, seed: int | None = None, which: Any = slice(None)
+    ) -> np.ndarray:
+        """Draws of the noise sds of some levels, (n_draws, K), in units of y.
+
+        Those with which effects of the same seed are drawn. Codes past the known levels are unseen
+        ones; ``OUT`` too is one of them.
+        """
+        place = self.noises.place.ravel()[which]
+        return self.units.y_scale * self._drawn(codes, seed, place)[1]
+
+    def noise_chains(self) -> np.ndarray:
+        """:meth:`noise_draws` of all known levels, (n_chains, n_draws, n_levels)."""
+        draws = self.noise_draws(np.arange(self.n_levels[0]))
+        return draws.reshape(*self.shape, -1)
+
+    def _level_draws(self, k, codes, seed, place):
+        return self._drawn(codes, seed, place)[0]
+
+    def _drawn(self, codes, seed, place):
+        """Effects (q, n_draws, K) and noise sds (n_draws, K) together."""
+        seed = self.seed if seed is None else seed
+        q, n = len(self.slopes[0]) + 1, len(place)
+        codes = np.asarray(codes)
+        effects, sd = np.empty((q, n, len(codes))), np.empty((n, len(codes)))
+        everyone = self.rule.population.take(place)
+        size = self.budget.memory.rows_at_once // (8 * n * q * q)
+        for part in slices(len(codes), size):
+            here = codes[part]
+            noise = np.stack([self._random(seed, code, (q + 1, n)) for code in here], axis=-1)
+            sd[:, part] = self._noise_sds(everyone, here, place, noise[-1])
+            known = np.flatnonzero((here != OUT) & (here < self.n_levels[0]))
+            root = np.moveaxis(everyone.group_root[0], 0, -1)[..., None]
+            effects[..., part] = np.einsum("abnK,bnK->anK", root, noise[:-1])
+            levels = self.noises.levels.take(here[known])
+            variance = sd[:, None, part][..., known] ** 2
+            mean, root = (a[..., 0, :] for a in given_noise(levels, everyone, variance))
+            at = np.arange(len(codes))[part][known]
+            effects[..., at] = mean + np.einsum("abnK,bnK->anK", root, noise[:-1][..., known])
+        return effects, sd
+
+    def _random(self, seed, code, shape):
+        """Random numbers of a level, which depend on seed and code only."""
+        code = self.n_levels[0] if code == OUT else int(code)
+        return level_stream(seed, 0, code).standard_normal(shape)
+
+    def _noise_sds(self, everyone, codes, place, noise):
+        """Noise sds (n_draws, K) of which ``noise`` are the normal numbers."""
+        own = everyone.own
+        log_sd = np.log(own[SCALE])[:, None] + own[SPREAD][:, None] * noise
+        known = np.flatnonzero((codes != OUT) & (codes < self.n_levels[0]))
+        level = codes[known]
+        location, spread = (a[place][:, level] for a in self.noises[1:3])
+        skew = np.clip(self.noises.skew[place][:, level], -MAX_SKEW, MAX_SKEW)
+        z = noise[:, known]
+        z = (z + skew * (z**2 - 1) / 6) / np.sqrt(1 + skew**2 / 18)  # Cornish and Fisher (1938)
+        log_sd[:, known] = location + spread * z
+        return np.exp(log_sd)
+
+    def own_of_rows(self, x, codes, which, seed) -> dict[str, np.ndarray]:
+        """The response's own parameters at rows, (n_draws, n_rows), of the draws of lines."""
+        levels, at = np.unique(codes[:, 0], return_inverse=True)
+        own = self._own(self.population.take(which))
+        return own | {SCALE: self.noise_draws(levels, seed, which)[:, at]}
+
+    def row_log_densities(self, x, codes, y) -> np.ndarray:
+        """Log density of each row given each joint draw, effects too, (n_draws, n_rows)."""
+        lines = self.sample_lines(x, codes, slice(None), None)
+        return self.response.log_density(y, lines, self.own_of_rows(x, codes, slice(None), None))
+
+    def _moments(self, x, codes):
+        """Mean and variance of new responses at rows, (2, n_rows)."""
+        u, m = self.units, self.moments
+        x, (z,) = internal_rows(u, self.slopes, x)
+        code = codes[:, 0]
+        own, weights = self.rule.population.own, self.rule.weights
+        mean = x @ self.beta_mean
+        variance = np.einsum("np,pr,nr->n", x, self.beta_cov, x, optimize=True)
+        new = (code != OUT) & (code >= self.n_levels[0])
+        root = self.rule.group_root[0]
+        sigma = np.einsum("s,sab,scb->ac", weights, root, root, optimize=True)
+        variance[new] += np.einsum("na,ab,nb->n", z[new], sigma, z[new])
+        variance += weights @ self.response.latent_variance(own, 0.0)
+        known = np.flatnonzero((code != OUT) & ~new)
+        for part in slices(len(known), self.budget.memory.rows_at_once // m.cross[..., 0].size):
+            rows = known[part]
+            g, zr, xr = code[rows], z[rows], x[rows]
+            mean[rows] += np.einsum("an,na->n", m.mean[:, g], zr)
+            of_rows = np.einsum("np,pr,nr->n", xr, m.beta_cov, xr, optimize=True)
+            of_rows += np.einsum("na,abn,nb->n", zr, m.cov[..., g], zr)
+            of_rows += 2 * np.einsum("np,pan,na->n", xr, m.cross[..., g], zr)
+            variance[rows] = np.maximum(of_rows, 0) + m.variance[g]
+        return np.stack([u.y_mean + u.y_scale * mean, u.y_scale**2 * variance])
+
+    @cached_property
+    def few(self) -> tuple[Components, LevelNoises]:
+        """A few weighted components that predict as all do, see :mod:`.quadrature`."""
+        rng, n = np.random.default_rng(0), self.n_levels[0]
+        scale = np.sqrt(np.diagonal(self.mean_square))
+        x = 1.5 * scale * rng.standard_normal((ASKED, len(scale)))
+        x[:, -1] = 1
+        code = rng.integers(n, size=ASKED)
+        code[::3], code[2::6] = n, OUT  # of lines of no level, which are points, responses alone
+        counts = np.flatnonzero(self.rule.weights)
+        every, noises = self.rule.take(counts), self.noises.of(counts)
+        z, shape = x[:, self._varying()], (len(counts), OF_MOMENTS, ASKED)
+        mixture = self._mixture_of((every, noises), x, z, code, OF_MOMENTS)
+        line, sd, noise, weights = (a.reshape(shape) for a in mixture)
+        weights = weights / weights.sum(1, keepdims=True)
+        mean = (weights * line).sum(1)
+        variance = (weights * (sd**2 + (line - mean[:, None]) ** 2)).sum(1)
+        variance[:, ::2] += (weights * noise**2).sum(1)[:, ::2]
+        places, weights, _ = places_by_lines(
+            every, mean.T, np.sqrt(variance).T, budget=self.budget.rule
+        )
+        return every.take(places)._replace(weights=weights), noises.of(places)
+
+    def _mixture(self, x, codes) -> Iterator[tuple[np.ndarray, _Mixture]]:
+        """Rows, a slice at a time, as mixtures over components and nodes of the noise."""
+        x, (z,) = internal_rows(self.units, self.slopes, x)
+        code = codes[:, 0]
+        order = np.argsort(code, kind="stable")  # a level's nodes are made once
+        known = (code[order] != OUT) & (code[order] < self.n_levels[0])
+        is_large = known.copy()
+        is_large[known] = self.n_rows[0][code[order][known]] >= LARGE
+        for some, n_nodes in ((order[is_large], OF_LARGE), (order[~is_large], N_NODES)):
+            size = self.budget.memory.rows_at_once // (8 * len(self.few[0].weights) * n_nodes)
+            for part in slices(len(some), size):
+                rows = some[part]
+                yield rows, self._mixture_of(self.few, x[rows], z[rows], code[rows], n_nodes)
+
+    def _mixture_of(self, components, x, z, code, n_nodes) -> _Mixture:
+        rule, noises = components
+        nodes, log_weight = rule_of(n_nodes)
+        shape = (len(rule.weights), n_nodes, len(x))
+        own, root = rule.population.own, rule.group_root[0]
+        line = np.broadcast_to((rule.coef @ x.T)[:, None], shape).copy()
+        noise = own[SCALE][:, None] * np.exp(own[SPREAD][:, None] * nodes)
+        noise = np.broadcast_to(noise[..., None], shape).copy()
+        share = np.broadcast_to(np.exp(log_weight)[:, None], shape).copy()
+        counts = (code != OUT).astype(float)
+        prior = np.einsum("Sab,na->Sbn", root, z) * counts
+        variance = np.broadcast_to((prior**2).sum(1)[:, None], shape).copy()
+        known = np.flatnonzero((code != OUT) & (code < self.n_levels[0]))
+        levels, at = np.unique(code[known], return_inverse=True)
+        if len(levels):
+            given = levels_given(noises, rule.population, levels, n_nodes)
+            zk = z[known]
+            line[..., known] += np.einsum("aSNk,ka->SNk", given.mean[..., at], zk)
+            spread = np.einsum("abSNk,ka->bSNk", given.root[..., at], zk)
+            variance[..., known] = (spread**2).sum(0)
+            noise[..., known] = np.sqrt(given.variance[..., at])
+            share[..., known] = np.exp(given.log_share[..., at])
+        share *= rule.weights[:, None, None]
+        u = self.units
+        parts = u.y_mean + u.y_scale * line, u.y_scale * np.sqrt(variance), u.y_scale * noise, share
+        return _Mixture(*(a.reshape(-1, len(x)) for a in parts))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What follows from the rest is left out."""
+        left_out = ("few", "_mean_variance")
+        return {k: v for k, v in super().__getstate__().items() if k not in left_out}
+
+    def _line(self, x):
+        """The design of the coefficients, internal units."""
+        return internal_rows(self.units, self.slopes, x)[0]
+
+    def quantiles(self, x, codes, q: np.ndarray, kind: str) -> np.ndarray:
+        """Quantiles (n_rows, len(q)) of new responses, or with ``kind="mean"`` of the line."""
+        out = np.empty((len(x), len(q)))
+        if kind == "mean" and (codes == OUT).all():
+            line = self.units.y_mean + self.units.y_scale * (self.rule.coef @ self._line(x).T)
+            return mixture_quantiles(line, np.zeros_like(line), q, self.rule.weights)
+        for rows, mixture in self._mixture(x, codes):
+            sd = mixture.sd if kind == "mean" else np.hypot(mixture.sd, mixture.noise)
+            out[rows] = mixture_quantiles(mixture.mean, sd, q, mixture.weights)
+        return out
+
+    def distribution_function(self, x, codes, y) -> np.ndarray:
+        """Probability of a response up to y, each row on its own, (n_rows,)."""
+        out = np.empty(len(y))
+        for rows, *mixture in self.response_mixture(x, codes):
+            out[rows] = mixture_cdf(y[rows], *mixture)
+        return out
+
+    def log_density(self, x, codes, y) -> np.ndarray:
+        """Log posterior predictive density of each row on its own, (n_rows,)."""
+        out = np.empty(len(y))
+        for rows, *mixture in self.response_mixture(x, codes):
+            out[rows] = mixture_log_density(y[rows], *mixture)
+        return out
+
+    def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, ...]]:
+        """New responses at rows, a slice at a time, as mixtures of normals.
+
+        Yields
+        ------
+        rows : int array of shape (k,)
+        mean, sd, weights : array of shape (n_components, k)
+            In units of y; weights sum to 1 in each row.
+        """
+        for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
+            yield rows, mean, np.hypot(sd, noise), weights
+
+    def rows_left_out(self, training: Training) -> LeftOut:
+        """Log densities of the rows of fit without and with each, given each component."""
+        if np.any(training.weights != np.rint(training.weights)):
+            raise ValueError(
+                "loo leaves one row out at a time, which says nothing of a row that counts "
+                "fractionally: sample_weight must be whole numbers of rows."
+            )
+        u = self.units
+        x, (z,) = internal_rows(u, self.slopes, training.x)
+        xy = np.column_stack([x, (training.y - u.y_mean) / u.y_scale])
+        everyone: Population = self.rule.population
+        out = LeftOut(*(np.empty((len(self.rule.weights), len(xy))) for _ in range(2)))
+        for level in range(self.n_levels[0]):
+            at = np.flatnonzero(training.codes[:, 0] == level)
+            n_nodes = OF_LARGE if self.n_rows[0][level] >= LARGE else N_NODES
+            of_level = rows_given(self.noises, everyone, level, xy[at], z[at], n_nodes)
+            for rows, without, within in of_level:
+                out.without[:, at[rows]] = without - np.log(u.y_scale)
+                out.within[:, at[rows]] = within - np.log(u.y_scale)
+        return out
+
+    @cached_property
+    def _mean_variance(self) -> np.ndarray:
+        """Variance of the noise averaged over the rows of fit, of each component; internal."""
+        x, log_weight = rule_of(OF_MOMENTS)
+        share = self.n_rows[0] / self.n_rows[0].sum()
+        total = np.zeros(len(self.rule.weights))
+        for node, weight in zip(x, np.exp(log_weight), strict=True):
+            total += weight * (np.exp(2 * (self.noises.log_sd + self.noises.spread * node)) @ share)
+        return total
+
+    def observation_variance(self) -> np.ndarray:
+        """Draws of the noise's variance, averaged over the rows of fit, (n_draws,)."""
+        return self.units.y_scale**2 * self._mean_variance[self.noises.place.ravel()]
