@@ -41,6 +41,7 @@ class Search(HierarchicalModel):
     """
 
     _takes_statistics = False
+    _folds_are = "a splitter"
     _plain: type[HierarchicalModel]
     _tunable: tuple[str, ...]
     _folds_are = "a splitter"
@@ -84,6 +85,10 @@ class Search(HierarchicalModel):
         of_search = race.messages + messages
         self.diagnostics_["warnings"] = of_search + self.diagnostics_["warnings"]
         return of_search + data_warnings, convergence_warnings
+
+    def _model_of(self, params: dict[str, Any]) -> HierarchicalModel:
+        """A plain estimator with a candidate's parameters."""
+        return _model(self, params)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Where scikit-learn's metadata routing passes what ``fit`` is given: on to the scorer.

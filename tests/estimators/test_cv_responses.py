@@ -39,6 +39,11 @@ GRID = {"eta": [2.0], "prior__coef": [0.05, 2.5]}
 LPD_ERROR, MEAN_ERROR = 0.005, 0.005
 
 
+def slow(value):
+    """A case of ``make test-slow``."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def table():
     """X (x, g) of ten levels with twelve rows, and a line that both determine."""
@@ -65,7 +70,7 @@ def log_predictive_density(model, X, y):
     return model.log_predictive_density(X, y).mean()
 
 
-@pytest.mark.parametrize("scoring", ["roc_auc", "neg_log_loss", None])
+@pytest.mark.parametrize("scoring", ["roc_auc", *map(slow, ["neg_log_loss", None])])
 def test_classifier_scores_are_those_of_grid_search(answers, scoring):
     X, y = answers
     search = HierarchicalSlopesClassifierCV("g", param_grid=GRID, cv=3, scoring=scoring, **FEW)
@@ -81,7 +86,7 @@ def test_classifier_scores_are_those_of_grid_search(answers, scoring):
     assert set(found.cv_results_) <= set(expected.cv_results_)
 
 
-@pytest.mark.parametrize("scoring", ["log_predictive_density", None])
+@pytest.mark.parametrize("scoring", ["log_predictive_density", slow(None)])
 def test_counts_scores_are_those_of_grid_search(counts, scoring):
     cv = KFold(3, shuffle=True, random_state=0)
     search = HierarchicalSlopesRegressorCV(
@@ -96,7 +101,7 @@ def test_counts_scores_are_those_of_grid_search(counts, scoring):
     assert found.best_params_ == expected.best_params_
 
 
-@pytest.mark.parametrize("response", ["poisson", "lognormal"])
+@pytest.mark.parametrize("response", ["poisson", slow("lognormal")])
 def test_groups_left_out_are_new_ones(counts, response):
     """Their levels are known by name and have no rows: as GridSearchCV's unseen ones."""
     X, y = counts
@@ -113,6 +118,7 @@ def test_groups_left_out_are_new_ones(counts, response):
         assert_allclose(found.scores_[0, k], expected, atol=2 * LPD_ERROR)
 
 
+@pytest.mark.slow
 def test_means_of_groups_left_out_are_those_of_new_ones(counts):
     """Under a prior of the scale for which the mean of ``e^b`` over a new level exists."""
     X, y = counts
@@ -127,7 +133,7 @@ def test_means_of_groups_left_out_are_those_of_new_ones(counts):
 
 
 @pytest.mark.filterwarnings("ignore:cv='logo' cannot tell")
-@pytest.mark.parametrize("cv", ["loo", "logo", "evidence"])
+@pytest.mark.parametrize("cv", ["loo", *map(slow, ["logo", "evidence"])])
 def test_scores_of_one_fit(answers, cv):
     search = HierarchicalSlopesClassifierCV("g", param_grid=GRID, cv=cv, **FEW).fit(*answers)
     for params, score in zip(search.cv_results_["params"], search.scores_[:, 0], strict=True):
@@ -151,7 +157,7 @@ def test_lognormal_scores_are_of_y_and_not_of_its_logarithm(counts):
 
 def test_classifier_becomes_the_best_model(answers):
     X, y = answers
-    grid = {"link": ["logit", "probit"], "slopes": [None, "all"]}
+    grid = {"link": ["logit", "probit"], "slopes": [None]}
     search = HierarchicalSlopesClassifierCV("g", param_grid=grid, cv="evidence", **FEW).fit(X, y)
     plain = HierarchicalSlopesClassifier("g", **FEW).set_params(**search.best_params_)
     plain = plain.set_params(random_state=np.random.RandomState(0).randint(2**31 - 1)).fit(X, y)
@@ -164,6 +170,7 @@ def test_classifier_becomes_the_best_model(answers):
     assert_array_equal(read.predict_proba(X), plain.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_responses_and_their_own_parameters_compete(table):
     X, line = table
     y = line + 0.5 * np.random.default_rng(6).standard_t(3, 120)
@@ -179,6 +186,7 @@ def test_responses_and_their_own_parameters_compete(table):
     assert search.response == "student_t"
 
 
+@pytest.mark.slow
 def test_counts_choose_their_dispersion(counts):
     X, y = counts
     grid = {"response": [Poisson(), NegativeBinomial(dispersion=0.5)]}
@@ -189,6 +197,7 @@ def test_counts_choose_their_dispersion(counts):
     assert search.predict(X).min() > 0
 
 
+@pytest.mark.slow
 def test_scorers_of_this_package_work(answers, counts):
     scoring = get_scorer("log_predictive_density")
     for search, data in (
@@ -237,6 +246,7 @@ def test_folds_of_one_class_and_of_zeros_are_fitted(answers, counts):
     assert np.isfinite(search.fit(X, y).scores_).all()
 
 
+@pytest.mark.slow
 def test_weights_count_rows(answers):
     X, y = answers
     weight = np.arange(120) % 3
@@ -292,6 +302,7 @@ def test_every_fold_and_prior_is_the_same_program(answers, counts):
 SHORT = {"n_chains": 1, "n_warmup": 50, "n_draws": 20, "max_tree_depth": 6, "cv": 2}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([HierarchicalSlopesClassifierCV(param_grid={"eta": [2.0]}, **SHORT)])
 def test_classifier_passes_sklearn(estimator, check):
     check(estimator)
