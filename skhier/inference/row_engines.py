@@ -132,7 +132,13 @@ def engine_rows(units: Units, training: Training, merge: bool = True) -> tuple[A
 
 def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> EngineResult:
     from skhier.inference import row_target
-    from skhier.inference.importance import fitted_mixture, importance, mixture_of, trustworthy
+    from skhier.inference.importance import (
+        fitted_mixture,
+        importance,
+        mixture_of,
+        steadied,
+        trustworthy,
+    )
     from skhier.inference.mode import find_modes
 
     rng = np.random.default_rng(seed)
@@ -147,7 +153,7 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     found = find_modes(
         theta.log_densities, theta.derivatives, theta.starts(), rng, theta.steps, budget.search
     )
-    modes = mixture_of(found)
+    modes = steadied(mixture_of(found))
     _refine(theta, modes.normals()[0], seed)
     wanted = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * budget.engine.few_points)
     n_points = budget.engine.few_points
