@@ -16,7 +16,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
 # the columns of the printed table that hold posterior means, sds beside them
 PRINTED = {
     "plot_eight_schools": {0: "eight_schools"},
-    "plot_cafes": {0: "cafe_exact", 4: "cafe_exact"},
+    "plot_cafes": {0: "cafes", 4: "cafes"},
     "plot_sleepstudy_priors": {
         0: "sleepstudy_independent",
         2: "sleepstudy_correlated",

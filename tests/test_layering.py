@@ -23,15 +23,15 @@ ROOMS = {
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
         "row_noise problem rows level_roots group_means data_warnings folds slopes subtraction "
-        "contents fold_sums arrow arrow_reading group_statistics lazy_checks lazy_sums lazy "
-        "lazy_rows partitions hashed_folds"
+        "contents fold_sums arrow arrow_reading group_statistics lazy_checks polars_batches "
+        "lazy_sums lazy lazy_rows partitions hashed_folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
-        "normal.given_noise rows.models rows.quadrature"
+        "normal.given_noise rows.models rows.blocks rows.modes rows.cells rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
@@ -39,8 +39,8 @@ ROOMS = {
         "noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture quadrature lines posterior row_posterior noise_posterior predictive "
-        "within_between prior_draws sensitivity shares tables arviz elpd fitted"
+        "designs mixture skewed quadrature lines posterior row_posterior noise_posterior "
+        "predictive within_between prior_draws sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "

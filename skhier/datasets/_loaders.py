@@ -62,7 +62,7 @@ def load_sleepstudy(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
 
     References
     ----------
-    Belenky et al. (2003), J. Sleep Res. 12, 1-12. Table: ``sleepstudy`` of the R package lme4.
+    Belenky et al. (2003), J. Sleep Res. 12, 1-12.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def load_cafes(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     ==============  ==========================================
     Rows            200: five mornings, five afternoons a cafe
     Features        ``afternoon`` (0, 1), ``cafe`` (0 to 19)
-    Target          ``wait``, minutes; four are negative
+    Target          ``wait``, minutes, 0.58 to 6.64
     Groups          ``cafe``
     ==============  ==========================================
 
@@ -114,8 +114,8 @@ def load_cafes(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
 
     References
     ----------
-    McElreath (2020), Statistical Rethinking, 2nd ed., ch. 14. Table: BayesForge, varying slopes;
-    it is another draw than the one in the book.
+    McElreath (2020), Statistical Rethinking, 2nd ed., sec. 14.1, whose model and parameters these
+    are; the draws are not the book's.
 
     Examples
     --------
@@ -177,7 +177,7 @@ Average reaction time per day of 18 subjects who were allowed three hours in bed
 
 Source: Belenky et al. (2003), Patterns of performance degradation and restoration during sleep
 restriction and subsequent recovery: a sleep dose-response study, Journal of Sleep Research 12,
-1-12. The table is the one distributed with the R package lme4 (GPL, version 2 or later).
+1-12. The numbers are measurements of that study.
 """,
 )
 
@@ -196,11 +196,10 @@ Minutes until the coffee comes, in 20 cafes, five mornings and five afternoons e
 :Rows: 200; nothing is missing
 :afternoon: 0 for a morning, 1 for an afternoon
 :cafe: id of the cafe, 0 to 19
-:wait: the target, minutes. The times were drawn from normal distributions, and four of them, all in
-    cafe 1, are negative
+:wait: the target, minutes
 
-Source: the table behind BayesForge's page on varying slopes (GPL, version 3 or later), after
-McElreath (2020), Statistical Rethinking, 2nd ed., chapter 14. It is another draw than the table in
-the book.
+Simulated for this package from the model of McElreath (2020), Statistical Rethinking, 2nd ed.,
+section 14.1: mornings vary around 3.5 minutes with sd 1, the afternoons' differences around -1 with
+sd 0.5, their correlation is -0.7 and the noise has sd 0.5.
 """,
 )

@@ -68,7 +68,7 @@ class Statistics:
             self._all_or_nothing(lambda: self._fit_contents(self._merged_blocks().contents))
             return getattr(self, name)
         if name == "statistics_":
-            self._statistics_of_fit()
+            self._statistics_if_any()
         if name == "noise_scale_" and self.__dict__.get("known_noise") is not None:
             raise AttributeError(
                 "A fit with `known_noise` has no noise_scale_: each row's noise is known."
@@ -179,7 +179,14 @@ class Statistics:
     @property
     def statistics_(self) -> GroupStatistics:
         """Statistics of the rows of fit, to merge with others, to keep or to take some away."""
-        return self._statistics_of_fit()
+        return self._statistics_if_any()
+
+    def _statistics_if_any(self) -> GroupStatistics:
+        """AttributeError, as displays of scikit-learn expect, where sums are not all of a fit."""
+        try:
+            return self._statistics_of_fit()
+        except ValueError as error:
+            raise AttributeError(str(error)) from error
 
     def _statistics_of_fit(self) -> GroupStatistics:
         if "_blocks" in self.__dict__:

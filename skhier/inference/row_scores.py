@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from skhier.inference.row_engines import engine_rows
@@ -16,6 +14,9 @@ from skhier.statistics.training import Training
 __all__ = ["leave_rows_out"]
 
 POINTS_AT_ONCE = 2**21  # of components x seats of rows
+INFLUENTIAL = 0.3  # nats that a row's density falls by without it, from where it is left out
+LEAST_NODES = 5  # of such levels, a dimension
+MOST_ROWS = 4  # of all such levels together, times those of fit
 
 
 def leave_rows_out(
@@ -47,29 +48,63 @@ def leave_rows_out(
     without, within : array of shape (S, n_rows)
         Of rows in the order of ``training``, in units of y.
     """
-    import jax
-
-    from skhier.inference import runtime
-    from skhier.kernels.rows.quadrature import rule_of
-
     x, codes, y, weights, offset = engine_rows(units, training, merge=False)
     codes = codes[:, 0] if codes.shape[1] else np.zeros(len(y), int)
-    rows, seats = arrange_rows(x, codes, y, weights, offset, n_levels)
-    varying = [] if slopes is None else [*slopes, x.shape[1] - 1]
-    rule = rule_of(n_nodes, len(varying))
-    size = max(1, POINTS_AT_ONCE // rows.y.size)
-    parts = []
-    with runtime.precisely_on(runtime.find_device(None)):
-        for begin in range(0, len(population.coef), size):
-            part = population.take(slice(begin, begin + size))
-            found = _compiled()(part, rows, rule, response.kind, tuple(varying))
-            parts.append([np.asarray(a).reshape(len(part.coef), -1) for a in jax.device_get(found)])
+    varying = () if slopes is None else (*slopes, x.shape[1] - 1)
+    blocks, seats = arrange_rows(x, codes, y, weights, offset, n_levels)
+    pair = _over("without_rows", population, blocks, response, varying, n_nodes)
+    without, within = (part.reshape(len(part), -1)[:, seats] for part in pair)
+    which = _influential(within - without, codes, weights, n_levels)
+    if len(which):
+        finer = max(n_nodes, LEAST_NODES)
+        rest = _without_each(which, x, codes, y, weights, offset)
+        (whole,) = _over("level_densities", population, blocks, response, varying, finer)
+        (less,) = _over("level_densities", population, rest, response, varying, finer)
+        without[:, which] = whole[:, codes[which]] - less[:, : len(which)]
     constant = response.row_normaliser(training.y, training.weights) - np.log(units.y_scale)
-    without, within = (np.concatenate([part[i] for part in parts])[:, seats] for i in range(2))
     return without + constant, within + constant
 
 
-def _compiled() -> Any:
-    from skhier.inference.row_target import without_rows
+def _over(function, population, rows, response, varying, n_nodes) -> list[np.ndarray]:
+    """A compiled function of every component, some at a time."""
+    import jax
 
-    return without_rows
+    from skhier.inference import row_target, runtime
+    from skhier.kernels.rows.quadrature import rule_of
+
+    compiled, rule = getattr(row_target, function), rule_of(n_nodes, len(varying))
+    size = max(1, POINTS_AT_ONCE // rows.y.size)
+    with runtime.precisely_on(runtime.find_device(None)):
+        parts = [
+            jax.device_get(
+                compiled(population.take(slice(i, i + size)), rows, rule, response.kind, varying)
+            )
+            for i in range(0, len(population.coef), size)
+        ]
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def _influential(fall, codes, weights, n_levels) -> np.ndarray:
+    """Rows whose density hangs on themselves, most of all first, as many as are quickly left out.
+
+    The nodes that stand for a level's effects with such a row need not reach where they are without
+    it, and ``1 / p`` of the row is largest there.
+    """
+    mean = np.where(weights >= 1, fall.mean(0), 0.0)
+    order = np.argsort(-mean, kind="stable")
+    order = order[mean[order] > INFLUENTIAL]
+    n_rows = np.bincount(codes, minlength=n_levels)
+    return order[np.cumsum(n_rows[codes[order]]) <= MOST_ROWS * len(codes)]
+
+
+def _without_each(which, x, codes, y, weights, offset):
+    """A level for each of these rows: the others of its own, and one copy less of it."""
+    by_level = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes))
+    members = [by_level[ends[c - 1] if c else 0 : ends[c]] for c in codes[which]]
+    owner = np.repeat(np.arange(len(which)), [len(part) for part in members])
+    taken = np.concatenate(members)
+    left = weights[taken] - (taken == which[owner])
+    kept = left > 0
+    taken, owner = taken[kept], owner[kept]
+    return arrange_rows(x[taken], owner, y[taken], left[kept], offset[taken], len(which))[0]

@@ -14,8 +14,8 @@ from skhier.kernels import flat
 from skhier.kernels.records import ModelSpec, Population
 from skhier.kernels.rows.models import joint_model, parameters, population, varying_columns
 from skhier.kernels.rows.quadrature import (
-    effect_moments,
-    level_nodes,
+    LevelMoments,
+    level_moments,
     log_densities_without_row,
     log_density,
 )
@@ -25,7 +25,7 @@ __all__ = [
     "MarginalOfRows",
     "density_and_gradient",
     "evaluate",
-    "moments",
+    "level_densities",
     "populations",
     "prior_profiles",
     "size",
@@ -56,8 +56,8 @@ class JointOfRows(NamedTuple):
 
 
 class MarginalOfRows(NamedTuple):
-    """``theta = centre + root position``; ``data`` is ``(rows, rule, model, centre, root)``, where
-    ``model`` is ``(units, prior, fixed)``.
+    """``theta = centre + root position``; ``data`` is ``(rows, rule, model, search, centre,
+    root)``, where ``model`` is ``(units, prior, fixed)`` and ``search`` a ModeSearch.
     """
 
     spec: ModelSpec
@@ -108,52 +108,30 @@ def _z(rows, spec):
 
 
 def _log_density(data, spec, theta):
-    rows, rule, model = data
+    rows, rule, model, search = data
     everyone = _population(model, spec, theta)
-    likelihood = log_density(spec.response, rule, rows, _z(rows, spec), everyone)
+    likelihood = log_density(spec.response, rule, rows, _z(rows, spec), everyone, search)
     return flat.log_density(partial(population, spec), model, theta) + likelihood
 
 
-def _value(data, spec, theta):
-    rows, rule, model = data
-    nodes = level_nodes(spec.response, rule, rows, _z(rows, spec), _population(model, spec, theta))
-    prior = flat.log_density(partial(population, spec), model, theta)
-    return prior + nodes.log_density.sum()
-
-
 @partial(jax.jit, static_argnames=("spec",))
-def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
-    """Log densities (n,), but for constants of y, at each row of ``thetas``."""
-    return jax.vmap(partial(_value, data, spec))(thetas)
-
-
-@partial(jax.jit, static_argnames=("spec",))
-def density_and_gradient(theta: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
-    """Log density and its gradient at one ``theta`` (d,)."""
-    return jax.value_and_grad(partial(_log_density, data, spec))(theta)
-
-
-@partial(jax.jit, static_argnames=("spec",))
-def moments(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any, Any, Any]:
-    """Of each level's effects at each row of ``thetas``.
-
-    Returns
-    -------
-    mean : array of shape (n, q, G)
-    cov : array of shape (n, q, q, G)
-    log_exp : array of shape (n, G)
-        Log mean of ``e^b`` of the intercept.
-    log_density : array of shape (n, G)
-        Of the level's rows.
-    """
+def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, LevelMoments]:
+    """Log densities (n,), but for constants of y, and levels' moments (n, ...), of each theta."""
 
     def at(theta):
-        rows, rule, model = data
+        rows, rule, model, search = data
         everyone = _population(model, spec, theta)
-        nodes = level_nodes(spec.response, rule, rows, _z(rows, spec), everyone)
-        return *effect_moments(nodes, everyone), nodes.log_density
+        moments = level_moments(spec.response, rule, rows, _z(rows, spec), everyone, search)
+        prior = flat.log_density(partial(population, spec), model, theta)
+        return prior + moments.log_density.sum(), moments
 
     return jax.vmap(at)(thetas)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def density_and_gradient(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
+    """Log densities (n,) and gradients (n, d) at each row of ``thetas``."""
+    return jax.vmap(jax.value_and_grad(partial(_log_density, data, spec)))(thetas)
 
 
 @partial(jax.jit, static_argnames=("kind", "varying"))
@@ -168,3 +146,16 @@ def without_rows(
         return tuple(a.T for a in pair)
 
     return jax.lax.map(at, populations)
+
+
+@partial(jax.jit, static_argnames=("kind", "varying"))
+def level_densities(
+    populations: Population, rows: Any, rule: Any, kind: Any, varying: tuple[int, ...]
+) -> tuple[Any]:
+    """Log density of each level's rows given each population, (n, G)."""
+    z = rows.x[jnp.array(varying, int)]
+
+    def at(everyone):
+        return level_moments(kind.response(), rule, rows, z, everyone).log_density
+
+    return (jax.lax.map(at, populations),)

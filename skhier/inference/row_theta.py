@@ -16,6 +16,10 @@ from skhier.utils.budget import Budget
 
 __all__ = ["RowTheta"]
 
+AT_ONCE = 2**14  # rows of a block times points: what a processor's cache holds
+FEWEST, MOST = 4, 32  # points of a batch
+BY_VALUES = 10  # entries of theta up to which values are faster than gradients to compile
+
 
 class RowTheta:
     """The posterior of theta as functions of many points, evaluated a batch at a time.
@@ -44,8 +48,11 @@ class RowTheta:
         self.budget: Budget = budget
         self.target = row_target
         self.size = len(row_target.size(model, spec))
-        self.batch = int(np.clip(2**15 // rows.y.size, 1, 32))
+        self.batch = int(np.clip(AT_ONCE * len(rows.levels) // rows.y.size, FEWEST, MOST))
         self.n_evaluations = 0
+        self.kept: tuple[np.ndarray, Any] | None = None
+        self.effects = np.zeros((self.q, len(rows.present)))
+        self.highest = -np.inf
         self.use(n_nodes)
 
     @property
@@ -62,8 +69,14 @@ class RowTheta:
 
     @property
     def data(self) -> tuple:
-        """Arguments of the compiled functions."""
-        return self.rows, self.rule, self.model
+        """Arguments of the compiled functions, for values that are near enough to be subtracted."""
+        return self._data(closely=True)
+
+    def _data(self, closely):
+        from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
+
+        search = ModeSearch(self.effects, CLOSE if closely else ROUGH)
+        return self.rows, self.rule, self.model, search
 
     @cached_property
     def priors(self) -> PriorTops:
@@ -96,25 +109,45 @@ class RowTheta:
 
     def derivatives(self, point: np.ndarray) -> Derivatives:
         """Of the log density at a point (d,); whichever way compiles and runs faster."""
-        if self.size <= self.budget.search.max_size_by_values:
+        if self.size <= BY_VALUES:
             return from_values(self.log_densities, point, self.steps)
         return from_gradients(self._density_and_gradient, point)
 
     def _density_and_gradient(self, points):
         self.n_evaluations += len(points)
-        values, gradients = np.empty(len(points)), np.empty(points.shape)
-        for i, point in enumerate(points):
-            self.check()
-            values[i], gradients[i] = self.target.density_and_gradient(point, self.data, self.spec)
+        parts = self.over(self.target.density_and_gradient, points, self.data)
+        values, gradients = (
+            np.concatenate([np.asarray(part) for part in half])[: len(points)]
+            for half in zip(*parts, strict=True)
+        )
         return values, gradients
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
-        """(n, d) points to (n,) log densities."""
-        self.n_evaluations += len(points)
-        parts = self.over(self.target.evaluate, points)
-        return np.concatenate([np.asarray(part) for part in parts])[: len(points)]
+        """(n, d) points to (n,) log densities, exact enough to be subtracted."""
+        values, batches = self._evaluate(points, self.data)
+        best = int(np.where(np.isfinite(values), values, -np.inf).argmax())
+        if values[best] > self.highest:  # where the next search for effects begins
+            self.highest = values[best]
+            batch, place = divmod(best, self.batch)
+            self.effects = np.asarray(batches[batch].mode[place])
+        return values
 
-    def over(self, function: Any, points: np.ndarray) -> list[Any]:
+    def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
+        """The same to a hundredth of a nat; keeps the moments at the first points, if so asked."""
+        values, batches = self._evaluate(points, self._data(closely=False))
+        if n_kept:
+            first, used = points[:n_kept], batches[: -(-n_kept // self.batch)]
+            arrays = (np.concatenate(parts)[: len(first)] for parts in zip(*used, strict=True))
+            self.kept = first, type(used[0])(*arrays)
+        return values
+
+    def _evaluate(self, points, data):
+        self.n_evaluations += len(points)
+        parts = self.over(self.target.evaluate, points, data)
+        values = np.concatenate([np.asarray(value) for value, _ in parts])[: len(points)]
+        return values, [moments for _, moments in parts]
+
+    def over(self, function: Any, points: np.ndarray, data: tuple) -> list[Any]:
         """A compiled function at all points, a padded batch at a time, two of them side by side."""
         import jax
 
@@ -125,7 +158,7 @@ class RowTheta:
             part = points[begin : begin + self.batch]
             padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
             with runtime.precisely_on(self.device):
-                out = function(np.concatenate([part, padding]), self.data, self.spec)
+                out = function(np.concatenate([part, padding]), data, self.spec)
                 return jax.block_until_ready(out)
 
         first, *others = range(0, len(points), self.batch)
@@ -141,22 +174,20 @@ class RowTheta:
 
         return jax.tree.map(np.asarray, self.target.populations(points, self.model, self.spec))
 
-    def moments(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Means, roots of the covariances, stretches and log densities, see EffectMoments."""
-        parts = self.over(self.target.moments, points)
-        mean, cov, log_exp, density = (
-            np.concatenate([np.asarray(part[i]) for part in parts])[: len(points)] for i in range(4)
-        )
-        values, vectors = np.linalg.eigh(np.moveaxis(cov, -1, 1))
-        root = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
-        return mean, np.moveaxis(root, 1, -1), _stretch(mean, cov, log_exp), density
+    def moments(self, points: np.ndarray) -> tuple[Any, np.ndarray]:
+        """LevelMoments at points, and the stretches of EffectMoments."""
+        if self.kept is None or not np.array_equal(self.kept[0], points):
+            self.rough_log_densities(points, len(points))
+        assert self.kept is not None
+        return self.kept[1], _stretch(self.kept[1])
 
 
-def _stretch(mean, cov, log_exp):
+def _stretch(moments):
     """What a normal intercept's variance is multiplied by to have the mean of ``e^b``, (n, G)."""
+    mean, log_exp = moments.mean, moments.log_exp
     if not mean.shape[1]:
         return np.ones_like(log_exp)
-    variance = cov[:, -1, -1]
+    variance = (moments.root[:, -1] ** 2).sum(1)
     wanted = np.maximum(2 * (log_exp - mean[:, -1]), 0.0)  # at least 0 by Jensen's inequality
     # of an effect that hardly varies the quotient is rounding, and the mean is what it is
     return np.divide(wanted, variance, out=np.ones_like(variance), where=variance > 1e-6)

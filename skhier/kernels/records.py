@@ -205,6 +205,8 @@ class EffectMoments(NamedTuple):
         The component that each draw of the population is.
     n_nodes : int
         Of the quadrature rule, a dimension; 0 where effects were sampled.
+    skew : tuple of array of shape (S, q, n_levels) or None
+        Per factor: skewness along the columns of ``root``; None where effects are draws.
     stretch : tuple of array of shape (S, n_levels) or None
         Of a log link, per factor: what covariances are multiplied by so that the mean of
         ``e^b`` of a normal intercept is that of the skewed one.
@@ -215,6 +217,7 @@ class EffectMoments(NamedTuple):
     log_density: np.ndarray | None
     place: np.ndarray
     n_nodes: int
+    skew: tuple[np.ndarray, ...] | None = None
     stretch: tuple[np.ndarray, ...] | None = None
 
 

@@ -27,6 +27,7 @@ from skhier.posterior.designs import (
     varying_columns,
 )
 from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
 from skhier.statistics.training import Training
@@ -163,41 +164,50 @@ class RowPosterior:
         q = len(self.slopes[k]) + 1
         out = np.empty((q, len(place), len(codes)))
         for j, code in enumerate(codes):
-            noise = level_stream(seed, k, int(code)).standard_normal((q, len(place)))
-            mean, root = self._level(k, code)
+            rng = level_stream(seed, k, int(code))
+            noise = rng.standard_normal((q, len(place)))
+            mean, root, skew = self._level(k, code)
+            if skew is not None:
+                noise = skewed_noise(skew.T[:, place], rng.standard_normal(noise.shape), noise)
             out[..., j] = mean.T[:, place] + np.einsum("sab,bs->as", root[place], noise)
         return out
 
     def _level(self, k, code):
-        """Mean (S, q) and root (S, q, q) of a level's effects given each component."""
+        """Mean (S, q), root (S, q, q) and skewness (S, q) of a level's effects, by component."""
         if code < self.n_levels[k]:
-            return self.effects.mean[k][..., code], self.effects.root[k][..., code]
+            moments = self.effects.mean[k][..., code], self.effects.root[k][..., code]
+            skew = self.effects.skew
+            return *moments, None if skew is None else skew[k][..., code]
         root = self.rule.group_root[k]
-        return np.zeros(root.shape[:2]), root
+        return np.zeros(root.shape[:2]), root, None
 
     def line_mixture(
         self, x, codes, n: int | None = None, of_response: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The line's distribution at rows, a slice at a time: one normal per component.
+        """The line's distribution at rows, a slice at a time: one normal per component, or three.
 
         ``x`` with logs of exposures as its last column, if the rows of fit had them; ``codes``
         (n_rows, n_factors), those of a factor that does not count are ``OUT``. ``n``: of
-        the first components only. ``of_response``: of skewed effects under a log link the variances
-        that give the mean of y, whose upper tail they have.
+        the first components only. ``of_response``: under a log link a normal each, with the
+        variance that gives the mean of y, whose upper tail it has.
 
         Yields
         ------
         rows : int array of shape (k,)
-        mean, sd : array of shape (S, k)
+        mean, sd : array of shape (S, k) or (3 S, k)
+            Where effects are skewed, the first part of all components, then the second and third.
         """
         offset = side_of(self.units, x)
         x, zs = internal_rows(self.units, self.slopes, x)
         u, part = self.units, slice(n)
         coef = self.rule.coef[part]
         roots = [root[part] for root in self.rule.group_root]
+        stretch = self.effects.stretch if of_response else None
+        skew = None if stretch is not None else self.effects.skew
         for here in slices(len(x), self.budget.memory.rows_at_once // (8 * len(coef))):
             rows = np.arange(len(x))[here]
             mean, variance = coef @ x[rows].T, np.zeros((len(coef), len(rows)))
+            third = np.zeros_like(mean)
             for k, z in enumerate(zs):
                 code, z = codes[rows, k], z[rows]
                 old = np.flatnonzero((code != OUT) & (code < self.n_levels[k]))
@@ -206,14 +216,18 @@ class RowPosterior:
                 of_level = self.effects.mean[k][part][..., level]
                 mean[:, old] += np.einsum("sak,ka->sk", of_level, z[old])
                 spread = np.einsum("sabk,ka->sbk", self.effects.root[k][part][..., level], z[old])
-                stretch = self.effects.stretch if of_response else None
                 by = 1.0 if stretch is None else stretch[k][part][:, level]
                 variance[:, old] += by * (spread**2).sum(1)
+                if skew is not None:
+                    third[:, old] += (skew[k][part][..., level] * spread**3).sum(1)
                 variance[:, new] += (np.einsum("sab,ka->sbk", roots[k], z[new]) ** 2).sum(1)
+            sd = np.sqrt(variance)
+            if skew is not None:
+                mean, sd = in_parts(mean, sd, third)
             mean = u.y_mean + u.y_scale * mean
             if offset is not None:
                 mean += offset[rows]
-            yield rows, mean, u.y_scale * np.sqrt(variance)
+            yield rows, mean, u.y_scale * sd
 
     def mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the response at rows."""
@@ -224,9 +238,9 @@ class RowPosterior:
         return np.sqrt(self._moments(x, codes)[1])
 
     def _moments(self, x, codes):
-        own, weights = self._own(self.rule.population), self.rule.weights
         out = np.empty((2, len(x)))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
+            own, weights = self._shares(len(mean))
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
             centre = weights @ of_mean
@@ -242,19 +256,27 @@ class RowPosterior:
         Of counts and classes the smallest value that has at least that probability up to it.
         """
         n = min(self.budget.memory.moment_components[0], len(self.rule.weights))
-        weights = self.rule.weights[:n] / self.rule.weights[:n].sum()
-        own = self._own(self.rule.population.take(slice(n)))
-        kept = weights > 0
-        weights, own = weights[kept], {name: values[kept] for name, values in own.items()}
         out = np.empty((len(x), len(q)))
         for rows, mean, sd in self.line_mixture(x, codes, n, of_response=kind == "response"):
-            mean, sd = mean[kept], sd[kept]
+            own, weights = self._shares(len(mean), n)
+            kept = weights > 0
+            mean, sd, weights = mean[kept], sd[kept], weights[kept]
             if kind == "mean":
                 line = mixture_quantiles(mean, sd, q, weights)
                 out[rows] = self.response.mean(line, {})
             else:
+                own = {name: values[kept] for name, values in own.items()}
                 out[rows] = self._response_quantiles(mean, sd, own, weights, q)
         return out
+
+    def _shares(self, n_normals, n=None):
+        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`."""
+        part = slice(n)
+        weights, own = self.rule.weights[part], self._own(self.rule.population.take(part))
+        times = n_normals // len(weights)
+        weights = np.tile(weights, times)
+        own = {name: np.tile(values, (times, 1)) for name, values in own.items()}
+        return own, weights / weights.sum()
 
     def _response_quantiles(self, mean, sd, own, weights, q):
         nodes, shares = _rule(OF_QUANTILES)
@@ -271,8 +293,9 @@ class RowPosterior:
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
         nodes, shares = _rule(N_NODES)
-        own, weights, out = self._own(self.rule.population), self.rule.weights, np.zeros(len(y))
+        out = np.zeros(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
+            own, weights = self._shares(len(mean))
             for node, share in zip(nodes, shares, strict=True):
                 below = self.response.cdf(y[rows], mean + node * sd, own)
                 out[rows] += share * (weights @ below)
@@ -281,10 +304,11 @@ class RowPosterior:
     def log_density(self, x, codes, y) -> np.ndarray:
         """Log posterior predictive density of each row on its own, (n_rows,)."""
         nodes, shares = _rule(N_NODES)
-        own, out = self._own(self.rule.population), np.empty(len(y))
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(self.rule.weights)[:, None]
+        out = np.empty(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
+            own, weights = self._shares(len(mean))
+            with np.errstate(divide="ignore"):
+                log_weights = np.log(weights)[:, None]
             parts = [
                 self.response.log_density(y[rows], mean + node * sd, own) + log_weights + log_share
                 for node, log_share in zip(nodes, np.log(shares), strict=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from skhier.responses.exponential import ExponentialForm
 from skhier.responses.kind import Kind
 
 if TYPE_CHECKING:
@@ -141,6 +142,12 @@ class Response(Protocol):
 
     def third(self, y: Any, line: Any, own: Own, xp: Any = np) -> Any:
         """Derivative of the curvature with respect to the line."""
+
+    def exponential_form(self, y: Any, line: Any, own: Own, xp: Any = np) -> ExponentialForm | None:
+        """The log density by an exponential of the line, to be used near a line; None if none is.
+
+        It says nothing that ``log_density`` does not, and lets quadrature take exponentials once.
+        """
 
     def mean(self, line: Any, own: Own) -> Any:
         """Mean of y."""

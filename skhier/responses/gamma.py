@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from skhier.responses.checks import check_rows
+from skhier.responses.exponential import ExponentialForm
 from skhier.responses.log_link import LogLink
 from skhier.responses.numerics import held_exp, held_expm1, held_log, special, stirling_rest
 
@@ -68,6 +69,11 @@ class Gamma(LogLink):
     def third(self, y, line, own, xp=np):
         """``-shape y e^-line``."""
         return -self.curvature(y, line, own, xp)
+
+    def exponential_form(self, y, line, own, xp=np):
+        """``-shape line - shape e^(log y - line)``."""
+        shape = own[SHAPE]
+        return ExponentialForm(-shape, -1.0, held_log(y, xp), shape, False)
 
     def _in_mean(self, own):
         return 0.0, 1 / own[SHAPE]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skhier.responses.exponential import ExponentialForm
 from skhier.responses.numerics import special
 
 __all__ = ["LINKS", "Logit", "Probit"]
@@ -52,6 +53,11 @@ class Logit:
     def third(self, y: Any, t: Any, xp: Any = np) -> Any:
         """``p (1 - p) (1 - 2 p)``, whatever y."""
         return -self.curvature(y, t, xp) * xp.tanh(0.5 * t)
+
+    def exponential_form(self, y: Any, t: Any, xp: Any = np) -> ExponentialForm:
+        """``y t - log(1 + e^t)``, and where t is positive ``(y - 1) t - log(1 + e^-t)``."""
+        up = t > 0
+        return ExponentialForm(y - up, xp.where(up, -1.0, 1.0), 0.0, None, True)
 
     def averages(self, mean: Any, sd: Any) -> tuple[np.ndarray, np.ndarray]:
         """``E[p]`` and ``E[p (1 - p)]``, the derivative of the former in the mean.
@@ -104,6 +110,9 @@ class Probit:
     def third(self, y: Any, t: Any, xp: Any = np) -> Any:
         """``y w'(t) - (1 - y) w'(-t)``."""
         return y * _hazard(t, xp)[2] - (1 - y) * _hazard(-t, xp)[2]
+
+    def exponential_form(self, y: Any, t: Any, xp: Any = np) -> None:
+        """None: a normal tail is no function of one exponential of t."""
 
     def averages(self, mean: Any, sd: Any) -> tuple[np.ndarray, np.ndarray]:
         """``E[p]`` and ``E[p (1 - p)]``; the latter by Owen's T function (1956)."""

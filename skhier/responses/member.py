@@ -129,6 +129,9 @@ class Member(BaseEstimator):
         """The sum of :meth:`row_normaliser`."""
         return float(np.sum(self.row_normaliser(y, weights)))
 
+    def exponential_form(self, y, line, own, xp=np):
+        """None: the density has no such form."""
+
     def support_step(self, weights=None):
         """Distance of neighbouring values of y: None, for y is continuous."""
         return None

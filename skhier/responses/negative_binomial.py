@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from skhier.responses.exponential import ExponentialForm
 from skhier.responses.log_link import LogLink, check_counts, draw_counts
 from skhier.responses.numerics import held_exp, log_rising, special
 
@@ -71,6 +72,14 @@ class NegativeBinomial(LogLink):
         """``(y + phi) p (1 - p) (1 - 2 p)``."""
         p, rest = _shares(line, own, xp)
         return (y + own[DISPERSION]) * p * rest * (rest - p)
+
+    def exponential_form(self, y, line, own, xp=np):
+        """``y t - (y + phi) log(1 + e^t)``, ``t = line - log phi``; mirrored where t > 0."""
+        phi = own[DISPERSION]
+        shift, size = xp.log(phi), y + phi
+        up = line > shift
+        slope = xp.where(up, -phi, y)
+        return ExponentialForm(slope, xp.where(up, -1.0, 1.0), shift, size, True)
 
     def _in_mean(self, own):
         return 1.0, 1 / own[DISPERSION]

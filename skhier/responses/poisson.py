@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from skhier.responses.exponential import ExponentialForm
 from skhier.responses.log_link import LogLink, check_counts, draw_counts
 from skhier.responses.numerics import held_exp, special
 
@@ -44,6 +45,10 @@ class Poisson(LogLink):
     def third(self, y, line, own, xp=np):
         """``e^line``, whatever y."""
         return self.curvature(y, line, own, xp)
+
+    def exponential_form(self, y, line, own, xp=np):
+        """``y line - e^line``."""
+        return ExponentialForm(y, 1.0, 0.0, None, False)
 
     def _in_mean(self, own):
         return 1.0, 0.0

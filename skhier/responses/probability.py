@@ -56,6 +56,10 @@ class Probability(Member):
         """Derivative of the curvature."""
         return self._link.third(y, line, xp)
 
+    def exponential_form(self, y, line, own, xp=np):
+        """That of the logit link."""
+        return self._link.exponential_form(y, line, xp)
+
     def mean(self, line, own):
         """Probability of an event."""
         return self._link.p(line)

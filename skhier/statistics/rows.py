@@ -2,7 +2,9 @@
 
 Sorted by the level of one factor and cut into chunks of a few rows of one level, padded with rows
 of weight 0: sums over a chunk are plain reductions, and those over a level run over few chunks.
-Equal rows are one row, their weights added: a table of categories has few different ones.
+Chunks lie in blocks of whole levels, small enough to stay in a processor's cache while all that
+depends on them is computed. Equal rows are one row, their weights added: a table of categories has
+few different ones.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import numpy as np
 __all__ = ["RowBlocks", "arrange_rows", "merge_equal_rows"]
 
 SMALL, LARGE = 8, 16  # rows of a chunk; the larger where most chunks are full
+BLOCK = 64  # chunks of a block at least, where there are as many
+FEW_BLOCKS = 2  # up to which chunks are one block
 LEAST_SAVING = 0.9  # share of rows left, above which merging is not worth a copy
 
 
 class RowBlocks(NamedTuple):
-    """Rows in chunks, internal coordinates; C rows a chunk, N chunks, G levels.
+    """Rows in chunks, internal coordinates; C rows a chunk, N chunks, G levels, B blocks.
 
     Attributes
     ----------
@@ -27,9 +31,15 @@ class RowBlocks(NamedTuple):
     y, weight, offset : array of shape (C, N)
         ``offset`` is added to the line.
     level : int array of shape (N,)
-        Of each chunk; sorted.
+        Of each chunk; that of an empty one is the last.
     present : array of shape (G,)
         1 where a level has rows, else 0. The last one has none: padding belongs to it.
+    levels : int array of shape (B, K)
+        Of each block, which is ``N / B`` chunks; places without a level have the last.
+    place : int array of shape (G,)
+        Of each level in ``levels``, row by row.
+    repeated : array of shape () or None
+        None where all weights are 1, which a compiled program may then know.
     """
 
     x: Any
@@ -38,6 +48,9 @@ class RowBlocks(NamedTuple):
     offset: Any
     level: Any
     present: Any
+    levels: Any
+    place: Any
+    repeated: Any
 
 
 def merge_equal_rows(
@@ -84,30 +97,59 @@ def arrange_rows(
     n_rows = np.bincount(codes, minlength=n_levels)
     size = LARGE if len(codes) >= 4 * LARGE * max(n_levels, 1) else SMALL
     chunks = -(-n_rows // size)
-    n_chunks, width = rounded_up(chunks.sum() + 1), rounded_up(n_levels + 1)
+    length, ends = _blocks(chunks)
+    n_blocks, width = rounded_up(len(ends)), rounded_up(n_levels + 1)
+    begins = np.append(0, ends[:-1])
+    block = np.repeat(np.arange(len(ends)), ends - begins)  # of each level
+    before = np.cumsum(chunks) - chunks
+    first = block * length + before - before[begins[block]]  # chunk of each level
     order = np.argsort(codes, kind="stable")
-    begin = np.cumsum(n_rows) - n_rows
-    within = np.arange(len(codes)) - begin[codes[order]]
-    first = np.cumsum(chunks) - chunks
-    seat = (first[codes[order]] * size) + within  # chunk by chunk
+    within = np.arange(len(codes)) - (np.cumsum(n_rows) - n_rows)[codes[order]]
+    seat = first[codes[order]] * size + within  # chunk by chunk
 
     def seated(a):
-        out = np.zeros(n_chunks * size)
+        out = np.zeros(n_blocks * length * size)
         out[seat] = a[order]
-        return np.ascontiguousarray(out.reshape(n_chunks, size).T)
+        return np.ascontiguousarray(out.reshape(-1, size).T)
 
     # what stands in an empty seat must be a possible y: another row's
     filled = seated(y)
     filled[seated(np.ones(len(y))) == 0] = y[order[0]]
-    level = np.full(n_chunks, width - 1, dtype=np.int32)
-    level[: chunks.sum()] = np.repeat(np.arange(n_levels), chunks)
+    level = np.full(n_blocks * length, width - 1, dtype=np.int32)
+    level[seat // size] = codes[order]
+    levels = np.full((n_blocks, rounded_up((ends - begins).max() + 1)), width - 1, np.int32)
+    place = np.full(width, levels.shape[1] - 1, np.int32)
+    place[:n_levels] = block * levels.shape[1] + np.arange(n_levels) - begins[block]
+    levels.ravel()[place[:n_levels]] = np.arange(n_levels)
     present = np.zeros(width)
     present[:n_levels] = n_rows > 0
     columns = np.stack([seated(column) for column in x.T])
     seats = np.empty(len(codes), dtype=int)
     seats[order] = seat
-    blocks = RowBlocks(columns, filled, seated(weights), seated(offset), level, present)
-    return blocks, seats
+    repeated = None if np.all(weights == 1) else np.ones(())
+    of_rows = columns, filled, seated(weights), seated(offset), level, present
+    return RowBlocks(*of_rows, levels, place, repeated), seats
+
+
+def _blocks(chunks: np.ndarray) -> tuple[int, np.ndarray]:
+    """Chunks of a block, and where each block of whole levels ends; the least padding wins."""
+    total, least = int(chunks.sum()), max(BLOCK, int(chunks.max(initial=1)))
+    if total <= FEW_BLOCKS * least:
+        return rounded_up(total), np.array([len(chunks)])
+    lengths = [rounded_up(least + extra) for extra in (0, BLOCK // 4, BLOCK // 2)]
+    packed = [(length, _packed(chunks, length)) for length in lengths]
+    return min(packed, key=lambda pair: pair[0] * rounded_up(len(pair[1])))
+
+
+def _packed(chunks, length):
+    """Ends of blocks that have as many levels as fit, and not more than chunks."""
+    passed = np.cumsum(chunks)
+    ends, begin, before = [], 0, 0
+    while begin < len(chunks):
+        end = min(np.searchsorted(passed, before + length, side="right"), begin + length)
+        ends.append(int(end))
+        begin, before = int(end), passed[end - 1]
+    return np.array(ends)
 
 
 def rounded_up(n: int) -> int:

@@ -93,7 +93,9 @@ def numbers_or_error(values: Any, what: str, strict: bool = True) -> Any:
     forbid_masked(values, what)
     if issparse(values):
         return values  # scikit-learn's own message says what to do
-    if strict and hasattr(getattr(values, "dtype", None), "categories"):
+    dtype = getattr(values, "dtype", None)
+    # polars' Categorical has had `categories` since 1.32 only
+    if strict and (hasattr(dtype, "categories") or type(dtype).__name__ == "Categorical"):
         raise ValueError(f"{what} is categorical; a regression needs numbers. Convert it first.")
     cells = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
     if cells.dtype.kind in "mM":

@@ -1,8 +1,9 @@
-"""Refuse what does not fit into memory before it is allocated."""
+"""Refuse what does not fit into memory before it is allocated.
+
+psutil is imported where it is asked: a server that predicts without it goes on unchecked.
+"""
 
 import os
-
-import psutil
 
 from skhier.utils.forks import jax_has_started
 
@@ -16,7 +17,7 @@ TO_GO_ON = 0.5e9
 def require_memory(
     n_bytes: float, what: str, advice: str = "Ask for fewer levels, rows or draws."
 ) -> None:
-    """Raise MemoryError if ``n_bytes`` exceed the memory available now.
+    """Raise MemoryError if ``n_bytes`` exceed the memory available now, where psutil tells it.
 
     Parameters
     ----------
@@ -27,6 +28,10 @@ def require_memory(
     advice : str
         What to do instead, a sentence.
     """
+    try:
+        import psutil
+    except ImportError:
+        return
     available = psutil.virtual_memory().available
     if n_bytes > available:
         raise MemoryError(
@@ -44,6 +49,8 @@ def require_address_space() -> None:
     limit = _address_space_limit()
     if limit is None:
         return
+    import psutil
+
     left = limit - psutil.Process().memory_info().vms
     needed = TO_GO_ON if jax_has_started() else TO_START_JAX + PER_CORE * (os.cpu_count() or 1)
     if left < needed:

@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
+from packaging.version import Version
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -31,7 +33,16 @@ pytestmark = [
 ]
 
 
-@parametrize_with_checks([HierarchicalSlopesClassifier(n_draws=50)])
+def _faulty_checks(estimator):
+    """scikit-learn 1.6 makes two classes of three by the first label, once it has shuffled rows."""
+    reason = "weighted and repeated rows have other classes"
+    old = Version(sklearn.__version__) < Version("1.7")
+    return {"check_sample_weight_equivalence_on_dense_data": reason} if old else {}
+
+
+@parametrize_with_checks(
+    [HierarchicalSlopesClassifier(n_draws=50)], expected_failed_checks=_faulty_checks
+)
 def test_classifier_passes_sklearn(estimator, check):
     check(estimator)
 

@@ -121,12 +121,14 @@ def test_one_exposure_moves_the_intercept(response, table):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* transitions diverged")  # a few do no harm
 def test_several_factors_by_nuts(table):
     X, y = table
     X = X.assign(h=np.arange(60) % 4)
     moved = Prior(**PRIOR.get_params(deep=False) | {"intercept": dist.Normal(-np.log(2.5), 2.0)})
-    ours = model_of(groups=["g", "h"], prior=moved).fit(X.assign(time=2.5), y)
-    plain = model_of(groups=["g", "h"], exposure=None).fit(X.drop(columns="time"), y)
+    crossed = {"groups": ["g", "h"], "target_accept": 0.95}
+    ours = model_of(**crossed, prior=moved).fit(X.assign(time=2.5), y)
+    plain = model_of(**crossed, exposure=None).fit(X.drop(columns="time"), y)
     one, other = ours.summary(group_effects=True), plain.summary(group_effects=True)
     off = one["mean"] - other["mean"]
     off["intercept"] += np.log(2.5)
@@ -344,6 +346,18 @@ def test_statistics_do_not_do(table, fit):
     for call in (clone(fit).partial_fit, clone(fit).summarise):
         with pytest.raises(ValueError, match="not so of 'poisson'"):
             call(X, y)
+
+
+def test_lazy_frames_keep_rows_of_different_exposure_apart(table, fit):
+    polars = pytest.importorskip("polars")
+    X, y = table
+    lazy = polars.from_pandas(X.assign(y=y)).lazy()
+    model = clone(fit).fit(polars.concat([lazy, lazy.head(5)]), "y")
+    again = np.append(np.arange(60), np.arange(5))
+    eager = clone(fit).fit(X.iloc[again], y[again])
+    assert model.coef_names_ == ["x"]
+    assert abs(model.log_evidence_ - eager.log_evidence_) < NATS
+    assert_allclose(model.predict(X), eager.predict(X), rtol=0.01)
 
 
 @pytest.mark.slow

@@ -212,6 +212,19 @@ def test_interval_of_the_mean_is_that_of_the_line(counts, poisson):
     assert_allclose(np.log([low, high]), np.log(by_draws), atol=0.08)
 
 
+def test_loo_of_rows_that_decide_their_level_is_a_difference_of_evidence(counts):
+    X, y = counts
+    y = y.copy()
+    y[8] = 20.0  # of a mean near 1
+    model = model_of("poisson").fit(X, y)
+    score = model.loo().pointwise.iloc[8]
+    assert score["p"] > 5  # nats that the row's density falls by
+    rest = model_of("poisson").fit(X.drop(index=8), np.delete(y, 8))
+    exact = model.log_evidence_ - rest.log_evidence_
+    assert abs(score["elpd"] - exact) < 0.05 + 4 * score["mcse"]
+    assert score["mcse"] < 0.2
+
+
 def test_trials_are_rows_of_one_trial(table):
     X, line, _ = table
     rng = np.random.default_rng(4)

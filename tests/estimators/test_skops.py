@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from numpy.testing import assert_array_equal
+from packaging.version import Version
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -162,7 +164,10 @@ def test_a_pipeline_is_read(people, short_run):
     ).set_output(transform="pandas")
     model = make_pipeline(scaled, short_run()).fit(X, y)
     stored, types = untrusted(model)
-    assert all(each.startswith("skhier.") for each in types)
+    known = types
+    if Version(sklearn.__version__) < Version("1.7"):  # which had a class that skops forgot
+        known = [each for each in types if not each.endswith("._RemainderColsList")]
+    assert all(each.startswith("skhier.") for each in known)
     assert_array_equal(skops_io.loads(stored, trusted=types).predict(X), model.predict(X))
 
 

@@ -270,6 +270,15 @@ def test_refused_blocks_leave_the_fit_as_it_was(people):
     assert not hasattr(HierarchicalSlopesRegressor("subject"), "statistics_")
 
 
+@pytest.mark.parametrize("params", [{"response": "student_t"}, {"group_means": "all"}])
+def test_fit_without_statistics_can_be_displayed(people, params):
+    X, y = people
+    model = HierarchicalSlopesRegressor("subject", slopes=None, **params, **SHORT).fit(X, y)
+    assert not hasattr(model, "statistics_")
+    assert "statistics_" not in dir(model)
+    assert "HierarchicalSlopesRegressor" in model._repr_html_()
+
+
 def test_models_whose_fit_takes_more_than_sums_are_refused(people):
     X, y = people
     counts = HierarchicalSlopesRegressor("subject", response="poisson", **SHORT)
@@ -290,6 +299,7 @@ LEVEL_MEANS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.group_means. names columns that can have no mean")
 @pytest.mark.parametrize("name", LEVEL_MEANS)
 def test_level_means_follow_from_sums(name):
     """Means are no sums: of the levels' sums of all parts they are those of all rows."""
@@ -321,10 +331,12 @@ def test_level_means_follow_from_sums(name):
         assert_allclose(fitted.predict(X), expected.predict(X), rtol=1e-9)
 
 
-def test_a_search_takes_no_statistics():
-    assert not hasattr(HierarchicalSlopesClassifier("subject"), "partial_fit")
-    assert not hasattr(HierarchicalSlopesRegressorCV("subject"), "partial_fit")
-    assert not hasattr(HierarchicalSlopesRegressorCV("subject"), "fit_statistics")
+def test_a_search_takes_no_statistics_but_those_of_folds():
+    for name in ("partial_fit", "summarise"):
+        assert not hasattr(HierarchicalSlopesClassifier("subject"), name)
+        assert not hasattr(HierarchicalSlopesRegressorCV("subject"), name)
+    assert not hasattr(HierarchicalSlopesClassifier("subject"), "fit_statistics")
+    assert hasattr(HierarchicalSlopesRegressorCV("subject"), "fit_statistics")
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])

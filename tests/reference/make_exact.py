@@ -7,8 +7,9 @@ from their conditional normals; sigma, tau and Omega by importance sampling from
 that is adapted to them. NumPy and SciPy only, no Markov chains. Correlations are parameterised by
 the partial ones of a C-vine: Lewandowski, Kurowicka and Joe (2009), J. Multivar. Anal. 100, sec. 2.
 
-Run ``python tests/reference/make_exact.py``; it rewrites ``data/sleepstudy_decov.json`` and
-``data/pipeline.json`` and prints how the same code does on a model whose posterior is known.
+Run ``python tests/reference/make_exact.py``; it rewrites ``data/sleepstudy_decov.json``,
+``data/pipeline.json`` and ``data/cafes.json`` and prints how the same code does on a model whose
+posterior is known.
 """
 
 import json
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from skhier.datasets import load_sleepstudy
+from skhier.datasets import load_cafes, load_sleepstudy
 
 DATA = Path(__file__).parent / "data"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -186,6 +187,28 @@ def sleepstudy_table(draws: dict[str, np.ndarray], weight: np.ndarray) -> dict[s
     return _table(beta[:, 0], beta[:, 1:], draws, weight, ["Days"], "Subject", ["Days"], levels)
 
 
+def cafes() -> tuple[Problem, Callable[..., dict[str, list[float]]]]:
+    """The table that is shipped, under the priors of examples/plot_cafes.py."""
+    X, y = load_cafes(return_X_y=True, as_frame=True)
+    design = np.column_stack([np.ones(len(X)), X["afternoon"]])
+    levels = sorted(X["cafe"].unique())
+    rows = [np.flatnonzero(X["cafe"] == level) for level in levels]
+
+    def hyper(u):
+        sigma, tau = np.exp(u[:, 0]), np.exp(u[:, 1:3])
+        chol, log_density = lkj(u[:, 3:], 2, 2.0)
+        log_density += u[:, :3].sum(1) + stats.expon.logpdf(sigma)
+        return sigma, tau, chol, log_density + stats.expon.logpdf(tau).sum(1)
+
+    def table(draws, weight):
+        beta, slopes = draws["beta"], ["afternoon"]
+        return _table(beta[:, 0], beta[:, 1:], draws, weight, slopes, "cafe", slopes, levels)
+
+    x, targets = [design[i] for i in rows], [y.to_numpy()[i] for i in rows]
+    prior_mean, prior_sd = np.array([5.0, -1.0]), np.array([2.0, 0.5])
+    return Problem(x, x, targets, prior_mean, prior_sd, hyper, np.array([-0.7, 0, -1, -0.5])), table
+
+
 def pipeline() -> tuple[Problem, Callable[..., dict[str, list[float]]]]:
     """The example's data, its design written out by hand, and the default priors."""
     example = runpy.run_path(str(EXAMPLES / "plot_pipeline.py"), run_name="example")
@@ -278,3 +301,6 @@ if __name__ == "__main__":
     problem, table = pipeline()
     draws, weight = posterior(problem, 50_000)
     _write("pipeline", "examples/plot_pipeline.py, default priors", table(draws, weight), weight)
+    problem, table = cafes()
+    draws, weight = posterior(problem, 200_000)
+    _write("cafes", "examples/plot_cafes.py", table(draws, weight), weight)

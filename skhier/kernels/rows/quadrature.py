@@ -7,8 +7,8 @@ Given the population the levels are independent. With ``b = L u``, ``u ~ Normal(
     nodes:  u_k = u + R^-T x_k,  x_k and w_k a product rule for Normal(0, I)
     log p(y_g) = logsumexp_k [log p(y_g | u_k) - u_k'u_k / 2 + x_k'x_k / 2 + log w_k] - log|R|
 
-A step that lowers the density is halved. Where the curvature is negative (heavy tails) it counts as
-0 in H, which places the nodes and does not change what they integrate.
+Where the curvature is negative (heavy tails) it counts as 0 in H, which places the nodes and does
+not change what they integrate. Blocks of levels come one after the other (:mod:`.blocks`).
 Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4; Rabe-Hesketh, Skrondal and Pickles (2005),
 J. Econometrics 128.
 """
@@ -19,33 +19,49 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ops import segment_sum
 
 from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import Population
+from skhier.kernels.rows.blocks import over_blocks
+from skhier.kernels.rows.cells import expected_gradient, log_density_at_cells
+from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
 
 __all__ = [
+    "LevelMoments",
     "LevelNodes",
     "Rule",
     "effect_moments",
+    "level_moments",
     "level_nodes",
     "log_densities_without_row",
     "log_density",
     "rule_of",
 ]
 
-MAX_STEPS = 60
-TOLERANCE = 0.01  # of a step in posterior sds: it moves the nodes, hardly what they add up to
+TINY = 1e-14  # of a prior variance, so that a covariance of one node has a root
+N_TURNS = 4
 LEAST_WEIGHT = 1e-7  # of a cell; lighter ones are left out
 
 
 class Rule(NamedTuple):
-    """A product rule for a standard normal: ``x`` (n_cells, q) and ``log_weight`` (n_cells,)."""
+    """A product rule for a standard normal.
+
+    Attributes
+    ----------
+    x : array of shape (n_cells, q)
+    log_weight : array of shape (n_cells,)
+    axis : array of shape (n_nodes,)
+        The nodes of one dimension.
+    cells : int array of shape (n_cells, q)
+        Places on the axis, ``x = axis[cells]``.
+    """
 
     x: Any
     log_weight: Any
+    axis: Any
+    cells: Any
 
 
 class LevelNodes(NamedTuple):
@@ -66,6 +82,31 @@ class LevelNodes(NamedTuple):
     log_share: Any
 
 
+class LevelMoments(NamedTuple):
+    """Of each level's effects ``mean + root v``; q effects, G levels.
+
+    Attributes
+    ----------
+    log_density : array of shape (G,)
+        Of the level's rows, effects integrated out.
+    mean : array of shape (q, G)
+    root : array of shape (q, q, G)
+        Of the covariance; along its columns the effects are skewed.
+    skew : array of shape (q, G)
+        Skewness of each entry of v.
+    log_exp : array of shape (G,)
+        Log mean of ``e^b`` of the intercept.
+    mode : array of shape (q, G)
+    """
+
+    log_density: Any
+    mean: Any
+    root: Any
+    skew: Any
+    log_exp: Any
+    mode: Any
+
+
 def rule_of(n_nodes: int, q: int) -> Rule:
     """Gauss-Hermite with so many nodes a dimension, cells without weight left out."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
@@ -73,11 +114,17 @@ def rule_of(n_nodes: int, q: int) -> Rule:
     cells = np.array(list(product(range(n_nodes), repeat=q)), int)
     weight = weights[cells].prod(1)
     kept = weight > LEAST_WEIGHT
-    return Rule(nodes[cells[kept]], np.log(weight[kept] / weight[kept].sum()))
+    log_weight = np.log(weight[kept] / weight[kept].sum())
+    return Rule(nodes[cells[kept]], log_weight, nodes, cells[kept].astype(np.int32))
 
 
 def level_nodes(
-    response: Response, rule: Rule, rows: RowBlocks, z: Any, population: Population
+    response: Response,
+    rule: Rule,
+    rows: RowBlocks,
+    z: Any,
+    population: Population,
+    search: ModeSearch | None = None,
 ) -> LevelNodes:
     """Integrate the effects of one factor out.
 
@@ -89,28 +136,66 @@ def level_nodes(
     z : array of shape (q, C, N)
         The columns of ``rows.x`` that vary by level.
     population : Population
+    search : ModeSearch or None
+        None: from 0, closely.
     """
-    line, t = _parts(rows, z, population)
-    sums = _summing(rows)
-    u, half = _mode(response, rows, line, t, population.own, sums)
-    line = line + _of_chunks(t, u, rows)
-    spread = jnp.einsum("icn,jin->jcn", t, half[..., rows.level])  # T R^-T
 
-    def cell(_, at):
-        x, log_weight = at
-        u_k = u + jnp.einsum("jig,j->ig", half, x)
-        density = response.log_density(
-            rows.y, line + jnp.einsum("jcn,j->cn", spread, x), population.own, jnp
-        )
-        density = sums(rows.weight * density)
-        return None, (density - 0.5 * (u_k**2).sum(0) + 0.5 * (x**2).sum() + log_weight, u_k)
+    def reduced(block, line, nodes):
+        return nodes
 
-    _, (values, nodes) = jax.lax.scan(
-        cell, None, (jnp.asarray(rule.x), jnp.asarray(rule.log_weight))
-    )
+    return _by_level(response, rule, rows, z, population, search, reduced)[0]
+
+
+def level_moments(
+    response: Response,
+    rule: Rule,
+    rows: RowBlocks,
+    z: Any,
+    population: Population,
+    search: ModeSearch | None = None,
+) -> LevelMoments:
+    """As :func:`level_nodes`, of which the moments are kept and not the nodes."""
+
+    def reduced(block, line, nodes):
+        mean, _, log_exp = effect_moments(nodes, population)
+        return nodes.log_density, mean, *_axes(nodes, _root(population)), log_exp
+
+    parts, mode = _by_level(response, rule, rows, z, population, search, reduced)
+    density, mean, root, skew, log_exp = parts
+    return LevelMoments(density, mean, root, skew, log_exp, mode)
+
+
+def _by_level(response, rule, rows, z, population, search, reduced):
+    """By level: what ``reduced`` makes of a block, its line and its nodes; modes of the effects."""
+    root = _root(population)
+    start, tolerance = start_of(search, root, len(rows.present))
+
+    def of_block(block, start):
+        line = jnp.einsum("pcn,p->cn", block.x, population.coef) + block.offset
+        u, half = level_modes(response, block, line, root, population.own, start, tolerance)
+        nodes = _nodes(response, rule, block, line, root, population.own, u, half, rows.repeated)
+        return reduced(block, line, nodes), root @ u
+
+    return over_blocks(of_block, rows, z, start)
+
+
+def _root(population):
+    return population.group_root[0] if population.group_root else jnp.zeros((0, 0))
+
+
+def _nodes(response, rule, block, line, root, own, u, half, repeated):
+    """Of a block: log density, nodes and their masses."""
+    axes = jnp.einsum("ai,jig->jag", root, half)  # L R^-T, the effects one step along each axis
+    spread = jnp.stack([block.of_rows(axis) for axis in axes]) if len(u) else block.z
+    line = line + block.of_rows(root @ u)
+    x = jnp.asarray(rule.x)
+    density = log_density_at_cells(response, block, line, spread, own, rule, repeated is not None)
+    u_k = u + jnp.einsum("jig,kj->kig", half, x)
+    outer = 0.5 * (x**2).sum(1) + rule.log_weight
+    values = density - 0.5 * (u_k**2).sum(1) + outer[:, None]
     total = jax.scipy.special.logsumexp(values, axis=0)
     log_det = jnp.log(jnp.diagonal(half)).sum(-1) if len(u) else 0.0
-    return LevelNodes(total + log_det, nodes, values - total)
+    return LevelNodes(total + log_det, u_k, values - total)
 
 
 def _parts(rows, z, population):
@@ -121,68 +206,18 @@ def _parts(rows, z, population):
     return line, jnp.einsum("acn,aj->jcn", z, population.group_root[0])
 
 
-def _summing(rows):
-    """A function from values of rows (..., C, N) to sums of levels (..., G)."""
-
-    def sums(a):
-        of_chunks = jnp.moveaxis(a.sum(-2), -1, 0)
-        n_levels = len(rows.present)
-        out = segment_sum(of_chunks, rows.level, n_levels, indices_are_sorted=True)
-        return jnp.moveaxis(out, 0, -1)
-
-    return sums
-
-
 def _of_chunks(t, u, rows):
     """``T u`` at the rows, (C, N)."""
     return jnp.einsum("jcn,jn->cn", t, u[:, rows.level])
 
 
-def _mode(response, rows, line, t, own, sums):
-    """Mode ``u`` (q, G) of each level's effects, and ``R^-1`` (q, q, G) there."""
-    q, n_levels = len(t), len(rows.present)
-    if not q:
-        return jnp.zeros((0, n_levels)), jnp.zeros((0, 0, n_levels))
-
-    def at(u):
-        eta = line + _of_chunks(t, u, rows)
-        density = response.log_density(rows.y, eta, own, jnp)
-        score = rows.weight * response.score(rows.y, eta, own, jnp)
-        curvature = rows.weight * jnp.maximum(response.curvature(rows.y, eta, own, jnp), 0.0)
-        value = sums(rows.weight * density) - 0.5 * (u**2).sum(0)
-        gram = sums(t[:, None] * t[None] * curvature) + jnp.eye(q)[..., None]
-        half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
-        white = jnp.einsum("ijg,jg->ig", half, sums(t * score) - u)
-        return value, white, half
-
-    def step(state):
-        u, value, delta, size, half, k = state
-        new, white, new_half = at(u + delta)
-        rises = new >= value - 1e-9 * (1 + jnp.abs(value))
-        towards = jnp.einsum("jig,jg->ig", new_half, white)
-        moved = jnp.where(rises, u + delta, u)
-        return (
-            moved,
-            jnp.where(rises, new, value),
-            jnp.where(rises, towards, 0.5 * delta),
-            jnp.where(rises, jnp.sqrt((white**2).sum(0)), size),
-            jnp.where(rises, new_half, half),
-            k + 1,
-        )
-
-    def goes_on(state):
-        *_, size, _, k = state
-        return (k < MAX_STEPS) & jnp.any(size > TOLERANCE)
-
-    nowhere = jnp.full(n_levels, -jnp.inf), jnp.full(n_levels, jnp.inf)
-    start = jnp.zeros((q, n_levels))
-    state = (start, nowhere[0], start, nowhere[1], jnp.zeros((q, q, n_levels)), 0)
-    u, _, _, _, half, _ = jax.lax.while_loop(goes_on, step, state)
-    return jax.lax.stop_gradient(u), jax.lax.stop_gradient(half)
-
-
 def log_density(
-    response: Response, rule: Rule, rows: RowBlocks, z: Any, population: Population
+    response: Response,
+    rule: Rule,
+    rows: RowBlocks,
+    z: Any,
+    population: Population,
+    search: ModeSearch | None = None,
 ) -> Any:
     """Log density of all rows, a scalar; with the gradient that the nodes give.
 
@@ -190,24 +225,15 @@ def log_density(
     ``E[grad log p(y | u)]`` over the nodes' masses, the nodes held fixed.
     """
     fixed = jax.tree.map(jax.lax.stop_gradient, population)
-    nodes = level_nodes(response, rule, rows, z, fixed)
-    total = jax.lax.stop_gradient(nodes.log_density.sum())
-    expected = _expected(response, rows, z, population, jax.lax.stop_gradient(nodes))
-    return total + expected - jax.lax.stop_gradient(expected)
 
+    def reduced(block, line, nodes):
+        return nodes.log_density, expected_gradient(response, block, line, nodes, fixed)
 
-def _expected(response, rows, z, population, nodes):
-    """``E[log p(y | u)]``, nodes and their masses held fixed."""
-    line, t = _parts(rows, z, population)
-
-    @jax.checkpoint
-    def cell(sum_, at):
-        u, log_share = at
-        eta = line + _of_chunks(t, u, rows)
-        density = rows.weight * response.log_density(rows.y, eta, population.own, jnp)
-        return sum_ + (jnp.exp(log_share)[rows.level] * density.sum(0)).sum(), None
-
-    return jax.lax.scan(cell, jnp.zeros(()), (nodes.u, nodes.log_share))[0]
+    (density, by_level), _ = _by_level(response, rule, rows, z, fixed, search, reduced)
+    gradient = jax.tree.map(lambda a: a.sum(-1), by_level)
+    away = jax.tree.map(lambda a, b: a - b, population, fixed)  # 0, with a gradient
+    parts = jax.tree.map(lambda a, b: (a * b).sum(), gradient, away)
+    return density.sum() + sum(jax.tree.leaves(parts))
 
 
 def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any, Any]:
@@ -226,6 +252,45 @@ def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any,
     intercepts = jnp.einsum("i,kig->kg", root[-1], nodes.u)
     log_exp = jax.scipy.special.logsumexp(nodes.log_share + intercepts, axis=0)
     return root @ mean, jnp.einsum("ai,ijg,bj->abg", root, cov, root), log_exp
+
+
+def _axes(nodes, root):
+    """A root of the covariance of ``b`` (q, q, K) and the skewness along its columns (q, K).
+
+    Standardised effects are turned so that the first column is where they are most skewed: a vector
+    v that the third moments take to a multiple of itself, ``T(., v, v) = s v``, by iteration.
+    """
+    q = len(root)
+    if not q:
+        n_levels = len(nodes.log_density)
+        return jnp.zeros((0, 0, n_levels)), jnp.zeros((0, n_levels))
+    share = jnp.exp(nodes.log_share)
+    off = nodes.u - (share[:, None] * nodes.u).sum(0)
+    cov = (share[:, None, None] * off[:, :, None] * off[:, None]).sum(0) + TINY * _identity(q)
+    half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(cov, -1, 0)), 0, -1)
+    white = jnp.einsum("ijg,kjg->kig", half, off)
+    squares = white[:, :, None] * white[:, None]
+    third = ((share[:, None] * white)[:, :, None, None] * squares[:, None]).sum(0)
+    v = _normalised(jnp.einsum("ijjg->ig", third))
+    for _ in range(N_TURNS):
+        v = _normalised(jnp.einsum("ijlg,jg,lg->ig", third, v, v))
+    # a reflection that takes the first axis to v
+    away = _identity(q)[:, 0] - v
+    size = (away**2).sum(0)
+    turn = _identity(q) - away[:, None] * away[None] * jnp.where(size > 0, 2 / size, 0.0)
+    skew = (share[:, None] * jnp.einsum("ijg,kjg->kig", turn, white) ** 3).sum(0)
+    lower = jnp.einsum("ijg,ljg->ilg", cov, half)
+    return jnp.einsum("ai,ijg,jlg->alg", root, lower, turn), skew
+
+
+def _identity(q):
+    return jnp.eye(q)[..., None]
+
+
+def _normalised(v):
+    """Of unit length; the first axis where there is no length."""
+    size = jnp.sqrt((v**2).sum(0))
+    return jnp.where(size > 0, v / jnp.where(size > 0, size, 1.0), _identity(len(v))[:, 0])
 
 
 def log_densities_without_row(

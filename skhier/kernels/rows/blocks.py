@@ -1,0 +1,107 @@
+"""A block of whole levels out of all rows, small enough to stay in a processor's cache."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ops import segment_sum
+
+from skhier.statistics.rows import RowBlocks
+
+__all__ = ["Block", "over_blocks"]
+
+FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
+DENSE = 96  # levels of a block up to which a product with an indicator adds up faster
+
+
+class Block(NamedTuple):
+    """Rows of a few levels, and where each chunk belongs; C rows a chunk, M chunks, K levels.
+
+    Attributes
+    ----------
+    x : array of shape (p, C, M)
+    z : array of shape (q, C, M)
+        Columns that vary by level.
+    y, weight, offset : array of shape (C, M)
+    level : int array of shape (M,)
+        Place of each chunk's level in the block; chunks without rows are of the last.
+    indicator : array of shape (M, K) or None
+        1 where a chunk is of a level; None in blocks of many levels.
+    n_levels : array of shape (K,)
+        Of zeros: for its size.
+    """
+
+    x: Any
+    z: Any
+    y: Any
+    weight: Any
+    offset: Any
+    level: Any
+    indicator: Any
+    n_levels: Any
+
+    def sums(self, of_chunks: Any) -> Any:
+        """Of levels (..., K), from those of chunks (..., M)."""
+        if self.indicator is not None:
+            return jnp.clip(of_chunks, -FARTHEST, FARTHEST) @ self.indicator
+        first = jnp.moveaxis(of_chunks, -1, 0)
+        out = segment_sum(first, self.level, len(self.n_levels))
+        return jnp.moveaxis(out, 0, -1)
+
+    def of_rows(self, effects: Any) -> Any:
+        """``z' b`` of each row (C, M), from effects (q, K) of the levels."""
+        if not len(self.z):
+            return jnp.zeros_like(self.y)
+        by_chunk = effects[:, self.level]
+        return sum(self.z[a] * by_chunk[a] for a in range(len(self.z)))
+
+
+def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()) -> Any:
+    """A function of each block, one after the other; its results by level.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a Block and arrays (..., K) of its levels, and returns a tree of arrays (..., K).
+    rows : RowBlocks
+    z : array of shape (q, C, N)
+    of_levels : tree of array of shape (..., G)
+
+    Returns
+    -------
+    tree of array of shape (..., G)
+    """
+    rows, z = jax.tree.map(jnp.asarray, (rows, z))
+    n_blocks, width = rows.levels.shape
+    length = rows.y.shape[-1] // n_blocks
+
+    def at(b):
+        def part(a):
+            return jax.lax.dynamic_slice_in_dim(a, b * length, length, a.ndim - 1)
+
+        level = rows.place[part(rows.level)] - b * width
+        level = jnp.where((level >= 0) & (level < width), level, width - 1)
+        indicator = None
+        if width <= DENSE:
+            indicator = (level[:, None] == jnp.arange(width)).astype(float)
+        x, y, weight, offset = (part(a) for a in (rows.x, rows.y, rows.weight, rows.offset))
+        block = Block(x, part(z), y, weight, offset, level, indicator, jnp.zeros(width))
+        return function(block, jax.tree.map(lambda a: a[..., rows.levels[b]], of_levels))
+
+    def unless_empty(b):
+        shapes = jax.eval_shape(at, b)
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        has_levels = rows.levels[b, 0] < len(rows.present) - 1
+        return jax.lax.cond(has_levels, at, lambda _: nothing, b)
+
+    if n_blocks == 1:
+        parts = jax.tree.map(lambda a: a[None], at(0))
+    else:
+        parts = jax.lax.map(unless_empty, jnp.arange(n_blocks))
+
+    def by_level(a):
+        together = jnp.moveaxis(a, 0, -2)
+        return together.reshape(*together.shape[:-2], n_blocks * width)[..., rows.place]
+
+    return jax.tree.map(by_level, parts)

@@ -1,0 +1,140 @@
+"""Modes of the effects of many levels at once, by Newton's method.
+
+With ``b = L u``, s and w the score and the curvature of the response in the line:
+
+    u <- u + H^-1 (L'Z's - u),   H = I + L'Z'WZ L = R R'
+
+A step that lowers the density is halved. Where the curvature is negative (heavy tails) it counts as
+0 in H, which places nodes and does not change what they integrate. The last step, which is short,
+is made without another look.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from skhier.kernels.cholesky import inverse_cholesky
+from skhier.kernels.rows.blocks import Block
+from skhier.responses.base import Response
+
+__all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of"]
+
+MAX_STEPS = 60
+CLOSE = 1e-4  # of a step in posterior sds, after which one more is made: values may be subtracted
+ROUGH = 0.1  # the same for values that need a hundredth of a nat
+FARTHEST = 8.0  # prior sds from which an effect is no start
+
+
+class ModeSearch(NamedTuple):
+    """Where modes of the effects are looked for, and how closely.
+
+    Attributes
+    ----------
+    effects : array of shape (q, G)
+        Near the modes, of some other theta.
+    tolerance : scalar
+        In posterior sds: a step that is shorter is the last one. ``ROUGH`` leaves the nodes a
+        hundredth from their best places; differences of values need ``CLOSE``.
+    """
+
+    effects: Any
+    tolerance: Any
+
+
+def start_of(search: ModeSearch | None, root: Any, n_levels: int) -> tuple[Any, Any]:
+    """Starts ``u`` (q, G) of a root L (q, q), and a tolerance; without a search 0 and a fine one.
+
+    Effects far out in the prior are no starts: of scales near 0 they are those of another theta.
+    """
+    q = len(root)
+    if search is None or not q:
+        return jnp.zeros((q, n_levels)), CLOSE
+    gram = root.T @ root
+    half = inverse_cholesky(gram + (1e-10 * jnp.trace(gram) + 1e-200) * jnp.eye(q))
+    u = half.T @ (half @ (root.T @ search.effects))
+    return jnp.where((u**2).sum(0) < FARTHEST**2, u, 0.0), search.tolerance
+
+
+def level_modes(
+    response: Response, block: Block, line: Any, root: Any, own: Any, start: Any, tolerance: Any
+) -> tuple[Any, Any]:
+    """Mode ``u`` (q, K) of each level's effects, and ``R^-1`` (q, q, K) near it.
+
+    Parameters
+    ----------
+    response : Response
+    block : Block
+    line : array of shape (C, M)
+        Without effects.
+    root : array of shape (q, q)
+        ``L``.
+    own : dict of str to scalar
+    start : array of shape (q, K)
+    tolerance : scalar
+        See :class:`ModeSearch`.
+    """
+    q, n_levels = start.shape
+    if not q:
+        return start, jnp.zeros((0, 0, n_levels))
+
+    pairs = _pairs(q)
+    where = np.array([pairs.index((max(i, j), min(i, j))) for i in range(q) for j in range(q)])
+
+    def at(u):
+        of_levels = _sums(response, block, line + block.of_rows(root @ u), own)
+        value = of_levels[0] - 0.5 * (u**2).sum(0)
+        slope = root.T @ of_levels[1 : 1 + q] - u
+        inner = of_levels[1 + q :][where].reshape(q, q, n_levels)  # Z'WZ
+        gram = jnp.einsum("ai,abg,bj->ijg", root, inner, root) + jnp.eye(q)[..., None]
+        half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
+        return value, _times(half, slope), half
+
+    def step(state):
+        u, value, delta, size, half, k = state
+        new, white, new_half = at(u + delta)
+        rises = new >= value - 1e-9 * (1 + jnp.abs(value))
+        towards = _times(jnp.swapaxes(new_half, 0, 1), white)
+        return (
+            jnp.where(rises, u + delta, u),
+            jnp.where(rises, new, value),
+            jnp.where(rises, towards, 0.5 * delta),
+            jnp.where(rises, jnp.sqrt((white**2).sum(0)), size),
+            jnp.where(rises, new_half, half),
+            k + 1,
+        )
+
+    def goes_on(state):
+        *_, size, _, k = state
+        return (k < MAX_STEPS) & jnp.any(size > tolerance)
+
+    nowhere = jnp.full(n_levels, -jnp.inf), jnp.full(n_levels, jnp.inf)
+    state = (start, nowhere[0], jnp.zeros_like(start), nowhere[1], jnp.zeros((q, q, n_levels)), 0)
+    u, _, delta, size, half, _ = jax.lax.while_loop(goes_on, step, state)
+    return jnp.where(size <= tolerance, u + delta, u), half
+
+
+def _sums(response, block, line, own):
+    """Per level: log density, score by z, and curvature by pairs of z, (1 + q + pairs, K)."""
+    form = response.exponential_form(block.y, line, own, jnp)
+    if form is not None:
+        value, score, curvature = form.derivatives(line, jnp)
+    else:
+        value = response.log_density(block.y, line, own, jnp)
+        score = response.score(block.y, line, own, jnp)
+        curvature = jnp.maximum(response.curvature(block.y, line, own, jnp), 0.0)
+    z, q = block.z, len(block.z)
+    score, curvature = block.weight * score, block.weight * curvature
+    parts = [block.weight * value, *(score * z[j] for j in range(q))]
+    parts += [curvature * z[i] * z[j] for i, j in _pairs(q)]
+    return block.sums(jnp.stack([part.sum(0) for part in parts]))
+
+
+def _pairs(q):
+    return [(i, j) for i in range(q) for j in range(i + 1)]
+
+
+def _times(matrix, vector):
+    """(i, j, K) by (j, K)."""
+    return (matrix * vector[None]).sum(1)

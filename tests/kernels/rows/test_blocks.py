@@ -1,0 +1,125 @@
+"""Blocks of levels, starts of their modes, and third moments, against one block and dense grids."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from response_cases import CASES
+from row_cases import N_LEVELS, Rows, grid, make_rows
+
+from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
+from skhier.kernels.rows.quadrature import level_moments, rule_of
+from skhier.statistics import rows as row_statistics
+from skhier.statistics.rows import arrange_rows
+
+N_ROWS = [0, 40, 1, 3, 700, 0, 9, 17, 5, 120, 2, 0]
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@partial(jax.jit, static_argnames="kind")
+def moments_of(kind, rule, rows, z, everyone, search=None):
+    return level_moments(kind.response(), rule, rows, z, everyone, search)
+
+
+def uneven(name):
+    """Levels of very different sizes, some without rows, in random order."""
+    response = CASES[name].response
+    own = {key: np.float64(value) for key, value in CASES[name].own.items()}
+    _, everyone = make_rows(response, own, 2)
+    rng = np.random.default_rng(2)
+    codes = rng.permutation(np.repeat(np.arange(len(N_ROWS)), N_ROWS))
+    x = np.column_stack([rng.normal(size=(len(codes), 2)), np.ones(len(codes))])
+    effects = rng.normal(size=(len(N_ROWS), 2)) @ everyone.group_root[0].T
+    line = x @ everyone.coef + (x[:, [0, 2]] * effects[codes]).sum(1)
+    y = response.draw(line, own, rng).astype(float)
+    zeros = np.zeros(len(codes))
+    return response, Rows(x, y, codes, zeros + 1, zeros, (0, 2)), everyone
+
+
+@pytest.mark.parametrize("name", ["logit", "negative_binomial"])
+@pytest.mark.parametrize("dense", [0, 96])
+def test_levels_do_not_depend_on_their_blocks(name, dense, monkeypatch):
+    response, rows, everyone = uneven(name)
+    rule = rule_of(5, 2)
+    one, z, _ = rows.blocks(len(N_ROWS))
+    assert len(one.levels) == 1
+    whole = moments_of(response.kind, rule, one, z, everyone)
+    monkeypatch.setattr(row_statistics, "BLOCK", 4)
+    monkeypatch.setattr(row_statistics, "FEW_BLOCKS", 0)
+    monkeypatch.setattr("skhier.kernels.rows.blocks.DENSE", dense)
+    jax.clear_caches()
+    several, z, _ = rows.blocks(len(N_ROWS))
+    assert len(several.levels) > 1
+    parts = moments_of(response.kind, rule, several, z, everyone)
+    for ours, theirs in zip(parts, whole, strict=True):
+        known = slice(0, len(N_ROWS))
+        # steps to the modes end when all levels of a block are there
+        assert_allclose(ours[..., known], theirs[..., known], rtol=1e-6, atol=1e-6)
+
+
+def test_every_row_has_a_seat_in_its_level(monkeypatch):
+    monkeypatch.setattr(row_statistics, "BLOCK", 4)
+    _, rows, _ = uneven("logit")
+    blocks, seats = arrange_rows(rows.x, rows.codes, rows.y, rows.weights, rows.offset, len(N_ROWS))
+    size, n_chunks = blocks.y.shape
+    assert_allclose(blocks.y.T.ravel()[seats], rows.y)
+    assert np.array_equal(blocks.level[seats // size], rows.codes)
+    assert blocks.weight.sum() == len(rows.y)
+    length = n_chunks // len(blocks.levels)
+    assert np.array_equal(
+        blocks.levels.ravel()[blocks.place[: len(N_ROWS)]], np.arange(len(N_ROWS))
+    )
+    inside = blocks.place[rows.codes] // blocks.levels.shape[1]
+    assert np.array_equal(seats // size // length, inside)
+
+
+@pytest.mark.parametrize("name", ["logit", "poisson", "student_t"])
+def test_start_of_the_modes_does_not_matter(name):
+    response = CASES[name].response
+    own = {key: np.float64(value) for key, value in CASES[name].own.items()}
+    rows, everyone = make_rows(response, own, 2)
+    blocks, z, _ = rows.blocks()
+    rule = rule_of(7, 2)
+    at = partial(moments_of, response.kind, rule, blocks, z, everyone)
+    from_zero = at()
+    rng = np.random.default_rng(0)
+    for tolerance, near in ((CLOSE, 1e-6), (ROUGH, 1e-2)):
+        away = from_zero.mode + 0.5 * rng.normal(size=from_zero.mode.shape)
+        ours = at(ModeSearch(away, tolerance))
+        off = np.abs(ours.log_density - from_zero.log_density)[:N_LEVELS]
+        assert off.max() < near
+
+
+@pytest.mark.parametrize("name", ["logit", "poisson"])
+def test_third_moments_match_a_dense_grid(name):
+    response = CASES[name].response
+    rows, everyone = make_rows(response, {}, 2)
+    rows = rows._replace(y=np.where(rows.codes < 3, 0.0, rows.y))  # levels of zeros are skewed
+    blocks, z, _ = rows.blocks()
+    moments = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
+    u, log_mass = grid(2)
+    effects = everyone.group_root[0] @ u
+    for level in range(N_LEVELS):
+        here = rows.codes == level
+        line = rows.offset[here] + rows.x[here] @ everyone.coef
+        eta = line[:, None] + rows.x[here][:, list(rows.columns)] @ effects
+        total = log_mass + response.log_density(rows.y[here, None], eta, {}).sum(0)
+        share = np.exp(total - total.max())
+        share /= share.sum()
+        for direction in ([1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.6, -0.8]):
+            along = np.array(direction) @ effects
+            off = along - share @ along
+            variance = share @ off**2
+            ours = np.array(direction) @ moments.root[..., level]
+            assert_allclose((ours**2).sum(), variance, rtol=2e-2)
+            skew = (share @ off**3) / variance**1.5
+            of_axes = (moments.skew[:, level] @ ours**3) / (ours**2).sum() ** 1.5
+            assert abs(of_axes - skew) < 0.1
+    assert np.abs(moments.skew[:, :3]).max() > 0.3  # so that there is something to match
