@@ -415,3 +415,16 @@ def test_intervals_cover_whatever_a_levels_noise():
     assert covered["person"].max() < 0.92
     assert covered[None].min() < 0.78
     assert covered[None].max() > 0.98
+
+
+@pytest.mark.parametrize(("n_levels", "n_rows"), [(2, 4), (6, 2)])
+def test_few_levels_of_few_rows_stay_numbers(n_levels, n_rows):
+    """The prior's tail of the spread reaches noises beyond any that y can have."""
+    table, y, _ = panel(n_levels, n_rows, seed=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        few = model(n_draws=250).fit(table, y)
+    new = pd.concat([table, table[:1].assign(person="new")])
+    assert np.isfinite(few.predict_interval(new)).all()
+    assert np.isfinite(few.predict(new, return_std=True)).all()
+    assert np.isfinite(few.logo().elpd)
