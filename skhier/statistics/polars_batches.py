@@ -2,7 +2,7 @@
 
 Polars' streaming ``group_by`` puts aside what does not find its group in a small table, so that of
 many groups it holds memory that grows with the rows: 10 GiB for 10^8 rows in 10^5 groups. Batches
-that are summed one after the other take half as long again, and a tenth of that.
+that are summed one after the other take longer, and less than a third of that.
 """
 
 from __future__ import annotations
