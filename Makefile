@@ -94,7 +94,7 @@ $(VENV)/.release: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.spark: pyproject.toml | $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,spark]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,spark]" "pyspark==4.0.*"
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python

@@ -23,8 +23,8 @@ ROOMS = {
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "
         "row_noise problem rows level_roots group_means data_warnings folds slopes subtraction "
-        "contents fold_sums arrow arrow_reading group_statistics lazy_checks lazy_sums lazy "
-        "lazy_rows partitions hashed_folds"
+        "contents fold_sums arrow arrow_reading group_statistics lazy_checks polars_batches "
+        "lazy_sums lazy lazy_rows partitions hashed_folds"
     ),
     "kernels": (
         "records user_units linalg cholesky flat distributions covariance prior_programs "

@@ -190,6 +190,8 @@ def _from_weighted(theta, levels, problem, options, weighted, modes, facts, rng)
     values = _in_user_units(components.population, problem, theta)
     moments = estimates(weighted.weights, values, {}, error)
     kept = components.first(_n_kept(theta, len(weighted.weights)))
+    counts = np.flatnonzero(kept.weights)  # what has no weight need not even be possible
+    kept = kept.take(counts)
     n_draws = options.n_chains * options.n_draws
     place = resample(kept.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
     facts |= {
@@ -202,7 +204,7 @@ def _from_weighted(theta, levels, problem, options, weighted, modes, facts, rng)
     return EngineResult(
         kept.population.take(place),
         "marginal",
-        {"lp": weighted.log_density[place]},
+        {"lp": weighted.log_density[counts[place]]},
         kept,
         moments,
         facts,

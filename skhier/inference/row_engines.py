@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from skhier.inference.chains import run_nuts, sample_stats
 from skhier.inference.engines import (
@@ -37,6 +38,7 @@ __all__ = ["engine_rows", "run_rows"]
 
 CHECKED = 32  # weighted points at which two rules are compared
 MAX_NODES = 15
+REPEATED = 8  # equal rows that count as one where a level's effects are judged for their shape
 MOST_EFFECTS = 3  # of a level, whose product rule is small enough
 
 
@@ -133,17 +135,14 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     n_levels = len(problem.stats.factors[0].zy[0]) if spec.factors else 1
     blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels)
     budget = options.budget
-    start_nodes = _first_nodes(weights.sum() / n_levels, spec)
+    rows_of_a_level = max(len(y), weights.sum() / REPEATED) / n_levels
+    start_nodes = _first_nodes(rows_of_a_level, spec)
     theta = RowTheta(spec, blocks, model, start_nodes, check, device, budget)
     found = find_modes(
         theta.log_densities, theta.derivatives, theta.starts(), rng, theta.steps, budget.search
     )
     modes = mixture_of(found)
-    top = modes.normals()[0]
-    beside = np.random.default_rng([seed, 1])  # the points do not depend on how often it is asked
-    around = top.mean + beside.standard_normal((CHECKED, theta.size)) @ top.root.T
-    while _too_coarse(theta, _quadrature_error(theta, around)):
-        theta.use(theta.n_nodes + 2)
+    _refine(theta, modes.normals()[0], seed)
     wanted = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * budget.engine.few_points)
     n_points = budget.engine.few_points
     n_kept = _kept(theta, n_levels, n_points)
@@ -152,7 +151,8 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
         weighted = importance(rough, modes, n_points, rng, budget.importance)
         modes = fitted_mixture(weighted)
         which = rng.choice(n_points, CHECKED, p=weighted.weights)
-        error = _quadrature_error(theta, weighted.points[which], weighted.log_density[which])
+        finer_by = _finer_by(theta, weighted.points[which], weighted.log_density[which])
+        error = float(finer_by.std())
         if _too_coarse(theta, error):
             theta.use(theta.n_nodes + 2)
             continue
@@ -161,11 +161,23 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
             break
         n_points *= 4
     facts = {"nodes": theta.n_nodes, "quadrature_error": error}
+    # of the finer rule: the mean, over the posterior, of the quotient of the densities
+    evidence = float(logsumexp(finer_by) - np.log(CHECKED))
+    weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
     if trustworthy(weighted, wanted):
         return _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rng)
     frames = frames_of(modes, theta.data, options.n_chains)
     draws = run_nuts(row_target.MarginalOfRows(spec), frames, options, device, seed, check)
-    return _from_chains(theta, problem, draws, weighted, modes, n_levels, facts, rng)
+    result = _from_chains(theta, problem, draws, weighted, modes, n_levels, facts, rng)
+    return result._replace(log_evidence=result.log_evidence + evidence)
+
+
+def _refine(theta, normal, seed) -> None:
+    """Take as many nodes as points around a mode want, before many points are asked for."""
+    rng = np.random.default_rng([seed, 1])  # of its own, so that later numbers do not depend on it
+    around = normal.mean + rng.standard_normal((CHECKED, theta.size)) @ normal.root.T
+    while _too_coarse(theta, _finer_by(theta, around).std()):
+        theta.use(theta.n_nodes + 2)
 
 
 def _first_nodes(rows_of_a_level: float, spec) -> int:
@@ -175,16 +187,16 @@ def _first_nodes(rows_of_a_level: float, spec) -> int:
     return 3 if rows_of_a_level >= 25 else 5 if rows_of_a_level >= 8 else 7
 
 
-def _quadrature_error(theta, points, coarse=None) -> float:
-    """Spread, in nats, of what the next finer rule changes at points."""
+def _finer_by(theta, points, coarse=None) -> np.ndarray:
+    """What the next finer rule adds to log densities at points, in nats."""
     if not theta.q:
-        return 0.0
+        return np.zeros(len(points))
     nodes = theta.n_nodes
     coarse = theta.rough_log_densities(points) if coarse is None else coarse
     theta.use(nodes + 2)
     finer = theta.rough_log_densities(points)
     theta.use(nodes)
-    return float(np.std(finer - coarse))
+    return finer - coarse
 
 
 def _too_coarse(theta, error) -> bool:

@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.kernels.normal.conditional import coef_moments
-from skhier.kernels.normal.given_noise import given_noise, levels_given, rows_given, rule_of
+from skhier.kernels.normal.given_noise import (
+    FARTHEST,
+    given_noise,
+    levels_given,
+    rows_given,
+    rule_of,
+)
 from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
@@ -37,6 +43,7 @@ LARGE = 25  # rows
 OF_MOMENTS = 5  # nodes in averages over components
 FEWEST = 256  # components behind moments of levels
 ASKED = 44  # rows whose lines choose the components behind predictions
+LARGEST = 1e150  # variance of a level that nobody saw, whose square is a number
 MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises within 3 sds
 
 
@@ -201,7 +208,7 @@ class NoisePosterior(RowPosterior):
         z = noise[:, known]
         z = (z + skew * (z**2 - 1) / 6) / np.sqrt(1 + skew**2 / 18)  # Cornish and Fisher (1938)
         log_sd[:, known] = location + spread * z
-        return np.exp(log_sd)
+        return np.exp(np.clip(log_sd, -FARTHEST, FARTHEST))
 
     def own_of_rows(self, x, codes, which, seed) -> dict[str, np.ndarray]:
         """The response's own parameters at rows, (n_draws, n_rows), of the draws of lines."""
@@ -226,7 +233,9 @@ class NoisePosterior(RowPosterior):
         root = self.rule.group_root[0]
         sigma = np.einsum("s,sab,scb->ac", weights, root, root, optimize=True)
         variance[new] += np.einsum("na,ab,nb->n", z[new], sigma, z[new])
-        variance += weights @ self.response.latent_variance(own, 0.0)
+        with np.errstate(over="ignore"):  # the mean over all levels has no bound but float64's
+            new_noise = self.response.latent_variance(own, 0.0)
+        variance += weights @ np.minimum(new_noise, LARGEST)
         known = np.flatnonzero((code != OUT) & ~new)
         for part in slices(len(known), self.budget.memory.rows_at_once // m.cross[..., 0].size):
             rows = known[part]
@@ -247,15 +256,15 @@ class NoisePosterior(RowPosterior):
         x[:, -1] = 1
         code = rng.integers(n, size=ASKED)
         code[::3], code[2::6] = n, OUT  # of lines of no level, which are points, responses alone
-        counts = np.flatnonzero(self.rule.weights)
-        every, noises = self.rule.take(counts), self.noises.of(counts)
-        z, shape = x[:, self._varying()], (len(counts), OF_MOMENTS, ASKED)
+        every, noises = self.rule, self.noises
+        z, shape = x[:, self._varying()], (len(every.weights), OF_MOMENTS, ASKED)
         mixture = self._mixture_of((every, noises), x, z, code, OF_MOMENTS)
         line, sd, noise, weights = (a.reshape(shape) for a in mixture)
         weights = weights / weights.sum(1, keepdims=True)
         mean = (weights * line).sum(1)
         variance = (weights * (sd**2 + (line - mean[:, None]) ** 2)).sum(1)
-        variance[:, ::2] += (weights * noise**2).sum(1)[:, ::2]
+        # the typical noise: a mean square may be that of one component far out
+        variance[:, ::2] += np.exp(2 * (weights * np.log(noise)).sum(1))[:, ::2]
         places, weights, _ = places_by_lines(
             every, mean.T, np.sqrt(variance).T, budget=self.budget.rule
         )
@@ -281,7 +290,8 @@ class NoisePosterior(RowPosterior):
         shape = (len(rule.weights), n_nodes, len(x))
         own, root = rule.population.own, rule.group_root[0]
         line = np.broadcast_to((rule.coef @ x.T)[:, None], shape).copy()
-        noise = own[SCALE][:, None] * np.exp(own[SPREAD][:, None] * nodes)
+        far = np.clip(own[SPREAD][:, None] * nodes, -FARTHEST, FARTHEST)
+        noise = own[SCALE][:, None] * np.exp(far)
         noise = np.broadcast_to(noise[..., None], shape).copy()
         share = np.broadcast_to(np.exp(log_weight)[:, None], shape).copy()
         counts = (code != OUT).astype(float)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from skhier.statistics.lazy_checks import Columns, Scan
+from skhier.statistics.polars_batches import is_long, sums_in_batches
 from skhier.utils.engines import naming
 from skhier.utils.frames import labels_of, without_time_zones
 from skhier.utils.labels import encode, fit_levels
@@ -34,6 +35,25 @@ class Query:
         with naming(self.engine):
             table = query().collect(**options)
         return without_time_zones(table) if self.engine == "Spark" else table
+
+    def collect_groups(
+        self, cells: Sequence[nw.Expr], by: Sequence[str], sums: Sequence[nw.Expr]
+    ) -> nw.DataFrame[Any]:
+        """Sums of cells by groups; without ``by`` of all rows."""
+        if not by:
+            return self.collect(lambda: self.frame.select(*cells).select(*sums))
+        if self.is_long:
+            with naming(self.engine):
+                return sums_in_batches(self.frame.select(*cells).to_native(), by, sums)
+        return self.collect(lambda: self.frame.select(*cells).group_by(*by).agg(*sums))
+
+    @cached_property
+    def is_long(self) -> bool:
+        """Whether it is a frame of Polars whose ``group_by`` may take too much memory."""
+        if self.engine != "Polars":
+            return False
+        native = self.frame.to_native()
+        return hasattr(native, "collect_batches") and is_long(native)
 
 
 class Groups(NamedTuple):
@@ -84,12 +104,8 @@ class Sums:
         cells.append(self.all_present.alias("present"))
         sums += [nw.len().alias("n"), nw.col("present").count().alias("n_present")]
 
-        def query() -> nw.LazyFrame[Any]:
-            rows = self.query.frame.select(*keys, *cells)
-            by = [f"k{j}" for j in range(len(keys))]
-            return rows.group_by(by).agg(*sums) if by else rows.select(*sums)
-
-        table = self.query.collect(query)
+        by = [f"k{j}" for j in range(len(keys))]
+        table = self.query.collect_groups([*keys, *cells], by, sums)
         out = np.full((self.p + 1, self.p + 1, len(table)), np.nan)
         for i, j in wanted:
             out[i, j] = out[j, i] = table.get_column(f"s{i}_{j}").to_numpy()

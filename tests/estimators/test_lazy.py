@@ -13,7 +13,7 @@ from runs import SHORT
 from sklearn.base import clone
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.statistics import lazy_checks
+from skhier.statistics import lazy_checks, polars_batches
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -99,6 +99,24 @@ def test_lazy_fit_is_the_eager_fit(engine):
     # rows that come later, from anywhere
     later = pickle.loads(pickle.dumps(found)).partial_fit(rows[:50], "y", "w")
     assert later.statistics_.n_rows == found.statistics_.n_rows + (rows["w"][:50] > 0).sum()
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_long_frames_are_summed_in_batches(name, tmp_path, monkeypatch):
+    pl = pytest.importorskip("polars", reason="no Polars")
+    rows = frame(name)
+    monkeypatch.setattr(polars_batches, "BATCH", 30)
+    monkeypatch.setattr(polars_batches, "PARTS", 3)
+    model = HierarchicalSlopesRegressor(DESIGNS[name])
+    pl.from_pandas(rows).write_parquet(tmp_path / "rows.parquet", row_group_size=20)
+    scan, expected = pl.scan_parquet(tmp_path / "rows.parquet"), model.summarise(rows, "y", "w")
+    assert not polars_batches.is_long(scan)
+    monkeypatch.setattr(polars_batches, "LONG", 199)
+    assert polars_batches.is_long(scan)
+    assert_same_sums(model.summarise(scan, "y", "w"), expected)
+    missing = rows.assign(year=None).astype({"year": float})
+    with pytest.raises(ValueError, match="Input X contains NaN in 200 rows of 200"):
+        model.summarise(lazy(missing, "polars"), "y", "w")
 
 
 BAD = {

@@ -181,7 +181,7 @@ def test_new_levels_mix_the_population_of_noises(fitted):
 
 def test_loo_is_that_of_fits_without_the_row():
     scores = model(prior=PRIOR).fit(X, Y).loo().pointwise["elpd"].to_numpy()
-    for row in (0, 77, 150):
+    for row in (0, 150):
         kept = np.arange(len(Y)) != row
         rest = model(prior=PRIOR).fit(X[kept], Y[kept])
         exact = rest.log_predictive_density(X.iloc[[row]], Y[[row]])[0]

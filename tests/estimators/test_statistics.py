@@ -299,6 +299,7 @@ LEVEL_MEANS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.group_means. names columns that can have no mean")
 @pytest.mark.parametrize("name", LEVEL_MEANS)
 def test_level_means_follow_from_sums(name):
     """Means are no sums: of the levels' sums of all parts they are those of all rows."""
@@ -330,10 +331,12 @@ def test_level_means_follow_from_sums(name):
         assert_allclose(fitted.predict(X), expected.predict(X), rtol=1e-9)
 
 
-def test_a_search_takes_no_statistics():
-    assert not hasattr(HierarchicalSlopesClassifier("subject"), "partial_fit")
-    assert not hasattr(HierarchicalSlopesRegressorCV("subject"), "partial_fit")
-    assert not hasattr(HierarchicalSlopesRegressorCV("subject"), "fit_statistics")
+def test_a_search_takes_no_statistics_but_those_of_folds():
+    for name in ("partial_fit", "summarise"):
+        assert not hasattr(HierarchicalSlopesClassifier("subject"), name)
+        assert not hasattr(HierarchicalSlopesRegressorCV("subject"), name)
+    assert not hasattr(HierarchicalSlopesClassifier("subject"), "fit_statistics")
+    assert hasattr(HierarchicalSlopesRegressorCV("subject"), "fit_statistics")
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])

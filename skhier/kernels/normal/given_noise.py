@@ -26,9 +26,10 @@ from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import LevelRoots
 from skhier.utils.slices import slices
 
-__all__ = ["LevelsGiven", "given_noise", "levels_given", "rows_given", "rule_of"]
+__all__ = ["FARTHEST", "LevelsGiven", "given_noise", "levels_given", "rows_given", "rule_of"]
 
 LOG_2PI = np.log(2 * np.pi)
+FARTHEST = 100.0  # log of a noise, whose square and inverse are numbers; hardly of any weight
 ENTRIES = 2**20  # of the largest temporary array
 
 
@@ -82,6 +83,7 @@ def levels_given(
     n = len(population.coef)
     x, log_weight = (a[:, None] for a in rule_of(n_nodes))
     log_sd = noises.log_sd[:n, None, which] + noises.spread[:n, None, which] * x
+    log_sd = np.clip(log_sd, -FARTHEST, FARTHEST)
     levels = noises.levels.take(which)
     solved = _solved(levels, population, np.exp(2 * log_sd))
     log_share = log_weight + 0.5 * x**2 + _log_density(levels, population, log_sd)

@@ -36,6 +36,7 @@ __all__ = [
 MAX_STEPS = 40
 TOLERANCE = 0.01  # of a step in posterior sds: it moves the nodes, hardly what they add up to
 ROUNDING = 2.0**-50  # of effects' variance, of which a smaller noise would leave no digit
+FARTHEST = 50.0  # log of a noise in y's sds, whose powers are numbers
 LOG_2PI = 1.8378770664093453
 
 
@@ -81,7 +82,8 @@ class _Level(NamedTuple):
     omega: Any
 
     def variance(self, u):
-        return jnp.exp(2 * (self.log_sd + self.omega * u)) + MIN_VARIANCE
+        log_sd = jnp.minimum(self.log_sd + self.omega * u, FARTHEST)
+        return jnp.exp(2 * log_sd) + MIN_VARIANCE
 
 
 class _Given(NamedTuple):
@@ -223,8 +225,8 @@ def log_density(levels: LevelRoots, rule: NoiseRule, population: Population) -> 
 def noise_moments(nodes: NoiseNodes, population: Population) -> tuple[Any, Any, Any]:
     """Of the log of each level's noise sd: mean, sd and skewness, (G,) each."""
     share = jnp.exp(nodes.log_share)
-    v = jnp.exp(2 * (jnp.log(population.own[SCALE]) + population.own[SPREAD] * nodes.u))
-    log_sd = 0.5 * jnp.log(v + MIN_VARIANCE)
+    log_sd = jnp.log(population.own[SCALE]) + population.own[SPREAD] * nodes.u
+    log_sd = 0.5 * jnp.logaddexp(2 * jnp.minimum(log_sd, FARTHEST), jnp.log(MIN_VARIANCE))
     mean = (share * log_sd).sum(0)
     off = log_sd - mean
     sd = jnp.sqrt((share * off**2).sum(0))

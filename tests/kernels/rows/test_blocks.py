@@ -122,4 +122,4 @@ def test_third_moments_match_a_dense_grid(name):
             skew = (share @ off**3) / variance**1.5
             of_axes = (moments.skew[:, level] @ ours**3) / (ours**2).sum() ** 1.5
             assert abs(of_axes - skew) < 0.1
-    assert np.abs(moments.skew[:, :3]).max() > 0.4
+    assert np.abs(moments.skew[:, :3]).max() > 0.3  # so that there is something to match
