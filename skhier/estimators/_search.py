@@ -86,10 +86,6 @@ class Search(HierarchicalModel):
         self.diagnostics_["warnings"] = of_search + self.diagnostics_["warnings"]
         return of_search + data_warnings, convergence_warnings
 
-    def _model_of(self, params: dict[str, Any]) -> HierarchicalModel:
-        """A plain estimator with a candidate's parameters."""
-        return _model(self, params)
-
     def get_metadata_routing(self) -> MetadataRouter:
         """Where scikit-learn's metadata routing passes what ``fit`` is given: on to the scorer.
 
