@@ -44,7 +44,6 @@ class Search(HierarchicalModel):
     _folds_are = "a splitter"
     _plain: type[HierarchicalModel]
     _tunable: tuple[str, ...]
-    _folds_are = "a splitter"
     param_grid: Any
     cv: Any
     scoring: Any
