@@ -54,10 +54,11 @@ def leave_rows_out(
     blocks, seats = arrange_rows(x, codes, y, weights, offset, n_levels)
     pair = _over("without_rows", population, blocks, response, varying, n_nodes)
     without, within = (part.reshape(len(part), -1)[:, seats] for part in pair)
+    gone = weights if response.weights_are_trials else np.ones(len(y))
     which = _influential(within - without, codes, weights, n_levels)
     if len(which):
         finer = max(n_nodes, LEAST_NODES)
-        rest = _without_each(which, x, codes, y, weights, offset)
+        rest = _without_each(which, x, codes, y, weights, offset, gone)
         (whole,) = _over("level_densities", population, blocks, response, varying, finer)
         (less,) = _over("level_densities", population, rest, response, varying, finer)
         without[:, which] = whole[:, codes[which]] - less[:, : len(which)]
@@ -97,14 +98,14 @@ def _influential(fall, codes, weights, n_levels) -> np.ndarray:
     return order[np.cumsum(n_rows[codes[order]]) <= MOST_ROWS * len(codes)]
 
 
-def _without_each(which, x, codes, y, weights, offset):
-    """A level for each of these rows: the others of its own, and one copy less of it."""
+def _without_each(which, x, codes, y, weights, offset, gone):
+    """A level for each of these rows: the others of its own, and of it so much less as is gone."""
     by_level = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes))
     members = [by_level[ends[c - 1] if c else 0 : ends[c]] for c in codes[which]]
     owner = np.repeat(np.arange(len(which)), [len(part) for part in members])
     taken = np.concatenate(members)
-    left = weights[taken] - (taken == which[owner])
+    left = weights[taken] - gone[taken] * (taken == which[owner])
     kept = left > 0
     taken, owner = taken[kept], owner[kept]
     return arrange_rows(x[taken], owner, y[taken], left[kept], offset[taken], len(which))[0]

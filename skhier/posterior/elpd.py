@@ -183,23 +183,23 @@ def leave_rows_of_response_out(
     import pandas as pd
 
     weights, budget = training.weights, posterior.budget.scores
+    one = np.ones(len(weights))
+    copies, trials = (one, weights) if posterior.response.weights_are_trials else (weights, one)
     if conditional or (posterior.effects.log_density is None and posterior.slopes):
         density = posterior.row_log_densities(training.columns, training.codes, training.y)
-        density = density + posterior.response.row_normaliser(training.y, weights)
+        density = trials * density + posterior.response.row_normaliser(training.y, weights)
         mass, pair = np.full(len(density), 1 / len(density)), LeftOut(density, density)
         kind = "conditional loo"
     else:
         mass, pair, kind = posterior.rule.weights, posterior.rows_left_out(training), "loo"
-    scores = _over(
-        np.arange(len(weights)),
-        lambda rows: LeftOut(pair.without[:, rows], pair.within[:, rows]),
-        mass,
-        budget.at_once // len(mass),
-        budget.at_once,
-        "loo",
-    )
+
+    def evaluate(rows):
+        return LeftOut(pair.without[:, rows], pair.within[:, rows])
+
+    how = mass, budget.at_once // len(mass), budget.at_once, "loo"
+    scores = _over(np.arange(len(weights)), evaluate, *how)
     table = pd.DataFrame(_score_columns(scores, 0.0))
-    table["weight"] = weights
+    table["weight"] = copies
     table.index.name = "row"
     return summed(table, kind, None, len(mass), fingerprint)
 

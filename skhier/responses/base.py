@@ -57,6 +57,10 @@ class Response(Protocol):
         """Whether ``transformed(y)`` may be centred and scaled, the line with it."""
 
     @property
+    def weights_are_trials(self) -> bool:
+        """Whether a row's weight is part of what was observed, and not how often it was."""
+
+    @property
     def takes_exposure(self) -> bool:
         """Whether the log of an exposure may be added to the line."""
 

@@ -34,6 +34,7 @@ class Binomial(Probability):
     """
 
     name: ClassVar[str] = "binomial"
+    weights_are_trials: ClassVar[bool] = True
 
     def check_target(self, y, weights=None):
         """Shares in [0, 1], whole trials, whole counts of events."""

@@ -29,6 +29,7 @@ class Member(BaseEstimator):
     conjugate: ClassVar[bool] = False
     discrete: ClassVar[bool] = False
     standardises: ClassVar[bool] = False
+    weights_are_trials: ClassVar[bool] = False
     takes_exposure: ClassVar[bool] = False
     parameters: ClassVar[Mapping[str, str]] = {}
     # of each own parameter beside the noise scale: preset -> family and numbers, for `named`

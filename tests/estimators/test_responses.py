@@ -224,6 +224,23 @@ def test_loo_of_rows_that_decide_their_level_is_a_difference_of_evidence(counts)
     assert score["mcse"] < 0.2
 
 
+def test_loo_of_a_share_leaves_all_its_trials_out(table):
+    X, line, _ = table
+    rng = np.random.default_rng(5)
+    trials = rng.integers(1, 9, 60)
+    events = rng.binomial(trials, 1 / (1 + np.exp(-line)))
+    shares = events / trials
+    model = model_of("binomial").fit(X, shares, sample_weight=trials)
+    scores = model.loo()
+    assert_allclose(scores.elpd, scores.pointwise["elpd"].sum())
+    for row in np.argsort(-trials)[:3]:
+        others = np.arange(60) != row
+        rest = model_of("binomial").fit(X[others], shares[others], sample_weight=trials[others])
+        exact = model.log_evidence_ - rest.log_evidence_
+        score = scores.pointwise.iloc[row]
+        assert abs(score["elpd"] - exact) < 0.05 + 4 * score["mcse"]
+
+
 def test_trials_are_rows_of_one_trial(table):
     X, line, _ = table
     rng = np.random.default_rng(4)

@@ -298,7 +298,8 @@ def log_densities_without_row(
 ) -> tuple[Any, Any]:
     """Log density of each row given the others of its level, and given all, (C, N) each.
 
-    ``p(y_i | y_-i) = 1 / E[1 / p(y_i | u)]`` over the nodes' masses; one copy of a row goes.
+    ``p(y_i | y_-i) = 1 / E[1 / p(y_i | u)]`` over the nodes' masses; one copy of a row goes, or
+    all its trials.
     """
     nodes = level_nodes(response, rule, rows, z, population)
     line, t = _parts(rows, z, population)
@@ -308,6 +309,8 @@ def log_densities_without_row(
         u, log_share = at
         eta = line + _of_chunks(t, u, rows)
         density = response.log_density(rows.y, eta, population.own, jnp)
+        if response.weights_are_trials:
+            density = rows.weight * density
         mass = log_share[rows.level]
         return (jnp.logaddexp(without, mass - density), jnp.logaddexp(within, mass + density)), None
 
