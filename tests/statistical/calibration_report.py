@@ -98,16 +98,16 @@ def calibrate(name, n_simulations, seed=0, **params):
 
 
 def _without_group_determinants(collapse):
-    def planted(stats, plan, chols, sigma):
-        found = collapse(stats, plan, chols, sigma)
+    def planted(stats, plan, chols, sigma, budget):
+        found = collapse(stats, plan, chols, sigma, budget)
         return found._replace(log_det=stats.n * jnp.log(sigma**2))
 
     return planted
 
 
 def _without_coef_determinant(log_det_and_schur):
-    def planted(system, k):
-        log_det, *rest = log_det_and_schur(system, k)
+    def planted(system, k, lapack_rows):
+        log_det, *rest = log_det_and_schur(system, k, lapack_rows)
         return 0 * log_det, *rest
 
     return planted
