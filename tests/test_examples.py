@@ -38,7 +38,14 @@ BESIDE = {
 BETTER = {"plot_outliers": "student_t"}
 
 
-@pytest.fixture(scope="module", params=EXAMPLES, ids=lambda path: path.stem)
+# the others are slow tests, and run for the gallery
+QUICK = {"plot_sleepstudy", "plot_eight_schools", "plot_parquet"}
+CASES = [
+    path if path.stem in QUICK else pytest.param(path, marks=pytest.mark.slow) for path in EXAMPLES
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda path: path.stem)
 def run(request, tmp_path_factory):
     """Name, output and figure of an example, run from another directory."""
     path, folder = request.param, tmp_path_factory.mktemp(request.param.stem)

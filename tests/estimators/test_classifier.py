@@ -121,7 +121,9 @@ def test_unknown_class_is_an_error(fit, answers):
         fit.log_predictive_density(X, np.full(120, "maybe"))
 
 
-@pytest.mark.parametrize("scoring", ["roc_auc", "neg_log_loss"])
+@pytest.mark.parametrize(
+    "scoring", ["neg_log_loss", pytest.param("roc_auc", marks=pytest.mark.slow)]
+)
 def test_grid_search_scores(answers, scoring):
     X, y = answers
     search = GridSearchCV(
@@ -145,6 +147,7 @@ def test_calibration_stacking_and_pipelines(answers):
     assert_array_equal(piped.predict_proba(X), clone(model).fit(X, y).predict_proba(X))
 
 
+@pytest.mark.slow
 def test_probit_is_the_logit_s_curve_on_another_scale(fit, answers):
     X, y = answers
     probit = HierarchicalSlopesClassifier("g", link="probit", **FEW).fit(X, y)

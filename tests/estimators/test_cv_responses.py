@@ -86,7 +86,7 @@ def test_classifier_scores_are_those_of_grid_search(answers, scoring):
     assert set(found.cv_results_) <= set(expected.cv_results_)
 
 
-@pytest.mark.parametrize("scoring", ["log_predictive_density", slow(None)])
+@pytest.mark.parametrize("scoring", [slow("log_predictive_density"), slow(None)])
 def test_counts_scores_are_those_of_grid_search(counts, scoring):
     cv = KFold(3, shuffle=True, random_state=0)
     search = HierarchicalSlopesRegressorCV(
@@ -101,7 +101,7 @@ def test_counts_scores_are_those_of_grid_search(counts, scoring):
     assert found.best_params_ == expected.best_params_
 
 
-@pytest.mark.parametrize("response", ["poisson", slow("lognormal")])
+@pytest.mark.parametrize("response", [slow("poisson"), slow("lognormal")])
 def test_groups_left_out_are_new_ones(counts, response):
     """Their levels are known by name and have no rows: as GridSearchCV's unseen ones."""
     X, y = counts
@@ -223,6 +223,7 @@ def test_numbers_of_folds_are_stratified(answers):
     assert_array_equal(found.scores_, same.scores_)
 
 
+@pytest.mark.slow
 def test_folds_of_one_class_and_of_zeros_are_fitted(answers, counts):
     X, y = answers
     order = np.argsort(y, kind="stable")

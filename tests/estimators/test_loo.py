@@ -343,7 +343,8 @@ def test_y_that_a_line_fits_has_finite_scores(groups, noise):
         assert_finite(fitted.loo(conditional=True))
 
 
-@pytest.mark.parametrize("at_once", [2**22, pytest.param(2**25, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [2**22, 2**25])
 def test_memory_is_bounded_as_the_guard_says(at_once, monkeypatch):
     rng = np.random.default_rng(0)
     n = 1500

@@ -63,7 +63,7 @@ def assert_same_posterior(near, far, by, rtol):
         assert_allclose(far.group_scale_[factor][slopes], near.group_scale_[factor][slopes], rtol)
 
 
-@pytest.mark.parametrize("correlated", [True, False])
+@pytest.mark.parametrize("correlated", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("groups", list(GROUPS))
 def test_origin_of_a_feature_does_not_matter(panel, groups, correlated):
     X, y = panel

@@ -412,7 +412,7 @@ FOLDS = {"rows": KFold(3, shuffle=True, random_state=0), "groups": GroupKFold(3)
 @pytest.mark.parametrize(
     ("case", "folds", "scoring"),
     [
-        ("on_crossed", "rows", None),
+        pytest.param("on_crossed", "rows", None, marks=pytest.mark.slow),
         pytest.param("on_crossed", "groups", "log_predictive_density", marks=pytest.mark.slow),
         pytest.param("on_nested", "rows", "log_predictive_density", marks=pytest.mark.slow),
         pytest.param("on_nested", "groups", None, marks=pytest.mark.slow),
@@ -473,7 +473,9 @@ def test_one_factors_scores_are_refused(on_crossed):
         search.fit(on_crossed.X, on_crossed.y)
 
 
-@pytest.mark.parametrize("case", DESIGNS, indirect=True)
+@pytest.mark.parametrize(
+    "case", [pytest.param("on_crossed", marks=pytest.mark.slow), "on_nested"], indirect=True
+)
 def test_pipelines_and_joblib_take_several_factors(case):
     features = [name for name in case.X.columns if name.startswith("x")]
     scaled = ColumnTransformer(

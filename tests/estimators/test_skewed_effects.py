@@ -70,7 +70,13 @@ def on_grid(posterior, X, y, level, row, q):
     return np.concatenate(values), np.concatenate(masses)
 
 
-@pytest.mark.parametrize(("q", "response"), [(1, "bernoulli"), (2, "bernoulli"), (2, "poisson")])
+@pytest.mark.parametrize(
+    ("q", "response"),
+    [
+        (1, "bernoulli"),
+        *(pytest.param(2, name, marks=pytest.mark.slow) for name in ("bernoulli", "poisson")),
+    ],
+)
 def test_levels_of_rare_events_have_the_means_and_quantiles_of_exact_effects(q, response):
     posterior, X, y = fitted(q, response)
     totals = np.bincount(X["g"], y)

@@ -658,6 +658,7 @@ x[:, 1] = np.repeat(np.arange(10), 8)
 y = x[:, 0] + rng.normal(size=80)
 settings = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
 model = HierarchicalSlopesRegressor(1, inference="nuts", **settings)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 
 def interrupted_fit(model, after):
     '''Seconds from the signal to KeyboardInterrupt.'''

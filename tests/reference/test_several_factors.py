@@ -127,7 +127,7 @@ def test_mode_of_the_flat_density_is_the_reml_fit(reference, data, model):
         assert_allclose(found["coef"][name], value, atol=1e-2 * stored["se"][name])
 
 
-@pytest.mark.parametrize("inference", ["marginal", "nuts"])
+@pytest.mark.parametrize("inference", ["marginal", pytest.param("nuts", marks=pytest.mark.slow)])
 def test_pastes_match_exact_posterior(reference, fit, assert_agrees, inference):
     X, y, _ = pastes(reference, None)
     X["sample"] = X["batch"] + ":" + X["cask"]

@@ -47,7 +47,8 @@ def parameters_only(report):
     return Calibration(ranks, report.n_draws, report.fits)
 
 
-@pytest.mark.parametrize("design", ["dense", pytest.param("sparse", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("design", ["dense", "sparse"])
 def test_posterior_is_calibrated(design):
     report = calibrate(design, N_QUICK, seed=1)
     last = {"dense": "g11", "sparse": "g39"}[design]
