@@ -15,10 +15,10 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words budget slices forks memory imports crps diagnostics notes cells frames "
-        "categories columns labels nesting level_union pareto engines pipelines rank uniformity "
-        "convergence validation named_columns side_column schema features group_means design "
-        "settling identifiability noise_by"
+        "callers words budget hermite slices forks memory imports crps diagnostics notes "
+        "cells frames categories columns labels nesting level_union pareto engines pipelines "
+        "rank uniformity convergence validation named_columns side_column schema features "
+        "group_means design settling identifiability noise_by"
     ),
     "statistics": (
         "records sums products mean_sd units padding plan elimination addition training reduction "

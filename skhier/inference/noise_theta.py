@@ -59,10 +59,10 @@ class NoiseTheta:
 
     def use(self, n_nodes: int) -> None:
         """Take a rule of so many nodes."""
-        from skhier.kernels.normal.level_noise import rule_of
+        from skhier.kernels.normal.level_noise import noise_rule
 
         self.n_nodes = n_nodes
-        self.rule = rule_of(n_nodes)
+        self.rule = noise_rule(n_nodes)
 
     @property
     def data(self) -> tuple:

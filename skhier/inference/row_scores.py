@@ -71,9 +71,9 @@ def _over(function, population, rows, response, varying, n_nodes) -> list[np.nda
     import jax
 
     from skhier.inference import row_target, runtime
-    from skhier.kernels.rows.quadrature import rule_of
+    from skhier.kernels.rows.quadrature import product_rule
 
-    compiled, rule = getattr(row_target, function), rule_of(n_nodes, len(varying))
+    compiled, rule = getattr(row_target, function), product_rule(n_nodes, len(varying))
     size = max(1, POINTS_AT_ONCE // rows.y.size)
     with runtime.precisely_on(runtime.find_device(None)):
         parts = [

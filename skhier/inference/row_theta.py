@@ -62,10 +62,10 @@ class RowTheta:
 
     def use(self, n_nodes: int) -> None:
         """Take a rule of so many nodes a dimension."""
-        from skhier.kernels.rows.quadrature import rule_of
+        from skhier.kernels.rows.quadrature import product_rule
 
         self.n_nodes = n_nodes
-        self.rule = rule_of(n_nodes, self.q)
+        self.rule = product_rule(n_nodes, self.q)
 
     @property
     def data(self) -> tuple:

@@ -21,7 +21,6 @@ from skhier.kernels.normal.given_noise import (
     given_noise,
     levels_given,
     rows_given,
-    rule_of,
 )
 from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, LevelNoises, Population
@@ -33,6 +32,7 @@ from skhier.posterior.row_posterior import RowPosterior
 from skhier.responses.normal import SCALE
 from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.training import Training
+from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
 
 __all__ = ["NoisePosterior"]
@@ -286,14 +286,14 @@ class NoisePosterior(RowPosterior):
 
     def _mixture_of(self, components, x, z, code, n_nodes) -> _Mixture:
         rule, noises = components
-        nodes, log_weight = rule_of(n_nodes)
+        nodes, weight = normal_rule(n_nodes)
         shape = (len(rule.weights), n_nodes, len(x))
         own, root = rule.population.own, rule.group_root[0]
         line = np.broadcast_to((rule.coef @ x.T)[:, None], shape).copy()
         far = np.clip(own[SPREAD][:, None] * nodes, -FARTHEST, FARTHEST)
         noise = own[SCALE][:, None] * np.exp(far)
         noise = np.broadcast_to(noise[..., None], shape).copy()
-        share = np.broadcast_to(np.exp(log_weight)[:, None], shape).copy()
+        share = np.broadcast_to(weight[:, None], shape).copy()
         counts = (code != OUT).astype(float)
         prior = np.einsum("Sab,na->Sbn", root, z) * counts
         variance = np.broadcast_to((prior**2).sum(1)[:, None], shape).copy()
@@ -382,10 +382,10 @@ class NoisePosterior(RowPosterior):
     @cached_property
     def _mean_variance(self) -> np.ndarray:
         """Variance of the noise averaged over the rows of fit, of each component; internal."""
-        x, log_weight = rule_of(OF_MOMENTS)
+        x, weights = normal_rule(OF_MOMENTS)
         share = self.n_rows[0] / self.n_rows[0].sum()
         total = np.zeros(len(self.rule.weights))
-        for node, weight in zip(x, np.exp(log_weight), strict=True):
+        for node, weight in zip(x, weights, strict=True):
             total += weight * (np.exp(2 * (self.noises.log_sd + self.noises.spread * node)) @ share)
         return total
 

@@ -32,6 +32,7 @@ from skhier.responses.base import Response
 from skhier.statistics.records import Units
 from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
+from skhier.utils.hermite import normal_rule
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
 
@@ -287,7 +288,7 @@ class RowPosterior:
         return own, weights / weights.sum()
 
     def _response_quantiles(self, mean, sd, own, weights, q):
-        nodes, shares = _rule(OF_QUANTILES)
+        nodes, shares = normal_rule(OF_QUANTILES)
 
         def below(y):
             """P(Y <= y), (k,)."""
@@ -300,7 +301,7 @@ class RowPosterior:
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
-        nodes, shares = _rule(N_NODES)
+        nodes, shares = normal_rule(N_NODES)
         out = np.zeros(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             own, weights = self._shares(len(mean))
@@ -311,7 +312,7 @@ class RowPosterior:
 
     def log_density(self, x, codes, y) -> np.ndarray:
         """Log posterior predictive density of each row on its own, (n_rows,)."""
-        nodes, shares = _rule(N_NODES)
+        nodes, shares = normal_rule(N_NODES)
         out = np.empty(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             own, weights = self._shares(len(mean))
@@ -394,12 +395,6 @@ class RowPosterior:
 
     def _to_user(self, k):
         return effects_to_user(self.units, k, self.slopes[k])
-
-
-def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Hermite nodes and weights for a standard normal."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(n)
-    return nodes, weights / weights.sum()
 
 
 def _inverse(below, level, mean, response):

@@ -13,6 +13,7 @@ import numpy as np
 
 from skhier.responses.exponential import ExponentialForm
 from skhier.responses.numerics import special
+from skhier.utils.hermite import normal_rule
 
 __all__ = ["LINKS", "Logit", "Probit"]
 
@@ -169,8 +170,7 @@ def _log_ndtr(t, xp):
 @cache
 def _nodes_of_normal():
     """Nodes and weights for N(0, 1)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_N_NODES)
-    return tuple(zip(nodes, weights / weights.sum(), strict=True))
+    return tuple(zip(*normal_rule(_N_NODES), strict=True))
 
 
 @cache

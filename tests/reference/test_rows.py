@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference.row_engines import engine_rows
 from skhier.kernels.records import Population
-from skhier.kernels.rows.quadrature import level_nodes, rule_of
+from skhier.kernels.rows.quadrature import level_nodes, product_rule
 from skhier.responses import Bernoulli, Poisson
 from skhier.statistics.rows import arrange_rows
 
@@ -98,7 +98,7 @@ def test_glmer_estimates_maximise_the_likelihood(name, reference):
     n_levels = len(set(of["data"]["group"]))
     with jax.enable_x64(True):
         value = log_likelihood(
-            response, glmer_rows(of["data"], n_levels), rule_of(15, 1), np.array([1])
+            response, glmer_rows(of["data"], n_levels), product_rule(15, 1), np.array([1])
         )
         fixed = estimate["fixef"]
         at = np.array([fixed["x"], fixed["(Intercept)"], estimate["sd"]])
@@ -129,7 +129,7 @@ def test_estimator_with_exposure_has_glmer_s_mode(reference):
     at_mean = estimate["fixef"]["(Intercept)"] + slope * units.x_mean[0]
     at = np.array([slope * units.x_scale[0], at_mean, estimate["sd"]])
     with jax.enable_x64(True):
-        value = log_likelihood(Poisson(), rows, rule_of(15, 1), np.array([1]))
+        value = log_likelihood(Poisson(), rows, product_rule(15, 1), np.array([1]))
         for h in 0.02 * np.eye(3):
             points = (at + h, at, at - h)
             up, here, down = (float(value(p[:2], p[2].reshape(1, 1))) for p in points)
@@ -156,5 +156,5 @@ def test_one_node_is_glmer_s_laplace(name, reference):
         root, columns = np.array([[slope_sd, 0.0], [intercept_sd, 0.0]]), np.array([0, 1])
     with jax.enable_x64(True):
         rows = glmer_rows(of["data"], n_levels)
-        value = log_likelihood(response, rows, rule_of(1, len(columns)), columns)
+        value = log_likelihood(response, rows, product_rule(1, len(columns)), columns)
         assert_allclose(value(coef, root), laplace["logLik"], atol=1e-2)

@@ -24,9 +24,10 @@ from skhier.kernels.records import LevelNoises, Population
 from skhier.responses.normal import SCALE
 from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import LevelRoots
+from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
 
-__all__ = ["FARTHEST", "LevelsGiven", "given_noise", "levels_given", "rows_given", "rule_of"]
+__all__ = ["FARTHEST", "LevelsGiven", "given_noise", "levels_given", "rows_given"]
 
 LOG_2PI = np.log(2 * np.pi)
 FARTHEST = 100.0  # log of a noise, whose square and inverse are numbers; hardly of any weight
@@ -59,12 +60,6 @@ class _Solved(NamedTuple):
     white: np.ndarray
 
 
-def rule_of(n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Hermite nodes for a standard normal, and the logs of their weights."""
-    x, weight = np.polynomial.hermite_e.hermegauss(n_nodes)
-    return x, np.log(weight / weight.sum())
-
-
 def levels_given(
     noises: LevelNoises, population: Population, which: np.ndarray, n_nodes: int
 ) -> LevelsGiven:
@@ -81,12 +76,12 @@ def levels_given(
     n_nodes : int
     """
     n = len(population.coef)
-    x, log_weight = (a[:, None] for a in rule_of(n_nodes))
+    x, weight = (a[:, None] for a in normal_rule(n_nodes))
     log_sd = noises.log_sd[:n, None, which] + noises.spread[:n, None, which] * x
     log_sd = np.clip(log_sd, -FARTHEST, FARTHEST)
     levels = noises.levels.take(which)
     solved = _solved(levels, population, np.exp(2 * log_sd))
-    log_share = log_weight + 0.5 * x**2 + _log_density(levels, population, log_sd)
+    log_share = np.log(weight) + 0.5 * x**2 + _log_density(levels, population, log_sd)
     location = np.log(population.own[SCALE])[:, None, None]
     omega = np.maximum(population.own[SPREAD], 1e-100)[:, None, None]
     log_share = log_share - 0.5 * ((log_sd - location) / omega) ** 2

@@ -22,6 +22,7 @@ from skhier.kernels.records import MIN_VARIANCE, Population
 from skhier.responses.normal import SCALE
 from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import LevelRoots
+from skhier.utils.hermite import normal_rule
 
 __all__ = [
     "NoiseNodes",
@@ -30,7 +31,7 @@ __all__ = [
     "level_nodes",
     "log_density",
     "noise_moments",
-    "rule_of",
+    "noise_rule",
 ]
 
 MAX_STEPS = 40
@@ -65,10 +66,10 @@ class NoiseNodes(NamedTuple):
     log_share: Any
 
 
-def rule_of(n_nodes: int) -> NoiseRule:
+def noise_rule(n_nodes: int) -> NoiseRule:
     """Gauss-Hermite with so many nodes."""
-    x, weight = np.polynomial.hermite_e.hermegauss(n_nodes)
-    return NoiseRule(x, np.log(weight / weight.sum()))
+    x, weight = normal_rule(n_nodes)
+    return NoiseRule(x, np.log(weight))
 
 
 class _Level(NamedTuple):

@@ -27,6 +27,7 @@ from skhier.kernels.rows.cells import expected_gradient, log_density_at_cells
 from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
+from skhier.utils.hermite import normal_rule
 
 __all__ = [
     "LevelMoments",
@@ -37,7 +38,7 @@ __all__ = [
     "level_nodes",
     "log_densities_without_row",
     "log_density",
-    "rule_of",
+    "product_rule",
 ]
 
 TINY = 1e-14  # of a prior variance, so that a covariance of one node has a root
@@ -107,10 +108,9 @@ class LevelMoments(NamedTuple):
     mode: Any
 
 
-def rule_of(n_nodes: int, q: int) -> Rule:
+def product_rule(n_nodes: int, q: int) -> Rule:
     """Gauss-Hermite with so many nodes a dimension, cells without weight left out."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
-    weights = weights / weights.sum()
+    nodes, weights = normal_rule(n_nodes)
     cells = np.array(list(product(range(n_nodes), repeat=q)), int)
     weight = weights[cells].prod(1)
     kept = weight > LEAST_WEIGHT

@@ -15,7 +15,7 @@ from skhier.kernels.normal.level_noise import (
     level_nodes,
     log_density,
     noise_moments,
-    rule_of,
+    noise_rule,
 )
 from skhier.kernels.records import LevelNoises, Population
 from skhier.responses.normal import SCALE
@@ -78,7 +78,7 @@ nodes_of = jax.jit(level_nodes)
 def test_level_densities_match_dense_covariances(n_nodes):
     rows, everyone = rows_and_population()
     exact = [logsumexp(dense_level(rows, everyone, g) + LOG_MASS) for g in range(len(SIZES))]
-    nodes = nodes_of(levels_of(rows), rule_of(n_nodes), everyone)
+    nodes = nodes_of(levels_of(rows), noise_rule(n_nodes), everyone)
     error = np.abs(np.asarray(nodes.log_density) - exact)
     assert error[SIZES == 9].max() < LARGEST_ERROR[n_nodes]
     assert error.max() < 10 * LARGEST_ERROR[n_nodes]  # levels of fewer rows are more skewed
@@ -89,14 +89,14 @@ def test_density_is_exact_wherever_the_noise_is(scale, spread):
     """Noise far below and above the effects', and levels of very different noises."""
     rows, everyone = rows_and_population(scale, spread)
     exact = [logsumexp(dense_level(rows, everyone, g) + LOG_MASS) for g in range(len(SIZES))]
-    nodes = nodes_of(levels_of(rows), rule_of(25), everyone)
+    nodes = nodes_of(levels_of(rows), noise_rule(25), everyone)
     assert_allclose(nodes.log_density, exact, rtol=1e-6, atol=2e-3 * spread)
 
 
 def test_no_spread_is_one_noise():
     rows, everyone = rows_and_population()
     equal = everyone._replace(own={SCALE: everyone.own[SCALE], SPREAD: np.float64(0.0)})
-    nodes = nodes_of(levels_of(rows), rule_of(3), equal)
+    nodes = nodes_of(levels_of(rows), noise_rule(3), equal)
     exact = [dense_level(rows, equal, g)[0] for g in range(len(SIZES))]
     assert_allclose(nodes.log_density, exact, rtol=1e-10)
 
@@ -104,15 +104,15 @@ def test_no_spread_is_one_noise():
 def test_levels_without_rows_change_nothing():
     rows, everyone = rows_and_population()
     levels = levels_of(rows)
-    whole = nodes_of(levels, rule_of(7), everyone).log_density
-    padded = np.asarray(nodes_of(levels.padded(), rule_of(7), everyone).log_density)
+    whole = nodes_of(levels, noise_rule(7), everyone).log_density
+    padded = np.asarray(nodes_of(levels.padded(), noise_rule(7), everyone).log_density)
     assert_allclose(padded[: len(SIZES)], whole, rtol=1e-14)
     assert not padded[len(SIZES) :].any()
 
 
 def test_gradient_is_that_of_the_integral():
     rows, everyone = rows_and_population()
-    levels, rule = levels_of(rows), rule_of(25)
+    levels, rule = levels_of(rows), noise_rule(25)
     flat, back = jax.flatten_util.ravel_pytree(everyone)
     slope = jax.grad(lambda point: log_density(levels, rule, back(point)))(flat)
 
@@ -139,7 +139,7 @@ def test_joint_density_is_that_of_the_rows():
 
 def noises_and_population(rows, everyone):
     """As the engine keeps them, of one component."""
-    nodes = nodes_of(levels_of(rows), rule_of(15), everyone)
+    nodes = nodes_of(levels_of(rows), noise_rule(15), everyone)
     mean, sd, skew = (np.asarray(a)[None] for a in noise_moments(nodes, everyone))
     density = np.asarray(nodes.log_density)[None]
     one = Population(

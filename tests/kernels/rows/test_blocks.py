@@ -10,7 +10,7 @@ from response_cases import CASES
 from row_cases import N_LEVELS, Rows, grid, make_rows
 
 from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
-from skhier.kernels.rows.quadrature import level_moments, rule_of
+from skhier.kernels.rows.quadrature import level_moments, product_rule
 from skhier.statistics import rows as row_statistics
 from skhier.statistics.rows import arrange_rows
 
@@ -47,7 +47,7 @@ def uneven(name):
 @pytest.mark.parametrize("dense", [0, 96])
 def test_levels_do_not_depend_on_their_blocks(name, dense, monkeypatch):
     response, rows, everyone = uneven(name)
-    rule = rule_of(5, 2)
+    rule = product_rule(5, 2)
     one, z, _ = rows.blocks(len(N_ROWS))
     assert len(one.levels) == 1
     whole = moments_of(response.kind, rule, one, z, everyone)
@@ -86,7 +86,7 @@ def test_start_of_the_modes_does_not_matter(name):
     own = {key: np.float64(value) for key, value in CASES[name].own.items()}
     rows, everyone = make_rows(response, own, 2)
     blocks, z, _ = rows.blocks()
-    rule = rule_of(7, 2)
+    rule = product_rule(7, 2)
     at = partial(moments_of, response.kind, rule, blocks, z, everyone)
     from_zero = at()
     rng = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def test_third_moments_match_a_dense_grid(name):
     rows, everyone = make_rows(response, {}, 2)
     rows = rows._replace(y=np.where(rows.codes < 3, 0.0, rows.y))  # levels of zeros are skewed
     blocks, z, _ = rows.blocks()
-    moments = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
+    moments = moments_of(response.kind, product_rule(9, 2), blocks, z, everyone)
     u, log_mass = grid(2)
     effects = everyone.group_root[0] @ u
     for level in range(N_LEVELS):

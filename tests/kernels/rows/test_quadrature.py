@@ -15,7 +15,7 @@ from skhier.kernels.rows.quadrature import (
     level_nodes,
     log_densities_without_row,
     log_density,
-    rule_of,
+    product_rule,
 )
 from skhier.statistics.rows import merge_equal_rows
 
@@ -45,7 +45,7 @@ def nodes_of(kind, rule, rows, z, everyone):
 
 def densities(response, rows, everyone, n_nodes=15, n_levels=N_LEVELS):
     blocks, z, _ = rows.blocks(n_levels)
-    rule = rule_of(n_nodes, len(rows.columns))
+    rule = product_rule(n_nodes, len(rows.columns))
     nodes = nodes_of(response.kind, rule, blocks, z, everyone)
     return np.asarray(nodes.log_density)
 
@@ -87,7 +87,7 @@ def moments_of(kind, rule, rows, z, everyone):
 def test_effect_moments_match_a_dense_grid(name):
     response, rows, everyone = case(name, 2)
     blocks, z, _ = rows.blocks()
-    mean, cov, _ = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
+    mean, cov, _ = moments_of(response.kind, product_rule(9, 2), blocks, z, everyone)
     exact = truth(response, rows, everyone)
     sds = np.sqrt([np.diag(level.cov) for level in exact])
     # of a mean and a variance: what the density is off by, times some sds
@@ -106,7 +106,7 @@ def without_rows(kind, rule, rows, z, everyone):
 def test_rows_left_out_match_grids_without_them(name):
     response, rows, everyone = case(name, 2)
     blocks, z, seats = rows.blocks()
-    rule = rule_of(9, 2)
+    rule = product_rule(9, 2)
     pair = without_rows(response.kind, rule, blocks, z, everyone)
     without, within = (np.asarray(a).T.ravel()[seats] for a in pair)
     exact = np.empty(len(rows.y))
@@ -134,7 +134,7 @@ def value_and_gradient(kind, rule, rows, z, everyone):
 def test_gradient_matches_differences(name):
     response, rows, everyone = case(name, 2)
     blocks, z, _ = rows.blocks()
-    rule = rule_of(9, 2)
+    rule = product_rule(9, 2)
     total, (of_coef, of_root, of_own) = value_and_gradient(response.kind, rule, blocks, z, everyone)
     assert_allclose(total, densities(response, rows, everyone, 9).sum(), rtol=1e-10)
 
@@ -186,7 +186,7 @@ def test_levels_without_rows_have_density_one_and_the_population_s_effects():
     away = rows._replace(codes=np.where(rows.codes == 3, 2, rows.codes))
     assert_allclose(densities(response, away, everyone, 9)[3], 0.0, atol=1e-5)
     blocks, z, _ = away.blocks()
-    mean, cov, log_exp = moments_of(response.kind, rule_of(9, 2), blocks, z, everyone)
+    mean, cov, log_exp = moments_of(response.kind, product_rule(9, 2), blocks, z, everyone)
     root = everyone.group_root[0]
     assert_allclose(mean[:, 3], 0, atol=1e-8)
     assert_allclose(cov[..., 3], root @ root.T, rtol=1e-4)
@@ -228,7 +228,7 @@ def test_without_effects_the_density_is_that_of_the_rows():
     response, rows, everyone = case("poisson", 2)
     everyone = everyone._replace(group_root=())
     blocks, *_ = rows.blocks()
-    nodes = nodes_of(response.kind, rule_of(1, 0), blocks, blocks.x[:0], everyone)
+    nodes = nodes_of(response.kind, product_rule(1, 0), blocks, blocks.x[:0], everyone)
     line = rows.x @ everyone.coef + rows.offset
     density = response.log_density(rows.y, line, {})
     assert_allclose(nodes.log_density[:N_LEVELS], np.bincount(rows.codes, density), rtol=1e-12)
