@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.utils.engines import lazy_engine, naming
-from skhier.utils.frames import column_names, without_time_zones
+from skhier.utils.engines import lazy_engine, naming, without_time_zones
+from skhier.utils.table import table_of
 from skhier.utils.validation import check_flag, check_number
 from skhier.utils.words import listed
 
@@ -133,7 +133,7 @@ class _Added:
         """Of a data frame."""
         import narwhals as nw
 
-        self.check(column_names(table))
+        self.check(table_of(table).columns)
         rows = nw.from_native(table, eager_only=True)
         columns = self.columns_of(rows.select(self.needed).to_native())
         like = nw.get_native_namespace(rows)

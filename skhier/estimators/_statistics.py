@@ -28,13 +28,14 @@ from skhier.statistics.lazy import contents_of_lazy, contents_of_lazy_folds
 from skhier.statistics.lazy_rows import N_EQUAL, merged_rows
 from skhier.statistics.partitions import contents_of_partitions
 from skhier.statistics.problem import NO_MEDIANS, problem_of
-from skhier.statistics.training import forbid_few_rows
 from skhier.utils.callers import users_stacklevel
 from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import as_table
 from skhier.utils.named_columns import split_named
+from skhier.utils.table import read_table
+from skhier.utils.training import forbid_few_rows
 from skhier.utils.validation import check_total_weight
+from skhier.utils.wanted_means import wanted_means
 
 __all__ = ["Statistics"]
 
@@ -56,7 +57,7 @@ class Statistics:
     """Of an estimator whose ``_fit_problem`` fits a problem without rows."""
 
     _takes_statistics = True
-    _wanted_means: Callable[..., Any]
+    group_means: Any
     _fit: Callable[..., tuple[list[str], list[str]]]
     _blocks: list[tuple[int, GroupStatistics]]
 
@@ -216,12 +217,9 @@ class Statistics:
         if lazy_engine(X) is not None:
             return GroupStatistics(self._reduced_elsewhere(X, y, sample_weight, reset))
         X, y, sample_weight = split_named(X, y, sample_weight)
-        table = as_table(X)
-        validate_data(self, table, y, reset=reset, skip_check_array=True)
-        names = getattr(self, "feature_names_in_", None)
-        return GroupStatistics(
-            contents_of_block(table, y, sample_weight, names, self.groups, self.slopes)
-        )
+        table = read_table(X)
+        validate_data(self, table.native, y, reset=reset, skip_check_array=True)
+        return GroupStatistics(contents_of_block(table, y, sample_weight, self.groups, self.slopes))
 
     def _reduced_elsewhere(self, X, y, sample_weight, reset) -> Contents:
         """Statistics of a lazy frame, whose engine reduces it."""
@@ -298,7 +296,7 @@ class Statistics:
         check_total_weight(float(contents.reduction.stats.n), contents.n_rows)
         design, reduction = settled(contents, self.groups, self.slopes)
         self._keep_columns(contents)
-        wanted = self._wanted_means(np.empty((0, contents.n_columns)), design)
+        wanted = wanted_means(self.group_means, contents.table, design)
         design, _, problem = add_group_means(wanted, design, None, problem_of(reduction))
         return self._fit_problem(design, None, problem, seed, began, contents.n_rows)
 

@@ -29,6 +29,7 @@ from skhier.utils.labels import encode, fit_levels
 from skhier.utils.named_columns import check_named
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import FactorColumns, Schema, read_schema
+from skhier.utils.table import table_of
 
 __all__ = ["contents_of_lazy", "contents_of_lazy_folds"]
 
@@ -51,7 +52,7 @@ def contents_of_lazy(
     Raises
     ------
     ValueError, TypeError
-        As :func:`skhier.statistics.training.read_training`, with counts in place of first rows.
+        As :func:`skhier.utils.training.read_training`, with counts in place of first rows.
     RuntimeError
         What the engine raised.
     """
@@ -78,7 +79,7 @@ def _sums(X, y, sample_weight, groups, slopes, engine, fold=None):
     check_named(list(types), y, sample_weight, fold)
     names = [name for name in types if name not in (y, sample_weight, fold)]
     empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
-    schema = read_schema(empty, names, groups, slopes)
+    schema = read_schema(table_of(empty, names), groups, slopes)
     columns = Columns(tuple(schema.feature_names), _label_columns(schema), y, sample_weight)
     check_types(types, columns, schema)
     rows = query.frame, columns, types, query.collect

@@ -15,6 +15,7 @@ from skhier.statistics.lazy_sums import Query
 from skhier.utils.engines import naming
 from skhier.utils.named_columns import check_named
 from skhier.utils.schema import read_schema
+from skhier.utils.table import table_of
 
 __all__ = ["MOST_MERGED", "N_EQUAL", "merged_rows"]
 
@@ -74,7 +75,8 @@ def _merged_by_query(X, y, sample_weight, groups, engine, y_is_number) -> pd.Dat
     check_named(list(types), y, sample_weight)
     names = [name for name in types if name not in (y, sample_weight)]
     empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
-    schema = read_schema(empty, names, groups, "all" if groups is not None else None)
+    slopes = "all" if groups is not None else None
+    schema = read_schema(table_of(empty, names), groups, slopes)
     labels = tuple(dict.fromkeys(name for factor in schema.factors for name in factor.names))
     columns = Columns(tuple(schema.feature_names), labels, y, sample_weight)
     if y_is_number:

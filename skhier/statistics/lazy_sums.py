@@ -13,9 +13,9 @@ import pandas as pd
 
 from skhier.statistics.lazy_checks import Columns, Scan
 from skhier.statistics.polars_batches import is_long, sums_in_batches
-from skhier.utils.engines import naming
-from skhier.utils.frames import labels_of, without_time_zones
+from skhier.utils.engines import naming, without_time_zones
 from skhier.utils.labels import encode, fit_levels
+from skhier.utils.table import Column
 from skhier.utils.validation import TOO_LARGE
 
 __all__ = ["Groups", "PartOfSums", "Query", "SplitSums", "Sums"]
@@ -109,7 +109,7 @@ class Sums:
         out = np.full((self.p + 1, self.p + 1, len(table)), np.nan)
         for i, j in wanted:
             out[i, j] = out[j, i] = table.get_column(f"s{i}_{j}").to_numpy()
-        labels = [labels_of(table.get_column(f"k{j}")) for j in range(len(keys))]
+        labels = [Column(table.get_column(f"k{j}")).labels for j in range(len(keys))]
         n_rows, n_present = (int(table.get_column(name).sum()) for name in ("n", "n_present"))
         finite = all(np.abs(out[at]).max(initial=0.0) <= TOO_LARGE**2 for at in wanted)
         if n_rows == 0 or n_present < n_rows or not finite or any(map(_any_missing, labels)):

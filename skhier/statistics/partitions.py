@@ -6,9 +6,9 @@ from typing import Any
 
 from skhier.statistics.contents import Contents, contents_of_block, merged
 from skhier.utils.engines import naming
-from skhier.utils.frames import as_table, labels_of
 from skhier.utils.labels import fit_levels
 from skhier.utils.named_columns import check_named, split_named
+from skhier.utils.table import Column, read_table
 
 __all__ = ["contents_of_partitions"]
 
@@ -38,7 +38,7 @@ def contents_of_partitions(
     Raises
     ------
     ValueError, TypeError
-        As :func:`skhier.statistics.training.read_training`, with the partition.
+        As :func:`skhier.utils.training.read_training`, with the partition.
     RuntimeError
         What Dask raised.
     """
@@ -79,7 +79,7 @@ def _reduced(rows, k, n, y, sample_weight, groups, slopes, fold) -> dict[Any, Co
     try:
         if fold is None:
             return {None: _of_rows(rows, y, sample_weight, groups, slopes)}
-        levels, codes = fit_levels(labels_of(rows[fold]), fold)
+        levels, codes = fit_levels(Column(rows[fold]).labels, fold)
         rest = rows.drop(columns=fold)
         return {
             label: _of_rows(rest[codes == at], y, sample_weight, groups, slopes)
@@ -92,7 +92,7 @@ def _reduced(rows, k, n, y, sample_weight, groups, slopes, fold) -> dict[Any, Co
 
 def _of_rows(rows, y, sample_weight, groups, slopes) -> Contents:
     X, target, weights = split_named(rows, y, sample_weight)
-    return contents_of_block(as_table(X), target, weights, list(X.columns), groups, slopes)
+    return contents_of_block(read_table(X), target, weights, groups, slopes)
 
 
 def _sum(parts: list[dict[Any, Contents]]) -> dict[Any, Contents]:

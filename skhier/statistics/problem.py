@@ -7,14 +7,14 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from skhier.priors import DataScales
-from skhier.statistics.mean_sd import MeanSd, mean_sd_of_rows
+from skhier.statistics.mean_sd import MeanSd, mean_sd_of_training
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.records import GroupStats, Plan, Units
 from skhier.statistics.reduction import Reduction, axes_of, reduce_block
 from skhier.statistics.row_noise import RowNoise, check_noise, row_noise_of
-from skhier.statistics.training import Medians, Training
 from skhier.statistics.units import internal_units
 from skhier.utils.design import Design
+from skhier.utils.training import Medians, Training
 from skhier.utils.validation import check_scales
 
 __all__ = ["NO_MEDIANS", "Problem", "part_of", "problem_of", "reduce_rows"]
@@ -78,9 +78,8 @@ class _WithoutMedians(DataScales):
 
 def reduce_rows(design: Design, training: Training) -> Problem:
     """Rows in memory become a problem."""
-    axes, y, weights = axes_of(design), training.y, training.weights
-    noise = row_noise_of(training)
-    columns = mean_sd_of_rows(training.x, weights), mean_sd_of_rows(y[:, None], weights)
+    axes, noise = axes_of(design), row_noise_of(training)
+    columns = mean_sd_of_training(training, training.weights)
     if noise is not None:
         check_noise(noise, training, columns[1].sd[0])
         if not columns[1].sd[0]:  # there is a scale all the same

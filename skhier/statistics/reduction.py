@@ -14,15 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from skhier.statistics.addition import added_in_places
-from skhier.statistics.mean_sd import MeanSd, mean_sd_of_products, mean_sd_of_rows
+from skhier.statistics.mean_sd import MeanSd, mean_sd_of_products, mean_sd_of_training
 from skhier.statistics.products import LevelPairs, group_stats, level_pairs
 from skhier.statistics.records import GroupStats, Units
-from skhier.statistics.training import Training
 from skhier.statistics.units import change_units, common_units, internal_units, same_units
 from skhier.utils.design import Design
 from skhier.utils.labels import Levels
 from skhier.utils.level_union import NO_LEVELS, unite_levels
 from skhier.utils.nesting import NestedLevels
+from skhier.utils.training import Training
 
 __all__ = [
     "Axes",
@@ -135,8 +135,7 @@ def own_units(axes: Axes, rows: Training) -> Units:
         return no_rows(axes).units
     # an sd takes a total above 1, and here it need only be near
     weights = rows.weights if rows.weights.sum() >= 2 else np.full(len(rows.y), 2.0)
-    of_x, of_y = mean_sd_of_rows(rows.x, weights), mean_sd_of_rows(rows.y[:, None], weights)
-    return internal_units(of_x, of_y, axes.slopes)
+    return internal_units(*mean_sd_of_training(rows, weights), axes.slopes)
 
 
 def merge(first: Reduction, *others: Reduction) -> Reduction:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skhier.utils.design import Design, Rows, side_by_side
+from skhier.utils.design import Design, Rows
+from skhier.utils.levels import side_by_side
 
 __all__ = ["drop_rows", "settle_slopes"]
 
