@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
-BATCH = 2**17  # rows of DuckDB and Ibis that are predicted at a time
-
 
 def predict(
     model: BaseHierarchical, frame: Any, std: bool = False, coverage: float | None = None
@@ -100,7 +98,7 @@ class _Added:
             )
         assert model._fitted is not None  # rows that were only added are fitted here, once
         self.model, self.std, self.coverage = model, std, coverage
-        design = model._fitted.design
+        design, self.batch = model._fitted.design, model._budget.data.predicted_rows
         unread = design.unread(range(len(design.factors)), std or coverage is not None)
         names = enumerate(model.feature_names_in_)
         self.needed = [str(name) for position, name in names if position not in unread]
@@ -188,7 +186,7 @@ class _Added:
 
         with naming("DuckDB"):
             read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
-            reader = read(BATCH)
+            reader = read(self.batch)
         fields = [*reader.schema, *(pa.field(name, pa.float64()) for name in self.new)]
 
         def batches() -> Iterator[Any]:
@@ -205,7 +203,7 @@ class _Added:
 
         with naming("Ibis"):
             table = frame.to_pyarrow()
-        starts = range(0, max(len(table), 1), BATCH)
+        starts = range(0, max(len(table), 1), self.batch)
         return ibis.memtable(
-            pa.concat_tables([self.to_eager(table.slice(at, BATCH)) for at in starts])
+            pa.concat_tables([self.to_eager(table.slice(at, self.batch)) for at in starts])
         )

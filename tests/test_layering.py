@@ -15,7 +15,8 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words budget hermite slices forks memory imports crps diagnostics notes "
+        "callers words answer_budget data_budget sampling_budget budget hermite slices forks "
+        "memory imports crps diagnostics notes "
         "cells table categories columns labels nesting level_union pareto engines pipelines "
         "rank uniformity convergence validation named_columns side_column schema levels features "
         "group_means design wanted_means settling training identifiability noise_by"

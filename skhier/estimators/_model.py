@@ -140,13 +140,13 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         seed = drawn_seed(self.random_state)
         table = read_table(X)
         validate_data(self, table.native, y, skip_check_array=True)
-        columns = self.groups, self.slopes, self._side
-        design, training = read_training(table, y, sample_weight, *columns)
+        columns, budget = (self.groups, self.slopes, self._side), self._budget.data
+        design, training = read_training(table, y, sample_weight, *columns, budget)
         wanted = wanted_means(self.group_means, table, design)
         response = self._response
         response.check_target(training.y, training.weights)
         training = training._replace(y=response.transformed(training.y))
-        problem = reduce_rows(design, training)
+        problem = reduce_rows(design, training, budget)
         design, training, problem = add_group_means(wanted, design, training, problem)
         return self._fit_problem(design, training, problem, seed, began)
 

@@ -99,12 +99,19 @@ class Race:
         if key not in self.read:
             table, _, sample_weight = self.arguments
             design, training = read_training(
-                table, self.target, sample_weight, model.groups, model.slopes
+                table,
+                self.target,
+                sample_weight,
+                model.groups,
+                model.slopes,
+                None,
+                self.budget.data,
             )
             response = model._response
             response.check_target(training.y, training.weights)
             training = training._replace(y=response.transformed(training.y))
-            problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
+            problem = reduce_rows(design, training, self.budget.data)
+            pairs = level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
 

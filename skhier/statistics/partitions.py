@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skhier.statistics.contents import Contents, contents_of_block, merged
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.engines import naming
 from skhier.utils.labels import fit_levels
 from skhier.utils.named_columns import check_named, split_named
@@ -12,11 +13,15 @@ from skhier.utils.table import Column, read_table
 
 __all__ = ["contents_of_partitions"]
 
-FAN_IN = 16  # sums that meet in one task
-
 
 def contents_of_partitions(
-    X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any, fold: str | None = None
+    X: Any,
+    y: str,
+    sample_weight: str | None,
+    groups: Any,
+    slopes: Any,
+    fold: str | None = None,
+    budget: DataBudget = USUAL.data,
 ) -> dict[Any, Contents]:
     """A Dask DataFrame becomes statistics; workers need NumPy and pandas, and no JAX.
 
@@ -29,6 +34,7 @@ def contents_of_partitions(
         The estimator's parameters.
     fold : str or None
         A column that is no feature.
+    budget : DataBudget
 
     Returns
     -------
@@ -49,11 +55,11 @@ def contents_of_partitions(
     arguments = y, sample_weight, groups, slopes, fold
     with naming("Dask"):
         partitions = X.to_delayed()
-    n = len(partitions)
+    n, several = len(partitions), budget.sums_of_task
     reduce_rows, add_up = delayed(_reduced, pure=False), delayed(_sum, pure=False)
     parts = [reduce_rows(rows, k, n, *arguments) for k, rows in enumerate(partitions)]
     while len(parts) > 1:
-        parts = [add_up(parts[at : at + FAN_IN]) for at in range(0, len(parts), FAN_IN)]
+        parts = [add_up(parts[at : at + several]) for at in range(0, len(parts), several)]
     try:
         (whole,) = compute(*parts)
     except _Refused as refused:

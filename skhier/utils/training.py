@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.cells import relative_spacing
 from skhier.utils.design import Design, Rows, fit_design
 from skhier.utils.settling import drop_rows, settle_slopes
@@ -92,7 +93,13 @@ class Training(NamedTuple):
 
 
 def read_training(
-    table: Table, y: Any, sample_weight: Any, groups: Any, slopes: Any, side: Wanted | None = None
+    table: Table,
+    y: Any,
+    sample_weight: Any,
+    groups: Any,
+    slopes: Any,
+    side: Wanted | None = None,
+    budget: DataBudget = USUAL.data,
 ) -> tuple[Design, Training]:
     """Checked rows, and what their columns mean.
 
@@ -105,13 +112,14 @@ def read_training(
         The estimator's parameters.
     side : Wanted or None
         Its ``exposure`` or ``known_noise``.
+    budget : DataBudget
 
     Raises
     ------
     ValueError, TypeError
         Bad columns, labels, numbers or weights; fewer than two rows with a weight.
     """
-    return _read(table, y, sample_weight, groups, slopes, side, whole=True)
+    return _read(table, y, sample_weight, groups, slopes, side, budget)
 
 
 def read_block(
@@ -129,18 +137,20 @@ def read_block(
     ValueError, TypeError
         As :func:`read_training`, but of few rows.
     """
-    return _read(table, y, sample_weight, groups, slopes, None, whole=False)
+    return _read(table, y, sample_weight, groups, slopes)
 
 
-def _read(table, y, sample_weight, groups, slopes, side, whole) -> tuple[Design, Training]:
-    """``whole``: these are all rows of a fit, and not a block of them."""
-    y_eps, least = relative_spacing(y), 2 if whole else 0
+def _read(
+    table, y, sample_weight, groups, slopes, side=None, budget=None
+) -> tuple[Design, Training]:
+    """``budget``: of all rows of a fit; None of a block of them."""
+    y_eps, least = relative_spacing(y), 0 if budget is None else 2
     y, weights = check_target(y, table.native), check_weights(sample_weight, table.native, least)
     kept = weights > 0
     forbid_few_rows(int(kept.sum()), least)
     design, rows = drop_rows(*fit_design(table, groups, slopes, side), kept)
-    if whole:
-        design = settle_slopes(design, rows)
+    if budget is not None:
+        design = settle_slopes(design, rows, budget)
     return design._replace(y_eps=y_eps), training_of(design, rows, y[kept], weights[kept])
 
 

@@ -8,9 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
+from runs import budget
 
 from skhier.statistics.products import level_pairs
-from skhier.utils import settling
 from skhier.utils.design import fit_design, read_rows
 from skhier.utils.identifiability import design_warnings, slope_notes, slope_warnings
 from skhier.utils.settling import drop_rows, settle_slopes
@@ -300,18 +300,18 @@ def test_nesting_of_one_level_each_is_reported():
     assert found.startswith("'state' and 'state:cafe' group the rows identically")
 
 
-def test_slopes_of_all_are_what_differs_within_levels(monkeypatch):
+def test_slopes_of_all_are_what_differs_within_levels():
     """Against pandas' count of distinct values per level, whatever the order of the rows."""
     rng = np.random.default_rng(4)
     for n, chunk in ((1, 5), (7, 2), (60, 7), (60, 60), (60, 1000)):
-        monkeypatch.setattr(settling, "CHUNK", chunk)
+        few = budget(rows_compared=chunk).data
         for _ in range(20):
             g, h = rng.integers(0, 5, (2, n))
             levels = rng.normal(size=(5, 3)).round(1)
             x = np.c_[levels[g], levels[h], rng.integers(0, 2, n), np.full(n, 0.1), levels[g]]
             x[rng.integers(n), -1] += 1e-12
             table = pd.DataFrame(x).add_prefix("x")
-            settled = settle_slopes(*fit(table.assign(g=g, h=h), ["g", ("g", "h")]))
+            settled = settle_slopes(*fit(table.assign(g=g, h=h), ["g", ("g", "h")]), few)
             for factor, by in zip(settled.factors, ([g], [g, h]), strict=True):
                 varies = (table.groupby(by).nunique() > 1).any()
                 assert factor.slopes == tuple(np.flatnonzero(varies))
