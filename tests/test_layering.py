@@ -45,12 +45,12 @@ ROOMS = {
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
-        "_splits _scoring _refits _race _search _fold_race _folds _cv _classifier_cv"
+        "_splits _scoring _candidates _refits _race _search _fold_race _folds _cv _classifier_cv"
     ),
     "plotting": (
-        "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "
-        "_posterior_predictive _rootogram _class_calibration _correlation _variance_shares "
-        "_predictive_calibration _trace"
+        "_fit _style _text _replicates _choices _numerics _panels _group_coef _shrinkage "
+        "_fitted_lines _posterior_predictive _rootogram _class_calibration _correlation "
+        "_variance_shares _predictive_calibration _trace"
     ),
     "calibration": "_report _rows _simulations",
 }

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
 
+from skhier.estimators._candidates import (
+    Scored,
+    budget_of_candidates,
+    forbid_evidence_of_nuts,
+    forbid_new_groups,
+    light,
+    naming_fold,
+)
 from skhier.estimators._model import HierarchicalModel
 from skhier.estimators._refits import Checked, checked
 from skhier.estimators._scoring import (
@@ -44,7 +51,6 @@ from skhier.statistics.group_means import add_group_means, means_of_part
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
-from skhier.utils.budget import Budget
 from skhier.utils.design import Design
 from skhier.utils.group_means import with_level_means
 from skhier.utils.levels import read_levels
@@ -53,14 +59,7 @@ from skhier.utils.training import Training, read_training
 from skhier.utils.validation import check_weights
 from skhier.utils.wanted_means import wanted_means
 
-__all__ = ["Race", "Scored", "budget_of_candidates"]
-
-
-class Scored(NamedTuple):
-    """``values`` (n_candidates, n_splits), and further columns of ``cv_results_``."""
-
-    values: np.ndarray
-    columns: dict[str, np.ndarray]
+__all__ = ["Race"]
 
 
 class Race:
@@ -153,8 +152,7 @@ class Race:
         return setting, result
 
     def _evidence(self, model) -> float:
-        if model.inference == "nuts":
-            raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
+        forbid_evidence_of_nuts(model)
         if self._samples_effects(model):
             raise ValueError(
                 f"cv='evidence' needs the group effects integrated out, and those of "
@@ -197,7 +195,7 @@ class Race:
             data, key = self._columns(model), _columns_key(model)
             if key not in parts:
                 parts[key] = list(training_reductions(data, folds))
-        light = [self._light(model, self.estimator.scoring is None) for model in models]
+        lighter = [self._light(model, self.estimator.scoring is None) for model in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Mixture | None] = {}
         constant: dict[str, list[int]] = {}
@@ -209,16 +207,12 @@ class Race:
             first = problems[_columns_key(models[0])]
             for name in constant_in_part(self._columns(models[0]), first):
                 constant.setdefault(name, []).append(k)
-            for i, model in enumerate(light):
+            for i, model in enumerate(lighter):
                 shape = (_structure(model), bool(model.correlated))
-                try:
+                with naming_fold(k, self.candidates[i]):
                     values[i, k], starts[shape] = self._score(
                         model, problems[_columns_key(model)], fold, starts.get(shape)
                     )
-                except (RuntimeError, ValueError) as error:
-                    kind = ValueError if isinstance(error, ValueError) else RuntimeError
-                    where = f"Fold {k} of cv, candidate {self.candidates[i]}"
-                    raise kind(f"{where}: {error}") from error
         self.messages += constant_columns(constant)
         return Scored(values, {})
 
@@ -264,7 +258,9 @@ class Race:
             rows["training"] = _with_means(training.take(fold.train), design)
         setting, _, result = model._sample(design, part, seed, start, **rows)
         fit = fitted_of(design, part, result, setting, seed, training, self.budget)
-        self._check_known(model, part, training, fold.test)
+        known = zip(part.stats.factors, training.codes[fold.test].T, strict=True)
+        has_new = any(np.any(stats.zz[-1, -1, codes] == 0) for stats, codes in known)
+        forbid_new_groups(model, has_new)
         if self.scorer is not None:
             score = self._by_scorer(model, fit, fold.test)
         else:
@@ -280,16 +276,6 @@ class Race:
             return float(np.average(density, weights=test.weights))
         score = accuracy if is_classifier(self.estimator) else r2
         return score(y, posterior.mean(test.x, test.codes), test.weights)
-
-    def _check_known(self, model, part, training, test):
-        if model.handle_unknown != "error":
-            return
-        for stats, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
-            if np.any(stats.zz[-1, -1, codes] == 0):
-                raise ValueError(
-                    "it has rows of groups that the others lack, and handle_unknown='error'. "
-                    "Set handle_unknown='population'."
-                )
 
     def _by_scorer(self, model, fit, test):
         """Any scorer, on an estimator that can predict."""
@@ -311,11 +297,7 @@ class Race:
         """The same model with as many draws as a score needs."""
         if model.inference == "nuts" or self._samples_effects(model):
             return model
-        scores = self.budget.scores
-        n_draws = scores.draws_for_means if means_do else scores.draws
-        light = clone(model).set_params(n_chains=1, n_draws=n_draws)
-        light._budget = self.budget
-        return light
+        return light(model, self.budget, means_do)
 
     def _samples_effects(self, model) -> bool:
         """Whether group effects are sampled, because nothing integrates them out."""
@@ -337,9 +319,3 @@ def _structure(model) -> str:
 def _with_means(rows: Training, design: Design) -> Training:
     """Rows with the level means that a fold's training rows have."""
     return rows._replace(x=with_level_means(rows.x, rows.codes, design.means))
-
-
-def budget_of_candidates(budget: Budget) -> Budget:
-    """Moments that only score a candidate take less."""
-    memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
-    return replace(budget, memory=memory)
