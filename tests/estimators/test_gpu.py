@@ -16,9 +16,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
 
-# Both devices weigh points of the same seed in float64; rounding moves the mode from which the points
-# are laid, by far less than another seed moves them: within one Monte Carlo error of a mean.
-# Where rounds of weighting part, or chains do, these are two samples.
+# Both devices weigh points of the same seed in float64. Rounding moves the mode about which they
+# lie by far less than another seed moves them: within one Monte Carlo error of a mean. Where
+# rounds of weighting part, or chains do, these are two samples.
 N_ERRORS = 5  # Monte Carlo standard errors
 
 
