@@ -15,13 +15,14 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words budget hermite slices forks memory imports crps diagnostics notes "
-        "cells frames categories columns labels nesting level_union pareto engines pipelines "
-        "rank uniformity convergence validation named_columns side_column schema features "
-        "group_means design settling identifiability noise_by"
+        "callers words answer_budget data_budget sampling_budget budget hermite slices forks "
+        "memory imports crps diagnostics notes "
+        "cells table categories columns labels nesting level_union pareto engines pipelines "
+        "rank uniformity convergence validation named_columns side_column schema levels features "
+        "group_means design wanted_means settling training identifiability noise_by"
     ),
     "statistics": (
-        "records sums products mean_sd units padding plan elimination addition training reduction "
+        "records sums products mean_sd units padding plan elimination addition reduction "
         "row_noise problem rows level_roots group_means data_warnings folds slopes subtraction "
         "contents fold_sums arrow arrow_reading group_statistics lazy_checks polars_batches "
         "lazy_sums lazy lazy_rows partitions hashed_folds"

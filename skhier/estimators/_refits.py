@@ -30,8 +30,8 @@ from skhier.posterior.elpd import Elpd, summed
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import own_units, reduce_block
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, ScoreBudget
+from skhier.utils.training import Training
 from skhier.utils.words import listed
 
 __all__ = ["Checked", "checked", "doubts", "without"]

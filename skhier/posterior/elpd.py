@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from skhier.posterior.row_posterior import RowPosterior
     from skhier.statistics.records import GroupStats, Units
     from skhier.statistics.row_noise import RowNoise
-    from skhier.statistics.training import Training
     from skhier.utils.budget import ScoreBudget
+    from skhier.utils.training import Training
 
 __all__ = [
     "Elpd",

@@ -35,9 +35,9 @@ from skhier.statistics.problem import Problem
 from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import Reduction, axes_of
 from skhier.statistics.row_noise import RowNoise
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
+from skhier.utils.training import Training
 
 __all__ = ["Fitted", "fitted_of"]
 

@@ -30,11 +30,11 @@ from skhier.posterior.mixture import mixture_quantiles
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
+from skhier.utils.training import Training
 
 __all__ = ["RowPosterior"]
 

@@ -19,7 +19,8 @@ from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -39,7 +40,7 @@ class Fitted:
         self.model = HierarchicalSlopesRegressor(
             groups, n_chains=1, n_draws=1024, random_state=0, **params
         )
-        design, training = read_training(X, y, weights, list(X.columns), groups, self.model.slopes)
+        design, training = read_training(read_table(X), y, weights, groups, self.model.slopes)
         self.design, self.training = design, training
         self.problem = reduce_rows(design, training)
         self.result = self.sample(self.problem)
@@ -150,7 +151,7 @@ def test_what_is_left_out_keeps_the_prior_and_the_digits():
     X = pd.DataFrame({"x": rng.normal(size=40), "g": np.arange(40) % 5})
     y = X["x"].to_numpy() + rng.normal(size=40)
     y[3] = 1e9
-    design, training = read_training(X, y, None, ["x", "g"], "g", "all")
+    design, training = read_training(read_table(X), y, None, "g", "all")
     problem = reduce_rows(design, training)
     weights = np.ones(40)
     weights[3] = 0
@@ -172,7 +173,7 @@ def test_group_density_is_that_of_a_dense_normal(n_rows, sigma):
     rng = np.random.default_rng(n_rows)
     X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["a", "b"]).assign(g=np.arange(50) % 5)
     y = rng.normal(size=50)
-    design, training = read_training(X, y, None, list(X.columns), "g", ["a"])
+    design, training = read_training(read_table(X), y, None, "g", ["a"])
     problem = reduce_rows(design, training)
     root, chol = rng.normal(size=(2, 3, 3)), np.tril(rng.normal(size=(2, 2, 2)))
     components = Components(
