@@ -35,8 +35,8 @@ ROOMS = {
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
-        "theta reach engines prior row_target row_theta row_engines row_scores noise_target "
-        "noise_theta noise_engine"
+        "theta reach engines prior quadrature_target quadrature_theta quadrature_engine row_target "
+        "row_theta row_engines row_scores noise_target noise_theta noise_engine"
     ),
     "posterior": (
         "designs mixture skewed quadrature lines posterior row_posterior noise_posterior "
