@@ -31,7 +31,8 @@ ROOMS = {
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
-        "normal.given_noise rows.models rows.blocks rows.modes rows.cells rows.quadrature"
+        "normal.given_noise normal.level_precision rows.models rows.blocks rows.modes rows.cells "
+        "rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
