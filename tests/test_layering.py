@@ -32,12 +32,13 @@ ROOMS = {
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
-        "normal.given_noise rows.models rows.blocks rows.modes rows.cells rows.quadrature"
+        "normal.given_noise normal.level_precision rows.models rows.blocks rows.modes rows.cells "
+        "rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
-        "theta reach engines prior row_target row_theta row_engines row_scores noise_target "
-        "noise_theta noise_engine"
+        "theta reach engines prior quadrature_target quadrature_theta quadrature_engine row_target "
+        "row_theta row_engines row_scores noise_target noise_theta noise_engine"
     ),
     "posterior": (
         "designs mixture skewed quadrature lines posterior row_posterior noise_posterior "

@@ -253,42 +253,14 @@ def fitted_of(
 
 
 def _posterior_of(problem, result, seed, response, budget, training) -> Posterior | RowPosterior:
+    units, stats = problem.units, problem.stats
+    of_fit = result.draws, problem.slopes, seed, response, result.components
+    if result.noises is None and result.effects is None:
+        return Posterior(units, stats, problem.plan, *of_fit, budget)
+    of_rows = stats.xx / stats.n, [of_factor.zz[-1, -1] for of_factor in stats.factors]
     if result.noises is not None:
-        return _noise_posterior_of(problem, result, seed, response, budget)
-    if result.effects is None:
-        statistics = problem.units, problem.stats, problem.plan
-        of_fit = result.draws, problem.slopes, seed, response, result.components
-        return Posterior(*statistics, *of_fit, budget)
-    stats, mean_offset = problem.stats, 0.0
+        return NoisePosterior(units, *of_rows, *of_fit, result.noises, budget, stats=stats)
+    mean_offset = 0.0
     if training is not None and training.side is not None:
         mean_offset = float(np.average(training.side, weights=training.weights))
-    return RowPosterior(
-        problem.units,
-        stats.xx / stats.n,
-        [of_factor.zz[-1, -1] for of_factor in stats.factors],
-        result.draws,
-        problem.slopes,
-        seed,
-        response,
-        result.components,
-        result.effects,
-        budget,
-        mean_offset,
-    )
-
-
-def _noise_posterior_of(problem, result, seed, response, budget) -> NoisePosterior:
-    stats = problem.stats
-    return NoisePosterior(
-        problem.units,
-        stats.xx / stats.n,
-        [of_factor.zz[-1, -1] for of_factor in stats.factors],
-        result.draws,
-        problem.slopes,
-        seed,
-        response,
-        result.components,
-        result.noises,
-        budget,
-        stats=stats,
-    )
+    return RowPosterior(units, *of_rows, *of_fit, result.effects, budget, mean_offset)

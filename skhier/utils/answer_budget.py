@@ -140,3 +140,8 @@ class ScoreBudget:
     max_refits: int = 30
     draws: int = 1024
     draws_for_means: int = 64
+
+    def n_components(self, n: int) -> int:
+        """Components that n rows or groups are averaged over, or n places of all rows together."""
+        fewest, most = self.components
+        return min(max(self.pairs // n, fewest), most)
