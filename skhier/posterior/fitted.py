@@ -260,8 +260,12 @@ def _posterior_of(problem, result, seed, response, budget, training) -> Posterio
         of_fit = result.draws, problem.slopes, seed, response, result.components
         return Posterior(*statistics, *of_fit, budget)
     stats, mean_offset = problem.stats, 0.0
+    lacking: np.ndarray | float = 0.0
     if training is not None and training.side is not None:
         mean_offset = float(np.average(training.side, weights=training.weights))
+    if training is not None and len(stats.factors) == 1:
+        of_rows = response.row_normaliser(training.y, training.weights)
+        lacking = np.bincount(training.codes[:, 0], of_rows, stats.factors[0].zy.shape[-1])
     return RowPosterior(
         problem.units,
         stats.xx / stats.n,
@@ -274,6 +278,7 @@ def _posterior_of(problem, result, seed, response, budget, training) -> Posterio
         result.effects,
         budget,
         mean_offset,
+        lacking,
     )
 
 
