@@ -46,7 +46,7 @@ ROOMS = {
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
-        "_splits _scoring _refits _race _search _fold_race _folds _cv _classifier_cv"
+        "_splits _scoring _left_out _refits _race _search _fold_race _folds _cv _classifier_cv"
     ),
     "plotting": (
         "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "

@@ -261,6 +261,11 @@ def _posterior_of(problem, result, seed, response, budget, training) -> Posterio
     if result.noises is not None:
         return NoisePosterior(units, *of_rows, *of_fit, result.noises, budget, stats=stats)
     mean_offset = 0.0
+    lacking: np.ndarray | float = 0.0
     if training is not None and training.side is not None:
         mean_offset = float(np.average(training.side, weights=training.weights))
-    return RowPosterior(units, *of_rows, *of_fit, result.effects, budget, mean_offset)
+    if training is not None and len(stats.factors) == 1:
+        normalisers = response.row_normaliser(training.y, training.weights)
+        lacking = np.bincount(training.codes[:, 0], normalisers, stats.factors[0].zy.shape[-1])
+    of_effects = result.effects, budget, mean_offset, lacking
+    return RowPosterior(units, *of_rows, *of_fit, *of_effects)
