@@ -21,7 +21,7 @@ from skhier.kernels.records import Components
 from skhier.posterior.designs import internal_rows, varying_columns
 from skhier.responses.base import Response
 from skhier.statistics.problem import Problem
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
 __all__ = ["LeftOut", "density_left_out", "normal_density", "what_is_left_out"]
 

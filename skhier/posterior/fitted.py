@@ -267,5 +267,6 @@ def _posterior_of(problem, result, seed, response, budget, training) -> Posterio
     if training is not None and len(stats.factors) == 1:
         normalisers = response.row_normaliser(training.y, training.weights)
         lacking = np.bincount(training.codes[:, 0], normalisers, stats.factors[0].zy.shape[-1])
-    of_effects = result.effects, budget, mean_offset, lacking
-    return RowPosterior(units, *of_rows, *of_fit, *of_effects)
+    return RowPosterior(
+        units, *of_rows, *of_fit, result.effects, budget, mean_offset=mean_offset, lacking=lacking
+    )
