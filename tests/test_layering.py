@@ -32,20 +32,23 @@ ROOMS = {
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
-        "normal.given_noise rows.models rows.blocks rows.modes rows.cells rows.quadrature"
+        "normal.given_noise normal.level_precision rows.models rows.blocks rows.modes rows.cells "
+        "rows.quadrature"
     ),
     "inference": (
         "options runtime model checks estimates mode importance starts signs target nuts chains "
-        "theta reach engines prior row_target row_theta row_engines row_scores noise_target "
-        "noise_theta noise_engine"
+        "theta reach engines prior quadrature_target quadrature_theta quadrature_engine row_target "
+        "row_theta row_engines row_scores noise_target noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture skewed quadrature lines posterior row_posterior noise_posterior "
-        "predictive within_between prior_draws sensitivity shares tables arviz elpd fitted"
+        "designs mixture skewed quadrature lines moment_components posterior row_posterior "
+        "noise_posterior predictive within_between prior_draws sensitivity shares tables arviz "
+        "elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
-        "_splits _scoring _candidates _refits _race _search _fold_race _folds _cv _classifier_cv"
+        "_splits _scoring _candidates _left_out _refits _race _search _fold_race _folds _cv "
+        "_classifier_cv"
     ),
     "plotting": (
         "_fit _style _text _replicates _choices _numerics _panels _group_coef _shrinkage "

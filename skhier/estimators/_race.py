@@ -176,13 +176,12 @@ class Race:
         fit = fitted_of(design, problem, result, setting, seed, training, self.budget)
         elpd, response = fit.logo() if by_group else fit.loo(), setting.response
 
-        def sample(rest):
-            return self._light(model)._sample(design, rest, seed, result.normal)[-1]
+        def sample(rest, rows):
+            light = self._light(model)
+            return light._sample(design, rest, seed, result.normal, training=rows)[-1]
 
-        refit = sample if response.conjugate else None
-        jacobian = response.log_jacobian(training.y)
         rows = training, problem, result
-        return checked(elpd, *rows, refit, self.budget.scores, jacobian)
+        return checked(elpd, *rows, sample, response, self.budget.scores)
 
     def by_folds(self, models) -> Scored:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""

@@ -186,18 +186,17 @@ def leave_rows_of_response_out(
     one = np.ones(len(weights))
     copies, trials = (one, weights) if posterior.response.weights_are_trials else (weights, one)
     if conditional or (posterior.effects.log_density is None and posterior.slopes):
-        density = posterior.row_log_densities(training.columns, training.codes, training.y)
-        density = trials * density + posterior.response.row_normaliser(training.y, weights)
-        mass, pair = np.full(len(density), 1 / len(density)), LeftOut(density, density)
-        kind = "conditional loo"
+        mass, kind = np.full(posterior.n_draws, 1 / posterior.n_draws), "conditional loo"
+        order = np.lexsort(training.codes.T) if training.codes.size else np.arange(len(weights))
+        constant = posterior.response.row_normaliser(training.y, weights)
+
+        def evaluate(which):
+            rows = training.columns[which], training.codes[which], training.y[which]
+            density = trials[which] * posterior.row_log_densities(*rows) + constant[which]
+            return LeftOut(density, density)
     else:
-        mass, pair, kind = posterior.rule.weights, posterior.rows_left_out(training), "loo"
-
-    def evaluate(rows):
-        return LeftOut(pair.without[:, rows], pair.within[:, rows])
-
-    how = mass, budget.at_once // len(mass), budget.at_once, "loo"
-    scores = _over(np.arange(len(weights)), evaluate, *how)
+        (mass, order, evaluate), kind = posterior.rows_left_out(training), "loo"
+    scores = _over(order, evaluate, mass, budget.at_once // len(mass), budget.at_once, "loo")
     table = pd.DataFrame(_score_columns(scores, 0.0))
     table["weight"] = copies
     table.index.name = "row"
@@ -228,7 +227,7 @@ def leave_groups_of_response_out(
         budget.at_once,
         "logo",
     )
-    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale))
+    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale) - posterior.lacking)
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(mass), fingerprint)
@@ -236,7 +235,7 @@ def leave_groups_of_response_out(
 
 def _few(components: Components, n: int, budget: ScoreBudget) -> Components:
     """As many as n rows or groups allow; without weight, a point need not even be possible."""
-    kept = components.first(int(np.clip(budget.pairs // n, *budget.components)))
+    kept = components.first(budget.n_components(n))
     return kept.take(kept.weights > 0)
 
 

@@ -257,11 +257,16 @@ def _posterior_of(problem, result, seed, response, budget, training) -> Posterio
     of_fit = result.draws, problem.slopes, seed, response, result.components
     if result.noises is None and result.effects is None:
         return Posterior(units, stats, problem.plan, *of_fit, budget)
-    n_rows = [of_factor.zz[-1, -1] for of_factor in stats.factors]
-    of_rows = units, stats.xx / stats.n, n_rows
+    of_rows = stats.xx / stats.n, [of_factor.zz[-1, -1] for of_factor in stats.factors]
     if result.noises is not None:
-        return NoisePosterior(*of_rows, *of_fit, result.noises, budget, stats=stats)
+        return NoisePosterior(units, *of_rows, *of_fit, result.noises, budget, stats=stats)
     mean_offset = 0.0
+    lacking: np.ndarray | float = 0.0
     if training is not None and training.side is not None:
         mean_offset = float(np.average(training.side, weights=training.weights))
-    return RowPosterior(*of_rows, *of_fit, result.effects, budget, mean_offset)
+    if training is not None and len(stats.factors) == 1:
+        normalisers = response.row_normaliser(training.y, training.weights)
+        lacking = np.bincount(training.codes[:, 0], normalisers, stats.factors[0].zy.shape[-1])
+    return RowPosterior(
+        units, *of_rows, *of_fit, result.effects, budget, mean_offset=mean_offset, lacking=lacking
+    )

@@ -28,7 +28,7 @@ from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
 from skhier.posterior.quadrature import places_by_lines
-from skhier.posterior.row_posterior import RowPosterior
+from skhier.posterior.row_posterior import RowPosterior, RowsLeftOut
 from skhier.responses.normal import SCALE
 from skhier.responses.normal_by_level import SPREAD
 from skhier.utils.hermite import normal_rule
@@ -48,14 +48,15 @@ MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises
 
 
 class _Moments(NamedTuple):
-    """Of each level: sd of the noise and its square (G,), and of the effects; internal units.
+    """Of each level: sd of the noise, its square and that one's inverse (G,), and of the effects.
 
-    ``mean`` (q, G), ``cov`` (q, q, G), ``cross`` (p, q, G) with the coefficients, whose mean and
-    covariance over the same components are ``beta`` (p,) and ``beta_cov`` (p, p).
+    Internal units. ``mean`` (q, G), ``cov`` (q, q, G), ``cross`` (p, q, G) with the coefficients,
+    whose mean and covariance over the same components are ``beta`` (p,) and ``beta_cov`` (p, p).
     """
 
     sd: np.ndarray
     variance: np.ndarray
+    precision: np.ndarray
     mean: np.ndarray
     cov: np.ndarray
     cross: np.ndarray
@@ -101,6 +102,7 @@ class NoisePosterior(RowPosterior):
         out = _Moments(
             np.empty(levels),
             np.empty(levels),
+            np.empty(levels),
             np.empty((q, levels)),
             np.empty((q, q, levels)),
             np.empty((len(mean), q, levels)),
@@ -114,6 +116,7 @@ class NoisePosterior(RowPosterior):
             share = rule.weights[:, None, None] * np.exp(given.log_share)
             out.sd[part] = (share * np.sqrt(given.variance)).sum((0, 1))
             out.variance[part] = (share * given.variance).sum((0, 1))
+            out.precision[part] = (share / given.variance).sum((0, 1))
             centre = out.mean[:, part] = np.einsum("SNK,iSNK->iK", share, given.mean)
             apart = given.mean - centre[:, None, None]
             out.cov[..., part] = np.einsum("SNK,iSNK,jSNK->ijK", share, apart, apart, optimize=True)
@@ -358,26 +361,30 @@ class NoisePosterior(RowPosterior):
         for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
             yield rows, mean, np.hypot(sd, noise), weights
 
-    def rows_left_out(self, training: Training) -> LeftOut:
-        """Log densities of the rows of fit without and with each, given each component."""
+    def rows_left_out(self, training: Training) -> RowsLeftOut:
+        """As of :class:`~skhier.posterior.row_posterior.RowPosterior`, with few components."""
         if np.any(training.weights != np.rint(training.weights)):
             raise ValueError(
                 "loo leaves one row out at a time, which says nothing of a row that counts "
                 "fractionally: sample_weight must be whole numbers of rows."
             )
-        u = self.units
+        u, codes = self.units, training.codes[:, 0]
         x, (z,) = internal_rows(u, self.slopes, training.x)
         xy = np.column_stack([x, (training.y - u.y_mean) / u.y_scale])
-        everyone: Population = self.rule.population
-        out = LeftOut(*(np.empty((len(self.rule.weights), len(xy))) for _ in range(2)))
-        for level in range(self.n_levels[0]):
-            at = np.flatnonzero(training.codes[:, 0] == level)
-            n_nodes = OF_LARGE if self.n_rows[0][level] >= LARGE else N_NODES
-            of_level = rows_given(self.noises, everyone, level, xy[at], z[at], n_nodes)
-            for rows, without, within in of_level:
-                out.without[:, at[rows]] = without - np.log(u.y_scale)
-                out.within[:, at[rows]] = within - np.log(u.y_scale)
-        return out
+        n_nodes = np.where(self.n_rows[0] >= LARGE, OF_LARGE, N_NODES)[codes]
+        rule = self.rule.first(self.budget.scores.n_components(n_nodes.sum()))
+        everyone: Population = rule.population
+
+        def evaluate(rows):
+            out = LeftOut(*(np.empty((len(rows), len(rule.weights))) for _ in range(2)))
+            for n in (OF_LARGE, N_NODES):
+                at = np.flatnonzero(n_nodes[rows] == n)
+                some = rows[at]
+                pair = rows_given(self.noises, everyone, codes[some], xy[some], z[some], n)
+                out.without[at], out.within[at] = pair
+            return LeftOut(*((part - np.log(u.y_scale)).T for part in out))
+
+        return RowsLeftOut(rule.weights, np.argsort(codes, kind="stable"), evaluate)
 
     @cached_property
     def _mean_variance(self) -> np.ndarray:

@@ -8,9 +8,9 @@ integral. A level that fit never saw is a draw from the population.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -36,12 +36,30 @@ from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
 from skhier.utils.training import Training
 
-__all__ = ["RowPosterior"]
+__all__ = ["RowPosterior", "RowsLeftOut"]
 
 N_NODES = 20  # of the line's normal distribution, given a component
 OF_QUANTILES = 7  # the same where a distribution function is inverted
 N_STEPS = 200  # of a bisection, so that it ends
 LARGEST = 2.0**52  # counts above which the next one is no other number
+
+
+class RowsLeftOut(NamedTuple):
+    """Densities of rows that are left out, made when they are asked for.
+
+    Attributes
+    ----------
+    weights : array of shape (S,)
+        Of the components.
+    order : int array of shape (n_rows,)
+        In which rows are best asked for.
+    evaluate : callable
+        Takes places of rows, in that order, to their LeftOut.
+    """
+
+    weights: np.ndarray
+    order: np.ndarray
+    evaluate: Callable[[np.ndarray], LeftOut]
 
 
 class RowPosterior:
@@ -68,6 +86,8 @@ class RowPosterior:
         No part of a pickle: what is read spends the usual one.
     mean_offset : float
         Of the rows: mean of the logs of their exposures.
+    lacking : array of shape (n_levels,) or float
+        What the log densities of the only factor's levels lack, see ``Response.row_normaliser``.
     """
 
     budget = USUAL
@@ -85,12 +105,13 @@ class RowPosterior:
         effects: EffectMoments,
         budget: Budget = USUAL,
         mean_offset: float = 0.0,
+        lacking: np.ndarray | float = 0.0,
     ):
         self.units, self.mean_square, self.n_rows = units, mean_square, n_rows
         self.n_levels = [len(of_factor) for of_factor in n_rows]
         self.draws, self.slopes, self.seed = draws, slopes, seed
         self.response, self.rule, self.effects, self.budget = response, components, effects, budget
-        self.mean_offset = mean_offset
+        self.mean_offset, self.lacking = mean_offset, lacking
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""
@@ -347,21 +368,24 @@ class RowPosterior:
         lines = self.units.y_mean + self.units.y_scale * lines
         return lines if offset is None else lines + offset
 
-    def rows_left_out(self, training: Training) -> LeftOut:
+    def rows_left_out(self, training: Training) -> RowsLeftOut:
         """Log densities of the rows of fit without and with each, given each component."""
         (slopes,) = self.slopes or (None,)
         n_levels = self.n_levels[0] if self.slopes else 1
-        return LeftOut(
-            *leave_rows_out(
-                self.response,
-                self.rule.population,
-                self.units,
-                slopes,
-                n_levels,
-                training,
-                self.effects.n_nodes,
-            )
+        without, within = leave_rows_out(
+            self.response,
+            self.rule.population,
+            self.units,
+            slopes,
+            n_levels,
+            training,
+            self.effects.n_nodes,
         )
+
+        def evaluate(rows):
+            return LeftOut(without[:, rows], within[:, rows])
+
+        return RowsLeftOut(self.rule.weights, np.arange(len(training.y)), evaluate)
 
     def log_likelihood(self) -> np.ndarray:
         """Log density of the rows given each draw, group effects integrated out, (n_draws,)."""

@@ -33,6 +33,11 @@ class MemoryBudget:
         fewer do.
     fewest_of_crossed : int
         Components that do then.
+    pilot_components : int
+        Whose spread says how many are enough, where the fewest take more than ``group_entries``.
+    moment_error : float
+        Largest Monte Carlo error of a level's mean and sd that theta leaves, in posterior sds,
+        where they are as few as that.
     effect_entries : int
         Of groups x components x moments of effects that no statistics say, which are kept.
     line_entries : int
@@ -59,6 +64,8 @@ class MemoryBudget:
     moment_components: tuple[int, int] = (256, 1024)
     moment_work: float = 1e9
     fewest_of_crossed: int = 32
+    pilot_components: int = 16
+    moment_error: float = 0.01
     effect_entries: int = 2**23
     line_entries: int = 2**19
     level_entries: int = 2**21
@@ -140,3 +147,8 @@ class ScoreBudget:
     max_refits: int = 30
     draws: int = 1024
     draws_for_means: int = 64
+
+    def n_components(self, n: int) -> int:
+        """Components that n rows or groups are averaged over, or n places of all rows together."""
+        fewest, most = self.components
+        return min(max(self.pairs // n, fewest), most)

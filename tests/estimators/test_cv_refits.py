@@ -13,7 +13,7 @@ from scipy.stats import expon, multivariate_normal
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
 from skhier.datasets import load_sleepstudy
-from skhier.estimators import _refits
+from skhier.estimators._left_out import normal_density
 from skhier.estimators._refits import checked, without
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
@@ -48,7 +48,7 @@ class Fitted:
         fit = fitted_of(design, self.problem, self.result, prior, 0, training)
         self.elpd = fit.loo() if kind == "loo" else fit.logo()
 
-    def sample(self, problem):
+    def sample(self, problem, rows=None):
         return self.model._sample(self.design, problem, 0)[-1]
 
     def checked(self, places):
@@ -183,7 +183,7 @@ def test_group_density_is_that_of_a_dense_normal(n_rows, sigma):
     )
     counts = rng.integers(1, 3, n_rows)
     x, new = training.x[:n_rows], y[:n_rows]
-    found = _refits._densities(problem, components, x, None, new, counts, 2**10)
+    found = normal_density(problem, components, x, None, new, counts, 2**10)
     units = problem.units
     again = np.repeat(np.arange(n_rows), counts)
     design = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(n_rows)])[again]

@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import budget
 from scipy import stats
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold
@@ -186,6 +187,19 @@ def test_loo_is_that_of_fits_without_the_row():
         rest = model(prior=PRIOR).fit(X[kept], Y[kept])
         exact = rest.log_predictive_density(X.iloc[[row]], Y[[row]])[0]
         assert scores[row] == pytest.approx(exact, abs=0.1)
+
+
+def test_loo_of_few_rows_at_a_time_is_loo(fitted, monkeypatch):
+    whole = fitted.loo().pointwise
+    monkeypatch.setattr(fitted._fitted.posterior, "budget", budget(at_once=50_000))
+    assert_allclose(fitted.loo().pointwise, whole, rtol=1e-10)
+
+
+def test_precisions_are_those_of_drawn_noises(fitted):
+    posterior = fitted._fitted.posterior
+    drawn = (posterior.units.y_scale / posterior.noise_draws(np.arange(N_LEVELS))) ** 2
+    error = drawn.std(0) / np.sqrt(fitted._fitted.max_ess / 2)
+    assert (np.abs(posterior.moments.precision - drawn.mean(0)) < 5 * error).all()
 
 
 @pytest.mark.parametrize("how", ["statistics", "blocks"])

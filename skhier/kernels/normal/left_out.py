@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import null_space
 from scipy.sparse import csr_array
-from scipy.special import logsumexp
 
 from skhier.kernels.normal.conditional import ENTRIES, residual, sigma_of
 from skhier.kernels.normal.information import (
@@ -374,13 +373,20 @@ def smoothed(left_out: LeftOut, weights):
         Monte Carlo standard error of the first.
     """
     without, within = left_out
-    weights = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], without.shape)
-    log_weights = np.full(without.shape, -np.inf)
+    log_weights = np.full(weights.shape, -np.inf)
     np.log(weights, out=log_weights, where=weights > 0)
-    log_ratio, k_hat = psis((log_weights - without).T)
-    log_ratio = log_ratio.T - logsumexp(log_ratio.T, axis=0)
-    elpd = logsumexp(log_ratio + without, axis=0)
+    log_weights = log_weights if weights.ndim == 2 else log_weights[:, None]
+    smooth, k_hat = psis((log_weights - without).T)
+    log_ratio = smooth.T - _log_sum(smooth.T)
+    own = log_ratio + without
+    elpd = _log_sum(own)
     # delta method for a ratio of two means; Vehtari et al. (2024), sec. 6
-    off = np.exp(log_ratio + without - elpd) - np.exp(log_ratio)
+    off = np.exp(own - elpd) - np.exp(log_ratio)
     mcse = np.sqrt((off**2).sum(0))
-    return elpd, logsumexp(log_weights + within, axis=0), k_hat, mcse
+    return elpd, _log_sum(log_weights + within), k_hat, mcse
+
+
+def _log_sum(logs):
+    """Log of the sum of exponentials over components, of which one is positive at least."""
+    top = logs.max(0)
+    return top + np.log(np.exp(logs - top).sum(0))

@@ -1,0 +1,232 @@
+"""Theta where quadrature integrates levels out: importance sampling, or NUTS where weights fail.
+
+The rule has as many nodes as the next finer one wants: at weighted points the two are compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from skhier.inference.chains import run_nuts, sample_stats
+from skhier.inference.engines import EngineResult, advice_on_modes, frames_of, n_modes
+from skhier.inference.estimates import block_error, chain_error, estimates
+from skhier.inference.importance import (
+    Mixture,
+    WeightedPoints,
+    bridge,
+    fitted_mixture,
+    importance,
+    mixture_of,
+    resample,
+    trustworthy,
+)
+from skhier.inference.mode import find_modes
+from skhier.inference.options import EngineOptions
+from skhier.inference.quadrature_theta import QuadratureTheta
+from skhier.kernels.records import Components, Population
+from skhier.kernels.user_units import in_user_units
+from skhier.statistics.problem import Problem
+
+__all__ = ["modes_of", "of_draws", "refine", "sample_theta"]
+
+CHECKED = 32  # weighted points at which two rules are compared
+MOST_POINTS = 2**14
+
+
+def modes_of(theta: QuadratureTheta, starts: np.ndarray, rng: np.random.Generator) -> Mixture:
+    """Modes of theta's posterior from ``starts`` (n, d), in proportion to their masses."""
+    how = rng, theta.steps, theta.budget.search
+    return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, *how))
+
+
+def refine(theta: QuadratureTheta, modes: Mixture, most: int, seed: int) -> None:
+    """Take as many nodes as points around a mode want, before many points are asked for."""
+    rng = np.random.default_rng([seed, 1])  # of its own, so that later numbers do not depend on it
+    normal = modes.normals()[0]
+    around = normal.mean + rng.standard_normal((CHECKED, theta.size)) @ normal.root.T
+    while _too_coarse(theta, _finer_by(theta, around).std(), most):
+        theta.use(theta.n_nodes + 2)
+
+
+def sample_theta(
+    theta: QuadratureTheta,
+    modes: Mixture,
+    n_points: int,
+    most_nodes: int,
+    problem: Problem,
+    options: EngineOptions,
+    rng: np.random.Generator,
+    seed: int,
+) -> EngineResult:
+    """Weighted points of theta, or chains where the weights fail; and what is kept of the levels.
+
+    Parameters
+    ----------
+    theta : QuadratureTheta
+    modes : Mixture
+    n_points : int
+        To begin with, a power of two; there are more if they turn out to be few.
+    most_nodes : int
+        Of the rule, a dimension.
+    problem : Problem
+    options : EngineOptions
+    rng : Generator
+    seed : int
+        Of the chains.
+    """
+    from skhier.inference import quadrature_target
+
+    wanted = options.budget.engine.min_ess_per_chain * options.n_chains
+    least = min(wanted, 0.1 * n_points)
+    weighted, modes, facts, finer_by = _weigh(theta, modes, n_points, most_nodes, wanted, rng)
+    # of the finer rule: the mean, over the posterior, of the quotient of the densities
+    evidence = float(logsumexp(finer_by) - np.log(CHECKED))
+    if trustworthy(weighted, least):
+        weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
+        return _from_weighted(theta, problem, options, weighted, modes, facts, rng)
+    frames = frames_of(modes, theta.data, options.n_chains)
+    target = quadrature_target.Marginal(theta.program, theta.spec)
+    draws = run_nuts(target, frames, options, theta.device, seed, theta.check)
+    result = _from_chains(theta, problem, draws, weighted, modes, facts, rng)
+    return result._replace(log_evidence=result.log_evidence + evidence)
+
+
+def _weigh(theta, modes, n_points, most_nodes, wanted, rng):
+    """Weighted points, a mixture fitted to them, facts, and what a finer rule adds at some."""
+    n_kept = theta.n_kept(n_points)
+
+    def rough(points):
+        return theta.rough_log_densities(points, n_kept)
+
+    while True:
+        weighted = importance(rough, modes, n_points, rng, theta.budget.importance)
+        modes = fitted_mixture(weighted)
+        which = rng.choice(n_points, CHECKED, p=weighted.weights)
+        finer_by = _finer_by(theta, weighted.points[which], weighted.log_density[which])
+        error = float(finer_by.std())
+        if _too_coarse(theta, error, most_nodes):
+            theta.use(theta.n_nodes + 2)
+            continue
+        if weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= MOST_POINTS:
+            facts = {"nodes": theta.n_nodes, "quadrature_error": error}
+            return weighted, modes, facts, finer_by
+        n_points *= 4
+
+
+def _finer_by(theta, points, coarse=None) -> np.ndarray:
+    """What the next finer rule adds to log densities at points, in nats."""
+    if theta.is_exact:
+        return np.zeros(len(points))
+    nodes = theta.n_nodes
+    coarse = theta.rough_log_densities(points) if coarse is None else coarse
+    theta.use(nodes + 2)
+    finer = theta.rough_log_densities(points)
+    theta.use(nodes)
+    return finer - coarse
+
+
+def _too_coarse(theta, error, most) -> bool:
+    return error > theta.budget.engine.quadrature_error and theta.n_nodes < most
+
+
+def _from_weighted(
+    theta: QuadratureTheta,
+    problem: Problem,
+    options: EngineOptions,
+    weighted: WeightedPoints,
+    modes: Mixture,
+    facts: dict[str, Any],
+    rng: np.random.Generator,
+) -> EngineResult:
+    components = Components(weighted.weights, theta.populations(weighted.points))
+    error = block_error(theta.budget.importance.n_blocks)
+    values = _in_user_units(components.population, problem, theta)
+    moments = estimates(weighted.weights, values, {}, error)
+    kept = components.first(theta.n_kept(len(weighted.weights)))
+    points = weighted.points[: len(kept.weights)]
+    counts = np.flatnonzero(kept.weights)  # what has no weight need not even be possible
+    kept = kept.take(counts)
+    n_draws = options.n_chains * options.n_draws
+    place = resample(kept.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
+    facts |= {
+        "sampler": "importance",
+        "pareto_k": weighted.k_hat,
+        "ess_importance": float(weighted.ess),
+        "modes": n_modes(modes.shares, theta.budget.search),
+        "evaluations": theta.n_evaluations,
+    }
+    result = EngineResult(
+        kept.population.take(place),
+        "marginal",
+        {"lp": weighted.log_density[counts[place]]},
+        kept,
+        moments,
+        facts,
+        float(weighted.log_evidence),
+        weighted.ess,
+        modes,
+    )
+    return _with_levels(result, theta, points, counts, place)
+
+
+def _with_levels(result, theta, points, which, place) -> EngineResult:
+    levels = theta.of_levels(points, which, result.components.population, place)
+    return result._replace(**{theta.levels_are: levels})
+
+
+def _in_user_units(population, problem, theta):
+    return in_user_units(population, problem.units, problem.slopes, theta.spec.response)
+
+
+def _from_chains(theta, problem, draws, weighted, modes, facts, rng) -> EngineResult:
+    order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
+    points = draws.values.reshape(draws.lp.size, theta.size)[order]
+    evidence = bridge(theta.log_densities, points, draws.lp.ravel()[order], rng)
+    of_modes = n_modes(modes.shares, theta.budget.search)
+    facts |= {
+        "sampler": "nuts",
+        "pareto_k": weighted.k_hat,
+        "modes": of_modes,
+        "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
+    }
+    result = of_draws(theta, problem, draws, theta.populations(points), order, facts, points)
+    advice = advice_on_modes(of_modes, len(draws.lp))
+    return result._replace(engine="marginal", log_evidence=float(evidence), advice=advice)
+
+
+def of_draws(
+    theta: QuadratureTheta,
+    problem: Problem,
+    draws: Any,
+    populations: Population,
+    order: np.ndarray,
+    facts: dict[str, Any],
+    points: np.ndarray | None = None,
+) -> EngineResult:
+    """What chains know, of theta or of every parameter.
+
+    Parameters
+    ----------
+    theta : QuadratureTheta
+    problem : Problem
+    draws : SamplerDraws
+    populations : Population
+        Of all draws (n, ...), in the order ``order`` (n,) of their places.
+    facts : dict
+    points : array of shape (n, d) or None
+        Theta, in that order.
+    """
+    n = draws.lp.size
+    components = Components(np.full(n, 1 / n), populations)
+    place = np.argsort(order).reshape(draws.lp.shape)
+    values = _in_user_units(populations, problem, theta)
+    moments = estimates(components.weights, values, {}, chain_error(place))
+    kept = components.first(theta.n_kept(n))
+    n_kept = len(kept.weights)
+    drawn, stats = populations.take(place), sample_stats(draws)
+    result = EngineResult(drawn, "nuts", stats, kept, moments, facts)
+    points = None if points is None else points[:n_kept]
+    return _with_levels(result, theta, points, np.arange(n_kept), place % n_kept)
