@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.utils.engines import lazy_engine, naming, without_time_zones
+from skhier.utils.lazy_engines import lazy_engine, naming, without_time_zones
 from skhier.utils.table import table_of
 from skhier.utils.validation import check_flag, check_number
 from skhier.utils.words import listed

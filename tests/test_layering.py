@@ -17,7 +17,7 @@ ROOMS = {
     "utils": (
         "callers words answer_budget data_budget sampling_budget budget hermite slices forks "
         "memory imports crps diagnostics notes "
-        "cells table categories columns labels nesting level_union pareto engines pipelines "
+        "cells table categories columns labels nesting level_union pareto lazy_engines pipelines "
         "rank uniformity convergence validation named_columns side_column schema levels features "
         "group_means design wanted_means settling training identifiability noise_by"
     ),
@@ -32,16 +32,16 @@ ROOMS = {
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
-        "normal.given_noise normal.level_precision rows.models rows.blocks rows.modes rows.cells "
+        "normal.given_noise normal.level_precision rows.models rows.blocks rows.modes rows.at_nodes "
         "rows.quadrature"
     ),
     "inference": (
-        "options runtime model checks estimates mode importance starts signs target nuts chains "
+        "options runtime statement checks estimates mode importance starts signs target nuts chains "
         "theta reach engines prior quadrature_target quadrature_theta quadrature_engine row_target "
         "row_theta row_engines row_scores noise_target noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture skewed quadrature lines moment_components posterior row_posterior "
+        "designs mixture skewed rule lines moment_components posterior row_posterior "
         "noise_posterior predictive within_between prior_draws sensitivity shares tables arviz "
         "elpd fitted"
     ),

@@ -16,7 +16,7 @@ from skhier.estimators._group_tables import group_arrays, group_tables
 from skhier.inference.engines import load_jax
 from skhier.posterior.designs import OUT
 from skhier.posterior.fitted import Fitted
-from skhier.posterior.predictive import log_density, normals, quantiles, responses
+from skhier.posterior.predictive import log_predictive_density, normals, quantiles, responses
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from
 from skhier.priors import Prior
@@ -238,7 +238,7 @@ class BaseHierarchical(BaseEstimator):
         """
         rows = self._rows_of(X, "group")
         y = check_target(y, rows.x)
-        return log_density(self._fitted.posterior, rows.x, rows.codes, y)
+        return log_predictive_density(self._fitted.posterior, rows.x, rows.codes, y)
 
     def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, ...]]:
         """Of each slice of the rows of X: which, means and sds (n, k) of normals, weights (n,)."""

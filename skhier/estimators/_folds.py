@@ -17,9 +17,9 @@ from skhier.estimators._model import HierarchicalModel
 from skhier.statistics.contents import Contents
 from skhier.statistics.group_statistics import GroupStatistics
 from skhier.statistics.hashed_folds import FOLD, with_hashed_fold
-from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.labels import fit_levels
+from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import check_named, split_named
 from skhier.utils.table import Column, table_of
 

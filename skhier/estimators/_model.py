@@ -23,16 +23,16 @@ from skhier.inference.engines import (
     run_joint,
     run_marginal,
 )
-from skhier.inference.model import (
+from skhier.inference.noise_engine import run_noise
+from skhier.inference.options import EngineOptions
+from skhier.inference.prior import PriorSetting
+from skhier.inference.row_engines import run_rows
+from skhier.inference.statement import (
     model_spec,
     origin_warnings,
     stated_problem,
     stated_response,
 )
-from skhier.inference.noise_engine import run_noise
-from skhier.inference.options import EngineOptions
-from skhier.inference.prior import PriorSetting
-from skhier.inference.row_engines import run_rows
 from skhier.posterior.fitted import fitted_of
 from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.within_between import by_factor, contrast_warnings, contrasts
@@ -46,8 +46,8 @@ from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
-from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
+from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import split_named
 from skhier.utils.noise_by import check_noise_by
 from skhier.utils.side_column import Wanted, wanted_side

@@ -40,7 +40,7 @@ from skhier.inference.importance import Mixture
 from skhier.inference.prior import PriorSetting
 from skhier.inference.row_engines import MOST_EFFECTS, integrates_effects
 from skhier.posterior.fitted import fitted_of
-from skhier.posterior.predictive import log_density
+from skhier.posterior.predictive import log_predictive_density
 from skhier.statistics.folds import (
     EveryRow,
     constant_in_part,
@@ -271,7 +271,7 @@ class Race:
         posterior = fit.posterior
         y = posterior.response.untransformed(test.y)
         if self.estimator.scoring == "log_predictive_density":
-            density = log_density(posterior, test.x, test.codes, y)
+            density = log_predictive_density(posterior, test.x, test.codes, y)
             return float(np.average(density, weights=test.weights))
         score = accuracy if is_classifier(self.estimator) else r2
         return score(y, posterior.mean(test.x, test.codes), test.weights)

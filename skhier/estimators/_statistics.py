@@ -30,8 +30,8 @@ from skhier.statistics.partitions import contents_of_partitions
 from skhier.statistics.problem import NO_MEDIANS, problem_of
 from skhier.utils.budget import Budget
 from skhier.utils.callers import users_stacklevel
-from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
+from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import split_named
 from skhier.utils.table import read_table
 from skhier.utils.training import forbid_few_rows

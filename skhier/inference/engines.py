@@ -24,9 +24,9 @@ from skhier.inference.chains import (
 from skhier.inference.checks import forbid_nonfinite
 from skhier.inference.estimates import Estimate, block_error, chain_error
 from skhier.inference.importance import Mixture
-from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
+from skhier.inference.statement import prior_dists
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import (
     Components,

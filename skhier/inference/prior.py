@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.inference.model import covariance_of, covariance_prior
+from skhier.inference.statement import covariance_of, covariance_prior
 from skhier.kernels.user_units import intercept_first, scale_and_directions
 from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales, Prior, PriorChoice, describe
 from skhier.responses.base import Response
 
-__all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_density"]
+__all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_prior_density"]
 
 
 class PriorSetting(NamedTuple):
@@ -139,7 +139,7 @@ def _draw_roots(setting, choice, dispersion, rng):
     return roots
 
 
-def log_density(
+def log_prior_density(
     setting: PriorSetting,
     choice: PriorChoice,
     intercept: np.ndarray,

@@ -27,8 +27,8 @@ from skhier.kernels.records import Components, LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
-from skhier.posterior.quadrature import places_by_lines
 from skhier.posterior.row_posterior import RowPosterior, RowsLeftOut
+from skhier.posterior.rule import places_by_lines
 from skhier.responses.normal import SCALE
 from skhier.responses.normal_by_level import SPREAD
 from skhier.utils.hermite import normal_rule

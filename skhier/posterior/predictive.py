@@ -11,7 +11,7 @@ from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 
-__all__ = ["distribution_function", "log_density", "normals", "quantiles", "responses"]
+__all__ = ["distribution_function", "log_predictive_density", "normals", "quantiles", "responses"]
 
 
 def quantiles(
@@ -50,7 +50,7 @@ def distribution_function(posterior: Posterior | RowPosterior, x, codes, y) -> n
     return out
 
 
-def log_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
+def log_predictive_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
     """Log posterior predictive density of each row on its own, (n_rows,)."""
     if isinstance(posterior, RowPosterior):
         return posterior.log_density(x, codes, y)

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
-from skhier.inference.model import stated_problem, stated_response
 from skhier.inference.prior import PriorSetting, draw_parameters
+from skhier.inference.statement import stated_problem, stated_response
 from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales
 from skhier.responses.base import Own

@@ -25,8 +25,8 @@ from skhier.statistics.reduction import Axes, FactorAxis, Reduction
 from skhier.statistics.units import effects_at_mean, internal_units
 from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.design import Design, Factor
-from skhier.utils.engines import naming
 from skhier.utils.labels import encode, fit_levels
+from skhier.utils.lazy_engines import naming
 from skhier.utils.named_columns import check_named
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import FactorColumns, Schema, read_schema

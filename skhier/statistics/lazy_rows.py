@@ -13,7 +13,7 @@ import pandas as pd
 from skhier.statistics.lazy_checks import Columns, check_types, scan
 from skhier.statistics.lazy_sums import Query
 from skhier.utils.budget import USUAL, DataBudget
-from skhier.utils.engines import naming
+from skhier.utils.lazy_engines import naming
 from skhier.utils.named_columns import check_named
 from skhier.utils.schema import read_schema
 from skhier.utils.table import table_of
@@ -43,7 +43,7 @@ def merged_rows(
     groups
         The estimator's parameter.
     engine : str
-        As of :func:`skhier.utils.engines.lazy_engine`.
+        As of :func:`skhier.utils.lazy_engines.lazy_engine`.
     why : str
         What needs rows, for the error.
     y_is_number : bool

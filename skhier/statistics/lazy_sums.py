@@ -15,8 +15,8 @@ from skhier.statistics.lazy_checks import Columns, Scan
 from skhier.statistics.polars_batches import is_long, sums_in_batches
 from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.cells import TOO_LARGE
-from skhier.utils.engines import naming, without_time_zones
 from skhier.utils.labels import encode, fit_levels
+from skhier.utils.lazy_engines import naming, without_time_zones
 from skhier.utils.table import Column
 
 __all__ = ["Groups", "PartOfSums", "Query", "SplitSums", "Sums"]

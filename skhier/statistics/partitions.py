@@ -6,8 +6,8 @@ from typing import Any
 
 from skhier.statistics.contents import Contents, contents_of_block, merged
 from skhier.utils.budget import USUAL, DataBudget
-from skhier.utils.engines import naming
 from skhier.utils.labels import fit_levels
+from skhier.utils.lazy_engines import naming
 from skhier.utils.named_columns import check_named, split_named
 from skhier.utils.table import Column, read_table
 

@@ -14,7 +14,7 @@ from scipy.stats import expon, multivariate_normal
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
 from skhier.datasets import load_sleepstudy
 from skhier.estimators._left_out import normal_density
-from skhier.estimators._refits import checked, without
+from skhier.estimators._refits import checked, problem_without
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior.fitted import fitted_of
@@ -155,7 +155,7 @@ def test_what_is_left_out_keeps_the_prior_and_the_digits():
     problem = reduce_rows(design, training)
     weights = np.ones(40)
     weights[3] = 0
-    rest = without(problem, training, weights)
+    rest = problem_without(problem, training, weights)
     assert rest.scales is problem.scales
     assert rest.units.x_mean is problem.units.x_mean
     others = np.delete(y, 3)
@@ -163,8 +163,8 @@ def test_what_is_left_out_keeps_the_prior_and_the_digits():
     assert_allclose(variance, others.var() * 39, rtol=1e-12)
     assert rest.stats.n == 39
     constant = training._replace(y=np.where(np.arange(40) == 3, 1.0, 2.0))
-    assert without(problem, constant, weights) is None
-    assert without(problem, training, (np.arange(40) == 3).astype(float)) is None
+    assert problem_without(problem, constant, weights) is None
+    assert problem_without(problem, training, (np.arange(40) == 3).astype(float)) is None
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 30])

@@ -22,8 +22,8 @@ import numpy as np
 
 from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import Population
+from skhier.kernels.rows.at_nodes import expected_gradient, log_density_at_cells
 from skhier.kernels.rows.blocks import over_blocks
-from skhier.kernels.rows.cells import expected_gradient, log_density_at_cells
 from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
@@ -32,7 +32,7 @@ from skhier.utils.hermite import normal_rule
 __all__ = [
     "LevelMoments",
     "LevelNodes",
-    "Rule",
+    "ProductRule",
     "effect_moments",
     "level_moments",
     "level_nodes",
@@ -46,7 +46,7 @@ N_TURNS = 4
 LEAST_WEIGHT = 1e-7  # of a cell; lighter ones are left out
 
 
-class Rule(NamedTuple):
+class ProductRule(NamedTuple):
     """A product rule for a standard normal.
 
     Attributes
@@ -108,19 +108,19 @@ class LevelMoments(NamedTuple):
     mode: Any
 
 
-def product_rule(n_nodes: int, q: int) -> Rule:
+def product_rule(n_nodes: int, q: int) -> ProductRule:
     """Gauss-Hermite with so many nodes a dimension, cells without weight left out."""
     nodes, weights = normal_rule(n_nodes)
     cells = np.array(list(product(range(n_nodes), repeat=q)), int)
     weight = weights[cells].prod(1)
     kept = weight > LEAST_WEIGHT
     log_weight = np.log(weight[kept] / weight[kept].sum())
-    return Rule(nodes[cells[kept]], log_weight, nodes, cells[kept].astype(np.int32))
+    return ProductRule(nodes[cells[kept]], log_weight, nodes, cells[kept].astype(np.int32))
 
 
 def level_nodes(
     response: Response,
-    rule: Rule,
+    rule: ProductRule,
     rows: RowBlocks,
     z: Any,
     population: Population,
@@ -131,7 +131,7 @@ def level_nodes(
     Parameters
     ----------
     response : Response
-    rule : Rule
+    rule : ProductRule
     rows : RowBlocks
     z : array of shape (q, C, N)
         The columns of ``rows.x`` that vary by level.
@@ -148,7 +148,7 @@ def level_nodes(
 
 def level_moments(
     response: Response,
-    rule: Rule,
+    rule: ProductRule,
     rows: RowBlocks,
     z: Any,
     population: Population,
@@ -213,7 +213,7 @@ def _of_chunks(t, u, rows):
 
 def log_density(
     response: Response,
-    rule: Rule,
+    rule: ProductRule,
     rows: RowBlocks,
     z: Any,
     population: Population,
@@ -294,7 +294,7 @@ def _normalised(v):
 
 
 def log_densities_without_row(
-    response: Response, rule: Rule, rows: RowBlocks, z: Any, population: Population
+    response: Response, rule: ProductRule, rows: RowBlocks, z: Any, population: Population
 ) -> tuple[Any, Any]:
     """Log density of each row given the others of its level, and given all, (C, N) each.
 

@@ -37,7 +37,7 @@ def log_density_at_cells(
     spread : array of shape (q, C, M)
         What one step along each axis of the rule adds to the line.
     own : dict of str to scalar
-    rule : Rule
+    rule : ProductRule
     repeated : bool
         Whether weights may be other than 0 and 1.
     """
