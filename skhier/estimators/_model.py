@@ -15,17 +15,11 @@ from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
 from skhier.estimators._statistics import Statistics
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
-from skhier.inference.engines import (
-    EngineResult,
-    constant_posterior,
-    engine_for,
-    load_jax,
-    run_joint,
-    run_marginal,
-)
+from skhier.inference.engines import engine_for, load_jax, run_joint, run_marginal
 from skhier.inference.noise_engine import run_noise
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
+from skhier.inference.results import EngineResult, constant_posterior
 from skhier.inference.row_engines import run_rows
 from skhier.inference.statement import (
     model_spec,

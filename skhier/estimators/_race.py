@@ -35,9 +35,9 @@ from skhier.estimators._splits import (
     constant_columns,
     split,
 )
-from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
 from skhier.inference.prior import PriorSetting
+from skhier.inference.results import EngineResult
 from skhier.inference.row_engines import MOST_EFFECTS, integrates_effects
 from skhier.posterior.fitted import fitted_of
 from skhier.posterior.predictive import log_predictive_density

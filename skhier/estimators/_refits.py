@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from skhier.estimators._left_out import density_left_out, what_is_left_out
-from skhier.inference.engines import EngineResult
+from skhier.inference.results import EngineResult
 from skhier.posterior.elpd import Elpd, summed
 from skhier.responses.base import Response
 from skhier.responses.normal import NORMAL

@@ -13,10 +13,10 @@ import warnings
 import numpy as np
 
 from skhier.inference.chains import run_nuts
-from skhier.inference.engines import EngineResult, with_finite_numbers
 from skhier.inference.noise_theta import NoiseTheta
 from skhier.inference.options import EngineOptions
 from skhier.inference.quadrature_engine import modes_of, of_draws, sample_theta
+from skhier.inference.results import EngineResult, with_finite_numbers
 from skhier.inference.statement import prior_dists
 from skhier.kernels.records import MIN_VARIANCE, ModelSpec
 from skhier.priors import PriorChoice

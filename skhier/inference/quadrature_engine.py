@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from skhier.inference.chains import run_nuts, sample_stats
-from skhier.inference.engines import EngineResult, advice_on_modes, frames_of, n_modes
+from skhier.inference.engines import frames_of
 from skhier.inference.estimates import block_error, chain_error, estimates
 from skhier.inference.importance import (
     Mixture,
@@ -26,6 +26,7 @@ from skhier.inference.importance import (
 from skhier.inference.mode import find_modes
 from skhier.inference.options import EngineOptions
 from skhier.inference.quadrature_theta import QuadratureTheta
+from skhier.inference.results import EngineResult, advice_on_modes, n_modes
 from skhier.kernels.records import Components, Population
 from skhier.kernels.user_units import in_user_units
 from skhier.statistics.problem import Problem

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from skhier.inference.chains import run_nuts, sample_stats
-from skhier.inference.engines import EngineResult, with_finite_numbers
 from skhier.inference.importance import steadied
 from skhier.inference.options import EngineOptions
 from skhier.inference.quadrature_engine import modes_of, refine, sample_theta
+from skhier.inference.results import EngineResult, with_finite_numbers
 from skhier.inference.row_theta import RowTheta
 from skhier.inference.statement import prior_dists
 from skhier.kernels.records import Components, EffectMoments, ModelSpec

@@ -13,20 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from skhier.inference.engines import EngineResult
 from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
+from skhier.inference.results import EngineResult
 from skhier.kernels.records import Components
 from skhier.posterior import tables
 from skhier.posterior.designs import equal_components
-from skhier.posterior.elpd import (
-    Elpd,
+from skhier.posterior.elpd import Elpd, rows_id, sums_id
+from skhier.posterior.leaving_out import (
     leave_groups_of_response_out,
     leave_one_group_out,
     leave_one_out,
     leave_rows_of_response_out,
-    rows_id,
-    sums_id,
 )
 from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior

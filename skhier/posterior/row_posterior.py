@@ -18,7 +18,8 @@ from scipy.special import logsumexp
 from skhier.inference.row_scores import leave_rows_out
 from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, EffectMoments, Population
-from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
+from skhier.kernels.user_units import coef_to_user, intercept_first
+from skhier.posterior.bisection import inverse
 from skhier.posterior.designs import (
     OUT,
     internal_rows,
@@ -26,6 +27,7 @@ from skhier.posterior.designs import (
     side_of,
     varying_columns,
 )
+from skhier.posterior.drawn import Drawn
 from skhier.posterior.mixture import mixture_quantiles
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
@@ -40,8 +42,6 @@ __all__ = ["RowPosterior", "RowsLeftOut"]
 
 N_NODES = 20  # of the line's normal distribution, given a component
 OF_QUANTILES = 7  # the same where a distribution function is inverted
-N_STEPS = 200  # of a bisection, so that it ends
-LARGEST = 2.0**52  # counts above which the next one is no other number
 
 
 class RowsLeftOut(NamedTuple):
@@ -62,7 +62,7 @@ class RowsLeftOut(NamedTuple):
     evaluate: Callable[[np.ndarray], LeftOut]
 
 
-class RowPosterior:
+class RowPosterior(Drawn):
     """Components, level moments and draws behind every prediction.
 
     Parameters
@@ -89,8 +89,6 @@ class RowPosterior:
     lacking : array of shape (n_levels,) or float
         What the log densities of the only factor's levels lack, see ``Response.row_normaliser``.
     """
-
-    budget = USUAL
 
     def __init__(
         self,
@@ -138,10 +136,6 @@ class RowPosterior:
         """(n_chains, n_draws)."""
         return self.effects.place.shape
 
-    def population_draws(self) -> dict[str, np.ndarray]:
-        """Draws in the user's units, see :func:`~skhier.kernels.user_units.in_user_units`."""
-        return in_user_units(self.draws, self.units, self.slopes, self.response)
-
     def group_table(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Posterior means of a factor's effects, and means and sds of the group coefficients.
 
@@ -174,11 +168,6 @@ class RowPosterior:
         to_user = self._to_user(k)[intercept_first(q)]
         internal = self._level_draws(k, codes, seed, place)
         return np.einsum("ia,ask->ski", to_user, internal)
-
-    def group_chains(self, k: int) -> np.ndarray:
-        """:meth:`group_draws` of all known levels, (n_chains, n_draws, n_levels, q)."""
-        draws = self.group_draws(k, np.arange(self.n_levels[k]))
-        return draws.reshape(*self.shape, *draws.shape[1:])
 
     def _level_draws(self, k, codes, seed, place):
         """(q, n_draws, K); a level's random numbers depend on seed and code only."""
@@ -318,7 +307,7 @@ class RowPosterior:
                 total += share * (weights @ self.response.cdf(y, mean + node * sd, own))
             return total
 
-        return np.stack([_inverse(below, level, mean, self.response) for level in q], axis=1)
+        return np.stack([inverse(below, level, mean, self.response) for level in q], axis=1)
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
@@ -401,10 +390,6 @@ class RowPosterior:
         """Draws of the response's own parameters, (n_draws, 1), in units of y; of any rows."""
         return self._own(self.population.take(which))
 
-    def _own(self, population):
-        own = self.response.scaled(population.own, self.units.y_scale)
-        return {name: values[:, None] for name, values in own.items()}
-
     def observation_variance(self) -> np.ndarray:
         """Draws of the variance that the response adds on the scale of the line, (n_draws,)."""
         at_mean = self.units.y_mean + self.units.y_scale * self.population.coef[:, -1:]
@@ -412,36 +397,3 @@ class RowPosterior:
         own = self.own_parameters()
         mean = self.response.mean(at_mean, own)
         return np.broadcast_to(self.response.latent_variance(own, mean), mean.shape)[:, 0]
-
-    def residual_sd(self) -> np.ndarray:
-        """Its root, (n_chains, n_draws)."""
-        return np.sqrt(self.observation_variance()).reshape(self.shape)
-
-    def _to_user(self, k):
-        return effects_to_user(self.units, k, self.slopes[k])
-
-
-def _inverse(below, level, mean, response):
-    """Where a distribution function reaches a level, by bisection; (k,)."""
-    k = mean.shape[1]
-    low, high = np.full(k, -1.0), np.ones(k)
-    if not response.discrete and response.link == "identity":
-        low, high = mean.min(0) - 1.0, mean.max(0) + 1.0
-        for _ in range(N_STEPS):
-            out = below(low) > level
-            if not out.any():
-                break
-            low = np.where(out, low - 2 * (high - low), low)
-    for _ in range(N_STEPS):
-        out = (below(high) < level) & (high < LARGEST)
-        if not out.any():
-            break
-        low, high = np.where(out, high, low), np.where(out, 2 * high, high)
-    for _ in range(N_STEPS):
-        middle = np.floor((low + high) / 2) if response.discrete else (low + high) / 2
-        up = below(middle) < level
-        low, high = np.where(up, middle, low), np.where(up, high, middle)
-        close = high - low <= (1.0 if response.discrete else 1e-10 * (1 + np.abs(high)))
-        if close.all():
-            break
-    return high
