@@ -40,8 +40,9 @@ ROOMS = {
         "row_theta row_engines row_scores noise_target noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture skewed quadrature lines posterior row_posterior noise_posterior "
-        "predictive within_between prior_draws sensitivity shares tables arviz elpd fitted"
+        "designs mixture skewed quadrature lines posterior row_posterior level_noises "
+        "noise_posterior joint_noise predictive within_between prior_draws sensitivity shares "
+        "tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
