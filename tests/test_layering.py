@@ -42,8 +42,8 @@ ROOMS = {
     ),
     "posterior": (
         "designs mixture skewed quadrature lines moment_components posterior row_posterior "
-        "noise_posterior predictive within_between prior_draws sensitivity shares tables arviz "
-        "elpd fitted"
+        "level_noises noise_posterior joint_noise predictive within_between prior_draws "
+        "sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "

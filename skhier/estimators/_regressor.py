@@ -8,9 +8,9 @@ from sklearn.base import RegressorMixin
 
 from skhier.estimators._model import HierarchicalModel
 from skhier.responses.base import Response
+from skhier.responses.by_level import unequal
 from skhier.responses.choice import response_from
 from skhier.responses.known_noise import KnownNoise
-from skhier.responses.normal_by_level import unequal
 
 __all__ = ["HierarchicalSlopesRegressor"]
 

@@ -270,7 +270,7 @@ class RowPosterior:
     def _moments(self, x, codes):
         out = np.empty((2, len(x)))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
             centre = weights @ of_mean
@@ -288,7 +288,7 @@ class RowPosterior:
         n = min(self.budget.memory.moment_components[0], len(self.rule.weights))
         out = np.empty((len(x), len(q)))
         for rows, mean, sd in self.line_mixture(x, codes, n, of_response=kind == "response"):
-            own, weights = self._shares(len(mean), n)
+            own, weights = self._shares(len(mean), codes[rows], n)
             kept = weights > 0
             mean, sd, weights = mean[kept], sd[kept], weights[kept]
             if kind == "mean":
@@ -299,8 +299,11 @@ class RowPosterior:
                 out[rows] = self._response_quantiles(mean, sd, own, weights, q)
         return out
 
-    def _shares(self, n_normals, n=None):
-        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`."""
+    def _shares(self, n_normals, codes, n=None):
+        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`.
+
+        ``codes`` (K, n_factors) are those of its rows.
+        """
         part = slice(n)
         weights, own = self.rule.weights[part], self._own(self.rule.population.take(part))
         times = n_normals // len(weights)
@@ -325,7 +328,7 @@ class RowPosterior:
         nodes, shares = normal_rule(N_NODES)
         out = np.zeros(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             for node, share in zip(nodes, shares, strict=True):
                 below = self.response.cdf(y[rows], mean + node * sd, own)
                 out[rows] += share * (weights @ below)
@@ -336,7 +339,7 @@ class RowPosterior:
         nodes, shares = normal_rule(N_NODES)
         out = np.empty(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             with np.errstate(divide="ignore"):
                 log_weights = np.log(weights)[:, None]
             parts = [
@@ -425,7 +428,8 @@ def _inverse(below, level, mean, response):
     """Where a distribution function reaches a level, by bisection; (k,)."""
     k = mean.shape[1]
     low, high = np.full(k, -1.0), np.ones(k)
-    if not response.discrete and response.link == "identity":
+    has_negative = not response.discrete and response.link == "identity"
+    if has_negative:
         low, high = mean.min(0) - 1.0, mean.max(0) + 1.0
         for _ in range(N_STEPS):
             out = below(low) > level
@@ -436,7 +440,8 @@ def _inverse(below, level, mean, response):
         out = (below(high) < level) & (high < LARGEST)
         if not out.any():
             break
-        low, high = np.where(out, high, low), np.where(out, 2 * high, high)
+        farther = high + 2 * (high - low) if has_negative else 2 * high
+        low, high = np.where(out, high, low), np.where(out, farther, high)
     for _ in range(N_STEPS):
         middle = np.floor((low + high) / 2) if response.discrete else (low + high) / 2
         up = below(middle) < level
