@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from skhier.priors import DataScales
 from skhier.statistics.mean_sd import MeanSd, mean_sd_of_rows
 from skhier.statistics.plan import elimination_plan
+from skhier.statistics.products import LevelPairs
 from skhier.statistics.records import GroupStats, Plan, Units
 from skhier.statistics.reduction import Reduction, axes_of, reduce_block
 from skhier.statistics.row_noise import RowNoise, check_noise, row_noise_of
@@ -76,8 +78,23 @@ class _WithoutMedians(DataScales):
     y_mad = property(_untold)
 
 
-def reduce_rows(design: Design, training: Training) -> Problem:
-    """Rows in memory become a problem."""
+def reduce_rows(
+    design: Design,
+    training: Training,
+    pairs: Sequence[LevelPairs] | None = None,
+    plan: Plan | None = None,
+) -> Problem:
+    """Rows in memory become a problem.
+
+    Parameters
+    ----------
+    design : Design
+    training : Training
+    pairs : sequence of LevelPairs or None
+        Of these rows and perhaps of others; None: those that occur.
+    plan : Plan or None
+        None: that of these rows, of which every level has one.
+    """
     axes, y, weights = axes_of(design), training.y, training.weights
     noise = row_noise_of(training)
     columns = mean_sd_of_rows(training.x, weights), mean_sd_of_rows(y[:, None], weights)
@@ -86,9 +103,10 @@ def reduce_rows(design: Design, training: Training) -> Problem:
         if not columns[1].sd[0]:  # there is a scale all the same
             columns[1].sd[0] = noise.scale
     check_scales(axes.features, columns[0].sd, columns[1].sd[0])
-    reduction = reduce_block(axes, training, internal_units(*columns, axes.slopes))
+    reduction = reduce_block(axes, training, internal_units(*columns, axes.slopes), pairs)
     scales = _data_scales(reduction, columns, training.medians())
-    return Problem(reduction, scales, elimination_plan(reduction.stats), noise)
+    plan = elimination_plan(reduction.stats) if plan is None else plan
+    return Problem(reduction, scales, plan, noise)
 
 
 def problem_of(reduction: Reduction, medians: Medians | None = None) -> Problem:

@@ -12,6 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -99,3 +100,25 @@ def test_counts_left_out_have_the_density_of_a_grid(counts, cv):
         assert abs(score - exact.sum()) < 0.3
         if good.all():
             assert abs(score - found.elpd) < 5 * np.sqrt((error**2).sum())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "params", [{"response": "student_t"}, {"response": "normal", "noise_by": "g"}]
+)
+def test_groups_left_out_are_differences_of_evidences(counts, params):
+    X, y = counts
+    y = np.log(y + 0.5)
+    y[-1] += 3
+    prior = Prior(dist.Normal(0.0, 2.0), {"x": dist.Normal(0.0, 1.0)}, *[dist.Exponential(1.0)] * 2)
+    settings = PARAMS | {"prior": prior} | params
+    search = HierarchicalSlopesRegressorCV(cv="logo", param_grid={"eta": [2.0]}, **settings)
+    found = search.fit(X, y)
+    assert found.cv_results_["n_refits"][0] > 0
+    plain = HierarchicalSlopesRegressor(**settings).fit(X, y)
+    logo = plain.logo()
+    exact = logo.pointwise["elpd"].copy()
+    for level in logo.pointwise.index[logo.pointwise["pareto_k"] > logo.good_k]:
+        rest = HierarchicalSlopesRegressor(**settings).fit(X[X["g"] != level], y[X["g"] != level])
+        exact[level] = plain.log_evidence_ - rest.log_evidence_
+    assert_allclose(found.scores_[0, 0], exact.sum(), atol=0.2)
