@@ -15,13 +15,14 @@ HEAVY = {"arviz", "jax", "narwhals", "numpy", "numpyro", "pandas", "scipy", "skl
 # a room may use those above it, and of its own modules those that stand before
 ROOMS = {
     "utils": (
-        "callers words budget hermite slices forks memory imports crps diagnostics notes "
-        "cells frames categories columns labels nesting level_union pareto engines pipelines "
-        "rank uniformity convergence validation named_columns side_column schema features "
-        "group_means design settling identifiability noise_by"
+        "callers words answer_budget data_budget sampling_budget budget hermite slices forks "
+        "memory imports crps diagnostics notes "
+        "cells table categories columns labels nesting level_union pareto engines pipelines "
+        "rank uniformity convergence validation named_columns side_column schema levels features "
+        "group_means design wanted_means settling training identifiability noise_by"
     ),
     "statistics": (
-        "records sums products mean_sd units padding plan elimination addition training reduction "
+        "records sums products mean_sd units padding plan elimination addition reduction "
         "row_noise problem rows level_roots group_means data_warnings folds slopes subtraction "
         "contents fold_sums arrow arrow_reading group_statistics lazy_checks polars_batches "
         "lazy_sums lazy lazy_rows partitions hashed_folds"
@@ -40,13 +41,13 @@ ROOMS = {
         "row_theta row_engines row_scores noise_target noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture skewed quadrature lines posterior row_posterior level_noises "
-        "noise_posterior joint_noise predictive within_between prior_draws sensitivity shares "
-        "tables arviz elpd fitted"
+        "designs mixture skewed quadrature lines moment_components posterior row_posterior "
+        "level_noises noise_posterior joint_noise predictive within_between prior_draws "
+        "sensitivity shares tables arviz elpd fitted"
     ),
     "estimators": (
         "_group_tables _base _reports _scores _statistics _model _classifier _compare _regressor "
-        "_splits _scoring _refits _race _search _fold_race _folds _cv _classifier_cv"
+        "_splits _scoring _left_out _refits _race _search _fold_race _folds _cv _classifier_cv"
     ),
     "plotting": (
         "_fit _style _text _choices _numerics _panels _group_coef _shrinkage _fitted_lines "

@@ -24,13 +24,7 @@ from skhier.utils.budget import USUAL
 from skhier.utils.callers import users_stacklevel
 from skhier.utils.design import Rows, read_rows
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import (
-    as_table,
-    column_names,
-    index_names,
-    missing_columns,
-    with_columns_of_fit,
-)
+from skhier.utils.table import read_table
 from skhier.utils.validation import check_choice, check_number, check_target
 from skhier.utils.words import listed
 
@@ -316,7 +310,7 @@ class BaseHierarchical(BaseEstimator):
         if y is not None or not hasattr(self, "_fitted"):
             setting, rows = prior_without_fit(self, X, y)
         else:
-            table = as_table(X)
+            table = read_table(X)
             self._check_columns(table)
             setting, rows = self._fitted.prior, read_rows(table, self._fitted.design)
         return draw_responses(setting, rows, int(n_samples), _generator(random_state))
@@ -377,12 +371,10 @@ class BaseHierarchical(BaseEstimator):
         counts = self._counting(level)
         design = self._fitted.design
         unread = design.unread(counts, noise)
-        table = as_table(X, unread)
         names = getattr(self, "feature_names_in_", None)
-        missing = missing_columns(table, names, unread)
-        table = with_columns_of_fit(table, names, unread)
+        table = read_table(X, unread).with_columns_of_fit(names, unread)
         self._check_columns(table)
-        rows = read_rows(table, design, counts, missing, noise)
+        rows = read_rows(table, design, counts, noise)
         rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
         for k in counts:
             if len(rows.unseen[k]) and (announced or self.handle_unknown == "error"):
@@ -392,7 +384,7 @@ class BaseHierarchical(BaseEstimator):
     def _check_columns(self, table):
         """scikit-learn's check of X's columns, and advice where grouping columns are missing."""
         try:
-            validate_data(self, table, reset=False, skip_check_array=True)
+            validate_data(self, table.native, reset=False, skip_check_array=True)
         except ValueError as error:
             hint = self._missing_groups(table)
             if not hint:
@@ -403,11 +395,11 @@ class BaseHierarchical(BaseEstimator):
         """Advice where nothing but grouping columns is missing."""
         known: Any = getattr(self, "feature_names_in_", np.array([]))
         factors = self._fitted.design.factors
-        missing = set(known).difference(column_names(table))
+        missing = set(known).difference(table.columns)
         if not missing or not missing <= {known[at] for at in self._fitted.design.unread([])}:
             return ""
         names = ", ".join(map(repr, sorted(missing)))
-        if missing <= set(index_names(table)):
+        if missing <= set(table.index):
             return (
                 f"X has {names} in its row index. Pass X.reset_index(), which makes columns of it."
             )

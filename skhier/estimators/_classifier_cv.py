@@ -40,9 +40,9 @@ class HierarchicalSlopesClassifierCV(Search, HierarchicalSlopesClassifier):
 
     Notes
     -----
-    A fold whose training rows have one class is fitted: the priors do their work. A row or group of
-    which ``cv="loo"`` or ``"logo"`` cannot tell, by the Pareto k, how the others predict it, is
-    named in a warning, which also says whether the choice rests on it.
+    A fold whose training rows have one class is fitted: the priors do their work. ``cv="loo"`` and
+    ``"logo"`` fit the model without a row or group whose Pareto k is too high, as
+    :class:`HierarchicalSlopesRegressorCV` does.
 
     Examples
     --------

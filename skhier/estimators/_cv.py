@@ -69,7 +69,7 @@ class HierarchicalSlopesRegressorCV(FoldStatistics, Search, HierarchicalSlopesRe
     Candidates whose score is NaN or infinite are named in a warning and never chosen. ``cv="loo"``
     and ``"logo"`` weigh one fit's posterior as if a row or group had not been there; where the
     Pareto k says that this fails, the model is fitted without it, for at most 30 of them a
-    candidate, the worst first (of a normal or lognormal response). What is left is named in a
+    candidate, the worst first, unless Markov chains sampled the fit. What is left is named in a
     warning, which also says whether the choice rests on it. ``"evidence"`` compares densities of
     y, so that of a count with that of a positive number means nothing.
 

@@ -23,7 +23,7 @@ from skhier.statistics.group_means import (
 )
 from skhier.statistics.problem import part_of, problem_of
 from skhier.statistics.slopes import with_slopes
-from skhier.utils.design import wanted_means
+from skhier.utils.wanted_means import wanted_means
 from skhier.utils.words import listed
 
 __all__ = ["SCORES", "FoldRace"]
@@ -71,8 +71,7 @@ class FoldRace:
     def data(self, model) -> EveryRow:
         """Design and problem of all rows, with level means; no rows."""
         every, _, _ = self._of_slopes(model)
-        table = np.empty((0, self.whole.n_columns))
-        wanted = wanted_means(model.group_means, table, self.whole.names, every.design)
+        wanted = wanted_means(model.group_means, self.whole.table, every.design)
         return EveryRow(*add_group_means(wanted, every.design, NO_ROWS, every.problem), ())
 
     def _of_slopes(self, model):

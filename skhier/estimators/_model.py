@@ -44,17 +44,17 @@ from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
-from skhier.utils.design import wanted_means
 from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import as_table
 from skhier.utils.named_columns import split_named
 from skhier.utils.noise_by import noise_factor
 from skhier.utils.side_column import Wanted, wanted_side
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 from skhier.utils.validation import check_choice, check_flag, check_number
+from skhier.utils.wanted_means import wanted_means
 
 __all__ = ["HierarchicalModel"]
 
@@ -138,23 +138,17 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         began = time.perf_counter()
         self._check_params()
         seed = drawn_seed(self.random_state)
-        table = as_table(X)
-        validate_data(self, table, y, skip_check_array=True)
-        names = getattr(self, "feature_names_in_", None)
-        columns = names, self.groups, self.slopes, self._side
-        design, training = read_training(table, y, sample_weight, *columns)
+        table = read_table(X)
+        validate_data(self, table.native, y, skip_check_array=True)
+        columns, budget = (self.groups, self.slopes, self._side), self._budget.data
+        design, training = read_training(table, y, sample_weight, *columns, budget)
+        wanted = wanted_means(self.group_means, table, design)
         response = self._response
         response.check_target(training.y, training.weights)
         training = training._replace(y=response.transformed(training.y))
-        problem = reduce_rows(design, training)
-        wanted = self._wanted_means(table, design)
+        problem = reduce_rows(design, training, budget)
         design, training, problem = add_group_means(wanted, design, training, problem)
         return self._fit_problem(design, training, problem, seed, began)
-
-    def _wanted_means(self, table, design):
-        """What ``group_means`` asks for, per factor."""
-        names = getattr(self, "feature_names_in_", None)
-        return wanted_means(self.group_means, table, names, design)
 
     def _fit_problem(self, design, training, problem, seed, began, n_rows=None):
         """Set the attributes; warnings of the data and of convergence.

@@ -44,13 +44,14 @@ from skhier.statistics.group_means import add_group_means, means_of_part
 from skhier.statistics.problem import reduce_rows
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import Reduction
-from skhier.statistics.training import Training, read_training
 from skhier.utils.budget import Budget
-from skhier.utils.design import Design, read_levels, wanted_means
-from skhier.utils.frames import columns_of, labels_of
+from skhier.utils.design import Design
 from skhier.utils.group_means import with_level_means
+from skhier.utils.levels import read_levels
 from skhier.utils.schema import read_schema
+from skhier.utils.training import Training, read_training
 from skhier.utils.validation import check_weights
+from skhier.utils.wanted_means import wanted_means
 
 __all__ = ["Race", "Scored", "budget_of_candidates"]
 
@@ -72,9 +73,8 @@ class Race:
     def __init__(self, estimator, table, y, target, sample_weight, candidates):
         self.estimator, self.target = estimator, target
         self.arguments = (table, y, sample_weight)
-        self.weights = check_weights(sample_weight, table)
+        self.weights = check_weights(sample_weight, table.native)
         self.candidates = candidates
-        self.names = getattr(estimator, "feature_names_in_", None)
         self.read: dict[str, EveryRow] = {}
         self.prepared: dict[str, EveryRow] = {}
         self.messages: list[str] = []
@@ -88,7 +88,7 @@ class Race:
         key = _structure(model)
         if key not in self.prepared:
             design, training, problem, pairs = self._columns(model)
-            wanted = wanted_means(model.group_means, self.arguments[0], self.names, design)
+            wanted = wanted_means(model.group_means, self.arguments[0], design)
             with_means = add_group_means(wanted, design, training, problem)
             self.prepared[key] = EveryRow(*with_means, pairs)
         return self.prepared[key]
@@ -99,12 +99,19 @@ class Race:
         if key not in self.read:
             table, _, sample_weight = self.arguments
             design, training = read_training(
-                table, self.target, sample_weight, self.names, model.groups, model.slopes
+                table,
+                self.target,
+                sample_weight,
+                model.groups,
+                model.slopes,
+                None,
+                self.budget.data,
             )
             response = model._response
             response.check_target(training.y, training.weights)
             training = training._replace(y=response.transformed(training.y))
-            problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
+            problem = reduce_rows(design, training, self.budget.data)
+            pairs = level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
 
@@ -171,13 +178,12 @@ class Race:
         fit = fitted_of(design, problem, result, setting, seed, training, self.budget)
         elpd, response = fit.logo() if by_group else fit.loo(), setting.response
 
-        def sample(rest):
-            return self._light(model)._sample(design, rest, seed, result.normal)[-1]
+        def sample(rest, rows):
+            light = self._light(model)
+            return light._sample(design, rest, seed, result.normal, training=rows)[-1]
 
-        refit = sample if response.conjugate else None
-        jacobian = response.log_jacobian(training.y)
         rows = training, problem, result
-        return checked(elpd, *rows, refit, self.budget.scores, jacobian)
+        return checked(elpd, *rows, sample, response, self.budget.scores)
 
     def by_folds(self, models) -> Scored:
         """Scores on the rows of each fold, of fits to the others, (n_candidates, n_splits)."""
@@ -228,7 +234,7 @@ class Race:
         training = self.data(model).training
         rows, cv = self._rows_with_weight(), self.estimator.cv
         folds, messages = split(
-            cv, table, y, rows, lambda: self._groups(model), is_classifier(self.estimator)
+            cv, table.native, y, rows, lambda: self._groups(model), is_classifier(self.estimator)
         )
         check_training(folds, training, model._response.standardises)
         if is_r2(self.estimator, self.scorer):
@@ -241,12 +247,11 @@ class Race:
         table, design = self.arguments[0], self.data(model).design
         if not design.factors:
             return None
-        columns, positions = columns_of(table), design.factors[0].positions
+        positions = design.factors[0].positions
         if len(positions) == 1:
-            return labels_of(columns(positions[0]))
-        schema = read_schema(table, self.names, model.groups, model.slopes)
-        first = schema._replace(factors=schema.factors[:1])
-        _, codes = read_levels(columns, table.shape[0], first)
+            return table.column(positions[0]).labels
+        schema = read_schema(table, model.groups, model.slopes)
+        _, codes = read_levels(table, schema.factors[:1])
         return codes[:, 0]
 
     def _score(self, model, part, fold, start):
@@ -295,7 +300,8 @@ class Race:
                 setattr(fitted, name, getattr(self.estimator, name))
         rows = self._rows_with_weight()[test]
         weights = self.weights[rows] if self.weighted else None
-        return call_scorer(self.scorer, fitted, take_rows(table, rows), take_rows(y, rows), weights)
+        X = take_rows(table.native, rows)
+        return call_scorer(self.scorer, fitted, X, take_rows(y, rows), weights)
 
     def _rows_with_weight(self) -> np.ndarray:
         return np.flatnonzero(self.weights)

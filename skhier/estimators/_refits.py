@@ -2,14 +2,11 @@
 
 ``leave_one_out`` weighs the posterior given all rows as if one were not there, which fails for a
 row that moves the posterior far (a high Pareto k). A fit to the others, under the same prior, gives
-that row's density directly: with components (theta_s, beta ~ N(m_s, C_s)) of weights w_s
+that row's density: of a normal response as an average of closed forms over its components
+(:mod:`skhier.estimators._left_out`), of others, whose density varies far more over the components
+than the evidence errs, as the quotient of two evidences,
 
-    log p(y_i | y_-i) = log sum_s w_s N(y_i; x_i'm_s + ..., sigma_s^2 + v_is),
-
-and of all rows of a group that the fit never saw
-
-    log p(y_g | y_-g) = log sum_s w_s N(y_g; X_g m_s, V_gs),
-    V_gs = Z_g Sigma_s Z_g' + X_g C_s X_g' + sigma_s^2 I.
+    log p(y_i | y_-i) = log p(y) - log p(y_-i).
 
 Vehtari, Gelman and Gabry (2017), Stat. Comput. 27, sec. 2.1, for the remedy.
 """
@@ -22,16 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from skhier.estimators._left_out import density_left_out, what_is_left_out
 from skhier.inference.engines import EngineResult
-from skhier.kernels.normal.new_rows import new_level_density, new_row_density
-from skhier.kernels.records import Components
-from skhier.posterior.designs import internal_rows, varying_columns
 from skhier.posterior.elpd import Elpd, summed
+from skhier.responses.base import Response
+from skhier.responses.normal import NORMAL
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import own_units, reduce_block
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, ScoreBudget
+from skhier.utils.training import Training
 from skhier.utils.words import listed
 
 __all__ = ["Checked", "checked", "doubts", "without"]
@@ -59,9 +56,9 @@ def checked(
     training: Training,
     problem: Problem,
     result: EngineResult,
-    sample: Callable[[Problem], EngineResult] | None,
+    sample: Callable[[Problem, Training], EngineResult],
+    response: Response = NORMAL,
     budget: ScoreBudget = USUAL.scores,
-    jacobian: np.ndarray | float = 0.0,
 ) -> Checked:
     """Refit for the rows or groups whose Pareto k is too high, the worst ones first.
 
@@ -76,11 +73,10 @@ def checked(
         Of all rows.
     result : EngineResult
         Of the fit to all rows.
-    sample : callable or None
-        Fits the same model to another problem; None: statistics do not make a fit.
+    sample : callable
+        Fits the same model to another problem and its rows.
+    response : Response
     budget : ScoreBudget
-    jacobian : array of shape (n_samples,) or float
-        Log of the rows' densities of y over those of what was fitted, see ``Response``.
     """
     table = elpd.pointwise
     density, gain, k_hat, error = (
@@ -89,10 +85,11 @@ def checked(
     bad = np.flatnonzero(~(k_hat <= elpd.good_k) | ~np.isfinite(density))
     worst = bad[np.argsort(-np.nan_to_num(k_hat[bad], nan=np.inf), kind="stable")]
     refitted: list[int] = []
-    if result.facts.get("sampler") == "importance" and sample is not None:
-        seen, jacobian = density + gain, np.broadcast_to(jacobian, len(training.y))
+    if result.facts.get("sampler") == "importance":
+        seen = density + gain
         for at in worst[: budget.max_refits]:
-            score = _left_out(elpd, training, problem, sample, jacobian, at, budget.at_once)
+            of_all = training, problem, result
+            score = _score_of_refit(elpd.kind, at, *of_all, sample, response, budget.at_once)
             if score is not None and np.isfinite(score[0]):
                 density[at], error[at] = score
                 gain[at] = seen[at] - density[at]
@@ -103,43 +100,47 @@ def checked(
     return Checked(elpd, np.array(refitted, dtype=int), worst[~np.isin(worst, refitted)])
 
 
-def _left_out(elpd, training, problem, sample, jacobian, at, entries) -> tuple[float, float] | None:
+def _score_of_refit(
+    kind, at, training, problem, of_all, sample, response, entries
+) -> tuple[float, float] | None:
     """Log density of the row or group and its Monte Carlo error; None: a fit cannot tell."""
-    weights = training.weights.copy()
-    counts = None
-    if elpd.kind == "logo":
-        rows = np.flatnonzero(training.codes[:, 0] == at)
-        counts = weights[rows]
-        weights[rows] = 0
-    else:
-        rows = np.array([at])
-        weights[at] -= 1  # one of its copies
-    rest = without(problem, training, weights)
+    out = what_is_left_out(kind, training, response, at)
+    rows = out.rest(training)
+    rest = without(problem, training, rows.weights, response)
     if rest is None:
         return None
     try:
-        components = sample(rest).components
+        result = sample(rest, rows.take(rows.weights > 0))
     except (RuntimeError, ValueError):  # without these rows the posterior is improper
         return None
+    if not response.conjugate:
+        error = np.hypot(_evidence_error(of_all), _evidence_error(result))
+        return of_all.log_evidence - result.log_evidence, float(error)
+    components = result.components
     if components is None:
         return None
-    x, codes, y = training.x[rows], training.codes[rows], training.y[rows]
-    mass, density = components.weights, _densities(rest, components, x, codes, y, counts, entries)
+    mass = components.weights
     with np.errstate(divide="ignore"):
-        share = np.log(mass) + density
-    of_rows = jacobian[rows].sum() if counts is None else jacobian[rows] @ counts
+        share = np.log(mass) + density_left_out(response, rest, components, training, out, entries)
     average = float(logsumexp(share))
     # delta method for a mean over weighted points
     error = np.sqrt(np.sum((np.exp(share - average) - mass) ** 2))
-    return average + float(of_rows), float(error)
+    return average, float(error)
 
 
-def without(problem: Problem, training: Training, weights: np.ndarray) -> Problem | None:
+def _evidence_error(result: EngineResult) -> float:
+    """Of a mean of as many independent weights as the points are worth: no less than it is."""
+    return 1 / np.sqrt(result.facts.get("ess_importance", USUAL.engine.min_ess_per_chain))
+
+
+def without(
+    problem: Problem, training: Training, weights: np.ndarray, response: Response = NORMAL
+) -> Problem | None:
     """The same model of the rows with the weights left.
 
     Leaving out is defined for a fixed prior: its scales and the mean of x where its intercept sits
     stay those of all rows. Statistics are summed anew, for differences would cancel where what is
-    left out dominates; for the same reason y has units of its own.
+    left out dominates; for the same reason a y that may be centred has units of its own.
 
     Parameters
     ----------
@@ -148,6 +149,7 @@ def without(problem: Problem, training: Training, weights: np.ndarray) -> Proble
     training : Training
     weights : array of shape (n_samples,)
         Some of them 0.
+    response : Response
 
     Returns
     -------
@@ -156,33 +158,17 @@ def without(problem: Problem, training: Training, weights: np.ndarray) -> Proble
     """
     kept = weights > 0
     rest = training._replace(weights=weights).take(kept)
-    if len(rest.y) < 2 or rest.weights.sum() < 2 or rest.y.min() == rest.y.max():
+    if len(rest.y) < 2 or rest.weights.sum() < 2:
         return None
-    axes = problem.reduction.axes
-    of_rest = own_units(axes, rest)
-    units = problem.units._replace(y_mean=of_rest.y_mean, y_scale=of_rest.y_scale)
+    axes, units = problem.reduction.axes, problem.units
+    if response.standardises:
+        if rest.y.min() == rest.y.max():
+            return None
+        of_rest = own_units(axes, rest)
+        units = units._replace(y_mean=of_rest.y_mean, y_scale=of_rest.y_scale)
     pairs = [pair.take(kept) for pair in level_pairs(training.codes)]
     reduction = reduce_block(axes, rest, units, pairs)
     return problem._replace(reduction=reduction)
-
-
-def _densities(
-    problem: Problem, components: Components, x, codes, y, counts, entries: int
-) -> np.ndarray:
-    """Joint log densities of rows given each component, (S,), in units of y.
-
-    ``counts`` (n_rows,) of all rows of a new level of the only factor; None: of one row of known
-    levels. ``entries``: of the arrays over components.
-    """
-    units, slopes = problem.units, problem.slopes
-    x, zs = internal_rows(units, slopes, x)
-    y = (y - units.y_mean) / units.y_scale
-    if counts is None:
-        model = problem.stats, problem.plan, components
-        return new_row_density(*model, x, zs, codes, y[0]) - np.log(units.y_scale)
-    varying, xy = varying_columns(units, slopes[0]), np.column_stack([x, y])
-    density = new_level_density(components, varying, xy, counts, entries)
-    return density - counts.sum() * np.log(units.y_scale)
 
 
 def doubts(
@@ -229,8 +215,8 @@ def doubts(
     return [
         f"cv={cv!r} cannot tell how well some {what} are predicted by the others: their Pareto k "
         f"is above {scores[best].elpd.good_k:.2f}, and they were not refitted (at most "
-        f"{max_refits} {what} a candidate are, the worst first, if statistics and importance "
-        f"sampling can fit it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} "
+        f"{max_refits} {what} a candidate are, the worst first, if importance sampling can fit "
+        f"it): {listed(named, '; ')}. {choice} Use folds instead: cv={splitter} "
         "with scoring='log_predictive_density'."
     ]
 

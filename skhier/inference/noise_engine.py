@@ -28,8 +28,8 @@ from skhier.statistics.level_roots import (
     without_residual,
 )
 from skhier.statistics.problem import Problem
-from skhier.statistics.training import Training
 from skhier.utils.callers import users_stacklevel
+from skhier.utils.training import Training
 from skhier.utils.words import listed
 
 __all__ = ["integrates_noises", "run_noise"]

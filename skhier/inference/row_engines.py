@@ -27,7 +27,7 @@ from skhier.responses.normal import SCALE
 from skhier.statistics.problem import Problem
 from skhier.statistics.records import Units
 from skhier.statistics.rows import arrange_rows, merge_equal_rows
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
 __all__ = ["MOST_EFFECTS", "engine_rows", "integrates_effects", "run_rows"]
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from skhier.posterior.row_posterior import RowPosterior
     from skhier.statistics.records import GroupStats, Units
     from skhier.statistics.row_noise import RowNoise
-    from skhier.statistics.training import Training
     from skhier.utils.budget import ScoreBudget
+    from skhier.utils.training import Training
 
 __all__ = [
     "Elpd",
@@ -227,7 +227,7 @@ def leave_groups_of_response_out(
         budget.at_once,
         "logo",
     )
-    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale))
+    columns = _score_columns(scores, n_rows * np.log(posterior.units.y_scale) - posterior.lacking)
     table = pd.DataFrame(columns, index=pd.Index(labels, name=factor))
     table["n_rows"] = n_rows
     return summed(table, "logo", factor, len(mass), fingerprint)

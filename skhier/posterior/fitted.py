@@ -37,9 +37,9 @@ from skhier.statistics.problem import Problem
 from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import Reduction, axes_of
 from skhier.statistics.row_noise import RowNoise
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
+from skhier.utils.training import Training
 
 __all__ = ["Fitted", "fitted_of"]
 
@@ -274,6 +274,12 @@ def _posterior_of(problem, result, seed, prior, budget, training) -> Posterior |
             units, *of_rows, *of_fit, result.effects, budget, noise_factor=noise_by
         )
     mean_offset = 0.0
+    lacking: np.ndarray | float = 0.0
     if training is not None and training.side is not None:
         mean_offset = float(np.average(training.side, weights=training.weights))
-    return RowPosterior(units, *of_rows, *of_fit, result.effects, budget, mean_offset)
+    if training is not None and len(stats.factors) == 1:
+        normalisers = response.row_normaliser(training.y, training.weights)
+        lacking = np.bincount(training.codes[:, 0], normalisers, stats.factors[0].zy.shape[-1])
+    return RowPosterior(
+        units, *of_rows, *of_fit, result.effects, budget, mean_offset=mean_offset, lacking=lacking
+    )

@@ -32,9 +32,9 @@ from skhier.posterior.quadrature import places_by_lines
 from skhier.posterior.row_posterior import RowsLeftOut
 from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.statistics.training import Training
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
+from skhier.utils.training import Training
 
 __all__ = ["NoisePosterior"]
 

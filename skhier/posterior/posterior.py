@@ -29,10 +29,10 @@ from skhier.posterior.designs import (
 )
 from skhier.posterior.lines import Lines, rule_of
 from skhier.posterior.mixture import mixture_moments
+from skhier.posterior.moment_components import moment_components
 from skhier.responses.base import Response
-from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
-from skhier.utils.budget import USUAL, Budget, MemoryBudget
+from skhier.utils.budget import USUAL, Budget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
 
@@ -95,9 +95,7 @@ class Posterior:
         self.beta_mean, self.beta_cov = coef_moments(components)
         self.moments: tuple[GroupMoments, ...] = ()
         if slopes:
-            entries = sum(of_factor.zz.size for of_factor in self.stats.factors)
-            dense = dense_size(self.stats, plan)
-            kept = components.first(_n_components(entries, dense, budget.memory))
+            kept = moment_components(self.layout, components, budget.memory)
             # in a group's line coefficients and effects cancel: moments of the same components
             beta_mean, self.beta_cov_in_group = coef_moments(kept)
             self.moments = group_moments(self.layout, kept)
@@ -426,13 +424,6 @@ class Posterior:
     def _to_user(self, k):
         """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
         return effects_to_user(self.units, k, self.slopes[k])
-
-
-def _n_components(entries: int, dense: int, budget: MemoryBudget) -> int:
-    """Behind group moments: with many crossed effects each is work, and theta varies little."""
-    fewest, most = budget.moment_components
-    few = int(np.clip(budget.moment_work // max(dense, 1) ** 3, budget.fewest_of_crossed, fewest))
-    return int(np.clip(budget.group_entries // (entries + dense**2), few, most))
 
 
 def _root_times(root, noise):

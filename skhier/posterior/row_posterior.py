@@ -30,11 +30,11 @@ from skhier.posterior.mixture import mixture_quantiles
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
+from skhier.utils.training import Training
 
 __all__ = ["RowPosterior", "RowsLeftOut"]
 
@@ -86,6 +86,8 @@ class RowPosterior:
         No part of a pickle: what is read spends the usual one.
     mean_offset : float
         Of the rows: mean of the logs of their exposures.
+    lacking : array of shape (n_levels,) or float
+        What the log densities of the only factor's levels lack, see ``Response.row_normaliser``.
     """
 
     budget = USUAL
@@ -103,12 +105,13 @@ class RowPosterior:
         effects: EffectMoments,
         budget: Budget = USUAL,
         mean_offset: float = 0.0,
+        lacking: np.ndarray | float = 0.0,
     ):
         self.units, self.mean_square, self.n_rows = units, mean_square, n_rows
         self.n_levels = [len(of_factor) for of_factor in n_rows]
         self.draws, self.slopes, self.seed = draws, slopes, seed
         self.response, self.rule, self.effects, self.budget = response, components, effects, budget
-        self.mean_offset = mean_offset
+        self.mean_offset, self.lacking = mean_offset, lacking
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""

@@ -13,13 +13,14 @@ from scipy.stats import expon, multivariate_normal
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
 from skhier.datasets import load_sleepstudy
-from skhier.estimators import _refits
+from skhier.estimators._left_out import normal_density
 from skhier.estimators._refits import checked, without
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -39,7 +40,7 @@ class Fitted:
         self.model = HierarchicalSlopesRegressor(
             groups, n_chains=1, n_draws=1024, random_state=0, **params
         )
-        design, training = read_training(X, y, weights, list(X.columns), groups, self.model.slopes)
+        design, training = read_training(read_table(X), y, weights, groups, self.model.slopes)
         self.design, self.training = design, training
         self.problem = reduce_rows(design, training)
         self.result = self.sample(self.problem)
@@ -47,7 +48,7 @@ class Fitted:
         fit = fitted_of(design, self.problem, self.result, prior, 0, training)
         self.elpd = fit.loo() if kind == "loo" else fit.logo()
 
-    def sample(self, problem):
+    def sample(self, problem, rows=None):
         return self.model._sample(self.design, problem, 0)[-1]
 
     def checked(self, places):
@@ -150,7 +151,7 @@ def test_what_is_left_out_keeps_the_prior_and_the_digits():
     X = pd.DataFrame({"x": rng.normal(size=40), "g": np.arange(40) % 5})
     y = X["x"].to_numpy() + rng.normal(size=40)
     y[3] = 1e9
-    design, training = read_training(X, y, None, ["x", "g"], "g", "all")
+    design, training = read_training(read_table(X), y, None, "g", "all")
     problem = reduce_rows(design, training)
     weights = np.ones(40)
     weights[3] = 0
@@ -172,7 +173,7 @@ def test_group_density_is_that_of_a_dense_normal(n_rows, sigma):
     rng = np.random.default_rng(n_rows)
     X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["a", "b"]).assign(g=np.arange(50) % 5)
     y = rng.normal(size=50)
-    design, training = read_training(X, y, None, list(X.columns), "g", ["a"])
+    design, training = read_training(read_table(X), y, None, "g", ["a"])
     problem = reduce_rows(design, training)
     root, chol = rng.normal(size=(2, 3, 3)), np.tril(rng.normal(size=(2, 2, 2)))
     components = Components(
@@ -182,7 +183,7 @@ def test_group_density_is_that_of_a_dense_normal(n_rows, sigma):
     )
     counts = rng.integers(1, 3, n_rows)
     x, new = training.x[:n_rows], y[:n_rows]
-    found = _refits._densities(problem, components, x, None, new, counts, 2**10)
+    found = normal_density(problem, components, x, None, new, counts, 2**10)
     units = problem.units
     again = np.repeat(np.arange(n_rows), counts)
     design = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(n_rows)])[again]

@@ -28,7 +28,8 @@ from skhier.responses import StudentT
 from skhier.responses.by_level import NormalByLevel, StudentTByLevel
 from skhier.statistics.level_roots import level_roots
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -71,7 +72,7 @@ def short(request):
 def test_rows_have_the_density_of_levels():
     """At any point the joint model of rows is that of the levels' roots; a t's of huge df too."""
     table = X.drop(columns="shop")
-    design, training = read_training(table, Y, None, list(table), "clerk", "all", None)
+    design, training = read_training(read_table(table), Y, None, "clerk", "all")
     problem, one = reduce_rows(design, training), HierarchicalSlopesRegressor("clerk")
     x, codes, y, weights, offset = engine_rows(problem.units, training)
     present = tuple((f.zz[-1, -1] > 0).astype(float) for f in problem.stats.factors)

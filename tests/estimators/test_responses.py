@@ -258,6 +258,10 @@ def test_trials_are_rows_of_one_trial(table):
     assert_allclose(classes.log_evidence_, rows.log_evidence_, atol=0.02)
     coefficients = stats.binom.logpmf(events, trials, 0.5) + trials * np.log(2)
     assert abs(shares.log_evidence_ - coefficients.sum() - rows.log_evidence_) < 0.02
+    ours, theirs = shares.logo().pointwise, rows.logo().pointwise
+    of_levels = np.bincount(np.repeat(np.arange(10), 6), coefficients)
+    off = np.abs(ours["elpd"] - of_levels - theirs["elpd"])
+    assert (off < 0.01 + 4 * np.hypot(ours["mcse"], theirs["mcse"])).all()
 
 
 @pytest.mark.parametrize(

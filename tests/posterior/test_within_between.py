@@ -10,7 +10,8 @@ from skhier import HierarchicalSlopesRegressor
 from skhier.posterior.within_between import contrasts
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -103,7 +104,7 @@ def test_move_is_that_of_dense_lines_and_rounds_change_nothing(monkeypatch):
     X = used(X, GROUPS["crossed"])
     model = HierarchicalSlopesRegressor(GROUPS["crossed"], **SETTINGS).fit(X, y)
     fit, groups = model._fitted, GROUPS["crossed"]
-    design, training = read_training(X, y, None, list(X), groups, "all")
+    design, training = read_training(read_table(X), y, None, groups, "all")
     problem = reduce_rows(design, training)
     arguments = (*add_group_means([], design, training, problem)[::2], fit.posterior, fit.mixture)
     whole = contrasts(*arguments)

@@ -12,7 +12,6 @@ from skhier.statistics.rows import RowBlocks
 __all__ = ["Block", "over_blocks"]
 
 FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
-DENSE = 96  # levels of a block up to which a product with an indicator adds up faster
 
 
 class Block(NamedTuple):
@@ -83,7 +82,7 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
         level = rows.place[part(rows.level)] - b * width
         level = jnp.where((level >= 0) & (level < width), level, width - 1)
         indicator = None
-        if width <= DENSE:
+        if rows.indicated is not None:
             indicator = (level[:, None] == jnp.arange(width)).astype(float)
         x, y, weight, offset = (part(a) for a in (rows.x, rows.y, rows.weight, rows.offset))
         block = Block(x, part(z), y, weight, offset, level, indicator, jnp.zeros(width))

@@ -22,7 +22,7 @@ from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
 from skhier.statistics.level_roots import level_roots
 from skhier.statistics.records import Units
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
 # nats by nodes, four times those that other levels of nine rows had: 7e-4, 5e-5, 8e-6, 1e-7
 LARGEST_ERROR = {5: 2.8e-3, 7: 2e-4, 9: 3.2e-5, 15: 1e-6}
