@@ -41,7 +41,7 @@ ROOMS = {
         "row_theta row_engines row_scores noise_target noise_theta noise_engine"
     ),
     "posterior": (
-        "designs mixture skewed quadrature lines moment_components posterior row_posterior "
+        "designs mixture reached skewed quadrature lines moment_components posterior row_posterior "
         "level_noises noise_posterior joint_noise predictive within_between prior_draws "
         "sensitivity shares tables arviz elpd fitted"
     ),

@@ -27,6 +27,7 @@ from skhier.posterior.designs import (
     varying_columns,
 )
 from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.reached import reached
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
@@ -40,8 +41,6 @@ __all__ = ["RowPosterior", "RowsLeftOut"]
 
 N_NODES = 20  # of the line's normal distribution, given a component
 OF_QUANTILES = 7  # the same where a distribution function is inverted
-N_STEPS = 200  # of a bisection, so that it ends
-LARGEST = 2.0**52  # counts above which the next one is no other number
 
 
 class RowsLeftOut(NamedTuple):
@@ -321,7 +320,7 @@ class RowPosterior:
                 total += share * (weights @ self.response.cdf(y, mean + node * sd, own))
             return total
 
-        return np.stack([_inverse(below, level, mean, self.response) for level in q], axis=1)
+        return np.stack([reached(below, level, mean, self.response) for level in q], axis=1)
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
@@ -422,31 +421,3 @@ class RowPosterior:
 
     def _to_user(self, k):
         return effects_to_user(self.units, k, self.slopes[k])
-
-
-def _inverse(below, level, mean, response):
-    """Where a distribution function reaches a level, by bisection; (k,)."""
-    k = mean.shape[1]
-    low, high = np.full(k, -1.0), np.ones(k)
-    has_negative = not response.discrete and response.link == "identity"
-    if has_negative:
-        low, high = mean.min(0) - 1.0, mean.max(0) + 1.0
-        for _ in range(N_STEPS):
-            out = below(low) > level
-            if not out.any():
-                break
-            low = np.where(out, low - 2 * (high - low), low)
-    for _ in range(N_STEPS):
-        out = (below(high) < level) & (high < LARGEST)
-        if not out.any():
-            break
-        farther = high + 2 * (high - low) if has_negative else 2 * high
-        low, high = np.where(out, high, low), np.where(out, farther, high)
-    for _ in range(N_STEPS):
-        middle = np.floor((low + high) / 2) if response.discrete else (low + high) / 2
-        up = below(middle) < level
-        low, high = np.where(up, middle, low), np.where(up, high, middle)
-        close = high - low <= (1.0 if response.discrete else 1e-10 * (1 + np.abs(high)))
-        if close.all():
-            break
-    return high
