@@ -42,9 +42,9 @@ ROOMS = {
         "noise_engine"
     ),
     "posterior": (
-        "designs drawn bisection mixture skewed rule lines moment_components posterior "
-        "row_posterior noise_posterior predictive within_between prior_draws sensitivity shares "
-        "tables arviz elpd leaving_out fitted"
+        "designs drawn mixture reached skewed rule lines moment_components posterior row_posterior "
+        "level_noises noise_posterior joint_noise predictive within_between prior_draws "
+        "sensitivity shares tables arviz elpd leaving_out fitted"
     ),
     "estimators": (
         "_group_tables _new_rows _base _reports _scores _statistics _model _classifier _compare "

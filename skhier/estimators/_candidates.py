@@ -19,6 +19,7 @@ __all__ = [
     "forbid_new_groups",
     "light",
     "naming_fold",
+    "structure",
 ]
 
 Model = TypeVar("Model", bound=Any)
@@ -39,7 +40,8 @@ def budget_of_candidates(budget: Budget) -> Budget:
 
 def light(model: Model, budget: Budget, means_do: bool) -> Model:
     """The same model with as many draws as a score needs; few where means are all it looks at."""
-    n_draws = budget.scores.draws_for_means if means_do else budget.scores.draws
+    few = means_do and model._response.conjugate  # whose means are in closed form
+    n_draws = budget.scores.draws_for_means if few else budget.scores.draws
     lighter = clone(model).set_params(n_chains=1, n_draws=n_draws)
     lighter._budget = budget
     return lighter
@@ -58,6 +60,11 @@ def forbid_new_groups(model: Any, has_new: bool) -> None:
             "it has rows of groups that the others lack, and handle_unknown='error'. "
             "Set handle_unknown='population'."
         )
+
+
+def structure(model: Any) -> str:
+    """Equal of models that have the same columns and the same structure."""
+    return repr((model.slopes, model.group_means, model._response.kind))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from skhier.estimators._candidates import (
     forbid_new_groups,
     light,
     naming_fold,
+    structure,
 )
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._splits import constant_columns
@@ -130,7 +131,7 @@ class FoldRace:
                 if i == 0:
                     for name in constant_in_part(every, problem):
                         constant.setdefault(name, []).append(k)
-                shape = repr((model.slopes, model.group_means, bool(model.correlated)))
+                shape = repr((structure(model), bool(model.correlated)))
                 with naming_fold(label, self.candidates[i]):
                     values[i, k], starts[shape] = self._score(
                         model, problem, tests[k], starts.get(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from skhier.estimators._candidates import (
     forbid_new_groups,
     light,
     naming_fold,
+    structure,
 )
 from skhier.estimators._model import HierarchicalModel
 from skhier.estimators._refits import Checked, checked
@@ -44,13 +45,11 @@ from skhier.posterior.predictive import log_predictive_density
 from skhier.statistics.folds import (
     EveryRow,
     constant_in_part,
-    problem_of_fold,
-    training_reductions,
+    training_problems,
 )
 from skhier.statistics.group_means import add_group_means, means_of_part
-from skhier.statistics.problem import reduce_rows
+from skhier.statistics.problem import Problem, reduce_rows
 from skhier.statistics.products import level_pairs
-from skhier.statistics.reduction import Reduction
 from skhier.utils.design import Design
 from skhier.utils.group_means import with_level_means
 from skhier.utils.levels import read_levels
@@ -84,7 +83,7 @@ class Race:
 
     def data(self, model) -> EveryRow:
         """Rows and statistics, with the level means of ``group_means``."""
-        key = _structure(model)
+        key = structure(model)
         if key not in self.prepared:
             design, training, problem, pairs = self._columns(model)
             wanted = wanted_means(model.group_means, self.arguments[0], design)
@@ -97,25 +96,21 @@ class Race:
         key = _columns_key(model)
         if key not in self.read:
             table, _, sample_weight = self.arguments
-            design, training = read_training(
-                table,
-                self.target,
-                sample_weight,
-                model.groups,
-                model.slopes,
-                None,
-                self.budget.data,
-            )
+            columns = model.groups, model.slopes, model._side
+            arguments = table, self.target, sample_weight, *columns, self.budget.data
+            design, training = read_training(*arguments)
             response = model._response
             response.check_target(training.y, training.weights)
             training = training._replace(y=response.transformed(training.y))
-            problem = reduce_rows(design, training, self.budget.data)
+            problem = reduce_rows(design, training, budget=self.budget.data)
             pairs = level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
 
     def by_one_fit(self, models) -> Scored:
         """Scores that follow from a fit to all rows, (n_candidates, 1)."""
+        for model in models:
+            model._check_params()
         if self.estimator.cv == "evidence":
             return Scored(np.array([[self._evidence(model)] for model in models]), {})
         self.checked = [self._left_out(model) for model in models]
@@ -139,7 +134,6 @@ class Race:
         return data.design.factors[0].levels.labels
 
     def _fit_to_all(self, model) -> tuple[PriorSetting, EngineResult]:
-        model._check_params()
         design, training, problem, _ = self.data(model)
         if problem.y_is_constant and model._response.standardises:
             raise ValueError(
@@ -177,8 +171,8 @@ class Race:
         elpd, response = fit.logo() if by_group else fit.loo(), setting.response
 
         def sample(rest, rows):
-            light = self._light(model)
-            return light._sample(design, rest, seed, result.normal, training=rows)[-1]
+            lighter = self._light(model)
+            return lighter._sample(design, rest, seed, result.normal, training=rows)[-1]
 
         rows = training, problem, result
         return checked(elpd, *rows, sample, response, self.budget.scores)
@@ -189,25 +183,22 @@ class Race:
             model._check_params()
         self._choose_scorer(models[0])
         folds = self._folds(models[0])
-        parts: dict[str, list[Reduction]] = {}
+        parts: dict[str, Iterator[Problem]] = {}
         for model in models:
             data, key = self._columns(model), _columns_key(model)
             if key not in parts:
-                parts[key] = list(training_reductions(data, folds))
+                parts[key] = training_problems(data, folds)
         lighter = [self._light(model, self.estimator.scoring is None) for model in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Mixture | None] = {}
         constant: dict[str, list[int]] = {}
         for k, fold in enumerate(folds):
-            problems = {
-                key: problem_of_fold(self.read[key], of_folds[k], fold.train)
-                for key, of_folds in parts.items()
-            }
+            problems = {key: next(of_folds) for key, of_folds in parts.items()}
             first = problems[_columns_key(models[0])]
             for name in constant_in_part(self._columns(models[0]), first):
                 constant.setdefault(name, []).append(k)
             for i, model in enumerate(lighter):
-                shape = (_structure(model), bool(model.correlated))
+                shape = (structure(model), bool(model.correlated))
                 with naming_fold(k, self.candidates[i]):
                     values[i, k], starts[shape] = self._score(
                         model, problems[_columns_key(model)], fold, starts.get(shape)
@@ -230,7 +221,8 @@ class Race:
         folds, messages = split(
             cv, table.native, y, rows, lambda: self._groups(model), is_classifier(self.estimator)
         )
-        check_training(folds, training, model._response.standardises)
+        must_vary = model._response.standardises and training.precision is None
+        check_training(folds, training, must_vary)
         if is_r2(self.estimator, self.scorer):
             check_r2(folds)
         self.messages += messages
@@ -251,12 +243,10 @@ class Race:
     def _score(self, model, part, fold, start):
         training, seed = self._columns(model).training, model.random_state
         design, part = means_of_part(self.data(model).design, part)
-        part = model._stated(part, training.take(fold.train))
-        rows = {}  # of a conjugate response statistics are all that a fit needs
-        if not model._response.conjugate:
-            rows["training"] = _with_means(training.take(fold.train), design)
-        setting, _, result = model._sample(design, part, seed, start, **rows)
-        fit = fitted_of(design, part, result, setting, seed, training, self.budget)
+        rows = _with_means(training.take(fold.train), design)
+        part = model._stated(part, rows)
+        setting, _, result = model._sample(design, part, seed, start, rows)
+        fit = fitted_of(design, part, result, setting, seed, rows, self.budget)
         known = zip(part.stats.factors, training.codes[fold.test].T, strict=True)
         has_new = any(np.any(stats.zz[-1, -1, codes] == 0) for stats, codes in known)
         forbid_new_groups(model, has_new)
@@ -271,10 +261,10 @@ class Race:
         posterior = fit.posterior
         y = posterior.response.untransformed(test.y)
         if self.estimator.scoring == "log_predictive_density":
-            density = log_predictive_density(posterior, test.x, test.codes, y)
+            density = log_predictive_density(posterior, test.columns, test.codes, y)
             return float(np.average(density, weights=test.weights))
         score = accuracy if is_classifier(self.estimator) else r2
-        return score(y, posterior.mean(test.x, test.codes), test.weights)
+        return score(y, posterior.mean(test.columns, test.codes), test.weights)
 
     def _by_scorer(self, model, fit, test):
         """Any scorer, on an estimator that can predict."""
@@ -308,11 +298,6 @@ class Race:
 def _columns_key(model) -> str:
     """Equal of models of the same columns without level means, and the same y."""
     return repr((model.slopes, model._response.name))
-
-
-def _structure(model) -> str:
-    """Equal of models that have the same columns and the same structure."""
-    return repr((model.slopes, model.group_means, model._response.kind))
 
 
 def _with_means(rows: Training, design: Design) -> Training:

@@ -198,6 +198,11 @@ class Statistics:
             raise AttributeError(f"This {type(self).__name__} has no statistics: it is not fitted.")
         self._check_sums_do()
         fit = self._fitted
+        if not fit.has_statistics:
+            raise ValueError(
+                "Statistics are not all that noise_by needs of the rows with several grouping "
+                "factors: fit the rows themselves."
+            )
         names = getattr(self, "feature_names_in_", None)
         of_rows = without_level_means(fit.design, fit.training, fit.reduction)
         return GroupStatistics(

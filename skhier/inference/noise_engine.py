@@ -20,6 +20,7 @@ from skhier.inference.results import EngineResult, with_finite_numbers
 from skhier.inference.statement import prior_dists
 from skhier.kernels.records import MIN_VARIANCE, ModelSpec
 from skhier.priors import PriorChoice
+from skhier.responses.base import Response
 from skhier.statistics.level_roots import (
     LevelRoots,
     level_roots,
@@ -31,10 +32,15 @@ from skhier.utils.callers import users_stacklevel
 from skhier.utils.training import Training
 from skhier.utils.words import listed
 
-__all__ = ["run_noise"]
+__all__ = ["integrates_noises", "run_noise"]
 
 MAX_NODES = 25
 LEVELS_OF_POINTS = 2**20  # levels x points of a round
+
+
+def integrates_noises(response: Response, n_factors: int) -> bool:
+    """Whether levels have a closed form given their noise, which is integrated out."""
+    return response.name == "normal" and n_factors == 1
 
 
 def run_noise(

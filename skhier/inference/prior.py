@@ -25,8 +25,8 @@ class PriorSetting(NamedTuple):
     """What a prior means for one data set; pickles without JAX unless the user's prior holds it.
 
     ``names`` are those of the features, ``slopes`` the positions of those that vary by group or
-    None, ``eta``, ``correlated`` and ``response`` the estimator's. ``noise_by``: whether the levels
-    of the only factor have a noise of their own.
+    None, ``eta``, ``correlated`` and ``response`` the estimator's. ``noise_by``: the place of the
+    factor whose levels have a noise of their own, or None.
     """
 
     prior: Prior
@@ -36,11 +36,16 @@ class PriorSetting(NamedTuple):
     eta: float
     correlated: bool
     response: Response
-    noise_by: bool = False
+    noise_by: int | None = None
 
     @classmethod
     def of(
-        cls, model: Any, scales: DataScales, design: Any, response: Response | None = None
+        cls,
+        model: Any,
+        scales: DataScales,
+        design: Any,
+        response: Response | None = None,
+        noise_by: int | None = None,
     ) -> PriorSetting:
         """The setting of an estimator's parameters as they are now; ``response`` None: its own."""
         return cls(
@@ -51,14 +56,15 @@ class PriorSetting(NamedTuple):
             float(model.eta),
             bool(model.correlated),
             model._response if response is None else response,
-            model._noise_by is not None,
+            noise_by,
         )
 
     def resolve(self) -> PriorChoice:
         """The distributions; of the response's own parameters those of which are sampled."""
-        choice = self.prior.resolve(self.scales, self.names, self.factors)
+        sampled = self.response.sampled
+        choice = self.prior.resolve(self.scales, self.names, self.factors, sampled)
         own = choice.own | self.response.own_priors(preset_of(self.prior))
-        return choice._replace(own={name: own[name] for name in self.response.sampled})
+        return choice._replace(own={name: own[name] for name in sampled})
 
 
 class PriorDraws(NamedTuple):

@@ -22,6 +22,8 @@ from skhier.inference.row_theta import RowTheta
 from skhier.inference.statement import prior_dists
 from skhier.kernels.records import Components, EffectMoments, ModelSpec
 from skhier.priors import PriorChoice
+from skhier.responses.by_level import SPREAD
+from skhier.responses.normal import SCALE
 from skhier.statistics.problem import Problem
 from skhier.statistics.records import Units
 from skhier.statistics.rows import arrange_rows, merge_equal_rows
@@ -41,7 +43,7 @@ def integrates_effects(n_slopes: Sequence[int]) -> bool:
 
 def run_rows(
     problem: Problem,
-    training: Training,
+    training: Training | None,
     choice: PriorChoice,
     fixed: dict[str, float],
     spec: ModelSpec,
@@ -55,8 +57,8 @@ def run_rows(
     ----------
     problem : Problem
         In units in which the response can be stated.
-    training : Training
-        The rows, in the user's units.
+    training : Training or None
+        The rows, in the user's units; None: statistics are all there is, and an error.
     choice : PriorChoice
     fixed : dict of str to float
         Own parameters of the response that are known.
@@ -70,21 +72,32 @@ def run_rows(
     RuntimeError
         No such device, no valid starting point, or a draw or moment that is not finite.
     ValueError
-        ``inference="marginal"`` of several factors, or of more effects than quadrature can bear.
+        ``inference="marginal"`` of several factors, of levels that have their own noise, or of more
+        effects than quadrature can bear; no rows.
     """
     from skhier.inference import runtime
 
     sampled = not integrates_effects([len(factor.slopes) for factor in spec.factors])
+    if inference == "marginal" and spec.noise_by is not None:
+        raise ValueError(
+            "inference='marginal' integrates the levels' noises of a normal response with one "
+            "grouping factor. Use inference='auto' or 'nuts', which samples them."
+        )
     if inference == "marginal" and sampled:
         raise ValueError(
             f"inference='marginal' integrates effects of one factor, at most {MOST_EFFECTS} a "
             f"level, for response={spec.response.name!r}. Use inference='auto' or 'nuts', which "
             "samples them."
         )
+    if training is None:
+        raise ValueError(
+            "noise_by with several grouping factors needs the rows, not their statistics alone: "
+            "call fit with them."
+        )
     device = runtime.find_device(options.device)
     rows = engine_rows(problem.units, training)
     model = _typed((problem.units, prior_dists(choice, options.eta), fixed))
-    if inference == "nuts" or sampled:
+    if inference == "nuts" or sampled or spec.noise_by is not None:
         result = _run_joint(rows, problem, model, spec, options, device, seed)
     else:
 
@@ -153,22 +166,43 @@ def _run_joint(rows, problem, model, spec, options, device, seed) -> EngineResul
     joint = JointRows(x, y, weights, offset, codes.astype(np.int32), present)
     frames = [(options.n_chains, (joint, *model))]
     draws = run_nuts(Joint(ROWS, spec), frames, options, device, seed)
-    population, effects = draws.values
-    flat = population.flat()
-    n_draws = len(flat.coef)
-    size = max(sum(b.shape[2] * b.shape[3] for b in effects), 1)
-    n_kept = int(np.clip(options.budget.memory.effect_entries // size, 64, n_draws))
+    population = draws.values[0]
+    which, place = _kept(draws, options.budget.memory.effect_entries)
+    flat, effects, noises = (_flat(part, which) for part in draws.values)
+    effects = EffectMoments(
+        effects,
+        tuple(np.zeros((len(which), b.shape[1], *b.shape[1:])) for b in effects),
+        None,
+        place,
+        0,
+        log_noise=None if spec.noise_by is None else _log_noises(flat, noises),
+    )
+    facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
+    components = Components(np.full(len(which), 1 / len(which)), flat)
+    stats = sample_stats(draws)
+    return EngineResult(population, "nuts", stats, components, {}, facts, effects=effects)
+
+
+def _kept(draws, entries) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the draws whose effects are kept, and which of them stands for each draw."""
+    _, effects, noises = draws.values
+    n_draws, shape = draws.lp.size, draws.lp.shape
+    size = sum(a[0, 0].size for a in (*effects, *([noises] if len(noises) else [])))
+    n_kept = int(np.clip(entries // max(size, 1), 64, n_draws))
     which = (np.arange(n_kept) * n_draws) // n_kept
     place = (np.arange(n_draws) * n_kept) // n_draws
-    mean = tuple(b.reshape(n_draws, *b.shape[2:])[which] for b in effects)
-    root = tuple(np.zeros((n_kept, b.shape[1], *b.shape[1:])) for b in mean)
-    facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    return EngineResult(
-        population,
-        "nuts",
-        sample_stats(draws),
-        Components(np.full(n_kept, 1 / n_kept), flat.take(which)),
-        {},
-        facts,
-        effects=EffectMoments(mean, root, None, place.reshape(population.coef.shape[:2]), 0),
-    )
+    order = np.random.default_rng(0).permutation(n_kept)  # any first few are a random choice
+    return which[order], np.argsort(order)[place].reshape(shape)
+
+
+def _flat(tree, which):
+    """Draws of all chains, one after the other, those at places ``which``."""
+    import jax
+
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[which], tree)
+
+
+def _log_noises(population, deviations) -> np.ndarray:
+    """Logs of the levels' noise scales, (S, n_levels), internal units."""
+    own = population.own
+    return np.log(own[SCALE])[:, None] + own[SPREAD][:, None] * deviations

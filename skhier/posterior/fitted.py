@@ -20,12 +20,14 @@ from skhier.kernels.records import Components
 from skhier.posterior import tables
 from skhier.posterior.designs import equal_components
 from skhier.posterior.elpd import Elpd, rows_id, sums_id
+from skhier.posterior.joint_noise import JointNoisePosterior
 from skhier.posterior.leaving_out import (
     leave_groups_of_response_out,
     leave_one_group_out,
     leave_one_out,
     leave_rows_of_response_out,
 )
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
@@ -95,6 +97,11 @@ class Fitted:
         if self.training is None:  # a fit of statistics; out of a pickle the fingerprint is there
             return sums_id(self.reduction.stats, self.reduction.units)
         return rows_id(self.training)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether sums over the rows are all that was asked of them."""
+        return isinstance(self.posterior, Posterior | NoisePosterior)
 
     @property
     def reduction(self) -> Reduction:
@@ -175,8 +182,9 @@ class Fitted:
                 labels = list(factor.levels.labels)
                 draws = self.posterior.group_chains(k)
                 named |= tables.named_effects(factor.name, labels, effects[factor.name], draws)
-                if isinstance(self.posterior, NoisePosterior):
-                    noises = self.posterior.noise_chains()
+                of_fit = self.posterior
+                if isinstance(of_fit, LevelNoisesPosterior) and of_fit.noise_factor == k:
+                    noises = of_fit.noise_chains()
                     named |= tables.named_noises(factor.name, labels, noises)
         return named
 
@@ -238,7 +246,7 @@ def fitted_of(
     """
     return Fitted(
         design=design,
-        posterior=_posterior_of(problem, result, seed, prior.response, budget, training),
+        posterior=_posterior_of(problem, result, seed, prior, budget, training),
         components=result.components,
         prior=prior,
         estimates=result.estimates,
@@ -250,7 +258,8 @@ def fitted_of(
     )
 
 
-def _posterior_of(problem, result, seed, response, budget, training) -> Posterior | RowPosterior:
+def _posterior_of(problem, result, seed, prior, budget, training) -> Posterior | RowPosterior:
+    response, noise_by = prior.response, prior.noise_by
     units, stats = problem.units, problem.stats
     of_fit = result.draws, problem.slopes, seed, response, result.components
     if result.noises is None and result.effects is None:
@@ -258,6 +267,10 @@ def _posterior_of(problem, result, seed, response, budget, training) -> Posterio
     of_rows = stats.xx / stats.n, [of_factor.zz[-1, -1] for of_factor in stats.factors]
     if result.noises is not None:
         return NoisePosterior(units, *of_rows, *of_fit, result.noises, budget, stats=stats)
+    if result.effects.log_noise is not None:
+        return JointNoisePosterior(
+            units, *of_rows, *of_fit, result.effects, budget, noise_factor=noise_by
+        )
     mean_offset = 0.0
     lacking: np.ndarray | float = 0.0
     if training is not None and training.side is not None:

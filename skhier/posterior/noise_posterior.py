@@ -26,11 +26,12 @@ from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
-from skhier.posterior.row_posterior import RowPosterior, RowsLeftOut
+from skhier.posterior.row_posterior import RowsLeftOut
 from skhier.posterior.rule import places_by_lines
+from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.responses.normal_by_level import SPREAD
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
 from skhier.utils.training import Training
@@ -73,7 +74,7 @@ class _Mixture(NamedTuple):
     weights: np.ndarray
 
 
-class NoisePosterior(RowPosterior):
+class NoisePosterior(LevelNoisesPosterior):
     """Components, level noises and draws behind every prediction; one factor.
 
     Parameters are those of :class:`~skhier.posterior.row_posterior.RowPosterior`, ``effects`` a
@@ -81,6 +82,7 @@ class NoisePosterior(RowPosterior):
     """
 
     effects: Any
+    noise_factor = 0
 
     def __init__(self, *args: Any, stats: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -157,18 +159,9 @@ class NoisePosterior(RowPosterior):
     def noise_draws(
         self, codes: np.ndarray, seed: int | None = None, which: Any = slice(None)
     ) -> np.ndarray:
-        """Draws of the noise sds of some levels, (n_draws, K), in units of y.
-
-        Those with which effects of the same seed are drawn. Codes past the known levels are unseen
-        ones; ``OUT`` too is one of them.
-        """
+        """See :class:`~skhier.posterior.level_noises.LevelNoisesPosterior`."""
         place = self.noises.place.ravel()[which]
         return self.units.y_scale * self._drawn(codes, seed, place)[1]
-
-    def noise_chains(self) -> np.ndarray:
-        """:meth:`noise_draws` of all known levels, (n_chains, n_draws, n_levels)."""
-        draws = self.noise_draws(np.arange(self.n_levels[0]))
-        return draws.reshape(*self.shape, -1)
 
     def _level_draws(self, k, codes, seed, place):
         return self._drawn(codes, seed, place)[0]
@@ -212,17 +205,6 @@ class NoisePosterior(RowPosterior):
         z = (z + skew * (z**2 - 1) / 6) / np.sqrt(1 + skew**2 / 18)  # Cornish and Fisher (1938)
         log_sd[:, known] = location + spread * z
         return np.exp(np.clip(log_sd, -FARTHEST, FARTHEST))
-
-    def own_of_rows(self, x, codes, which, seed) -> dict[str, np.ndarray]:
-        """The response's own parameters at rows, (n_draws, n_rows), of the draws of lines."""
-        levels, at = np.unique(codes[:, 0], return_inverse=True)
-        own = self._own(self.population.take(which))
-        return own | {SCALE: self.noise_draws(levels, seed, which)[:, at]}
-
-    def row_log_densities(self, x, codes, y) -> np.ndarray:
-        """Log density of each row given each joint draw, effects too, (n_draws, n_rows)."""
-        lines = self.sample_lines(x, codes, slice(None), None)
-        return self.response.log_density(y, lines, self.own_of_rows(x, codes, slice(None), None))
 
     def _moments(self, x, codes):
         """Mean and variance of new responses at rows, (2, n_rows)."""
@@ -350,14 +332,7 @@ class NoisePosterior(RowPosterior):
         return out
 
     def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, ...]]:
-        """New responses at rows, a slice at a time, as mixtures of normals.
-
-        Yields
-        ------
-        rows : int array of shape (k,)
-        mean, sd, weights : array of shape (n_components, k)
-            In units of y; weights sum to 1 in each row.
-        """
+        """New responses at rows; weights (n_components, k) sum to 1 in each row."""
         for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
             yield rows, mean, np.hypot(sd, noise), weights
 

@@ -13,12 +13,12 @@ from skhier.inference.statement import stated_problem, stated_response
 from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales
 from skhier.responses.base import Own
-from skhier.responses.normal_by_level import of_levels
+from skhier.responses.by_level import of_levels
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
 from skhier.utils.design import Rows, fit_design
 from skhier.utils.memory import require_memory
-from skhier.utils.noise_by import check_noise_by
+from skhier.utils.noise_by import noise_factor
 from skhier.utils.settling import settle_slopes
 from skhier.utils.table import read_table
 from skhier.utils.training import read_training, training_of
@@ -80,7 +80,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
         design, rows = fit_design(table, *columns)
         design, n = settle_slopes(design, rows), len(rows.x)
         training = training_of(design, rows, np.zeros(n), np.ones(n))
-    check_noise_by(model._noise_by, design, table.names)
+    noise_by = noise_factor(model._noise_by, design, table.names)
     wanted = wanted_means(model.group_means, table, design)
     problem = reduce_rows(design, training)
     design, training, problem = add_group_means(wanted, design, training, problem)
@@ -91,7 +91,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     else:
         of_rows = training.y, training.mean_exposure
         scales = stated_problem(problem, response, preset, *of_rows).scales
-    setting = PriorSetting.of(model, scales, design, response)
+    setting = PriorSetting.of(model, scales, design, response, noise_by)
     return setting, Rows(training.columns, training.codes, ())
 
 
@@ -139,8 +139,8 @@ def draw_responses(
             del of_rows
         del effects
     own: Own = drawn.own
-    if setting.noise_by:
-        ((of_factor, at),) = levels
+    if setting.noise_by is not None:
+        of_factor, at = levels[setting.noise_by]
         own = of_levels(own, rng.standard_normal((len(of_factor), n))[at])
     for side in rows.x.T[n_features:, :, None]:
         y, own = setting.response.at_rows(y, own, side)

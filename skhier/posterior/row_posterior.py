@@ -19,7 +19,6 @@ from skhier.inference.row_scores import leave_rows_out
 from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, EffectMoments, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
-from skhier.posterior.bisection import inverse
 from skhier.posterior.designs import (
     OUT,
     internal_rows,
@@ -29,6 +28,7 @@ from skhier.posterior.designs import (
 )
 from skhier.posterior.drawn import Drawn
 from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.reached import reached
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
@@ -259,7 +259,7 @@ class RowPosterior(Drawn):
     def _moments(self, x, codes):
         out = np.empty((2, len(x)))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
             centre = weights @ of_mean
@@ -277,7 +277,7 @@ class RowPosterior(Drawn):
         n = min(self.budget.memory.moment_components[0], len(self.rule.weights))
         out = np.empty((len(x), len(q)))
         for rows, mean, sd in self.line_mixture(x, codes, n, of_response=kind == "response"):
-            own, weights = self._shares(len(mean), n)
+            own, weights = self._shares(len(mean), codes[rows], n)
             kept = weights > 0
             mean, sd, weights = mean[kept], sd[kept], weights[kept]
             if kind == "mean":
@@ -288,8 +288,11 @@ class RowPosterior(Drawn):
                 out[rows] = self._response_quantiles(mean, sd, own, weights, q)
         return out
 
-    def _shares(self, n_normals, n=None):
-        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`."""
+    def _shares(self, n_normals, codes, n=None):
+        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`.
+
+        ``codes`` (K, n_factors) are those of its rows.
+        """
         part = slice(n)
         weights, own = self.rule.weights[part], self._own(self.rule.population.take(part))
         times = n_normals // len(weights)
@@ -307,14 +310,14 @@ class RowPosterior(Drawn):
                 total += share * (weights @ self.response.cdf(y, mean + node * sd, own))
             return total
 
-        return np.stack([inverse(below, level, mean, self.response) for level in q], axis=1)
+        return np.stack([reached(below, level, mean, self.response) for level in q], axis=1)
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
         nodes, shares = normal_rule(N_NODES)
         out = np.zeros(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             for node, share in zip(nodes, shares, strict=True):
                 below = self.response.cdf(y[rows], mean + node * sd, own)
                 out[rows] += share * (weights @ below)
@@ -325,7 +328,7 @@ class RowPosterior(Drawn):
         nodes, shares = normal_rule(N_NODES)
         out = np.empty(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             with np.errstate(divide="ignore"):
                 log_weights = np.log(weights)[:, None]
             parts = [

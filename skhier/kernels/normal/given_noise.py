@@ -20,8 +20,8 @@ from scipy.special import logsumexp
 from skhier.kernels.linalg import inverse_root, matmul
 from skhier.kernels.normal.conditional import residual
 from skhier.kernels.records import LevelNoises, Population
+from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import LevelRoots
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices

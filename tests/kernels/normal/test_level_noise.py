@@ -18,8 +18,8 @@ from skhier.kernels.normal.level_noise import (
     noise_rule,
 )
 from skhier.kernels.records import LevelNoises, Population
+from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import level_roots
 from skhier.statistics.records import Units
 from skhier.utils.training import Training
