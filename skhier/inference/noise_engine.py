@@ -34,9 +34,6 @@ from skhier.utils.words import listed
 
 __all__ = ["integrates_noises", "run_noise"]
 
-MAX_NODES = 25
-LEVELS_OF_POINTS = 2**20  # levels x points of a round
-
 
 def integrates_noises(response: Response, n_factors: int) -> bool:
     """Whether levels have a closed form given their noise, which is integrated out."""
@@ -120,14 +117,15 @@ def _sample_theta(theta, problem, options, seed) -> EngineResult:
     rng = np.random.default_rng(seed)
     modes = modes_of(theta, theta.starts(problem.stats), rng)
     n_points = _n_points(theta, options)
-    return sample_theta(theta, modes, n_points, MAX_NODES, problem, options, rng, seed)
+    most = options.budget.quadrature.most_noise_nodes
+    return sample_theta(theta, modes, n_points, most, problem, options, rng, seed)
 
 
 def _n_points(theta, options) -> int:
     """As many as draws are wanted; fewer where each is much work."""
     budget, n_draws = options.budget.engine, options.n_chains * options.n_draws
     n_points = 2 ** int(np.ceil(np.log2(max(n_draws, budget.min_points))))
-    affordable = max(budget.few_points, LEVELS_OF_POINTS // theta.n_levels)
+    affordable = max(budget.few_points, options.budget.quadrature.round_points // theta.n_levels)
     return min(n_points, 2 ** int(np.log2(affordable)))
 
 

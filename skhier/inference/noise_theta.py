@@ -14,10 +14,8 @@ from skhier.utils.budget import Budget
 
 __all__ = ["NoiseTheta"]
 
-ENTRIES = 2**15  # of levels x points at once, which stay in cache
 LARGE, SMALL = -0.7, -4.0  # of logarithms of scales, in internal units of y
 SPREADS = -1.0, -3.0  # of the log of the noise's spread over levels
-NODES_OF_MOMENTS = 9  # at least, of what is kept of the levels
 
 
 class NoiseTheta(QuadratureTheta):
@@ -45,7 +43,7 @@ class NoiseTheta(QuadratureTheta):
         padded = levels.padded()
         self.levels = levels
         self.padded: LevelRoots = jax.device_put(padded)
-        batch = int(np.clip(ENTRIES // len(padded.n), 1, 32))
+        batch = int(np.clip(budget.quadrature.level_points // len(padded.n), 1, 32))
         super().__init__(LEVELS, spec, model, n_nodes, batch, check, device, budget)
 
     @property
@@ -83,7 +81,7 @@ class NoiseTheta(QuadratureTheta):
 
     def of_levels(self, points, which, population: Population, place) -> LevelNoises:
         """Moments of the log of each level's noise, and density of its rows."""
-        self.use(max(self.n_nodes, NODES_OF_MOMENTS))
+        self.use(max(self.n_nodes, self.budget.quadrature.moment_nodes))
         log_sd, spread, skew, log_density = self.moments(population)
         return LevelNoises(self.levels, log_sd, spread, skew, log_density, place)
 

@@ -33,9 +33,6 @@ from skhier.statistics.problem import Problem
 
 __all__ = ["modes_of", "of_draws", "refine", "sample_theta"]
 
-CHECKED = 32  # weighted points at which two rules are compared
-MOST_POINTS = 2**14
-
 
 def modes_of(theta: QuadratureTheta, starts: np.ndarray, rng: np.random.Generator) -> Mixture:
     """Modes of theta's posterior from ``starts`` (n, d), in proportion to their masses."""
@@ -47,7 +44,8 @@ def refine(theta: QuadratureTheta, modes: Mixture, most: int, seed: int) -> None
     """Take as many nodes as points around a mode want, before many points are asked for."""
     rng = np.random.default_rng([seed, 1])  # of its own, so that later numbers do not depend on it
     normal = modes.normals()[0]
-    around = normal.mean + rng.standard_normal((CHECKED, theta.size)) @ normal.root.T
+    shape = theta.budget.quadrature.points_compared, theta.size
+    around = normal.mean + rng.standard_normal(shape) @ normal.root.T
     while _too_coarse(theta, _finer_by(theta, around).std(), most):
         theta.use(theta.n_nodes + 2)
 
@@ -84,7 +82,7 @@ def sample_theta(
     least = min(wanted, 0.1 * n_points)
     weighted, modes, facts, finer_by = _weigh(theta, modes, n_points, most_nodes, wanted, rng)
     # of the finer rule: the mean, over the posterior, of the quotient of the densities
-    evidence = float(logsumexp(finer_by) - np.log(CHECKED))
+    evidence = float(logsumexp(finer_by) - np.log(len(finer_by)))
     if trustworthy(weighted, least):
         weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
         return _from_weighted(theta, problem, options, weighted, modes, facts, rng)
@@ -97,7 +95,7 @@ def sample_theta(
 
 def _weigh(theta, modes, n_points, most_nodes, wanted, rng):
     """Weighted points, a mixture fitted to them, facts, and what a finer rule adds at some."""
-    n_kept = theta.n_kept(n_points)
+    n_kept, budget = theta.n_kept(n_points), theta.budget.quadrature
 
     def rough(points):
         return theta.rough_log_densities(points, n_kept)
@@ -105,13 +103,13 @@ def _weigh(theta, modes, n_points, most_nodes, wanted, rng):
     while True:
         weighted = importance(rough, modes, n_points, rng, theta.budget.importance)
         modes = fitted_mixture(weighted)
-        which = rng.choice(n_points, CHECKED, p=weighted.weights)
+        which = rng.choice(n_points, budget.points_compared, p=weighted.weights)
         finer_by = _finer_by(theta, weighted.points[which], weighted.log_density[which])
         error = float(finer_by.std())
         if _too_coarse(theta, error, most_nodes):
             theta.use(theta.n_nodes + 2)
             continue
-        if weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= MOST_POINTS:
+        if weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= budget.most_points:
             facts = {"nodes": theta.n_nodes, "quadrature_error": error}
             return weighted, modes, facts, finer_by
         n_points *= 4

@@ -27,12 +27,11 @@ from skhier.responses.normal import SCALE
 from skhier.statistics.problem import Problem
 from skhier.statistics.records import Units
 from skhier.statistics.rows import arrange_rows, merge_equal_rows
+from skhier.utils.budget import USUAL, RowBudget
 from skhier.utils.training import Training
 
 __all__ = ["MOST_EFFECTS", "engine_rows", "integrates_effects", "run_rows"]
 
-MAX_NODES = 15
-REPEATED = 8  # equal rows that count as one where a level's effects are judged for their shape
 MOST_EFFECTS = 3  # of a level, whose product rule is small enough
 
 
@@ -95,7 +94,7 @@ def run_rows(
             "call fit with them."
         )
     device = runtime.find_device(options.device)
-    rows = engine_rows(problem.units, training)
+    rows = engine_rows(problem.units, training, budget=options.budget.rows)
     model = _typed((problem.units, prior_dists(choice, options.eta), fixed))
     if inference == "nuts" or sampled or spec.noise_by is not None:
         result = _run_joint(rows, problem, model, spec, options, device, seed)
@@ -119,7 +118,9 @@ def _typed(tree):
     return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
 
 
-def engine_rows(units: Units, training: Training, merge: bool = True) -> tuple[Any, ...]:
+def engine_rows(
+    units: Units, training: Training, merge: bool = True, budget: RowBudget = USUAL.rows
+) -> tuple[Any, ...]:
     """X with the constant last, codes, y, weights and offset in internal units.
 
     ``merge``: equal rows as one, and none without weight.
@@ -127,7 +128,7 @@ def engine_rows(units: Units, training: Training, merge: bool = True) -> tuple[A
     offset = np.zeros(len(training.y)) if training.side is None else training.side
     rows = training.x, training.codes, training.y, training.weights, offset
     if merge:
-        rows = merge_equal_rows(*rows)
+        rows = merge_equal_rows(*rows, budget)
     x, codes, y, weights, offset = rows
     x = np.column_stack([(x - units.x_mean) / units.x_scale, np.ones(len(x))])
     y = (y - units.y_mean) / units.y_scale
@@ -139,13 +140,14 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     x, codes, y, weights, offset = rows
     codes = codes[:, 0] if codes.shape[1] else np.zeros(len(y), int)
     n_levels = len(problem.stats.factors[0].zy[0]) if spec.factors else 1
-    blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels)
-    n_nodes = _first_nodes(max(len(y), weights.sum() / REPEATED) / n_levels, spec)
+    blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels, options.budget.rows)
+    few = options.budget.quadrature
+    n_nodes = _first_nodes(max(len(y), weights.sum() / few.repeated_rows) / n_levels, spec)
     theta = RowTheta(spec, blocks, n_levels, model, n_nodes, check, device, options.budget)
     modes = steadied(modes_of(theta, theta.starts(), rng))
-    refine(theta, modes, MAX_NODES, seed)
+    refine(theta, modes, few.most_nodes, seed)
     n_points = options.budget.engine.few_points
-    return sample_theta(theta, modes, n_points, MAX_NODES, problem, options, rng, seed)
+    return sample_theta(theta, modes, n_points, few.most_nodes, problem, options, rng, seed)
 
 
 def _first_nodes(rows_of_a_level: float, spec) -> int:

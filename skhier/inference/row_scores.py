@@ -9,14 +9,10 @@ from skhier.kernels.records import Population
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
 from skhier.statistics.rows import arrange_rows
+from skhier.utils.budget import USUAL, ScoreBudget
 from skhier.utils.training import Training
 
 __all__ = ["leave_rows_out"]
-
-POINTS_AT_ONCE = 2**21  # of components x seats of rows
-INFLUENTIAL = 0.3  # nats that a row's density falls by without it, from where it is left out
-LEAST_NODES = 5  # of such levels, a dimension
-MOST_ROWS = 4  # of all such levels together, times those of fit
 
 
 def leave_rows_out(
@@ -27,6 +23,7 @@ def leave_rows_out(
     n_levels: int,
     training: Training,
     n_nodes: int,
+    budget: ScoreBudget = USUAL.scores,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log density of each row without it, and with it, given each component.
 
@@ -42,6 +39,7 @@ def leave_rows_out(
     training : Training
     n_nodes : int
         Of the quadrature rule, a dimension.
+    budget : ScoreBudget
 
     Returns
     -------
@@ -52,21 +50,21 @@ def leave_rows_out(
     codes = codes[:, 0] if codes.shape[1] else np.zeros(len(y), int)
     varying = () if slopes is None else (*slopes, x.shape[1] - 1)
     blocks, seats = arrange_rows(x, codes, y, weights, offset, n_levels)
-    pair = _over("without_rows", population, blocks, response, varying, n_nodes)
+    pair = _over("without_rows", population, blocks, response, varying, n_nodes, budget)
     without, within = (part.reshape(len(part), -1)[:, seats] for part in pair)
     gone = weights if response.weights_are_trials else np.ones(len(y))
-    which = _influential(within - without, codes, weights, n_levels)
+    which = _influential(within - without, codes, weights, n_levels, budget)
     if len(which):
-        finer = max(n_nodes, LEAST_NODES)
+        finer = max(n_nodes, budget.least_nodes)
         rest = _without_each(which, x, codes, y, weights, offset, gone)
-        (whole,) = _over("level_densities", population, blocks, response, varying, finer)
-        (less,) = _over("level_densities", population, rest, response, varying, finer)
+        (whole,) = _over("level_densities", population, blocks, response, varying, finer, budget)
+        (less,) = _over("level_densities", population, rest, response, varying, finer, budget)
         without[:, which] = whole[:, codes[which]] - less[:, : len(which)]
     constant = response.row_normaliser(training.y, training.weights) - np.log(units.y_scale)
     return without + constant, within + constant
 
 
-def _over(function, population, rows, response, varying, n_nodes) -> list[np.ndarray]:
+def _over(function, population, rows, response, varying, n_nodes, budget) -> list[np.ndarray]:
     """A compiled function of every component, some at a time."""
     import jax
 
@@ -74,7 +72,7 @@ def _over(function, population, rows, response, varying, n_nodes) -> list[np.nda
     from skhier.kernels.rows.quadrature import product_rule
 
     compiled, rule = getattr(row_target, function), product_rule(n_nodes, len(varying))
-    size = max(1, POINTS_AT_ONCE // rows.y.size)
+    size = max(1, budget.rows_of_components // rows.y.size)
     with runtime.precisely_on(runtime.find_device(None)):
         parts = [
             jax.device_get(
@@ -85,7 +83,7 @@ def _over(function, population, rows, response, varying, n_nodes) -> list[np.nda
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def _influential(fall, codes, weights, n_levels) -> np.ndarray:
+def _influential(fall, codes, weights, n_levels, budget) -> np.ndarray:
     """Rows whose density hangs on themselves, most of all first, as many as are quickly left out.
 
     The nodes that stand for a level's effects with such a row need not reach where they are without
@@ -93,9 +91,9 @@ def _influential(fall, codes, weights, n_levels) -> np.ndarray:
     """
     mean = np.where(weights >= 1, fall.mean(0), 0.0)
     order = np.argsort(-mean, kind="stable")
-    order = order[mean[order] > INFLUENTIAL]
+    order = order[mean[order] > budget.influential]
     n_rows = np.bincount(codes, minlength=n_levels)
-    return order[np.cumsum(n_rows[codes[order]]) <= MOST_ROWS * len(codes)]
+    return order[np.cumsum(n_rows[codes[order]]) <= budget.anew * len(codes)]
 
 
 def _without_each(which, x, codes, y, weights, offset, gone):

@@ -12,9 +12,7 @@ from skhier.statistics.rows import RowBlocks
 
 __all__ = ["RowTheta"]
 
-AT_ONCE = 2**14  # rows of a block times points: what a processor's cache holds
 FEWEST, MOST = 4, 32  # points of a batch
-BY_VALUES = 10  # entries of theta up to which values are faster than gradients to compile
 
 
 class RowTheta(QuadratureTheta):
@@ -46,7 +44,8 @@ class RowTheta(QuadratureTheta):
         self.kept: tuple[np.ndarray, Any] | None = None
         self.effects = np.zeros((self.q, len(rows.present)))
         self.highest = -np.inf
-        batch = int(np.clip(AT_ONCE * len(rows.levels) // rows.y.size, FEWEST, MOST))
+        points = budget.quadrature.row_points * len(rows.levels) // rows.y.size
+        batch = int(np.clip(points, FEWEST, MOST))
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:
@@ -63,7 +62,7 @@ class RowTheta(QuadratureTheta):
     @property
     def by_values(self) -> int:
         """Few: a program of values compiles for long."""
-        return BY_VALUES
+        return self.budget.quadrature.few_entries_of_theta
 
     @property
     def seen(self) -> tuple:

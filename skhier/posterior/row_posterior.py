@@ -372,6 +372,7 @@ class RowPosterior(Drawn):
             n_levels,
             training,
             self.effects.n_nodes,
+            self.budget.scores,
         )
 
         def evaluate(rows):

@@ -50,7 +50,7 @@ class Scan(NamedTuple):
 
 
 def spacing(dtype: Any) -> float:
-    """As :func:`skhier.utils.validation.relative_spacing`, of a column's type."""
+    """As :func:`skhier.utils.cells.relative_spacing`, of a column's type."""
     return float(np.finfo(np.float32).eps) if dtype == nw.Float32 else 0.0
 
 

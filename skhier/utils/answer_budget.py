@@ -129,6 +129,14 @@ class ScoreBudget:
         Components x rows (or groups), beyond which fewer components do.
     components : tuple of int
         Fewest and most components that rows or groups are averaged over.
+    rows_of_components : int
+        Components x rows of a response that are looked at together.
+    influential : float
+        Nats that a row's density falls by without it, from where its level is integrated anew.
+    least_nodes : int
+        Of such levels, a dimension.
+    anew : int
+        All such levels' rows together, times those of fit.
     max_crossed : float
         Rows x squared number of crossed effects, beyond which it would take hours.
     max_refits : int
@@ -143,6 +151,10 @@ class ScoreBudget:
     at_once_of_several: int = 2**25
     pairs: int = 2**28
     components: tuple[int, int] = (1000, 4096)
+    rows_of_components: int = 2**21
+    influential: float = 0.3
+    least_nodes: int = 5
+    anew: int = 4
     max_crossed: float = 1e9
     max_refits: int = 30
     draws: int = 1024

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 
 from skhier.utils.answer_budget import MemoryBudget, RuleBudget, ScoreBudget
 from skhier.utils.data_budget import DataBudget, KernelBudget, RowBudget
-from skhier.utils.sampling_budget import ChainBudget, EngineBudget, ImportanceBudget, SearchBudget
+from skhier.utils.sampling_budget import (
+    ChainBudget,
+    EngineBudget,
+    ImportanceBudget,
+    QuadratureBudget,
+    SearchBudget,
+)
 
 __all__ = [
     "USUAL",
@@ -22,6 +28,7 @@ __all__ = [
     "ImportanceBudget",
     "KernelBudget",
     "MemoryBudget",
+    "QuadratureBudget",
     "RowBudget",
     "RuleBudget",
     "ScoreBudget",
@@ -38,6 +45,7 @@ class Budget:
     engine: EngineBudget = field(default_factory=EngineBudget)
     search: SearchBudget = field(default_factory=SearchBudget)
     importance: ImportanceBudget = field(default_factory=ImportanceBudget)
+    quadrature: QuadratureBudget = field(default_factory=QuadratureBudget)
     chains: ChainBudget = field(default_factory=ChainBudget)
     kernels: KernelBudget = field(default_factory=KernelBudget)
     memory: MemoryBudget = field(default_factory=MemoryBudget)

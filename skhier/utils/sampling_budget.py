@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ChainBudget", "EngineBudget", "ImportanceBudget", "SearchBudget"]
+__all__ = ["ChainBudget", "EngineBudget", "ImportanceBudget", "QuadratureBudget", "SearchBudget"]
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,44 @@ class ImportanceBudget:
     more_points: float = 8.0
     margin: float = 1.3
     frame_ess: float = 2.0
+
+
+@dataclass(frozen=True)
+class QuadratureBudget:
+    """What is integrated out by nodes: effects of rows, noises of levels.
+
+    Attributes
+    ----------
+    points_compared : int
+        Points of theta at which a rule is compared with the next finer one.
+    most_nodes, most_noise_nodes : int
+        A dimension; of effects, and of noises, where one more costs little.
+    most_points : int
+        Of theta, where weights ask for more.
+    repeated_rows : int
+        Equal rows that count as one where a level's effects are judged for their shape.
+    few_entries_of_theta : int
+        Up to which a Hessian is of differences of values: a gradient of rows compiles for long.
+    row_points : int
+        Rows of a block times points that are evaluated together, in a processor's cache.
+    level_points : int
+        The same of levels with a noise of their own.
+    round_points : int
+        Levels times points of a round of importance sampling.
+    moment_nodes : int
+        At least, of what is kept of levels' noises.
+    """
+
+    points_compared: int = 32
+    most_nodes: int = 15
+    most_noise_nodes: int = 25
+    most_points: int = 2**14
+    repeated_rows: int = 8
+    few_entries_of_theta: int = 10
+    row_points: int = 2**14
+    level_points: int = 2**15
+    round_points: int = 2**20
+    moment_nodes: int = 9
 
 
 @dataclass(frozen=True)

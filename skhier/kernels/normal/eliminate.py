@@ -180,7 +180,7 @@ def eliminate(layout: Layout, sigma, chols, columns) -> Eliminated:
     layout : Layout
     sigma : array of shape (S,)
     chols : sequence of array of shape (S, q, q)
-        Per factor, as in :class:`~skhier.kernels.normal.conditional.PopulationDraws`.
+        Per factor, as in :class:`~skhier.kernels.records.Population`.
     columns : array of shape (p + 1, c) or (S, p + 1, c)
         Combinations of ``[X y]``.
     """
