@@ -221,14 +221,23 @@ def _kept(theta, n_levels, n_points) -> int:
     return int(np.clip(theta.budget.memory.effect_entries // size, 64, n_points))
 
 
-def _effects(theta, points, place, n_levels) -> EffectMoments:
+def _possible(weights) -> np.ndarray:
+    """Of each point itself, or one that stands in: what has no weight need not be a number."""
+    return np.where(weights > 0, np.arange(len(weights)), weights.argmax())
+
+
+def _effects(theta, points, weights, place, n_levels) -> EffectMoments:
     moments, stretch = theta.moments(points)
-    known = slice(0, n_levels)
-    density = moments.log_density[:, known]
+    at = _possible(weights)
+
+    def known(a):
+        return np.asarray(a)[at][..., :n_levels]
+
+    density = known(moments.log_density)
     if not theta.q:
         return EffectMoments((), (), density, place, theta.n_nodes)
-    mean, root, skew = ((a[..., known],) for a in (moments.mean, moments.root, moments.skew))
-    of_log = (stretch[:, known],) if theta.spec.response.link == "log" else None
+    mean, root, skew = ((known(a),) for a in (moments.mean, moments.root, moments.skew))
+    of_log = (known(stretch),) if theta.spec.response.link == "log" else None
     return EffectMoments(mean, root, density, place, theta.n_nodes, skew, of_log)
 
 
@@ -236,11 +245,10 @@ def _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rn
     from skhier.inference.importance import resample
 
     n_kept = _kept(theta, n_levels, len(weighted.weights))
-    components = Components(weighted.weights, theta.populations(weighted.points))
+    weights = weighted.weights
+    components = Components(weights, theta.populations(weighted.points).take(_possible(weights)))
     error = block_error(theta.budget.importance.n_blocks)
-    moments = estimates(
-        weighted.weights, _in_user_units(components.population, problem, theta), {}, error
-    )
+    moments = estimates(weights, _in_user_units(components.population, problem, theta), {}, error)
     kept = components.first(n_kept)
     n_draws = options.n_chains * options.n_draws
     place = resample(kept.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
@@ -261,7 +269,7 @@ def _from_weighted(theta, problem, options, weighted, modes, n_levels, facts, rn
         float(weighted.log_evidence),
         weighted.ess,
         modes,
-        effects=_effects(theta, weighted.points[:n_kept], place, n_levels),
+        effects=_effects(theta, weighted.points[:n_kept], kept.weights, place, n_levels),
     )
 
 
@@ -282,13 +290,13 @@ def _from_chains(theta, problem, draws, weighted, modes, n_levels, facts, rng) -
     values = _in_user_units(components.population, problem, theta)
     moments = estimates(components.weights, values, {}, chain_error(place))
     n_kept = _kept(theta, n_levels, len(points))
-    drawn = components.population.take(place)
+    drawn, kept = components.population.take(place), components.first(n_kept)
     of_modes = n_modes(modes.shares, theta.budget.search)
     return EngineResult(
         drawn,
         "marginal",
         sample_stats(draws),
-        components.first(n_kept),
+        kept,
         moments,
         facts
         | {
@@ -299,7 +307,7 @@ def _from_chains(theta, problem, draws, weighted, modes, n_levels, facts, rng) -
         },
         float(evidence),
         advice=advice_on_modes(of_modes, shape[0]),
-        effects=_effects(theta, points[:n_kept], place % n_kept, n_levels),
+        effects=_effects(theta, points[:n_kept], kept.weights, place % n_kept, n_levels),
     )
 
 

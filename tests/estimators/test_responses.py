@@ -18,6 +18,7 @@ from skhier import (
     HierarchicalSlopesRegressor,
     Prior,
 )
+from skhier.inference.row_theta import RowTheta
 from skhier.metrics import get_scorer
 from skhier.plotting import PredictiveCalibrationDisplay, ShrinkageDisplay
 from skhier.responses import NegativeBinomial, StudentT
@@ -206,6 +207,32 @@ def test_counts_have_the_quantiles_and_moments_of_draws(counts, poisson):
         up_to = (drawn <= quantiles[:, [j]]).mean(1)
         below = (drawn <= quantiles[:, [j]] - 1).mean(1)
         assert np.all((up_to > p - 0.03) & (below < p + 0.03))
+
+
+def test_points_without_weight_need_not_be_possible(counts, poisson, monkeypatch):
+    """Moments of effects are no numbers where tau is beyond all data, nor is the density."""
+    log_densities, moments = RowTheta.rough_log_densities, RowTheta.moments
+
+    def without_one(self, points, n_kept=0):
+        values = log_densities(self, points, n_kept)
+        if n_kept:
+            values[5] = np.nan
+        return values
+
+    def impossible(self, points):
+        levels, stretch = moments(self, points)
+        arrays = [np.array(a) for a in levels]
+        for a in arrays:
+            a[5] = np.nan
+        return type(levels)(*arrays), stretch
+
+    monkeypatch.setattr(RowTheta, "rough_log_densities", without_one)
+    monkeypatch.setattr(RowTheta, "moments", impossible)
+    model = model_of("poisson").fit(*counts)
+    assert model._fitted.components.weights[5] == 0
+    assert_allclose(model.group_coef_["g"], poisson.group_coef_["g"], atol=0.02)
+    assert np.isfinite(model.predict(counts[0])).all()
+    assert_allclose(model.logo().elpd, poisson.logo().elpd, atol=0.1)
 
 
 def test_interval_of_the_mean_is_that_of_the_line(counts, poisson):
