@@ -142,13 +142,14 @@ def _from_weighted(
     facts: dict[str, Any],
     rng: np.random.Generator,
 ) -> EngineResult:
-    components = Components(weighted.weights, theta.populations(weighted.points))
+    populations = theta.populations(weighted.points).take(_possible(weighted.weights))
+    components = Components(weighted.weights, populations)
     error = block_error(theta.budget.importance.n_blocks)
     values = _in_user_units(components.population, problem, theta)
     moments = estimates(weighted.weights, values, {}, error)
     kept = components.first(theta.n_kept(len(weighted.weights)))
     points = weighted.points[: len(kept.weights)]
-    counts = np.flatnonzero(kept.weights)  # what has no weight need not even be possible
+    counts = np.flatnonzero(kept.weights)
     kept = kept.take(counts)
     n_draws = options.n_chains * options.n_draws
     place = resample(kept.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
@@ -171,6 +172,11 @@ def _from_weighted(
         modes,
     )
     return _with_levels(result, theta, points, counts, place)
+
+
+def _possible(weights) -> np.ndarray:
+    """Of each point itself, or one that stands in: what has no weight need not be a number."""
+    return np.where(weights > 0, np.arange(len(weights)), weights.argmax())
 
 
 def _with_levels(result, theta, points, which, place) -> EngineResult:
