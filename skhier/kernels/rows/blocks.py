@@ -117,8 +117,11 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
         indicator = None
         if rows.indicated is not None:
             indicator = (level[:, None] == jnp.arange(width)).astype(float)
-        parts = [part(a) for a in (rows.x, z, rows.y, rows.weight, rows.offset)]
-        block = Block(*parts, level, indicator, jnp.zeros(width))
+        x, of_effects, y, weight, offset = (
+            part(a) for a in (rows.x, z, rows.y, rows.weight, rows.offset)
+        )
+        places = level, indicator, jnp.zeros(width)
+        block = Block(x, of_effects, y, weight, offset, *places)
         return block, jax.tree.map(lambda a: a[..., rows.levels[b]], of_levels)
 
     def unless_empty(b):

@@ -278,7 +278,7 @@ def _second_moments(share, off):
 
 def _third_moments(share, off):
     q = off.shape[1]
-    moments = {
+    moments: dict[tuple[int, ...], Any] = {
         (i, j, k): (share * off[:, i] * off[:, j] * off[:, k]).sum(0)
         for i, j, k in combinations_with_replacement(range(q), 3)
     }
