@@ -143,9 +143,9 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     n_nodes = _first_nodes(max(len(y), weights.sum() / REPEATED) / n_levels, spec)
     theta = RowTheta(spec, blocks, n_levels, model, n_nodes, check, device, options.budget)
     modes = steadied(modes_of(theta, theta.starts(), rng))
-    refine(theta, modes, MAX_NODES, seed)
+    gap = refine(theta, modes, MAX_NODES, seed)
     n_points = options.budget.engine.few_points
-    return sample_theta(theta, modes, n_points, MAX_NODES, problem, options, rng, seed)
+    return sample_theta(theta, modes, n_points, MAX_NODES, problem, options, rng, seed, gap)
 
 
 def _first_nodes(rows_of_a_level: float, spec) -> int:
