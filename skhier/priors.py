@@ -132,6 +132,7 @@ class Prior(BaseEstimator):
         scales: DataScales,
         names: Sequence[str],
         factors: Sequence[tuple[str, Sequence[int]]],
+        own: Sequence[str] = ("noise_scale", "noise_spread"),
     ) -> PriorChoice:
         """Distributions for this data set.
 
@@ -142,6 +143,8 @@ class Prior(BaseEstimator):
             Features, in column order.
         factors : sequence of (str, sequence of int)
             Of each grouping factor, the name and the features with a varying slope.
+        own : sequence of str
+            Which parameters of the noise are not known; what is said of others is only checked.
 
         Raises
         ------
@@ -151,12 +154,18 @@ class Prior(BaseEstimator):
         """
         intercept = _scalar("intercept", self.intercept, self._intercept, scales)
         at_mean = not _in_users_units(self.intercept)
-        noise = _scalar("noise_scale", self.noise_scale, self._noise_scale, scales, positive=True)
-        spread = _scalar("noise_spread", self.noise_spread, self._noise_spread, scales, True)
+        of_noise = {
+            "noise_scale": (self.noise_scale, self._noise_scale),
+            "noise_spread": (self.noise_spread, self._noise_spread),
+        }
+        priors = {
+            name: _scalar(name, value, rule if name in own else _no_rule, scales, positive=True)
+            for name, (value, rule) in of_noise.items()
+        }
         coef = _by_column("coef", self.coef, names, lambda c, at: self._coef(c, scales, at))
         groups = self._resolve_groups(scales, names, factors)
-        own = {"noise_scale": noise, "noise_spread": spread}
-        return PriorChoice(intercept, at_mean, own, coef, groups)
+        of_own = {name: prior for name, prior in priors.items() if name in own}
+        return PriorChoice(intercept, at_mean, of_own, coef, groups)
 
     def _resolve_groups(self, scales, names, factors):
         effects = {factor: ["intercept", *(names[j] for j in slopes)] for factor, slopes in factors}
@@ -238,6 +247,10 @@ class DecovPrior(Prior):
 
 def _scalar(name, value, rule, scales, positive=False):
     return _one(name, value, (), lambda c: rule(c, scales), positive)
+
+
+def _no_rule(c, scales):
+    """Of a parameter that has no prior."""
 
 
 def _given_to_factors(value, effects):

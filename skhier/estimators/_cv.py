@@ -21,10 +21,11 @@ class HierarchicalSlopesRegressorCV(FoldStatistics, Search, HierarchicalSlopesRe
     ----------
     groups : str, int, list, dict, callable or None, default=None
         As of :class:`HierarchicalSlopesRegressor`, and so are all parameters not listed here.
-        ``exposure``, ``known_noise`` and ``noise_by`` are not among them: use ``GridSearchCV``.
+        Every candidate has them; a fold's rows have their own ``exposure`` or ``known_noise``.
     param_grid : dict, list of dict or None, default=None
         As of ``GridSearchCV``, over ``eta``, ``prior``, ``prior__*``, ``slopes``,
-        ``correlated``, ``group_means``, ``response`` and ``response__*`` (``response__df``).
+        ``correlated``, ``group_means``, ``noise_by``, ``response`` and ``response__*``
+        (``response__df``).
         None: ``{"eta": [1, 2, 4]}``.
     cv : int, splitter, iterable, {"loo", "logo", "evidence"}, str or None, default=None
         As of ``GridSearchCV``, or the name of a column of X, no feature, whose values are the
@@ -94,7 +95,7 @@ class HierarchicalSlopesRegressorCV(FoldStatistics, Search, HierarchicalSlopesRe
     """
 
     _plain = HierarchicalSlopesRegressor
-    _tunable = ("response",)
+    _tunable = ("response", "noise_by")
     _folds_are = "a splitter, the name of a column of X"
 
     def __init__(
@@ -110,7 +111,10 @@ class HierarchicalSlopesRegressorCV(FoldStatistics, Search, HierarchicalSlopesRe
         prior=None,
         noncentered=True,
         response="normal",
+        exposure=None,
         group_means=None,
+        noise_by=None,
+        known_noise=None,
         inference="auto",
         n_chains=4,
         n_warmup=1000,
@@ -130,7 +134,10 @@ class HierarchicalSlopesRegressorCV(FoldStatistics, Search, HierarchicalSlopesRe
             prior=prior,
             noncentered=noncentered,
             response=response,
+            exposure=exposure,
             group_means=group_means,
+            noise_by=noise_by,
+            known_noise=known_noise,
             inference=inference,
             n_chains=n_chains,
             n_warmup=n_warmup,

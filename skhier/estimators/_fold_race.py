@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from skhier.estimators._race import Scored, budget_of_candidates
+from skhier.estimators._race import Scored, budget_of_candidates, structure
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._splits import constant_columns
 from skhier.posterior.designs import OUT
@@ -94,8 +94,8 @@ class FoldRace:
         """The same model with as many draws as a score needs."""
         if model.inference == "nuts":
             return model
-        scores = self.budget.scores
-        n_draws = scores.draws_for_means if means_do else scores.draws
+        scores, closed = self.budget.scores, model._response.conjugate
+        n_draws = scores.draws_for_means if means_do and closed else scores.draws
         light = clone(model).set_params(n_chains=1, n_draws=n_draws)
         light._budget = self.budget
         return light
@@ -129,7 +129,7 @@ class FoldRace:
                 if i == 0:
                     for name in constant_in_part(every, problem):
                         constant.setdefault(name, []).append(k)
-                shape = repr((model.slopes, model.group_means, bool(model.correlated)))
+                shape = repr((structure(model), bool(model.correlated)))
                 try:
                     values[i, k], starts[shape] = self._score(
                         model, problem, tests[k], starts.get(shape)

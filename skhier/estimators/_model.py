@@ -146,7 +146,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         response = self._response
         response.check_target(training.y, training.weights)
         training = training._replace(y=response.transformed(training.y))
-        problem = reduce_rows(design, training, budget)
+        problem = reduce_rows(design, training, budget=budget)
         design, training, problem = add_group_means(wanted, design, training, problem)
         return self._fit_problem(design, training, problem, seed, began)
 

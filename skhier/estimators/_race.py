@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -37,13 +37,11 @@ from skhier.posterior.predictive import log_density
 from skhier.statistics.folds import (
     EveryRow,
     constant_in_part,
-    problem_of_fold,
-    training_reductions,
+    training_problems,
 )
 from skhier.statistics.group_means import add_group_means, means_of_part
-from skhier.statistics.problem import reduce_rows
+from skhier.statistics.problem import Problem, reduce_rows
 from skhier.statistics.products import level_pairs
-from skhier.statistics.reduction import Reduction
 from skhier.utils.budget import Budget
 from skhier.utils.design import Design
 from skhier.utils.group_means import with_level_means
@@ -53,7 +51,7 @@ from skhier.utils.training import Training, read_training
 from skhier.utils.validation import check_weights
 from skhier.utils.wanted_means import wanted_means
 
-__all__ = ["Race", "Scored", "budget_of_candidates"]
+__all__ = ["Race", "Scored", "budget_of_candidates", "structure"]
 
 
 class Scored(NamedTuple):
@@ -85,7 +83,7 @@ class Race:
 
     def data(self, model) -> EveryRow:
         """Rows and statistics, with the level means of ``group_means``."""
-        key = _structure(model)
+        key = structure(model)
         if key not in self.prepared:
             design, training, problem, pairs = self._columns(model)
             wanted = wanted_means(model.group_means, self.arguments[0], design)
@@ -98,25 +96,21 @@ class Race:
         key = _columns_key(model)
         if key not in self.read:
             table, _, sample_weight = self.arguments
-            design, training = read_training(
-                table,
-                self.target,
-                sample_weight,
-                model.groups,
-                model.slopes,
-                None,
-                self.budget.data,
-            )
+            columns = model.groups, model.slopes, model._side
+            arguments = table, self.target, sample_weight, *columns, self.budget.data
+            design, training = read_training(*arguments)
             response = model._response
             response.check_target(training.y, training.weights)
             training = training._replace(y=response.transformed(training.y))
-            problem = reduce_rows(design, training, self.budget.data)
+            problem = reduce_rows(design, training, budget=self.budget.data)
             pairs = level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
 
     def by_one_fit(self, models) -> Scored:
         """Scores that follow from a fit to all rows, (n_candidates, 1)."""
+        for model in models:
+            model._check_params()
         if self.estimator.cv == "evidence":
             return Scored(np.array([[self._evidence(model)] for model in models]), {})
         self.checked = [self._left_out(model) for model in models]
@@ -140,7 +134,6 @@ class Race:
         return data.design.factors[0].levels.labels
 
     def _fit_to_all(self, model) -> tuple[PriorSetting, EngineResult]:
-        model._check_params()
         design, training, problem, _ = self.data(model)
         if problem.y_is_constant and model._response.standardises:
             raise ValueError(
@@ -191,25 +184,22 @@ class Race:
             model._check_params()
         self._choose_scorer(models[0])
         folds = self._folds(models[0])
-        parts: dict[str, list[Reduction]] = {}
+        parts: dict[str, Iterator[Problem]] = {}
         for model in models:
             data, key = self._columns(model), _columns_key(model)
             if key not in parts:
-                parts[key] = list(training_reductions(data, folds))
+                parts[key] = training_problems(data, folds)
         light = [self._light(model, self.estimator.scoring is None) for model in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Mixture | None] = {}
         constant: dict[str, list[int]] = {}
         for k, fold in enumerate(folds):
-            problems = {
-                key: problem_of_fold(self.read[key], of_folds[k], fold.train)
-                for key, of_folds in parts.items()
-            }
+            problems = {key: next(of_folds) for key, of_folds in parts.items()}
             first = problems[_columns_key(models[0])]
             for name in constant_in_part(self._columns(models[0]), first):
                 constant.setdefault(name, []).append(k)
             for i, model in enumerate(light):
-                shape = (_structure(model), bool(model.correlated))
+                shape = (structure(model), bool(model.correlated))
                 try:
                     values[i, k], starts[shape] = self._score(
                         model, problems[_columns_key(model)], fold, starts.get(shape)
@@ -236,7 +226,8 @@ class Race:
         folds, messages = split(
             cv, table.native, y, rows, lambda: self._groups(model), is_classifier(self.estimator)
         )
-        check_training(folds, training, model._response.standardises)
+        must_vary = model._response.standardises and training.precision is None
+        check_training(folds, training, must_vary)
         if is_r2(self.estimator, self.scorer):
             check_r2(folds)
         self.messages += messages
@@ -257,12 +248,10 @@ class Race:
     def _score(self, model, part, fold, start):
         training, seed = self._columns(model).training, model.random_state
         design, part = means_of_part(self.data(model).design, part)
-        part = model._stated(part, training.take(fold.train))
-        rows = {}  # of a conjugate response statistics are all that a fit needs
-        if not model._response.conjugate:
-            rows["training"] = _with_means(training.take(fold.train), design)
-        setting, _, result = model._sample(design, part, seed, start, **rows)
-        fit = fitted_of(design, part, result, setting, seed, training, self.budget)
+        rows = _with_means(training.take(fold.train), design)
+        part = model._stated(part, rows)
+        setting, _, result = model._sample(design, part, seed, start, rows)
+        fit = fitted_of(design, part, result, setting, seed, rows, self.budget)
         self._check_known(model, part, training, fold.test)
         if self.scorer is not None:
             score = self._by_scorer(model, fit, fold.test)
@@ -275,10 +264,10 @@ class Race:
         posterior = fit.posterior
         y = posterior.response.untransformed(test.y)
         if self.estimator.scoring == "log_predictive_density":
-            density = log_density(posterior, test.x, test.codes, y)
+            density = log_density(posterior, test.columns, test.codes, y)
             return float(np.average(density, weights=test.weights))
         score = accuracy if is_classifier(self.estimator) else r2
-        return score(y, posterior.mean(test.x, test.codes), test.weights)
+        return score(y, posterior.mean(test.columns, test.codes), test.weights)
 
     def _check_known(self, model, part, training, test):
         if model.handle_unknown != "error":
@@ -310,8 +299,8 @@ class Race:
         """The same model with as many draws as a score needs."""
         if model.inference == "nuts" or self._samples_effects(model):
             return model
-        scores = self.budget.scores
-        n_draws = scores.draws_for_means if means_do else scores.draws
+        scores, closed = self.budget.scores, model._response.conjugate
+        n_draws = scores.draws_for_means if means_do and closed else scores.draws
         light = clone(model).set_params(n_chains=1, n_draws=n_draws)
         light._budget = self.budget
         return light
@@ -328,7 +317,7 @@ def _columns_key(model) -> str:
     return repr((model.slopes, model._response.name))
 
 
-def _structure(model) -> str:
+def structure(model) -> str:
     """Equal of models that have the same columns and the same structure."""
     return repr((model.slopes, model.group_means, model._response.kind))
 

@@ -61,9 +61,10 @@ class PriorSetting(NamedTuple):
 
     def resolve(self) -> PriorChoice:
         """The distributions; of the response's own parameters those of which are sampled."""
-        choice = self.prior.resolve(self.scales, self.names, self.factors)
+        sampled = self.response.sampled
+        choice = self.prior.resolve(self.scales, self.names, self.factors, sampled)
         own = choice.own | self.response.own_priors(preset_of(self.prior))
-        return choice._replace(own={name: own[name] for name in self.response.sampled})
+        return choice._replace(own={name: own[name] for name in sampled})
 
 
 class PriorDraws(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.statistics.problem import Problem, part_of
+from skhier.statistics.problem import Problem, part_of, reduce_rows
 from skhier.statistics.products import LevelPairs
 from skhier.statistics.records import Units
 from skhier.statistics.reduction import Reduction, merge, reduce_block
@@ -21,9 +21,8 @@ from skhier.utils.training import Training
 __all__ = [
     "EveryRow",
     "constant_in_part",
-    "problem_of_fold",
     "sums_of_others",
-    "training_reductions",
+    "training_problems",
 ]
 
 SHRUNK = 1e-3  # sd in units of that of all rows: its square has lost 6 of 16 digits
@@ -47,18 +46,29 @@ class EveryRow(NamedTuple):
     pairs: tuple[LevelPairs, ...]
 
 
-def training_reductions(
+def training_problems(
     data: EveryRow, folds: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> Iterator[Reduction]:
-    """Of each fold's training rows, in the units of all rows.
+) -> Iterator[Problem]:
+    """Of each fold's training rows, one after the other.
 
     Parameters
     ----------
     data : EveryRow
     folds : sequence of (train, test)
         Positions of rows, (n_train,) and (n_test,). Where the test parts do not part all rows, or
-        some training rows are not all the others, each fold is reduced for itself.
+        some training rows are not all the others, each fold is reduced for itself. So it is where
+        rows' noise is known, whose sums do not tell the scales of priors, which count rows.
     """
+    if data.problem.noise is not None:
+        for train, _ in folds:
+            yield _problem_of_rows(data, train)
+        return
+    for (train, _), reduction in zip(folds, _training_reductions(data, folds), strict=True):
+        yield _problem_of_fold(data, reduction, train)
+
+
+def _training_reductions(data, folds) -> Iterator[Reduction]:
+    """Of each fold's training rows, in the units of all rows."""
     n, units = len(data.training.y), data.problem.units
     tests = np.concatenate([test for _, test in folds])
     parted = len(tests) == n and len(np.unique(tests)) == n
@@ -96,18 +106,10 @@ def _reduced(data: EveryRow, rows: np.ndarray, units: Units | None = None) -> Re
     return reduce_block(axes, data.training.take(rows), units, pairs)
 
 
-def problem_of_fold(data: EveryRow, reduction: Reduction, rows: np.ndarray) -> Problem:
-    """The problem of a fold's training rows.
+def _problem_of_fold(data: EveryRow, reduction: Reduction, rows: np.ndarray) -> Problem:
+    """Of training rows at some positions, from their reduction in the units of all rows.
 
     Columns that vary much less than in all rows have lost digits there: they are reduced anew.
-
-    Parameters
-    ----------
-    data : EveryRow
-    reduction : Reduction
-        Of the fold's training rows, in the units of all rows.
-    rows : int array of shape (n_train,)
-        Their positions.
     """
     of_x, of_y = reduction.mean_sd()
     units = reduction.units
@@ -115,6 +117,13 @@ def problem_of_fold(data: EveryRow, reduction: Reduction, rows: np.ndarray) -> P
     if np.any((spread < SHRUNK) & _varies(data.problem)):
         reduction = _reduced(data, rows)
     return part_of(data.problem, reduction, data.training.medians(rows))
+
+
+def _problem_of_rows(data: EveryRow, rows: np.ndarray) -> Problem:
+    """The same from the rows themselves."""
+    training = data.training.take(rows).with_own_precision()
+    pairs = [pair.take(rows) for pair in data.pairs]
+    return reduce_rows(data.design, training, pairs, data.problem.plan)
 
 
 def constant_in_part(data: EveryRow, part: Problem) -> list[str]:

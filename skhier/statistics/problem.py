@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from skhier.priors import DataScales
 from skhier.statistics.mean_sd import MeanSd, mean_sd_of_training
 from skhier.statistics.plan import elimination_plan
+from skhier.statistics.products import LevelPairs
 from skhier.statistics.records import GroupStats, Plan, Units
 from skhier.statistics.reduction import Reduction, axes_of, reduce_block
 from skhier.statistics.row_noise import RowNoise, check_noise, row_noise_of
@@ -77,8 +79,25 @@ class _WithoutMedians(DataScales):
     y_mad = property(_untold)
 
 
-def reduce_rows(design: Design, training: Training, budget: DataBudget = USUAL.data) -> Problem:
-    """Rows in memory become a problem."""
+def reduce_rows(
+    design: Design,
+    training: Training,
+    pairs: Sequence[LevelPairs] | None = None,
+    plan: Plan | None = None,
+    budget: DataBudget = USUAL.data,
+) -> Problem:
+    """Rows in memory become a problem.
+
+    Parameters
+    ----------
+    design : Design
+    training : Training
+    pairs : sequence of LevelPairs or None
+        Of these rows and perhaps of others; None: those that occur.
+    plan : Plan or None
+        None: that of these rows, of which every level has one.
+    budget : DataBudget
+    """
     axes, noise = axes_of(design), row_noise_of(training)
     columns = mean_sd_of_training(training, training.weights)
     if noise is not None:
@@ -87,9 +106,10 @@ def reduce_rows(design: Design, training: Training, budget: DataBudget = USUAL.d
             columns[1].sd[0] = noise.scale
     check_scales(axes.features, columns[0].sd, columns[1].sd[0])
     units = internal_units(*columns, axes.slopes)
-    reduction = reduce_block(axes, training, units, budget=budget)
+    reduction = reduce_block(axes, training, units, pairs, budget)
     scales = _data_scales(reduction, columns, training.medians())
-    return Problem(reduction, scales, elimination_plan(reduction.stats), noise)
+    plan = elimination_plan(reduction.stats) if plan is None else plan
+    return Problem(reduction, scales, plan, noise)
 
 
 def problem_of(reduction: Reduction, medians: Medians | None = None) -> Problem:

@@ -85,6 +85,13 @@ class Training(NamedTuple):
         parts: list[Any] = [None if of_all is None else of_all[rows] for of_all in self]
         return Training(*parts)
 
+    def with_own_precision(self) -> Training:
+        """Some of the rows of fit, whose known noise is in units of their own mean."""
+        if self.precision is None:
+            return self
+        mean = np.average(self.precision, weights=self.weights)
+        return self._replace(precision=self.precision / mean)
+
     def medians(self, rows: np.ndarray | slice = EVERY) -> Medians:
         """Of y in some of the rows; a weight of 2 is the row twice."""
         y, weights = self.y[rows], self.weights[rows]

@@ -322,7 +322,7 @@ def test_columns_that_do_not_vary_in_a_fold_are_named():
 def test_an_error_in_a_fold_names_it_and_the_candidate(monkeypatch):
     X, y = table()
 
-    def broken(self, design, problem, seed, start=None):
+    def broken(self, *args):
         raise RuntimeError("no valid starting point")
 
     monkeypatch.setattr(HierarchicalSlopesRegressor, "_sample", broken)

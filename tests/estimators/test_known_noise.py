@@ -6,7 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from known_noise_cases import MODELS, Oracle, columns_of, make_table, mixture_cdf, model_of
+from known_noise_cases import MODELS, PRIOR, Oracle, columns_of, make_table, mixture_cdf, model_of
 from numpy.testing import assert_allclose
 from scipy import stats
 from sklearn.base import clone
@@ -351,11 +351,21 @@ def test_prior_draws_have_the_rows_noise(rows):
     assert_allclose(drawn.std(1), np.sqrt(variance), rtol=0.1)
 
 
+def test_prior_of_a_noise_that_is_known_is_not_asked_for(rows):
+    """`PRIOR` says nothing of the noise scale, whose default is scaled by y."""
+    y = np.arange(14.0)
+    drawn = [model_of("intercepts").sample_prior(rows, 3, 0, y=y) for y in (None, y, 9 * y)]
+    for other in drawn[1:]:
+        assert_allclose(other, drawn[0])
+    with pytest.raises(ValueError, match="Some priors are scaled by y"):
+        model_of("intercepts", prior=None).sample_prior(rows)
+    wrong = clone(PRIOR).set_params(noise_scale=-1.0)  # of no use, and wrong all the same
+    with pytest.raises(ValueError, match="The prior of `noise_scale` must be a positive"):
+        model_of("intercepts", prior=wrong).sample_prior(rows)
+
+
 def test_calibration_runs(rows):
-    prior = Prior(
-        dist.Normal(0.0, 3.0), dist.Normal(0.0, 1.0), dist.Exponential(1.0), dist.Exponential(1.0)
-    )
-    model = model_of("intercepts", prior=prior)
+    model = model_of("intercepts")
     report = simulation_based_calibration(model, rows, 20, random_state=0)
     assert {"log_likelihood", "log_marginal_likelihood"} <= set(report.ranks)
     assert "noise_scale" not in report.ranks
@@ -364,10 +374,5 @@ def test_calibration_runs(rows):
 
 @pytest.mark.slow
 def test_posterior_is_calibrated(rows):
-    prior = Prior(
-        dist.Normal(0.0, 3.0), dist.Normal(0.0, 1.0), dist.Exponential(1.0), dist.Exponential(1.0)
-    )
-    report = simulation_based_calibration(
-        model_of("slopes", prior=prior), rows, 300, random_state=1
-    )
+    report = simulation_based_calibration(model_of("slopes"), rows, 300, random_state=1)
     assert report.p_value > 1e-3, report

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skhier.statistics.folds import EveryRow, problem_of_fold, training_reductions
+from skhier.statistics.folds import EveryRow, training_problems
 from skhier.statistics.group_means import add_group_means, means_of_part
 from skhier.statistics.problem import problem_of, reduce_rows
 from skhier.statistics.products import level_pairs
@@ -106,8 +106,8 @@ def test_folds_have_the_means_of_their_own_rows(groups):
     order = np.random.default_rng(6).permutation(len(rows.y))
     tests = np.array_split(order, 3)
     folds = [(np.setdiff1d(order, test), test) for test in tests]
-    for (train, _), reduction in zip(folds, training_reductions(data, folds), strict=True):
-        of_fold, part = means_of_part(with_means, problem_of_fold(data, reduction, train))
+    for (train, _), problem in zip(folds, training_problems(data, folds), strict=True):
+        of_fold, part = means_of_part(with_means, problem)
         expected_design, expected_rows = by_hand(design, rows.take(train))
         axes = axes_of(expected_design)
         pairs = [pair.take(train) for pair in level_pairs(rows.codes)]
