@@ -30,6 +30,7 @@ from skhier.estimators._splits import (
 )
 from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
+from skhier.inference.noise_engine import integrates_noises
 from skhier.inference.prior import PriorSetting
 from skhier.inference.row_engines import MOST_EFFECTS, integrates_effects
 from skhier.posterior.fitted import fitted_of
@@ -148,6 +149,11 @@ class Race:
     def _evidence(self, model) -> float:
         if model.inference == "nuts":
             raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
+        if self._samples_effects(model) and model._noise_by is not None:
+            raise ValueError(
+                "cv='evidence' needs the levels' noises integrated out, and those of noise_by are "
+                "for one factor of a normal response. Use a splitter."
+            )
         if self._samples_effects(model):
             raise ValueError(
                 f"cv='evidence' needs the group effects integrated out, and those of "
@@ -309,7 +315,10 @@ class Race:
         """Whether group effects are sampled, because nothing integrates them out."""
         if model._response.conjugate:
             return False
-        return not integrates_effects([len(f.slopes) for f in self.data(model).design.factors])
+        n_slopes = [len(factor.slopes) for factor in self.data(model).design.factors]
+        if model._noise_by is not None:
+            return not integrates_noises(model._response, len(n_slopes))
+        return not integrates_effects(n_slopes)
 
 
 def _columns_key(model) -> str:
