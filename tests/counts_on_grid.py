@@ -21,14 +21,15 @@ M = np.linspace(-6.0, 7.0, 500)
 class CountsOnGrid:
     """The posterior under ``a ~ Normal(0, 2), c ~ Normal(0, 1), tau ~ Exponential(rate)``."""
 
-    def __init__(self, X, y, rate):
+    def __init__(self, X, y, rate, exposure=1.0):
+        """``rate`` of tau's prior; ``exposure`` (n_samples,) or of all rows."""
         tau = np.exp(LOG_TAU)
         prior = stats.norm.logpdf(A, 0, 2)[:, None, None] + stats.norm.logpdf(C)[:, None]
         self.prior = prior + LOG_TAU - rate * tau  # but for constants, which all share
         self.of_m = stats.norm.pdf(M[:, None, None], A[:, None], tau) * (M[1] - M[0])
-        self.rows = stats.poisson.logpmf(
-            y[:, None, None], np.exp(M[:, None] + C * X["x"].to_numpy()[:, None, None])
-        )
+        line = M[:, None] + C * X["x"].to_numpy()[:, None, None]
+        line = line + np.log(np.broadcast_to(exposure, len(y)))[:, None, None]
+        self.rows = stats.poisson.logpmf(y[:, None, None], np.exp(line))
         self.level = pd.factorize(X["g"])[0]
         self.levels = [self._integral(self.level == g) for g in range(self.level.max() + 1)]
         self.total = self.prior + sum(self.levels)

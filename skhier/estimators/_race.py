@@ -37,6 +37,7 @@ from skhier.estimators._splits import (
     split,
 )
 from skhier.inference.importance import Mixture
+from skhier.inference.noise_engine import integrates_noises
 from skhier.inference.prior import PriorSetting
 from skhier.inference.results import EngineResult
 from skhier.inference.row_engines import MOST_EFFECTS, integrates_effects
@@ -147,6 +148,11 @@ class Race:
 
     def _evidence(self, model) -> float:
         forbid_evidence_of_nuts(model)
+        if self._samples_effects(model) and model._noise_by is not None:
+            raise ValueError(
+                "cv='evidence' needs the levels' noises integrated out, and those of noise_by are "
+                "for one factor of a normal response. Use a splitter."
+            )
         if self._samples_effects(model):
             raise ValueError(
                 f"cv='evidence' needs the group effects integrated out, and those of "
@@ -292,7 +298,10 @@ class Race:
         """Whether group effects are sampled, because nothing integrates them out."""
         if model._response.conjugate:
             return False
-        return not integrates_effects([len(f.slopes) for f in self.data(model).design.factors])
+        n_slopes = [len(factor.slopes) for factor in self.data(model).design.factors]
+        if model._noise_by is not None:
+            return not integrates_noises(model._response, len(n_slopes))
+        return not integrates_effects(n_slopes)
 
 
 def _columns_key(model) -> str:

@@ -1,11 +1,14 @@
 """Theta where quadrature integrates levels out: importance sampling, or NUTS where weights fail.
 
 The rule has as many nodes as the next finer one wants: at weighted points the two are compared.
+Near a single mode what the finer rule adds is a smooth function of theta, which a few points tell;
+what remains of it after that is the error.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -23,7 +26,7 @@ from skhier.inference.importance import (
     resample,
     trustworthy,
 )
-from skhier.inference.mode import find_modes
+from skhier.inference.mode import Laplace, find_modes
 from skhier.inference.options import EngineOptions
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.inference.results import EngineResult, advice_on_modes, n_modes
@@ -31,22 +34,72 @@ from skhier.kernels.records import Components, Population
 from skhier.kernels.user_units import in_user_units
 from skhier.statistics.problem import Problem
 
-__all__ = ["modes_of", "of_draws", "refine", "sample_theta"]
+__all__ = ["Gap", "modes_of", "of_draws", "refine", "sample_theta"]
+
+GAP_REACH = 4.0  # sds from a mode up to which a gap changes
+
+
+class Gap(NamedTuple):
+    """What the next finer rule adds to log densities near a mode, in nats.
+
+    Attributes
+    ----------
+    normal : Laplace
+        Of the mode.
+    coefs : array of shape (1 + d,) or (1 + 2 d,)
+        Of a constant, the normal's standard coordinates and their squares.
+    """
+
+    normal: Laplace
+    coefs: np.ndarray
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """The gap at points (n, d), (n,); far from the mode what it is less far."""
+        z = np.linalg.solve(self.normal.root, (points - self.normal.mean).T).T
+        return _terms(z)[:, : len(self.coefs)] @ self.coefs
+
+
+def _terms(z):
+    z = np.clip(z, -GAP_REACH, GAP_REACH)
+    return np.column_stack([np.ones(len(z)), z, z**2])
+
+
+def _gap(normal, z, finer_by) -> tuple[Gap | None, float]:
+    """By least squares at points z, if they are many enough, and the sd of what it lacks."""
+    n, d = z.shape
+    n_terms = max((k for k in (1 + d, 1 + 2 * d) if 2 * k <= n), default=0)
+    if not n_terms:
+        return None, float(finer_by.std())
+    terms = _terms(z)[:, :n_terms]
+    coefs = np.linalg.lstsq(terms, finer_by, rcond=None)[0]
+    rest = finer_by - terms @ coefs
+    return Gap(normal, coefs), float(np.sqrt((rest**2).sum() / (n - n_terms)))
 
 
 def modes_of(theta: QuadratureTheta, starts: np.ndarray, rng: np.random.Generator) -> Mixture:
     """Modes of theta's posterior from ``starts`` (n, d), in proportion to their masses."""
-    how = rng, theta.steps, theta.budget.search
+    search, budget = theta.budget.search, theta.budget.engine
+    if search.climbs * len(starts) * (2 * theta.size + 4) > budget.climb_share * budget.few_points:
+        search = replace(search, climbs=0)
+    how = rng, theta.steps, search
     return mixture_of(find_modes(theta.log_densities, theta.derivatives, starts, *how))
 
 
-def refine(theta: QuadratureTheta, modes: Mixture, most: int, seed: int) -> None:
-    """Take as many nodes as points around a mode want, before many points are asked for."""
+def refine(theta: QuadratureTheta, modes: Mixture, most: int, seed: int) -> Gap | None:
+    """Take as many nodes as points around a mode want, before many points are asked for.
+
+    What the gap is to the next rule those points tell, where they are many beside theta's entries
+    and there is no other mode.
+    """
     rng = np.random.default_rng([seed, 1])  # of its own, so that later numbers do not depend on it
-    normal = modes.normals()[0]
-    shape = theta.budget.quadrature.points_compared, theta.size
-    around = normal.mean + rng.standard_normal(shape) @ normal.root.T
-    while _too_coarse(theta, _finer_by(theta, around).std(), most):
+    normal, *others = modes.normals()
+    z = rng.standard_normal((theta.budget.quadrature.points_compared, theta.size))
+    around = normal.mean + z @ normal.root.T
+    while True:
+        finer_by = _finer_by(theta, around)
+        gap, error = (None, finer_by.std()) if others else _gap(normal, z, finer_by)
+        if not _too_coarse(theta, error, most):
+            return gap
         theta.use(theta.n_nodes + 2)
 
 
@@ -59,6 +112,7 @@ def sample_theta(
     options: EngineOptions,
     rng: np.random.Generator,
     seed: int,
+    gap: Gap | None = None,
 ) -> EngineResult:
     """Weighted points of theta, or chains where the weights fail; and what is kept of the levels.
 
@@ -75,17 +129,21 @@ def sample_theta(
     rng : Generator
     seed : int
         Of the chains.
+    gap : Gap or None
+        Of the rule that theta has.
     """
     from skhier.inference import quadrature_target
 
     wanted = options.budget.engine.min_ess_per_chain * options.n_chains
     least = min(wanted, 0.1 * n_points)
-    weighted, modes, facts, finer_by = _weigh(theta, modes, n_points, most_nodes, wanted, rng)
-    # of the finer rule: the mean, over the posterior, of the quotient of the densities
-    evidence = float(logsumexp(finer_by) - np.log(len(finer_by)))
-    if trustworthy(weighted, least):
-        weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
-        return _from_weighted(theta, problem, options, weighted, modes, facts, rng)
+    for of_rule in [None] if gap is None else [gap, None]:  # chains know of no gap
+        how = n_points, most_nodes, wanted, of_rule
+        weighted, modes, facts, finer_by = _weigh(theta, modes, *how, rng)
+        # of the finer rule: the mean, over the posterior, of the quotient of the densities
+        evidence = float(logsumexp(finer_by) - np.log(len(finer_by)))
+        if trustworthy(weighted, least):
+            weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
+            return _from_weighted(theta, problem, options, weighted, modes, facts, rng)
     frames = frames_of(modes, theta.data, options.n_chains)
     target = quadrature_target.Marginal(theta.program, theta.spec)
     draws = run_nuts(target, frames, options, theta.device, seed, theta.check)
@@ -93,12 +151,13 @@ def sample_theta(
     return result._replace(log_evidence=result.log_evidence + evidence)
 
 
-def _weigh(theta, modes, n_points, most_nodes, wanted, rng):
+def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
     """Weighted points, a mixture fitted to them, facts, and what a finer rule adds at some."""
     n_kept, budget = theta.n_kept(n_points), theta.budget.quadrature
 
     def rough(points):
-        return theta.rough_log_densities(points, n_kept)
+        values = theta.rough_log_densities(points, n_kept)
+        return values if gap is None else values + gap.at(points)
 
     while True:
         weighted = importance(rough, modes, n_points, rng, theta.budget.importance)
@@ -108,6 +167,7 @@ def _weigh(theta, modes, n_points, most_nodes, wanted, rng):
         error = float(finer_by.std())
         if _too_coarse(theta, error, most_nodes):
             theta.use(theta.n_nodes + 2)
+            gap = None
             continue
         if weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= budget.most_points:
             facts = {"nodes": theta.n_nodes, "quadrature_error": error}
@@ -140,13 +200,14 @@ def _from_weighted(
     facts: dict[str, Any],
     rng: np.random.Generator,
 ) -> EngineResult:
-    components = Components(weighted.weights, theta.populations(weighted.points))
+    populations = theta.populations(weighted.points).take(_possible(weighted.weights))
+    components = Components(weighted.weights, populations)
     error = block_error(theta.budget.importance.n_blocks)
     values = _in_user_units(components.population, problem, theta)
     moments = estimates(weighted.weights, values, {}, error)
     kept = components.first(theta.n_kept(len(weighted.weights)))
     points = weighted.points[: len(kept.weights)]
-    counts = np.flatnonzero(kept.weights)  # what has no weight need not even be possible
+    counts = np.flatnonzero(kept.weights)
     kept = kept.take(counts)
     n_draws = options.n_chains * options.n_draws
     place = resample(kept.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
@@ -169,6 +230,11 @@ def _from_weighted(
         modes,
     )
     return _with_levels(result, theta, points, counts, place)
+
+
+def _possible(weights) -> np.ndarray:
+    """Of each point itself, or one that stands in: what has no weight need not be a number."""
+    return np.where(weights > 0, np.arange(len(weights)), weights.argmax())
 
 
 def _with_levels(result, theta, points, which, place) -> EngineResult:

@@ -103,9 +103,9 @@ class ShrinkageDisplay:
 
         model, X = fitted_model(estimator, X)
         factor = chosen_factor(model, factor)
+        forbid_link(model, "ShrinkageDisplay", "least squares within each group")
         names = _two_effects(model, factor, effects)
         rows = rows_of(model, X)
-        forbid_link(model, "ShrinkageDisplay", "least squares within each group")
         own = no_pooling(model, factor, rows, check_target(y, rows.x))
         table = model.group_coef_[factor]
         display = cls(

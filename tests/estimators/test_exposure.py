@@ -6,6 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from counts_on_grid import CountsOnGrid
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.special import logsumexp
@@ -26,6 +27,7 @@ PRIOR = Prior(
     group_scale=dist.Exponential(1.0),
     noise_scale=dist.Exponential(1.0),
 )
+WEIGHTS = np.arange(60) % 3
 NATS = 0.01  # what the weighted points know an evidence to
 
 
@@ -77,9 +79,10 @@ def test_without_groups_the_posterior_is_that_of_a_grid(table):
 
 
 @pytest.mark.parametrize("engine", ["auto", pytest.param("nuts", marks=pytest.mark.slow)])
-def test_split_exposures_are_one(engine, table, fit):
+def test_split_exposures_are_one(engine, table):
     """Counts of two parts of the time are, given their sum, binomial: nothing of the rates."""
-    X, y = table
+    X, y = table[0].iloc[::2], table[1][::2]
+    fit = model_of().fit(X, y)
     first = np.random.default_rng(1).binomial(y.astype(int), 0.3).astype(float)
     parts = pd.concat([X.assign(time=0.3 * X["time"]), X.assign(time=0.7 * X["time"])])
     split = model_of(inference=engine).fit(parts, np.append(first, y - first))
@@ -182,13 +185,11 @@ def test_quantiles_densities_and_draws_agree(table, fit):
 def test_loo_and_logo_are_differences_of_evidence(table, fit):
     X, y = table
     loo, logo = fit.loo().pointwise, fit.logo().pointwise
-    for row in (3, 29):
-        rest = model_of().fit(X.drop(index=row), np.delete(y, row))
-        exact = fit.log_evidence_ - rest.log_evidence_
-        assert abs(loo["elpd"].iloc[row] - exact) < 0.03
-    away = (X["g"] == "g4").to_numpy()
-    rest = model_of().fit(X[~away], y[~away])
-    assert abs(logo["elpd"].loc["g4"] - (fit.log_evidence_ - rest.log_evidence_)) < 0.05
+    exact = CountsOnGrid(X, y, rate=1.0, exposure=X["time"])
+    for scores, expected in ((loo, exact.loo()), (logo, exact.logo())):
+        off = np.abs(scores["elpd"] - expected)
+        assert (off < 0.01 + 4 * scores["mcse"]).all()
+        assert off.max() < 0.05
     conditional = fit.loo(conditional=True)
     assert abs(conditional.elpd - loo["elpd"].sum()) < 1.0
 
@@ -206,12 +207,11 @@ def test_log_likelihood_of_draws_is_poisson_s(table, fit):
 
 def test_default_intercept_sits_at_the_rate(table):
     X, y = table
-    weights = np.arange(60) % 3
-    model = model_of(prior=None).fit(X, y, sample_weight=weights)
-    rate = weights @ y / (weights @ X["time"])
+    model = model_of(prior=None).fit(X, y, sample_weight=WEIGHTS)
+    rate = WEIGHTS @ y / (WEIGHTS @ X["time"])
     described = model.prior_summary().loc["intercept", "prior"]
     assert f"loc={np.log(rate):.4g}"[:9] in described, described
-    hours = model_of(prior=None).fit(X.assign(time=3600 * X["time"]), y, sample_weight=weights)
+    hours = model_of(prior=None).fit(X.assign(time=3600 * X["time"]), y, sample_weight=WEIGHTS)
     assert_allclose(hours.intercept_, model.intercept_ - np.log(3600), atol=0.01)
     assert abs(hours.log_evidence_ - model.log_evidence_) < NATS
     drawn = [
@@ -312,7 +312,9 @@ def test_scikit_learn_s_tools(table, fit):
     with pytest.raises(ValueError, match="Did you mean 'remainder__time'"):
         make_pipeline(scaled, clone(fit).set_params(**named)).fit(X, y)
     renamed = clone(fit).set_params(exposure="remainder__time", **named)
-    assert np.isfinite(make_pipeline(scaled, renamed).fit(X, y).predict(X)).all()
+    pipe = make_pipeline(scaled, renamed)
+    pipe.fit(X, y, hierarchicalslopesregressor__sample_weight=WEIGHTS)
+    assert np.isfinite(pipe.predict(X)).all()
     read = pickle.loads(pickle.dumps(fit))
     assert_allclose(read.predict(X), fit.predict(X))
 
@@ -320,7 +322,7 @@ def test_scikit_learn_s_tools(table, fit):
 def test_files_of_skops_answer_the_same(table):
     skops_io = pytest.importorskip("skops.io")
     X, y = table
-    model = model_of(prior=None, n_draws=100).fit(X, y)
+    model = model_of(prior=None, n_draws=100).fit(X, y, sample_weight=WEIGHTS)
     stored = skops_io.dumps(model)
     again = skops_io.loads(stored, trusted=skops_io.get_untrusted_types(data=stored))
     assert_allclose(again.predict(X), model.predict(X), rtol=1e-12)

@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold
 
-from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
+from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.calibration import simulation_based_calibration
 from skhier.metrics import get_scorer
 
@@ -324,12 +324,6 @@ def test_level_means_and_fixed_slopes_go_with_it(slopes):
     assert unequal.log_evidence_ > equal.log_evidence_
     assert np.isfinite(unequal.predict(X, return_std=True)).all()
     assert np.isfinite(unequal.predict_interval(X)).all()
-
-
-def test_searches_of_the_package_do_not_take_it():
-    grid = {"noise_by": [None, "person"]}
-    with pytest.raises(ValueError, match="param_grid may have"):
-        HierarchicalSlopesRegressorCV("person", param_grid=grid).fit(X, Y)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHORT
 from scipy import stats
 
-from skhier import HierarchicalSlopesRegressor
+from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
 from skhier.calibration import simulation_based_calibration
 from skhier.inference import runtime
 from skhier.inference.noise_target import LEVELS
@@ -205,6 +205,28 @@ def test_what_needs_the_rows_says_so(short):
     added = model().partial_fit(X, Y)
     with pytest.raises(ValueError, match="several grouping factors needs the rows"):
         added.coef_  # noqa: B018
+
+
+def test_searches_know_what_is_sampled():
+    search = HierarchicalSlopesRegressorCV(
+        ["shop", "clerk"], slopes=None, noise_by="clerk", param_grid={"eta": [2.0]}, **SHORT
+    )
+    with pytest.raises(ValueError, match="needs the levels' noises integrated out"):
+        search.set_params(cv="evidence").fit(X, Y)
+
+
+@pytest.mark.slow
+def test_searches_by_folds_sample():
+    grid = {"noise_by": [None, "clerk"]}
+    search = HierarchicalSlopesRegressorCV(
+        ["shop", "clerk"],
+        slopes=None,
+        param_grid=grid,
+        cv=2,
+        scoring="log_predictive_density",
+        **SHORT,
+    )
+    assert search.fit(X, Y).best_params_ == {"noise_by": "clerk"}
 
 
 @pytest.mark.parametrize("response", ["normal", "student_t"])

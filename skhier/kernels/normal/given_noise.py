@@ -198,23 +198,26 @@ def _rows_of_level(given: LevelsGiven, off, prior, z) -> tuple[np.ndarray, np.nd
     """Of k rows of a level whose arrays are (N, ..., S); ``off`` and ``prior`` (k, S)."""
     v, log_share = given.variance[:, None], given.log_share[:, None]
     n, q, _, s = given.root.shape
-    e = off - z @ given.mean
-    # h = |z'L R^-T|^2 of all rows; 1 - h is at least v / (v + z'Sigma z)
+    square = z @ given.mean
+    np.subtract(off, square, out=square)
+    np.square(square, out=square)
+    square *= 0.5
+    # vh = |z'L R^-T|^2 v of all rows; 1 - h is at least v / (v + z'Sigma z)
     spread = (z @ given.root.reshape(n, q, q * s)).reshape(n, -1, q, s)
-    h = np.square(spread, out=spread).sum(2)
-    h /= v
-    left = v / (v + prior)
-    np.maximum(left, 1 - h, out=left)
-    np.square(e, out=e)
-    e *= 0.5
-    h += 1
-    h *= v
-    without = _log_sum(np.sqrt(v / left), e / (v * left) + log_share)
-    within = _log_sum(np.sqrt(1 / h), log_share - e / h)
+    vh = np.square(spread, out=spread).sum(2)
+    left = v**2 / (v + prior)  # of v (1 - h), whose square over v^2 is in the density
+    np.maximum(left, v - vh, out=left)
+    vh += v
+    exponent = square / left
+    exponent += log_share
+    without = _log_sum(exponent, v / np.sqrt(left, out=left))
+    np.divide(square, vh, out=square)
+    np.subtract(log_share, square, out=square)
+    within = _log_sum(square, 1 / np.sqrt(vh, out=vh))
     return -0.5 * LOG_2PI - without, within - 0.5 * LOG_2PI
 
 
-def _log_sum(factor, exponent):
+def _log_sum(exponent, factor):
     """Log of the sum of ``factor e^exponent`` over the first axis."""
     top = exponent.max(0)
     exponent -= top
