@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.utils.engines import lazy_engine, naming
-from skhier.utils.frames import column_names, without_time_zones
+from skhier.utils.lazy_engines import lazy_engine, naming, without_time_zones
+from skhier.utils.table import table_of
 from skhier.utils.validation import check_flag, check_number
 from skhier.utils.words import listed
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from skhier.estimators._base import BaseHierarchical
 
 __all__ = ["predict"]
-
-BATCH = 2**17  # rows of DuckDB and Ibis that are predicted at a time
 
 
 def predict(
@@ -100,7 +98,7 @@ class _Added:
             )
         assert model._fitted is not None  # rows that were only added are fitted here, once
         self.model, self.std, self.coverage = model, std, coverage
-        design = model._fitted.design
+        design, self.batch = model._fitted.design, model._budget.data.predicted_rows
         unread = design.unread(range(len(design.factors)), std or coverage is not None)
         names = enumerate(model.feature_names_in_)
         self.needed = [str(name) for position, name in names if position not in unread]
@@ -133,7 +131,7 @@ class _Added:
         """Of a data frame."""
         import narwhals as nw
 
-        self.check(column_names(table))
+        self.check(table_of(table).columns)
         rows = nw.from_native(table, eager_only=True)
         columns = self.columns_of(rows.select(self.needed).to_native())
         like = nw.get_native_namespace(rows)
@@ -188,7 +186,7 @@ class _Added:
 
         with naming("DuckDB"):
             read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
-            reader = read(BATCH)
+            reader = read(self.batch)
         fields = [*reader.schema, *(pa.field(name, pa.float64()) for name in self.new)]
 
         def batches() -> Iterator[Any]:
@@ -205,7 +203,7 @@ class _Added:
 
         with naming("Ibis"):
             table = frame.to_pyarrow()
-        starts = range(0, max(len(table), 1), BATCH)
+        starts = range(0, max(len(table), 1), self.batch)
         return ibis.memtable(
-            pa.concat_tables([self.to_eager(table.slice(at, BATCH)) for at in starts])
+            pa.concat_tables([self.to_eager(table.slice(at, self.batch)) for at in starts])
         )

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from skhier.priors import DecovPrior, Prior, in_float64, normal
+from skhier._prior_values import in_float64, normal
+from skhier.priors import DecovPrior, Prior
 
 __all__ = ["PRESETS", "gamma_above_one", "named", "preset_of", "prior_from", "unit_of_line"]
 

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 from skhier.kernels.records import Population
 from skhier.statistics.rows import arrange_rows
+from skhier.utils.budget import USUAL
 
 N_LEVELS = 8
 N_GRID = {1: 400, 2: 400, 3: 90}  # a dimension
@@ -29,10 +30,10 @@ class Rows(NamedTuple):
     offset: np.ndarray
     columns: tuple[int, ...]
 
-    def blocks(self, n_levels=N_LEVELS):
+    def blocks(self, n_levels=N_LEVELS, budget=USUAL.rows):
         """As the kernels read them, and the columns that vary."""
         blocks, seats = arrange_rows(
-            self.x, self.codes, self.y, self.weights, self.offset, n_levels
+            self.x, self.codes, self.y, self.weights, self.offset, n_levels, budget
         )
         return blocks, blocks.x[list(self.columns)], seats
 

@@ -47,7 +47,7 @@ class SimulatedRows(NamedTuple):
     correlated: bool
     response: Response
     side: np.ndarray | None = None
-    noise_by: bool = False
+    noise_by: int | None = None
 
     @classmethod
     def of(cls, setting: PriorSetting, rows: Rows) -> SimulatedRows:
@@ -83,8 +83,8 @@ class SimulatedRows(NamedTuple):
             root = truth["group_scale"][name][:, None] * square_root(truth["group_corr"][name])
             noise = rng.standard_normal((factor.n_levels, len(root)))
             truth["group_effects"][name] = noise @ root.T
-        if self.noise_by:
-            (factor,) = self.factors
+        if self.noise_by is not None:
+            factor = self.factors[self.noise_by]
             deviations = rng.standard_normal(factor.n_levels)
             spread = np.exp(truth["noise_spread"] * deviations)
             truth["group_noise"] = {factor.name: truth["noise_scale"] * spread}
@@ -109,8 +109,8 @@ class SimulatedRows(NamedTuple):
         """The response's own parameters, (..., 1) each, or each row's own noise."""
         names = self.response.parameters
         own = {name: np.asarray(parameters[name])[..., None] for name in names}
-        if self.noise_by:
-            (factor,) = self.factors
+        if self.noise_by is not None:
+            factor = self.factors[self.noise_by]
             own["noise_scale"] = parameters["group_noise"][factor.name][..., factor.codes]
         return own if self.side is None else self.response.at_rows(0.0, own, self.side)[1]
 

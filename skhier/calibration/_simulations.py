@@ -194,13 +194,13 @@ def _quantities(
     for name, values in _tables.named_draws(both, *names).items():
         if simulated.correlated or not name.startswith("group_corr["):
             yield name, values
-    for factor in simulated.factors:
+    for k, factor in enumerate(simulated.factors):
         labels = fitted.group_levels_[factor.name]
         for g in sorted({0, factor.n_levels - 1}):
             for j, effect in enumerate(effects[factor.name]):
                 name = _tables.full_name("group_effects", factor.name, labels[g], effect)
                 yield name, both["group_effects"][factor.name][:, g, j]
-            if simulated.noise_by:
+            if k == simulated.noise_by:
                 name = _tables.full_name("group_noise", factor.name, labels[g])
                 yield name, both["group_noise"][factor.name][:, g]
     y = target_of(fitted)
@@ -229,8 +229,8 @@ def _truth_and_draws(simulated: SimulatedRows, fitted, truth, n_draws) -> dict[s
         draws = group_draws(fitted, factor.name, np.arange(factor.n_levels), which)
         true = truth["group_effects"][factor.name]
         both["group_effects"][factor.name] = np.concatenate([true[None], draws])
-    if simulated.noise_by:
-        (factor,) = simulated.factors
+    if simulated.noise_by is not None:
+        factor = simulated.factors[simulated.noise_by]
         draws = noise_draws(fitted, np.arange(factor.n_levels), which)
         true = truth["group_noise"][factor.name]
         both["group_noise"] = {factor.name: np.concatenate([true[None], draws])}

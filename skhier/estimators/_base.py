@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skhier import __version__
 from skhier.estimators._group_tables import group_arrays, group_tables
+from skhier.estimators._new_rows import Level, NewRows
 from skhier.inference.engines import load_jax
-from skhier.posterior.designs import OUT
 from skhier.posterior.fitted import Fitted
-from skhier.posterior.predictive import log_density, normals, quantiles, responses
+from skhier.posterior.predictive import log_predictive_density, normals, quantiles, responses
 from skhier.posterior.prior_draws import draw_responses, prior_without_fit
 from skhier.presets import prior_from
 from skhier.priors import Prior
 from skhier.utils.budget import USUAL
-from skhier.utils.callers import users_stacklevel
-from skhier.utils.design import Rows, read_rows
+from skhier.utils.design import read_rows
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import (
-    as_table,
-    column_names,
-    index_names,
-    missing_columns,
-    with_columns_of_fit,
-)
+from skhier.utils.table import read_table
 from skhier.utils.validation import check_choice, check_number, check_target
-from skhier.utils.words import listed
 
 __all__ = ["BaseHierarchical", "drawn_seed"]
 
-Level = str | Sequence[str]
 BY_FACTOR = ("groups", "group_means")  # parameters that may be dicts from factor
 
 
@@ -46,7 +36,7 @@ class FactorItems(NamedTuple):
     items: tuple[tuple[Any, Any], ...]
 
 
-class BaseHierarchical(BaseEstimator):
+class BaseHierarchical(NewRows, BaseEstimator):
     """Predictions from ``_fitted``, which subclasses make in ``fit``, with the attributes."""
 
     _fitted: Fitted
@@ -244,7 +234,7 @@ class BaseHierarchical(BaseEstimator):
         """
         rows = self._rows_of(X, "group")
         y = check_target(y, rows.x)
-        return log_density(self._fitted.posterior, rows.x, rows.codes, y)
+        return log_predictive_density(self._fitted.posterior, rows.x, rows.codes, y)
 
     def _predictive_mixture(self, X: Any) -> Iterator[tuple[np.ndarray, ...]]:
         """Of each slice of the rows of X: which, means and sds (n, k) of normals, weights (n,)."""
@@ -316,7 +306,7 @@ class BaseHierarchical(BaseEstimator):
         if y is not None or not hasattr(self, "_fitted"):
             setting, rows = prior_without_fit(self, X, y)
         else:
-            table = as_table(X)
+            table = read_table(X)
             self._check_columns(table)
             setting, rows = self._fitted.prior, read_rows(table, self._fitted.design)
         return draw_responses(setting, rows, int(n_samples), _generator(random_state))
@@ -370,73 +360,6 @@ class BaseHierarchical(BaseEstimator):
             check_number("n_draws", n_draws, low=1, integer=True)
             which = self._choose_draws(n_draws, rng)
         return self._fitted.posterior.group_draws(k, codes, int(rng.integers(2**31)), which)
-
-    def _rows_of(self, X, level, announced=True, noise=True) -> Rows:
-        """Rows of a new X, codes OUT of factors that do not count; warns of unseen levels."""
-        check_is_fitted(self)
-        counts = self._counting(level)
-        design = self._fitted.design
-        unread = design.unread(counts, noise)
-        table = as_table(X, unread)
-        names = getattr(self, "feature_names_in_", None)
-        missing = missing_columns(table, names, unread)
-        table = with_columns_of_fit(table, names, unread)
-        self._check_columns(table)
-        rows = read_rows(table, design, counts, missing, noise)
-        rows.codes[:, [k for k in range(len(rows.unseen)) if k not in counts]] = OUT
-        for k in counts:
-            if len(rows.unseen[k]) and (announced or self.handle_unknown == "error"):
-                self._report_unseen(rows.unseen[k], design.factors[k].name)
-        return rows
-
-    def _check_columns(self, table):
-        """scikit-learn's check of X's columns, and advice where grouping columns are missing."""
-        try:
-            validate_data(self, table, reset=False, skip_check_array=True)
-        except ValueError as error:
-            hint = self._missing_groups(table)
-            if not hint:
-                raise
-            raise ValueError(f"{str(error).rstrip()}\n{hint}") from None
-
-    def _missing_groups(self, table) -> str:
-        """Advice where nothing but grouping columns is missing."""
-        known: Any = getattr(self, "feature_names_in_", np.array([]))
-        factors = self._fitted.design.factors
-        missing = set(known).difference(column_names(table))
-        if not missing or not missing <= {known[at] for at in self._fitted.design.unread([])}:
-            return ""
-        names = ", ".join(map(repr, sorted(missing)))
-        if missing <= set(index_names(table)):
-            return (
-                f"X has {names} in its row index. Pass X.reset_index(), which makes columns of it."
-            )
-        there = [f.name for f in factors if missing.isdisjoint(known[list(f.positions)])]
-        return f"To predict without {names}, pass level={there or 'population'!r}."
-
-    def _counting(self, level) -> list[int]:
-        """The factors whose effects count."""
-        if isinstance(level, str):
-            check_choice("level", level, ("group", "population"))
-            return list(range(len(self._fitted.design.factors))) if level == "group" else []
-        if not isinstance(level, list | tuple):
-            raise ValueError(
-                "`level` must be 'group', 'population' or a list of grouping factors' names. "
-                f"Got {level!r} instead."
-            )
-        return [self._fitted.index_of(factor) for factor in level]
-
-    def _report_unseen(self, unseen, name):
-        shown = listed(map(repr, unseen.tolist()))
-        what = f"X contains {len(unseen)} unseen group(s) of {name!r}"
-        message = f"{what}, not in the data of fit: {shown}."
-        if self.handle_unknown == "error":
-            raise ValueError(f"{message} Set handle_unknown='population' to predict them.")
-        warnings.warn(
-            f"{message} They are predicted as new members of the population.",
-            UserWarning,
-            stacklevel=users_stacklevel(),
-        )
 
 
 def drawn_seed(random_state: Any) -> int:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skhier.estimators._base import Level
 from skhier.estimators._model import HierarchicalModel
-from skhier.posterior.predictive import log_density
+from skhier.posterior.predictive import log_predictive_density
 from skhier.responses.base import Response
 from skhier.responses.bernoulli import Bernoulli
 from skhier.utils.validation import check_choice
@@ -281,4 +281,4 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
                 f"{y[unknown][0]!r}. Classes: {', '.join(map(repr, self.classes_.tolist()))}."
             )
         event = (y == self.classes_[-1]).astype(float)
-        return log_density(self._fitted.posterior, rows.x, rows.codes, event)
+        return log_predictive_density(self._fitted.posterior, rows.x, rows.codes, event)

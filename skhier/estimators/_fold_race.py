@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
-from skhier.estimators._race import Scored, budget_of_candidates, structure
+from skhier.estimators._candidates import (
+    Scored,
+    budget_of_candidates,
+    forbid_evidence_of_nuts,
+    forbid_new_groups,
+    light,
+    naming_fold,
+    structure,
+)
 from skhier.estimators._regressor import HierarchicalSlopesRegressor
 from skhier.estimators._splits import constant_columns
 from skhier.posterior.designs import OUT
@@ -23,7 +30,7 @@ from skhier.statistics.group_means import (
 )
 from skhier.statistics.problem import part_of, problem_of
 from skhier.statistics.slopes import with_slopes
-from skhier.utils.design import wanted_means
+from skhier.utils.wanted_means import wanted_means
 from skhier.utils.words import listed
 
 __all__ = ["SCORES", "FoldRace"]
@@ -71,8 +78,7 @@ class FoldRace:
     def data(self, model) -> EveryRow:
         """Design and problem of all rows, with level means; no rows."""
         every, _, _ = self._of_slopes(model)
-        table = np.empty((0, self.whole.n_columns))
-        wanted = wanted_means(model.group_means, table, self.whole.names, every.design)
+        wanted = wanted_means(model.group_means, self.whole.table, every.design)
         return EveryRow(*add_group_means(wanted, every.design, NO_ROWS, every.problem), ())
 
     def _of_slopes(self, model):
@@ -95,19 +101,14 @@ class FoldRace:
         """The same model with as many draws as a score needs."""
         if model.inference == "nuts":
             return model
-        scores, closed = self.budget.scores, model._response.conjugate
-        n_draws = scores.draws_for_means if means_do and closed else scores.draws
-        light = clone(model).set_params(n_chains=1, n_draws=n_draws)
-        light._budget = self.budget
-        return light
+        return light(model, self.budget, means_do)
 
     def _evidence(self, models) -> Scored:
         """Of fits to all rows."""
         values = []
         for model in models:
             model._check_params()
-            if model.inference == "nuts":
-                raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
+            forbid_evidence_of_nuts(model)
             design, _, problem, _ = self.data(model)
             if problem.y_is_constant:
                 raise ValueError("cv='evidence' has nothing to score: y is constant.")
@@ -131,14 +132,10 @@ class FoldRace:
                     for name in constant_in_part(every, problem):
                         constant.setdefault(name, []).append(k)
                 shape = repr((structure(model), bool(model.correlated)))
-                try:
+                with naming_fold(label, self.candidates[i]):
                     values[i, k], starts[shape] = self._score(
                         model, problem, tests[k], starts.get(shape)
                     )
-                except (RuntimeError, ValueError) as error:
-                    kind = ValueError if isinstance(error, ValueError) else RuntimeError
-                    where = f"Fold {label!r} of cv, candidate {self.candidates[i]}"
-                    raise kind(f"{where}: {error}") from error
         self.messages += constant_columns(constant)
         return Scored(values, {})
 
@@ -160,27 +157,21 @@ class FoldRace:
 
     def _score(self, model, problem, test, start):
         spread = float(problem.scales.y_sd**2)
-        light = self._light(model, self.estimator.scoring is None)
+        lighter = self._light(model, self.estimator.scoring is None)
         design, problem = means_of_part(self.data(model).design, problem)
-        setting, _, result = light._sample(design, problem, model.random_state, start)
+        setting, _, result = lighter._sample(design, problem, model.random_state, start)
         fit = fitted_of(design, problem, result, setting, model.random_state, None, self.budget)
-        self._check_known(model, problem, test)
+        levels = zip(problem.stats.factors, test.stats.factors, strict=True)
+        has_new = any(
+            np.any((known.zz[-1, -1] == 0) & (tested.zz[-1, -1] > 0)) for known, tested in levels
+        )
+        forbid_new_groups(model, has_new)
         if design.means:
             test = reduction_with_level_means(test, design.means, design.feature_names)
         coef, effects = _lines(fit.posterior, design)
         squares = residual_squares(test.in_units(problem.units), coef, effects)
         score = SCORES[self.estimator.scoring](squares, spread)
         return score, start if result.normal is None else result.normal
-
-    def _check_known(self, model, problem, test) -> None:
-        if model.handle_unknown != "error":
-            return
-        for known, tested in zip(problem.stats.factors, test.stats.factors, strict=True):
-            if np.any((known.zz[-1, -1] == 0) & (tested.zz[-1, -1] > 0)):
-                raise ValueError(
-                    "it has rows of groups that the others lack, and handle_unknown='error'. "
-                    "Set handle_unknown='population'."
-                )
 
 
 def _lines(posterior, design) -> tuple[np.ndarray, list[np.ndarray]]:

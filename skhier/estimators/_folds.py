@@ -17,11 +17,11 @@ from skhier.estimators._model import HierarchicalModel
 from skhier.statistics.contents import Contents
 from skhier.statistics.group_statistics import GroupStatistics
 from skhier.statistics.hashed_folds import FOLD, with_hashed_fold
-from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import column_names, labels_of
 from skhier.utils.labels import fit_levels
+from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import check_named, split_named
+from skhier.utils.table import Column, table_of
 
 __all__ = ["FoldStatistics"]
 
@@ -84,9 +84,9 @@ class FoldStatistics(HierarchicalModel):
         """As of every estimator; ``cv`` may name a column."""
         if lazy_engine(X) is None and self._names_column(X):
             rest = split_named(X, y, sample_weight)
-            check_named(column_names(X), y, sample_weight, self.cv)
+            check_named(table_of(X).columns, y, sample_weight, self.cv)
             table, labels, _ = split_named(rest[0], self.cv, None)
-            _, codes = fit_levels(labels_of(labels), self.cv)
+            _, codes = fit_levels(Column(labels).labels, self.cv)
             return self._as_if(
                 PredefinedSplit(codes), lambda twin: twin._fit_rows(table, *rest[1:])
             )
@@ -94,7 +94,7 @@ class FoldStatistics(HierarchicalModel):
 
     def _names_column(self, X) -> bool:
         named = isinstance(self.cv, str) and self.cv not in NAMED
-        return named and is_into_dataframe(X) and self.cv in column_names(X)
+        return named and is_into_dataframe(X) and self.cv in table_of(X).columns
 
     def _as_if(self, cv: Any, fit: Callable[[Any], Any]) -> Any:
         """What ``fit`` makes of this estimator with another ``cv``, which it then has not."""

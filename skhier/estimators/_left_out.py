@@ -21,12 +21,12 @@ from skhier.kernels.records import Components
 from skhier.posterior.designs import internal_rows, varying_columns
 from skhier.responses.base import Response
 from skhier.statistics.problem import Problem
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
-__all__ = ["LeftOut", "density_left_out", "normal_density", "what_is_left_out"]
+__all__ = ["PartLeftOut", "density_left_out", "normal_density", "what_is_left_out"]
 
 
-class LeftOut(NamedTuple):
+class PartLeftOut(NamedTuple):
     """Rows that are left out.
 
     Attributes
@@ -50,7 +50,7 @@ class LeftOut(NamedTuple):
         return training._replace(weights=weights)
 
 
-def what_is_left_out(kind: str, training: Training, response: Response, at: int) -> LeftOut:
+def what_is_left_out(kind: str, training: Training, response: Response, at: int) -> PartLeftOut:
     """Of the score's ``at``-th entry.
 
     Parameters
@@ -63,10 +63,10 @@ def what_is_left_out(kind: str, training: Training, response: Response, at: int)
     """
     if kind == "logo":
         rows = np.flatnonzero(training.codes[:, 0] == at)
-        return LeftOut(rows, training.weights[rows], True)
+        return PartLeftOut(rows, training.weights[rows], True)
     # one of its copies, or what the row is about
     count = training.weights[at] if response.weights_are_trials else 1.0
-    return LeftOut(np.array([at]), np.array([count]), False)
+    return PartLeftOut(np.array([at]), np.array([count]), False)
 
 
 def density_left_out(
@@ -74,7 +74,7 @@ def density_left_out(
     rest: Problem,
     components: Components,
     training: Training,
-    out: LeftOut,
+    out: PartLeftOut,
     entries: int,
 ) -> np.ndarray:
     """Log density of what is left out given each component, (S,), in units of y.
@@ -89,7 +89,7 @@ def density_left_out(
         Of a fit to them.
     training : Training
         All rows.
-    out : LeftOut
+    out : PartLeftOut
     entries : int
         Of the arrays over components.
     """

@@ -15,26 +15,20 @@ from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
 from skhier.estimators._statistics import Statistics
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
-from skhier.inference.engines import (
-    EngineResult,
-    constant_posterior,
-    engine_for,
-    load_jax,
-    run_joint,
-    run_marginal,
-)
-from skhier.inference.model import (
+from skhier.inference.engines import engine_for, load_jax, run_joint, run_marginal
+from skhier.inference.noise_engine import integrates_noises, run_noise
+from skhier.inference.options import EngineOptions
+from skhier.inference.prior import PriorSetting
+from skhier.inference.results import EngineResult, constant_posterior
+from skhier.inference.row_engines import run_rows
+from skhier.inference.statement import (
     model_spec,
     origin_warnings,
     stated_problem,
     stated_response,
 )
-from skhier.inference.noise_engine import run_noise
-from skhier.inference.options import EngineOptions
-from skhier.inference.prior import PriorSetting
-from skhier.inference.row_engines import run_rows
 from skhier.posterior.fitted import fitted_of
-from skhier.posterior.noise_posterior import NoisePosterior
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.within_between import by_factor, contrast_warnings, contrasts
 from skhier.presets import preset_of, prior_from
 from skhier.priors import PriorChoice
@@ -44,17 +38,17 @@ from skhier.statistics.data_warnings import problem_warnings
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
 from skhier.utils.columns import forbid_unused_slopes
 from skhier.utils.convergence import convergence_report
-from skhier.utils.design import wanted_means
-from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import as_table
+from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import split_named
-from skhier.utils.noise_by import check_noise_by
+from skhier.utils.noise_by import noise_factor
 from skhier.utils.side_column import Wanted, wanted_side
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 from skhier.utils.validation import check_choice, check_flag, check_number
+from skhier.utils.wanted_means import wanted_means
 
 __all__ = ["HierarchicalModel"]
 
@@ -138,23 +132,17 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         began = time.perf_counter()
         self._check_params()
         seed = drawn_seed(self.random_state)
-        table = as_table(X)
-        validate_data(self, table, y, skip_check_array=True)
-        names = getattr(self, "feature_names_in_", None)
-        columns = names, self.groups, self.slopes, self._side
-        design, training = read_training(table, y, sample_weight, *columns)
+        table = read_table(X)
+        validate_data(self, table.native, y, skip_check_array=True)
+        columns, budget = (self.groups, self.slopes, self._side), self._budget.data
+        design, training = read_training(table, y, sample_weight, *columns, budget)
+        wanted = wanted_means(self.group_means, table, design)
         response = self._response
         response.check_target(training.y, training.weights)
         training = training._replace(y=response.transformed(training.y))
-        problem = reduce_rows(design, training)
-        wanted = self._wanted_means(table, design)
+        problem = reduce_rows(design, training, budget=budget)
         design, training, problem = add_group_means(wanted, design, training, problem)
         return self._fit_problem(design, training, problem, seed, began)
-
-    def _wanted_means(self, table, design):
-        """What ``group_means`` asks for, per factor."""
-        names = getattr(self, "feature_names_in_", None)
-        return wanted_means(self.group_means, table, names, design)
 
     def _fit_problem(self, design, training, problem, seed, began, n_rows=None):
         """Set the attributes; warnings of the data and of convergence.
@@ -200,14 +188,14 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         self, design, problem, seed, start=None, training=None
     ) -> tuple[PriorSetting, PriorChoice, EngineResult]:
         """The prior, what it means for these data, and what was sampled."""
-        check_noise_by(self._noise_by, design, getattr(self, "feature_names_in_", None))
+        noise_by = noise_factor(self._noise_by, design, getattr(self, "feature_names_in_", None))
         load_jax()
         response = stated_response(problem, self._response)
-        setting = PriorSetting.of(self, problem.scales, design, response)
+        setting = PriorSetting.of(self, problem.scales, design, response, noise_by)
         choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
         how = bool(self.correlated), bool(self.noncentered), self._budget
-        spec = model_spec(problem, choice, setting.response, *how)
+        spec = model_spec(problem, choice, setting.response, *how, noise_by)
         if problem.y_is_constant and setting.response.standardises:
             result = constant_posterior(
                 problem, setting.response, int(self.n_chains), int(self.n_draws)
@@ -224,7 +212,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             verbose=bool(self.verbose),
             budget=self._budget,
         )
-        if setting.noise_by:
+        if noise_by is not None and integrates_noises(setting.response, len(design.factors)):
             result = run_noise(problem, training, choice, spec, options, seed, self.inference)
             return setting, choice, result
         if not setting.response.conjugate:
@@ -289,8 +277,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             for attribute, array in zip(arrays, values, strict=True):
                 arrays[attribute][factor.name] = array
         self.__dict__.pop(NOISE, None)
-        if isinstance(fit.posterior, NoisePosterior):
-            arrays[NOISE] = {design.factors[0].name: fit.posterior.noise_table()}
+        if isinstance(fit.posterior, LevelNoisesPosterior):
+            name = design.factors[fit.posterior.noise_factor].name
+            arrays[NOISE] = {name: fit.posterior.noise_table()}
         for attribute, tables in group_tables(arrays, design).items():
             setattr(self, attribute, tables)
 

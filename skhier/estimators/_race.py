@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
 
+from skhier.estimators._candidates import (
+    Scored,
+    budget_of_candidates,
+    forbid_evidence_of_nuts,
+    forbid_new_groups,
+    light,
+    naming_fold,
+    structure,
+)
 from skhier.estimators._model import HierarchicalModel
 from skhier.estimators._refits import Checked, checked
 from skhier.estimators._scoring import (
@@ -28,12 +36,13 @@ from skhier.estimators._splits import (
     constant_columns,
     split,
 )
-from skhier.inference.engines import EngineResult
 from skhier.inference.importance import Mixture
+from skhier.inference.noise_engine import integrates_noises
 from skhier.inference.prior import PriorSetting
+from skhier.inference.results import EngineResult
 from skhier.inference.row_engines import MOST_EFFECTS, integrates_effects
 from skhier.posterior.fitted import fitted_of
-from skhier.posterior.predictive import log_density
+from skhier.posterior.predictive import log_predictive_density
 from skhier.statistics.folds import (
     EveryRow,
     constant_in_part,
@@ -42,22 +51,15 @@ from skhier.statistics.folds import (
 from skhier.statistics.group_means import add_group_means, means_of_part
 from skhier.statistics.problem import Problem, reduce_rows
 from skhier.statistics.products import level_pairs
-from skhier.statistics.training import Training, read_training
-from skhier.utils.budget import Budget
-from skhier.utils.design import Design, read_levels, wanted_means
-from skhier.utils.frames import columns_of, labels_of
+from skhier.utils.design import Design
 from skhier.utils.group_means import with_level_means
+from skhier.utils.levels import read_levels
 from skhier.utils.schema import read_schema
+from skhier.utils.training import Training, read_training
 from skhier.utils.validation import check_weights
+from skhier.utils.wanted_means import wanted_means
 
-__all__ = ["Race", "Scored", "budget_of_candidates", "structure"]
-
-
-class Scored(NamedTuple):
-    """``values`` (n_candidates, n_splits), and further columns of ``cv_results_``."""
-
-    values: np.ndarray
-    columns: dict[str, np.ndarray]
+__all__ = ["Race"]
 
 
 class Race:
@@ -70,9 +72,8 @@ class Race:
     def __init__(self, estimator, table, y, target, sample_weight, candidates):
         self.estimator, self.target = estimator, target
         self.arguments = (table, y, sample_weight)
-        self.weights = check_weights(sample_weight, table)
+        self.weights = check_weights(sample_weight, table.native)
         self.candidates = candidates
-        self.names = getattr(estimator, "feature_names_in_", None)
         self.read: dict[str, EveryRow] = {}
         self.prepared: dict[str, EveryRow] = {}
         self.messages: list[str] = []
@@ -86,7 +87,7 @@ class Race:
         key = structure(model)
         if key not in self.prepared:
             design, training, problem, pairs = self._columns(model)
-            wanted = wanted_means(model.group_means, self.arguments[0], self.names, design)
+            wanted = wanted_means(model.group_means, self.arguments[0], design)
             with_means = add_group_means(wanted, design, training, problem)
             self.prepared[key] = EveryRow(*with_means, pairs)
         return self.prepared[key]
@@ -96,12 +97,14 @@ class Race:
         key = _columns_key(model)
         if key not in self.read:
             table, _, sample_weight = self.arguments
-            columns = self.names, model.groups, model.slopes, model._side
-            design, training = read_training(table, self.target, sample_weight, *columns)
+            columns = model.groups, model.slopes, model._side
+            arguments = table, self.target, sample_weight, *columns, self.budget.data
+            design, training = read_training(*arguments)
             response = model._response
             response.check_target(training.y, training.weights)
             training = training._replace(y=response.transformed(training.y))
-            problem, pairs = reduce_rows(design, training), level_pairs(training.codes)
+            problem = reduce_rows(design, training, budget=self.budget.data)
+            pairs = level_pairs(training.codes)
             self.read[key] = EveryRow(design, training, problem, pairs)
         return self.read[key]
 
@@ -144,8 +147,12 @@ class Race:
         return setting, result
 
     def _evidence(self, model) -> float:
-        if model.inference == "nuts":
-            raise ValueError("inference='nuts' has no evidence: cv='evidence' needs 'auto'.")
+        forbid_evidence_of_nuts(model)
+        if self._samples_effects(model) and model._noise_by is not None:
+            raise ValueError(
+                "cv='evidence' needs the levels' noises integrated out, and those of noise_by are "
+                "for one factor of a normal response. Use a splitter."
+            )
         if self._samples_effects(model):
             raise ValueError(
                 f"cv='evidence' needs the group effects integrated out, and those of "
@@ -170,8 +177,8 @@ class Race:
         elpd, response = fit.logo() if by_group else fit.loo(), setting.response
 
         def sample(rest, rows):
-            light = self._light(model)
-            return light._sample(design, rest, seed, result.normal, training=rows)[-1]
+            lighter = self._light(model)
+            return lighter._sample(design, rest, seed, result.normal, training=rows)[-1]
 
         rows = training, problem, result
         return checked(elpd, *rows, sample, response, self.budget.scores)
@@ -187,7 +194,7 @@ class Race:
             data, key = self._columns(model), _columns_key(model)
             if key not in parts:
                 parts[key] = training_problems(data, folds)
-        light = [self._light(model, self.estimator.scoring is None) for model in models]
+        lighter = [self._light(model, self.estimator.scoring is None) for model in models]
         values = np.empty((len(models), len(folds)))
         starts: dict[Any, Mixture | None] = {}
         constant: dict[str, list[int]] = {}
@@ -196,16 +203,12 @@ class Race:
             first = problems[_columns_key(models[0])]
             for name in constant_in_part(self._columns(models[0]), first):
                 constant.setdefault(name, []).append(k)
-            for i, model in enumerate(light):
+            for i, model in enumerate(lighter):
                 shape = (structure(model), bool(model.correlated))
-                try:
+                with naming_fold(k, self.candidates[i]):
                     values[i, k], starts[shape] = self._score(
                         model, problems[_columns_key(model)], fold, starts.get(shape)
                     )
-                except (RuntimeError, ValueError) as error:
-                    kind = ValueError if isinstance(error, ValueError) else RuntimeError
-                    where = f"Fold {k} of cv, candidate {self.candidates[i]}"
-                    raise kind(f"{where}: {error}") from error
         self.messages += constant_columns(constant)
         return Scored(values, {})
 
@@ -222,7 +225,7 @@ class Race:
         training = self.data(model).training
         rows, cv = self._rows_with_weight(), self.estimator.cv
         folds, messages = split(
-            cv, table, y, rows, lambda: self._groups(model), is_classifier(self.estimator)
+            cv, table.native, y, rows, lambda: self._groups(model), is_classifier(self.estimator)
         )
         must_vary = model._response.standardises and training.precision is None
         check_training(folds, training, must_vary)
@@ -236,12 +239,11 @@ class Race:
         table, design = self.arguments[0], self.data(model).design
         if not design.factors:
             return None
-        columns, positions = columns_of(table), design.factors[0].positions
+        positions = design.factors[0].positions
         if len(positions) == 1:
-            return labels_of(columns(positions[0]))
-        schema = read_schema(table, self.names, model.groups, model.slopes)
-        first = schema._replace(factors=schema.factors[:1])
-        _, codes = read_levels(columns, table.shape[0], first)
+            return table.column(positions[0]).labels
+        schema = read_schema(table, model.groups, model.slopes)
+        _, codes = read_levels(table, schema.factors[:1])
         return codes[:, 0]
 
     def _score(self, model, part, fold, start):
@@ -251,7 +253,9 @@ class Race:
         part = model._stated(part, rows)
         setting, _, result = model._sample(design, part, seed, start, rows)
         fit = fitted_of(design, part, result, setting, seed, rows, self.budget)
-        self._check_known(model, part, training, fold.test)
+        known = zip(part.stats.factors, training.codes[fold.test].T, strict=True)
+        has_new = any(np.any(stats.zz[-1, -1, codes] == 0) for stats, codes in known)
+        forbid_new_groups(model, has_new)
         if self.scorer is not None:
             score = self._by_scorer(model, fit, fold.test)
         else:
@@ -263,20 +267,10 @@ class Race:
         posterior = fit.posterior
         y = posterior.response.untransformed(test.y)
         if self.estimator.scoring == "log_predictive_density":
-            density = log_density(posterior, test.columns, test.codes, y)
+            density = log_predictive_density(posterior, test.columns, test.codes, y)
             return float(np.average(density, weights=test.weights))
         score = accuracy if is_classifier(self.estimator) else r2
         return score(y, posterior.mean(test.columns, test.codes), test.weights)
-
-    def _check_known(self, model, part, training, test):
-        if model.handle_unknown != "error":
-            return
-        for stats, codes in zip(part.stats.factors, training.codes[test].T, strict=True):
-            if np.any(stats.zz[-1, -1, codes] == 0):
-                raise ValueError(
-                    "it has rows of groups that the others lack, and handle_unknown='error'. "
-                    "Set handle_unknown='population'."
-                )
 
     def _by_scorer(self, model, fit, test):
         """Any scorer, on an estimator that can predict."""
@@ -288,7 +282,8 @@ class Race:
                 setattr(fitted, name, getattr(self.estimator, name))
         rows = self._rows_with_weight()[test]
         weights = self.weights[rows] if self.weighted else None
-        return call_scorer(self.scorer, fitted, take_rows(table, rows), take_rows(y, rows), weights)
+        X = take_rows(table.native, rows)
+        return call_scorer(self.scorer, fitted, X, take_rows(y, rows), weights)
 
     def _rows_with_weight(self) -> np.ndarray:
         return np.flatnonzero(self.weights)
@@ -297,17 +292,16 @@ class Race:
         """The same model with as many draws as a score needs."""
         if model.inference == "nuts" or self._samples_effects(model):
             return model
-        scores, closed = self.budget.scores, model._response.conjugate
-        n_draws = scores.draws_for_means if means_do and closed else scores.draws
-        light = clone(model).set_params(n_chains=1, n_draws=n_draws)
-        light._budget = self.budget
-        return light
+        return light(model, self.budget, means_do)
 
     def _samples_effects(self, model) -> bool:
         """Whether group effects are sampled, because nothing integrates them out."""
         if model._response.conjugate:
             return False
-        return not integrates_effects([len(f.slopes) for f in self.data(model).design.factors])
+        n_slopes = [len(factor.slopes) for factor in self.data(model).design.factors]
+        if model._noise_by is not None:
+            return not integrates_noises(model._response, len(n_slopes))
+        return not integrates_effects(n_slopes)
 
 
 def _columns_key(model) -> str:
@@ -315,17 +309,6 @@ def _columns_key(model) -> str:
     return repr((model.slopes, model._response.name))
 
 
-def structure(model) -> str:
-    """Equal of models that have the same columns and the same structure."""
-    return repr((model.slopes, model.group_means, model._response.kind))
-
-
 def _with_means(rows: Training, design: Design) -> Training:
     """Rows with the level means that a fold's training rows have."""
     return rows._replace(x=with_level_means(rows.x, rows.codes, design.means))
-
-
-def budget_of_candidates(budget: Budget) -> Budget:
-    """Moments that only score a candidate take less."""
-    memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
-    return replace(budget, memory=memory)

@@ -20,18 +20,18 @@ import numpy as np
 from scipy.special import logsumexp
 
 from skhier.estimators._left_out import density_left_out, what_is_left_out
-from skhier.inference.engines import EngineResult
+from skhier.inference.results import EngineResult
 from skhier.posterior.elpd import Elpd, summed
 from skhier.responses.base import Response
 from skhier.responses.normal import NORMAL
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import own_units, reduce_block
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, ScoreBudget
+from skhier.utils.training import Training
 from skhier.utils.words import listed
 
-__all__ = ["Checked", "checked", "doubts", "without"]
+__all__ = ["Checked", "checked", "doubts", "problem_without"]
 
 
 class Checked(NamedTuple):
@@ -106,7 +106,7 @@ def _score_of_refit(
     """Log density of the row or group and its Monte Carlo error; None: a fit cannot tell."""
     out = what_is_left_out(kind, training, response, at)
     rows = out.rest(training)
-    rest = without(problem, training, rows.weights, response)
+    rest = problem_without(problem, training, rows.weights, response)
     if rest is None:
         return None
     try:
@@ -133,7 +133,7 @@ def _evidence_error(result: EngineResult) -> float:
     return 1 / np.sqrt(result.facts.get("ess_importance", USUAL.engine.min_ess_per_chain))
 
 
-def without(
+def problem_without(
     problem: Problem, training: Training, weights: np.ndarray, response: Response = NORMAL
 ) -> Problem | None:
     """The same model of the rows with the weights left.

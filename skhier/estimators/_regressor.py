@@ -8,9 +8,9 @@ from sklearn.base import RegressorMixin
 
 from skhier.estimators._model import HierarchicalModel
 from skhier.responses.base import Response
+from skhier.responses.by_level import unequal
 from skhier.responses.choice import response_from
 from skhier.responses.known_noise import KnownNoise
-from skhier.responses.normal_by_level import unequal
 
 __all__ = ["HierarchicalSlopesRegressor"]
 
@@ -73,9 +73,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         its own is its own mean. They have no varying slopes.
     noise_by : str, int, tuple or None, default=None
         The grouping factor, as ``groups`` has it, whose levels have a noise of their own:
-        ``log sigma_g ~ Normal(log noise_scale, noise_spread^2)``. For the only factor of a normal
-        response. Predictions and intervals of a level have its own noise, those of a level that
-        fit never saw a noise drawn from the population of noises.
+        ``log sigma_g ~ Normal(log noise_scale, noise_spread^2)``. For normal and Student t
+        responses; noises of the only factor of a normal response are integrated out, others sampled
+        with every effect by the No-U-Turn sampler. Predictions and intervals of a level have its
+        own noise, those of a level that fit never saw a noise drawn from the population of noises.
     known_noise : str, int, callable or None, default=None
         A column of X, named as in ``exposure``: each row's known standard error, in units of y, as
         in meta-analysis. For normal responses; sigma is then no parameter, so that ``noise_scale_``

@@ -16,7 +16,7 @@ from skhier.estimators._model import HierarchicalModel
 from skhier.estimators._race import Race
 from skhier.estimators._refits import doubts
 from skhier.estimators._scoring import objects, scorer_of
-from skhier.utils.frames import as_table
+from skhier.utils.table import read_table
 from skhier.utils.words import listed
 
 __all__ = ["Search"]
@@ -59,8 +59,8 @@ class Search(HierarchicalModel):
             raise ValueError(f"cv={self.cv!r} is a score itself: scoring must be None.")
         seed = drawn_seed(self.random_state)
         models = [self._model_of(params).set_params(random_state=seed) for params in candidates]
-        target, table = self._numbers_of(y), as_table(X)
-        validate_data(self, table, target, skip_check_array=True)
+        target, table = self._numbers_of(y), read_table(X)
+        validate_data(self, table.native, target, skip_check_array=True)
         race = Race(self, table, y, target, sample_weight, candidates)
         scores = race.by_one_fit(models) if by_name else race.by_folds(models)
         messages = self._record(candidates, scores)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 from skhier.utils.words import listed
 
 __all__ = ["Fold", "check_r2", "check_training", "constant_columns", "split"]

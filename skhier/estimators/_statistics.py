@@ -28,13 +28,15 @@ from skhier.statistics.lazy import contents_of_lazy, contents_of_lazy_folds
 from skhier.statistics.lazy_rows import N_EQUAL, merged_rows
 from skhier.statistics.partitions import contents_of_partitions
 from skhier.statistics.problem import NO_MEDIANS, problem_of
-from skhier.statistics.training import forbid_few_rows
+from skhier.utils.budget import Budget
 from skhier.utils.callers import users_stacklevel
-from skhier.utils.engines import lazy_engine
 from skhier.utils.forks import forbid_forked_process
-from skhier.utils.frames import as_table
+from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import split_named
+from skhier.utils.table import read_table
+from skhier.utils.training import forbid_few_rows
 from skhier.utils.validation import check_total_weight
+from skhier.utils.wanted_means import wanted_means
 
 __all__ = ["Statistics"]
 
@@ -45,7 +47,6 @@ FITTED = frozenset(
     }
 )
 OF_NOISE = frozenset({"group_noise_", "noise_spread_"})
-AT_ONCE = 32  # blocks that wait to be merged: one sort of their labels instead of 31
 
 
 def _plain(model: Any) -> bool:
@@ -56,9 +57,10 @@ class Statistics:
     """Of an estimator whose ``_fit_problem`` fits a problem without rows."""
 
     _takes_statistics = True
-    _wanted_means: Callable[..., Any]
+    group_means: Any
     _fit: Callable[..., tuple[list[str], list[str]]]
     _blocks: list[tuple[int, GroupStatistics]]
+    _budget: Budget
 
     def __getattr__(self, name: str) -> Any:
         """What a fit sets is there when it is asked for, also of blocks that were only added."""
@@ -98,6 +100,7 @@ class Statistics:
         self._check_sums_do()
         rows = type(self).__new__(type(self))  # whose columns are checked and kept
         rows.__dict__ = {k: v for k, v in self.__dict__.items() if k in self.get_params(deep=False)}
+        rows._budget = self._budget
         return rows._summarised(X, y, sample_weight, reset=True)
 
     @available_if(_plain)
@@ -173,7 +176,7 @@ class Statistics:
             raise
         for name in FITTED | OF_NOISE:
             self.__dict__.pop(name, None)
-        self._blocks = _stacked(blocks, block)
+        self._blocks = _stacked(blocks, block, self._budget.data.waiting_blocks)
         return self
 
     @property
@@ -195,6 +198,11 @@ class Statistics:
             raise AttributeError(f"This {type(self).__name__} has no statistics: it is not fitted.")
         self._check_sums_do()
         fit = self._fitted
+        if not fit.has_statistics:
+            raise ValueError(
+                "Statistics are not all that noise_by needs of the rows with several grouping "
+                "factors: fit the rows themselves."
+            )
         names = getattr(self, "feature_names_in_", None)
         of_rows = without_level_means(fit.design, fit.training, fit.reduction)
         return GroupStatistics(
@@ -216,12 +224,9 @@ class Statistics:
         if lazy_engine(X) is not None:
             return GroupStatistics(self._reduced_elsewhere(X, y, sample_weight, reset))
         X, y, sample_weight = split_named(X, y, sample_weight)
-        table = as_table(X)
-        validate_data(self, table, y, reset=reset, skip_check_array=True)
-        names = getattr(self, "feature_names_in_", None)
-        return GroupStatistics(
-            contents_of_block(table, y, sample_weight, names, self.groups, self.slopes)
-        )
+        table = read_table(X)
+        validate_data(self, table.native, y, reset=reset, skip_check_array=True)
+        return GroupStatistics(contents_of_block(table, y, sample_weight, self.groups, self.slopes))
 
     def _reduced_elsewhere(self, X, y, sample_weight, reset) -> Contents:
         """Statistics of a lazy frame, whose engine reduces it."""
@@ -234,12 +239,12 @@ class Statistics:
         """Statistics of a lazy frame for each value of its column ``fold``; None: of all rows."""
         engine = str(lazy_engine(X))
         _check_names(engine, y, sample_weight)
-        arguments = X, y, sample_weight, self.groups, slopes
+        arguments, budget = (X, y, sample_weight, self.groups, slopes), self._budget.data
         if engine == "Dask":
-            return contents_of_partitions(*arguments, fold)
+            return contents_of_partitions(*arguments, fold, budget)
         if fold is None:
-            return {None: contents_of_lazy(*arguments, engine)}
-        return contents_of_lazy_folds(*arguments, engine, fold)
+            return {None: contents_of_lazy(*arguments, engine, budget)}
+        return contents_of_lazy_folds(*arguments, engine, fold, budget)
 
     def _check_sums_do(self) -> None:
         """Raise ValueError where sums over rows are not all that a fit needs."""
@@ -285,6 +290,7 @@ class Statistics:
             engine,
             f"response={self._response.name!r}",
             y_is_number=not is_classifier(self),
+            budget=self._budget.data,
         )
         messages = self._fit(*split_named(rows, y, N_EQUAL))
         self.__dict__.pop("_blocks", None)
@@ -298,7 +304,7 @@ class Statistics:
         check_total_weight(float(contents.reduction.stats.n), contents.n_rows)
         design, reduction = settled(contents, self.groups, self.slopes)
         self._keep_columns(contents)
-        wanted = self._wanted_means(np.empty((0, contents.n_columns)), design)
+        wanted = wanted_means(self.group_means, contents.table, design)
         design, _, problem = add_group_means(wanted, design, None, problem_of(reduction))
         return self._fit_problem(design, None, problem, seed, began, contents.n_rows)
 
@@ -327,11 +333,11 @@ def _check_names(engine: str, y: Any, sample_weight: Any) -> None:
 
 
 def _stacked(
-    blocks: list[tuple[int, GroupStatistics]], block: GroupStatistics
+    blocks: list[tuple[int, GroupStatistics]], block: GroupStatistics, at_once: int
 ) -> list[tuple[int, GroupStatistics]]:
     """Blocks of a rank are merged into one of the next when there are enough of them."""
     blocks, rank = [*blocks, (0, block)], 0
-    while sum(of == rank for of, _ in blocks) >= AT_ONCE:
+    while sum(of == rank for of, _ in blocks) >= at_once:
         same = [part for of, part in blocks if of == rank]
         blocks = [(of, part) for of, part in blocks if of != rank]
         blocks.append((rank + 1, GroupStatistics.merged(same)))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,21 +21,22 @@ from skhier.inference.chains import (
     stand_ins,
 )
 from skhier.inference.checks import forbid_nonfinite
-from skhier.inference.estimates import Estimate, block_error, chain_error
+from skhier.inference.estimates import block_error, chain_error
 from skhier.inference.importance import Mixture
-from skhier.inference.model import prior_dists
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
+from skhier.inference.results import (
+    EngineResult,
+    advice_on_modes,
+    n_modes,
+    with_finite_numbers,
+)
+from skhier.inference.statement import prior_dists
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import (
-    Components,
-    EffectMoments,
-    LevelNoises,
     ModelSpec,
-    Population,
 )
 from skhier.priors import PriorChoice
-from skhier.responses.base import Response
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups
 from skhier.statistics.plan import dense_size
@@ -47,60 +47,12 @@ from skhier.utils.imports import imports_without_trace
 from skhier.utils.memory import require_address_space, require_memory
 
 __all__ = [
-    "EngineResult",
-    "constant_posterior",
     "engine_for",
     "frames_of",
     "load_jax",
     "run_joint",
     "run_marginal",
 ]
-
-
-class EngineResult(NamedTuple):
-    """Draws of the population parameters and the facts of their making.
-
-    Attributes
-    ----------
-    draws : Population
-        (n_chains, n_draws, ...).
-    engine : str
-    sample_stats : dict of str to array of shape (n_chains, n_draws)
-        ArviZ's names.
-    components : Components or None
-        The same posterior with the coefficients in closed form; None: the draws are all there is.
-    estimates : dict of str to Estimate
-        Means and sds more exact than the draws', where known.
-    facts : dict
-        For ``diagnostics_``.
-    log_evidence : float
-    max_ess : float
-        Effective number of the points that the draws were resampled from.
-    normal : Mixture or None
-        Where theta's modes are and how wide: where a similar problem may begin.
-    announced : tuple of str
-        What was warned of before sampling.
-    advice : tuple of str
-        What is wrong with the draws and does not show in them.
-    effects : EffectMoments or None
-        Group effects, where they do not follow from the statistics.
-    noises : LevelNoises or None
-        Of levels that have a noise of their own.
-    """
-
-    draws: Population
-    engine: str
-    sample_stats: dict[str, np.ndarray]
-    components: Components | None = None
-    estimates: Mapping[str, Estimate] = {}
-    facts: Mapping[str, Any] = {}
-    log_evidence: float = float("nan")
-    max_ess: float = float("inf")
-    normal: Mixture | None = None
-    announced: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
-    effects: EffectMoments | None = None
-    noises: LevelNoises | None = None
 
 
 def load_jax() -> None:
@@ -225,16 +177,6 @@ class _NoWeights(NamedTuple):
     data: tuple
     reached: Reached
     rng: np.random.Generator
-
-
-def with_finite_numbers(result: EngineResult) -> EngineResult:
-    """The result, if its draws and moments are numbers."""
-    draws = result.draws
-    values = {"coef": draws.coef, "group_root": draws.group_root, **draws.own}
-    moments = {f"moments of {name}": e[:2] for name, e in result.estimates.items()}
-    lp = result.sample_stats["lp"]
-    forbid_nonfinite({**values, "lp": lp, "components": result.components, **moments})
-    return result
 
 
 def _weigh_theta(
@@ -406,21 +348,6 @@ def _from_chains(theta, data, options, draws, reached, rng) -> EngineResult:
     )
 
 
-def n_modes(shares, search) -> int:
-    """Those that have any mass to speak of."""
-    return int((shares > np.exp(-search.less_mass)).sum())
-
-
-def advice_on_modes(n_modes, n_chains) -> tuple[str, ...]:
-    if n_modes == 1:
-        return ()
-    return (
-        f"The posterior has {n_modes} modes and chains seldom leave the one they start in: the "
-        f"modes' shares of the draws are known no better than 1/{n_chains}. Raise n_chains, or use "
-        "a prior that rules modes out.",
-    )
-
-
 def model_data(stats, problem, choice, options):
     """Arguments of the NumPyro programs, each number of one type: one program."""
     import jax
@@ -431,18 +358,3 @@ def model_data(stats, problem, choice, options):
 
     priors = prior_dists(choice, options.eta, problem.noise)
     return jax.tree.map(typed, (stats, problem.units, priors))
-
-
-def constant_posterior(
-    problem: Problem, response: Response, n_chains: int, n_draws: int
-) -> EngineResult:
-    """Where y does not vary every autoscaled prior, and with it the posterior, is a point."""
-    size = problem.scales.y_sd
-    sizes = [len(varying) + 1 for varying in problem.slopes]
-    shape = (n_chains, n_draws)
-    draws = Population(
-        coef=np.zeros((*shape, len(problem.units.x_mean) + 1)),
-        group_root=tuple(np.broadcast_to(size * np.eye(q), (*shape, q, q)) for q in sizes),
-        own={name: np.full(shape, size) for name in response.parameters},
-    )
-    return EngineResult(draws, "constant", {})

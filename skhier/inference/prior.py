@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.inference.model import covariance_of, covariance_prior
+from skhier.inference.statement import covariance_of, covariance_prior
 from skhier.kernels.user_units import intercept_first, scale_and_directions
 from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales, Prior, PriorChoice, describe
 from skhier.responses.base import Response
 
-__all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_density"]
+__all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_prior_density"]
 
 
 class PriorSetting(NamedTuple):
     """What a prior means for one data set; pickles without JAX unless the user's prior holds it.
 
     ``names`` are those of the features, ``slopes`` the positions of those that vary by group or
-    None, ``eta``, ``correlated`` and ``response`` the estimator's. ``noise_by``: whether the levels
-    of the only factor have a noise of their own.
+    None, ``eta``, ``correlated`` and ``response`` the estimator's. ``noise_by``: the place of the
+    factor whose levels have a noise of their own, or None.
     """
 
     prior: Prior
@@ -36,11 +36,16 @@ class PriorSetting(NamedTuple):
     eta: float
     correlated: bool
     response: Response
-    noise_by: bool = False
+    noise_by: int | None = None
 
     @classmethod
     def of(
-        cls, model: Any, scales: DataScales, design: Any, response: Response | None = None
+        cls,
+        model: Any,
+        scales: DataScales,
+        design: Any,
+        response: Response | None = None,
+        noise_by: int | None = None,
     ) -> PriorSetting:
         """The setting of an estimator's parameters as they are now; ``response`` None: its own."""
         return cls(
@@ -51,7 +56,7 @@ class PriorSetting(NamedTuple):
             float(model.eta),
             bool(model.correlated),
             model._response if response is None else response,
-            model._noise_by is not None,
+            noise_by,
         )
 
     def resolve(self) -> PriorChoice:
@@ -140,7 +145,7 @@ def _draw_roots(setting, choice, dispersion, rng):
     return roots
 
 
-def log_density(
+def log_prior_density(
     setting: PriorSetting,
     choice: PriorChoice,
     intercept: np.ndarray,

@@ -9,7 +9,7 @@ from skhier.kernels.records import Population
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
 from skhier.statistics.rows import arrange_rows
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
 __all__ = ["leave_rows_out"]
 

@@ -1,18 +1,14 @@
-"""The posterior of theta where rows have no sufficient statistics, as functions of many points."""
+"""The posterior of theta where rows have no sufficient statistics."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values
-from skhier.inference.starts import PriorTops, prior_tops
-from skhier.kernels.records import ModelSpec, Population
+from skhier.inference.quadrature_theta import QuadratureTheta
+from skhier.kernels.records import EffectMoments, ModelSpec
 from skhier.statistics.rows import RowBlocks
-from skhier.utils.budget import Budget
 
 __all__ = ["RowTheta"]
 
@@ -21,110 +17,77 @@ FEWEST, MOST = 4, 32  # points of a batch
 BY_VALUES = 10  # entries of theta up to which values are faster than gradients to compile
 
 
-class RowTheta:
-    """The posterior of theta as functions of many points, evaluated a batch at a time.
+class RowTheta(QuadratureTheta):
+    """See :class:`~skhier.inference.quadrature_theta.QuadratureTheta`.
 
     Parameters
     ----------
     spec : ModelSpec
     rows : RowBlocks
+    n_levels : int
+        Without those that pad.
     model : tuple
         Units, priors and known parameters.
-    n_nodes : int
-        Of the rule, a dimension.
-    check : callable
-        Called between batches; may raise to stop.
-    device : Device or None
-    budget : Budget
+    n_nodes, check, device, budget
     """
 
-    def __init__(self, spec: ModelSpec, rows: RowBlocks, model, n_nodes, check, device, budget):
+    levels_are = "effects"
+
+    def __init__(
+        self, spec: ModelSpec, rows: RowBlocks, n_levels: int, model, n_nodes, check, device, budget
+    ):
         import jax
 
-        from skhier.inference import row_target
+        from skhier.inference.row_target import ROWS
 
-        self.spec, self.model, self.check, self.device = spec, model, check, device
+        self.q = spec.factors[0].n_effects if spec.factors else 0
         self.rows: RowBlocks = jax.device_put(rows)
-        self.budget: Budget = budget
-        self.target = row_target
-        self.size = len(row_target.size(model, spec))
-        self.batch = int(np.clip(AT_ONCE * len(rows.levels) // rows.y.size, FEWEST, MOST))
-        self.n_evaluations = 0
+        self.n_levels = n_levels
         self.kept: tuple[np.ndarray, Any] | None = None
         self.effects = np.zeros((self.q, len(rows.present)))
         self.highest = -np.inf
-        self.use(n_nodes)
+        batch = int(np.clip(AT_ONCE * len(rows.levels) // rows.y.size, FEWEST, MOST))
+        super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
-    @property
-    def q(self) -> int:
-        """Effects of a level."""
-        return self.spec.factors[0].n_effects if self.spec.factors else 0
-
-    def use(self, n_nodes: int) -> None:
-        """Take a rule of so many nodes a dimension."""
+    def rule_of(self, n_nodes: int) -> Any:
+        """A product rule over a level's effects."""
         from skhier.kernels.rows.quadrature import product_rule
 
-        self.n_nodes = n_nodes
-        self.rule = product_rule(n_nodes, self.q)
+        return product_rule(n_nodes, self.q)
 
     @property
-    def data(self) -> tuple:
-        """Arguments of the compiled functions, for values that are near enough to be subtracted."""
-        return self._data(closely=True)
+    def is_exact(self) -> bool:
+        """Without effects there is nothing to integrate."""
+        return not self.q
 
-    def _data(self, closely):
+    @property
+    def by_values(self) -> int:
+        """Few: a program of values compiles for long."""
+        return BY_VALUES
+
+    @property
+    def seen(self) -> tuple:
+        """Rows, rule and search, for values that are near enough to be subtracted."""
+        return self._seen(closely=True)
+
+    def _seen(self, closely):
         from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
 
-        search = ModeSearch(self.effects, CLOSE if closely else ROUGH)
-        return self.rows, self.rule, self.model, search
-
-    @cached_property
-    def priors(self) -> PriorTops:
-        """Where the prior of each entry of theta has its modes."""
-
-        def profiles(grids):
-            return self.target.prior_profiles(grids, self.model, self.spec)
-
-        return prior_tops(profiles, self.size, self.budget.search)
-
-    @cached_property
-    def steps(self) -> np.ndarray:
-        """Of differences, (d,): well below the width of a narrow prior."""
-        return np.minimum(STEP, self.priors.widths / 20)
+        return self.rows, self.rule, ModeSearch(self.effects, CLOSE if closely else ROUGH)
 
     def starts(self) -> np.ndarray:
         """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
-        sites = self.priors.sites
-        start = np.zeros(self.size)
-        own = self.populations(start[None]).take(0).own
-        coef = _fit_without_groups(self.spec.response, self.rows, own)
-        for i, block in enumerate(self.spec.coef_blocks):
-            start[list(sites[f"coef_{i}"])] = coef[list(block)]
-        start[list(sites["intercept"])] = coef[-1]
-        scales = [j for name, entries in sites.items() if _is_scale(name) for j in entries]
+        own = self.populations(np.zeros((1, self.size))).take(0).own
+        start = self.start_at(_fit_without_groups(self.spec.response, self.rows, own))
+        scales = self.entries("group_scale_", "decov_size_")
         start[scales] = -0.7
         without = start.copy()
         without[scales] = -4.0
         return np.unique([start, without, np.zeros(self.size)], axis=0)
 
-    def derivatives(self, point: np.ndarray) -> Derivatives:
-        """Of the log density at a point (d,); whichever way compiles and runs faster."""
-        if self.size <= BY_VALUES:
-            return from_values(self.log_densities, point, self.steps)
-        return from_gradients(self._density_and_gradient, point)
-
-    def _density_and_gradient(self, points):
-        self.n_evaluations += len(points)
-        parts = self.over(self.target.density_and_gradient, points, self.data)
-        values, gradients = (
-            np.concatenate([np.asarray(part) for part in half])[: len(points)]
-            for half in zip(*parts, strict=True)
-        )
-        return values, gradients
-
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
-        values, batches = self._evaluate(points, self.data)
+        values, batches = self.evaluated(points, self.data)
         best = int(np.where(np.isfinite(values), values, -np.inf).argmax())
         if values[best] > self.highest:  # where the next search for effects begins
             self.highest = values[best]
@@ -134,52 +97,39 @@ class RowTheta:
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same to a hundredth of a nat; keeps the moments at the first points, if so asked."""
-        values, batches = self._evaluate(points, self._data(closely=False))
+        values, batches = self.evaluated(points, (self._seen(closely=False), self.model))
         if n_kept:
             first, used = points[:n_kept], batches[: -(-n_kept // self.batch)]
             arrays = (np.concatenate(parts)[: len(first)] for parts in zip(*used, strict=True))
             self.kept = first, type(used[0])(*arrays)
         return values
 
-    def _evaluate(self, points, data):
-        self.n_evaluations += len(points)
-        parts = self.over(self.target.evaluate, points, data)
-        values = np.concatenate([np.asarray(value) for value, _ in parts])[: len(points)]
-        return values, [moments for _, moments in parts]
+    def n_kept(self, n_points: int) -> int:
+        """As many as moments of each level's effects allow."""
+        size = max(self.n_levels * (2 * self.q + self.q**2), 1)
+        return int(np.clip(self.budget.memory.effect_entries // size, 64, n_points))
 
-    def over(self, function: Any, points: np.ndarray, data: tuple) -> list[Any]:
-        """A compiled function at all points, a padded batch at a time, two of them side by side."""
-        import jax
+    def of_levels(self, points, which, population, place) -> EffectMoments:
+        """Moments of each level's effects, and density of its rows."""
+        moments = self.moments(points)
+        if len(which) < len(points):
+            moments = type(moments)(*(a[which] for a in moments))
+        known = slice(0, self.n_levels)
+        density = moments.log_density[:, known]
+        if not self.q:
+            return EffectMoments((), (), density, place, self.n_nodes)
+        mean, root, skew = ((a[..., known],) for a in (moments.mean, moments.root, moments.skew))
+        of_log = None
+        if self.spec.response.link == "log":
+            of_log = (_stretch(moments)[:, known],)
+        return EffectMoments(mean, root, density, place, self.n_nodes, skew, of_log)
 
-        from skhier.inference import runtime
-
-        def at(begin):
-            self.check()
-            part = points[begin : begin + self.batch]
-            padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
-            with runtime.precisely_on(self.device):
-                out = function(np.concatenate([part, padding]), data, self.spec)
-                return jax.block_until_ready(out)
-
-        first, *others = range(0, len(points), self.batch)
-        out = [at(first)]  # which compiles, once
-        if others:
-            with ThreadPoolExecutor(2) as pool:
-                out += pool.map(at, others)
-        return out
-
-    def populations(self, points: np.ndarray) -> Population:
-        """The population at each of (n, d) points."""
-        import jax
-
-        return jax.tree.map(np.asarray, self.target.populations(points, self.model, self.spec))
-
-    def moments(self, points: np.ndarray) -> tuple[Any, np.ndarray]:
-        """LevelMoments at points, and the stretches of EffectMoments."""
+    def moments(self, points: np.ndarray) -> Any:
+        """LevelMoments at points (n, d)."""
         if self.kept is None or not np.array_equal(self.kept[0], points):
             self.rough_log_densities(points, len(points))
         assert self.kept is not None
-        return self.kept[1], _stretch(self.kept[1])
+        return self.kept[1]
 
 
 def _stretch(moments):
@@ -191,10 +141,6 @@ def _stretch(moments):
     wanted = np.maximum(2 * (log_exp - mean[:, -1]), 0.0)  # at least 0 by Jensen's inequality
     # of an effect that hardly varies the quotient is rounding, and the mean is what it is
     return np.divide(wanted, variance, out=np.ones_like(variance), where=variance > 1e-6)
-
-
-def _is_scale(name):
-    return name.startswith(("group_scale_", "decov_size_"))
 
 
 def _fit_without_groups(response, rows, own) -> np.ndarray:

@@ -210,6 +210,8 @@ class EffectMoments(NamedTuple):
     stretch : tuple of array of shape (S, n_levels) or None
         Of a log link, per factor: what covariances are multiplied by so that the mean of
         ``e^b`` of a normal intercept is that of the skewed one.
+    log_noise : array of shape (S, n_levels) or None
+        Draws of the logs of the noise scales of the levels that have their own.
     """
 
     mean: tuple[np.ndarray, ...]
@@ -219,6 +221,7 @@ class EffectMoments(NamedTuple):
     n_nodes: int
     skew: tuple[np.ndarray, ...] | None = None
     stretch: tuple[np.ndarray, ...] | None = None
+    log_noise: np.ndarray | None = None
 
 
 class LevelNoises(NamedTuple):
@@ -290,6 +293,8 @@ class ModelSpec(NamedTuple):
     kind : Kind
         Of the response.
     budget : KernelBudget
+    noise_by : int or None
+        The factor whose levels have a noise of their own.
     """
 
     n_features: int
@@ -300,6 +305,7 @@ class ModelSpec(NamedTuple):
     coef_blocks: tuple[tuple[int, ...], ...]
     kind: Kind
     budget: KernelBudget = USUAL.kernels
+    noise_by: int | None = None
 
     @property
     def response(self) -> Response:

@@ -9,8 +9,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from skhier.plotting._fit import event_of, fitted_model, forbid_all_but_classes
 from skhier.plotting._numerics import tails
+from skhier.plotting._replicates import draw_replicates, read_probabilities
 from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, draw_line, figure_and_axes
-from skhier.utils.cells import as_float64
 from skhier.utils.validation import check_choice, check_number, check_target
 
 __all__ = ["ClassCalibrationDisplay"]
@@ -107,9 +107,8 @@ class ClassCalibrationDisplay:
         """
         model, X = fitted_model(estimator, X)
         forbid_all_but_classes(model)
-        check_number("n_replicates", n_replicates, low=1, integer=True)
+        drawn = event_of(model, draw_replicates(model, X, n_replicates, random_state))
         probability = model.predict_proba(X)[:, -1]
-        drawn = event_of(model, model.sample_y(X, n_replicates, random_state=random_state))
         return cls._of(
             event_of(model, y), probability, drawn, kind, coverage, str(model.classes_[-1])
         ).plot(ax, **kwargs)
@@ -153,13 +152,7 @@ class ClassCalibrationDisplay:
         ValueError
             Lengths that differ, a y that is neither 0 nor 1, or no probabilities.
         """
-        probability = as_float64(probability, "probability")
-        if probability.ndim != 1 or probability.min() < 0 or probability.max() > 1:
-            raise ValueError(
-                "`probability` must be one-dimensional with numbers from 0 to 1. "
-                f"Got shape {probability.shape}, from {probability.min():g} to "
-                f"{probability.max():g}."
-            )
+        probability = read_probabilities(probability, "probability")
         y = check_target(y, probability)
         wrong = y[~np.isin(y, (0, 1))]
         if len(wrong):

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhier.estimators._base import BaseHierarchical
 from skhier.posterior.designs import OUT
-from skhier.posterior.noise_posterior import NoisePosterior
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.predictive import distribution_function
 from skhier.posterior.shares import variance_shares
 from skhier.utils.design import Rows
@@ -230,7 +230,7 @@ def noise_draws(model: BaseHierarchical, codes: np.ndarray, which: Any) -> np.nd
     ``codes`` (k,) are the levels', ``which`` the draws, all chains one after the other.
     """
     posterior = model._fitted.posterior
-    assert isinstance(posterior, NoisePosterior)
+    assert isinstance(posterior, LevelNoisesPosterior)
     return posterior.noise_draws(codes, which=which)
 
 

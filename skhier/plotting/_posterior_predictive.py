@@ -8,10 +8,9 @@ import numpy as np
 from scipy.stats import gaussian_kde
 
 from skhier.plotting._fit import fitted_model, forbid_classes
+from skhier.plotting._replicates import draw_replicates, read_replicates
 from skhier.plotting._style import BOLD, add_legend, draw_line, figure_and_axes
-from skhier.plotting._text import target_name_of
-from skhier.utils.cells import as_float64
-from skhier.utils.validation import check_choice, check_number, check_target
+from skhier.utils.validation import check_choice
 
 __all__ = ["PosteriorPredictiveDisplay"]
 
@@ -84,8 +83,7 @@ class PosteriorPredictiveDisplay:
         """
         model, X = fitted_model(estimator, X)
         forbid_classes(model)
-        check_number("n_replicates", n_replicates, low=1, integer=True)
-        drawn = model.sample_y(X, n_replicates, random_state=random_state)
+        drawn = draw_replicates(model, X, n_replicates, random_state)
         return cls.from_predictions(y, drawn, kind=kind, ax=ax, **kwargs)
 
     @classmethod
@@ -111,14 +109,7 @@ class PosteriorPredictiveDisplay:
         ValueError
             Lengths that differ, or numbers that are not finite.
         """
-        target_name = target_name_of(y)
-        replicated = as_float64(y_replicated, "y_replicated")
-        if replicated.ndim != 2:
-            raise ValueError(
-                "`y_replicated` must be of shape (n_samples, n_replicates). "
-                f"Got {replicated.shape}."
-            )
-        y = check_target(y, replicated)
+        target_name, y, replicated = read_replicates(y, y_replicated)
         return cls(y=y, y_replicated=replicated, target_name=target_name).plot(
             ax, kind=kind, **kwargs
         )

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from skhier.plotting._fit import fitted_model, forbid_discrete, probabilities_below, rows_of
+from skhier.plotting._replicates import read_probabilities
 from skhier.plotting._style import BOLD, FAINT, REFERENCE, add_legend, draw_line, figure_and_axes
-from skhier.utils.cells import as_float64
 from skhier.utils.uniformity import rank_band
 from skhier.utils.validation import check_choice, check_number, check_target
 
@@ -110,13 +110,8 @@ class PredictiveCalibrationDisplay:
         ValueError
             Not one-dimensional, or not in [0, 1].
         """
-        pit = as_float64(pit, "pit")
-        if pit.ndim != 1 or pit.min() < 0 or pit.max() > 1:
-            raise ValueError(
-                "`pit` must be one-dimensional with numbers from 0 to 1. "
-                f"Got shape {pit.shape}, from {pit.min():g} to {pit.max():g}."
-            )
-        return cls(pit=pit).plot(ax, kind=kind, coverage=coverage, **kwargs)
+        display = cls(pit=read_probabilities(pit, "pit"))
+        return display.plot(ax, kind=kind, coverage=coverage, **kwargs)
 
     def plot(
         self, ax: Any = None, *, kind: str = "pit", coverage: float = 0.95, **kwargs: Any

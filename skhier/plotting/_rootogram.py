@@ -8,10 +8,9 @@ import numpy as np
 
 from skhier.plotting._fit import fitted_model, forbid_all_but_counts
 from skhier.plotting._numerics import tails
+from skhier.plotting._replicates import draw_replicates, read_replicates
 from skhier.plotting._style import BOLD, REFERENCE, add_legend, draw_line, figure_and_axes
-from skhier.plotting._text import target_name_of
-from skhier.utils.cells import as_float64
-from skhier.utils.validation import check_choice, check_number, check_target
+from skhier.utils.validation import check_choice, check_number
 
 __all__ = ["RootogramDisplay"]
 
@@ -102,8 +101,7 @@ class RootogramDisplay:
         """
         model, X = fitted_model(estimator, X)
         forbid_all_but_counts(model)
-        check_number("n_replicates", n_replicates, low=1, integer=True)
-        drawn = model.sample_y(X, n_replicates, random_state=random_state)
+        drawn = draw_replicates(model, X, n_replicates, random_state)
         shown = {"coverage": coverage, "max_value": max_value, "ax": ax, **kwargs}
         return cls.from_predictions(y, drawn, kind=kind, **shown)
 
@@ -144,14 +142,7 @@ class RootogramDisplay:
         ValueError
             Lengths that differ, or numbers that are no counts.
         """
-        target_name = target_name_of(y)
-        replicated = as_float64(y_replicated, "y_replicated")
-        if replicated.ndim != 2:
-            raise ValueError(
-                "`y_replicated` must be of shape (n_samples, n_replicates). "
-                f"Got {replicated.shape}."
-            )
-        y = check_target(y, replicated)
+        target_name, y, replicated = read_replicates(y, y_replicated)
         for name, counts in (("y", y), ("y_replicated", replicated)):
             wrong = counts[(counts < 0) | (counts != np.rint(counts))]
             if len(wrong):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skhier.posterior.noise_posterior import NoisePosterior
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.tables import joined_label
 from skhier.utils.memory import require_memory
 
@@ -89,8 +89,9 @@ def _exchange(fitted, group_effects, log_likelihood):
             coords[level] = [joined_label(label) for label in labels]
             posterior[f"group_effects_{name}"] = fitted.posterior.group_chains(k)
             dims[f"group_effects_{name}"] = [level, one]
-            if isinstance(fitted.posterior, NoisePosterior):
-                posterior[f"group_noise_{name}"] = fitted.posterior.noise_chains()
+            of_fit = fitted.posterior
+            if isinstance(of_fit, LevelNoisesPosterior) and of_fit.noise_factor == k:
+                posterior[f"group_noise_{name}"] = of_fit.noise_chains()
                 dims[f"group_noise_{name}"] = [level]
     groups = {"posterior": posterior, "sample_stats": dict(fitted.sample_stats)}
     if training is not None:

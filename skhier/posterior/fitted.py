@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from skhier.inference.engines import EngineResult
 from skhier.inference.estimates import Estimate
 from skhier.inference.prior import PriorSetting
+from skhier.inference.results import EngineResult
 from skhier.kernels.records import Components
 from skhier.posterior import tables
 from skhier.posterior.designs import equal_components
-from skhier.posterior.elpd import (
-    Elpd,
+from skhier.posterior.elpd import Elpd, rows_id, sums_id
+from skhier.posterior.joint_noise import JointNoisePosterior
+from skhier.posterior.leaving_out import (
     leave_groups_of_response_out,
     leave_one_group_out,
     leave_one_out,
     leave_rows_of_response_out,
-    rows_id,
-    sums_id,
 )
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
@@ -35,9 +35,9 @@ from skhier.statistics.problem import Problem
 from skhier.statistics.records import FactorStats
 from skhier.statistics.reduction import Reduction, axes_of
 from skhier.statistics.row_noise import RowNoise
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
+from skhier.utils.training import Training
 
 __all__ = ["Fitted", "fitted_of"]
 
@@ -97,6 +97,11 @@ class Fitted:
         if self.training is None:  # a fit of statistics; out of a pickle the fingerprint is there
             return sums_id(self.reduction.stats, self.reduction.units)
         return rows_id(self.training)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether sums over the rows are all that was asked of them."""
+        return isinstance(self.posterior, Posterior | NoisePosterior)
 
     @property
     def reduction(self) -> Reduction:
@@ -177,8 +182,9 @@ class Fitted:
                 labels = list(factor.levels.labels)
                 draws = self.posterior.group_chains(k)
                 named |= tables.named_effects(factor.name, labels, effects[factor.name], draws)
-                if isinstance(self.posterior, NoisePosterior):
-                    noises = self.posterior.noise_chains()
+                of_fit = self.posterior
+                if isinstance(of_fit, LevelNoisesPosterior) and of_fit.noise_factor == k:
+                    noises = of_fit.noise_chains()
                     named |= tables.named_noises(factor.name, labels, noises)
         return named
 
@@ -240,7 +246,7 @@ def fitted_of(
     """
     return Fitted(
         design=design,
-        posterior=_posterior_of(problem, result, seed, prior.response, budget, training),
+        posterior=_posterior_of(problem, result, seed, prior, budget, training),
         components=result.components,
         prior=prior,
         estimates=result.estimates,
@@ -252,48 +258,26 @@ def fitted_of(
     )
 
 
-def _posterior_of(problem, result, seed, response, budget, training) -> Posterior | RowPosterior:
+def _posterior_of(problem, result, seed, prior, budget, training) -> Posterior | RowPosterior:
+    response, noise_by = prior.response, prior.noise_by
+    units, stats = problem.units, problem.stats
+    of_fit = result.draws, problem.slopes, seed, response, result.components
+    if result.noises is None and result.effects is None:
+        return Posterior(units, stats, problem.plan, *of_fit, budget)
+    of_rows = stats.xx / stats.n, [of_factor.zz[-1, -1] for of_factor in stats.factors]
     if result.noises is not None:
-        return _noise_posterior_of(problem, result, seed, response, budget)
-    if result.effects is None:
-        statistics = problem.units, problem.stats, problem.plan
-        of_fit = result.draws, problem.slopes, seed, response, result.components
-        return Posterior(*statistics, *of_fit, budget)
-    stats, mean_offset = problem.stats, 0.0
+        return NoisePosterior(units, *of_rows, *of_fit, result.noises, budget, stats=stats)
+    if result.effects.log_noise is not None:
+        return JointNoisePosterior(
+            units, *of_rows, *of_fit, result.effects, budget, noise_factor=noise_by
+        )
+    mean_offset = 0.0
     lacking: np.ndarray | float = 0.0
     if training is not None and training.side is not None:
         mean_offset = float(np.average(training.side, weights=training.weights))
     if training is not None and len(stats.factors) == 1:
-        of_rows = response.row_normaliser(training.y, training.weights)
-        lacking = np.bincount(training.codes[:, 0], of_rows, stats.factors[0].zy.shape[-1])
+        normalisers = response.row_normaliser(training.y, training.weights)
+        lacking = np.bincount(training.codes[:, 0], normalisers, stats.factors[0].zy.shape[-1])
     return RowPosterior(
-        problem.units,
-        stats.xx / stats.n,
-        [of_factor.zz[-1, -1] for of_factor in stats.factors],
-        result.draws,
-        problem.slopes,
-        seed,
-        response,
-        result.components,
-        result.effects,
-        budget,
-        mean_offset,
-        lacking,
-    )
-
-
-def _noise_posterior_of(problem, result, seed, response, budget) -> NoisePosterior:
-    stats = problem.stats
-    return NoisePosterior(
-        problem.units,
-        stats.xx / stats.n,
-        [of_factor.zz[-1, -1] for of_factor in stats.factors],
-        result.draws,
-        problem.slopes,
-        seed,
-        response,
-        result.components,
-        result.noises,
-        budget,
-        stats=stats,
+        units, *of_rows, *of_fit, result.effects, budget, mean_offset=mean_offset, lacking=lacking
     )

@@ -16,7 +16,7 @@ from skhier.kernels.normal.effects import LevelEffects, all_effects, leaf_effect
 from skhier.kernels.normal.eliminate import Layout, batch_size, layout_of
 from skhier.kernels.normal.line_distribution import line_distribution
 from skhier.kernels.records import Components
-from skhier.posterior.quadrature import Rule, rule_by_lines
+from skhier.posterior.rule import Rule, rule_by_lines
 from skhier.responses.base import Response
 from skhier.statistics.records import FactorStats, PairStats
 from skhier.utils.budget import USUAL, Budget
@@ -169,7 +169,7 @@ def rule_of(
     Lines at rows of all kinds are asked of as many of the first components as are no work; if those
     are few, lines of levels that fit never saw, which need no elimination, of all components: then
     known levels are many, and say nearly the same given any theta.
-    See :mod:`skhier.posterior.quadrature`.
+    See :mod:`skhier.posterior.rule`.
 
     Parameters
     ----------

@@ -26,14 +26,15 @@ from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
-from skhier.posterior.quadrature import places_by_lines
-from skhier.posterior.row_posterior import RowPosterior
+from skhier.posterior.row_posterior import RowsLeftOut
+from skhier.posterior.rule import places_by_lines
+from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.responses.normal_by_level import SPREAD
-from skhier.statistics.training import Training
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
+from skhier.utils.training import Training
 
 __all__ = ["NoisePosterior"]
 
@@ -48,14 +49,15 @@ MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises
 
 
 class _Moments(NamedTuple):
-    """Of each level: sd of the noise and its square (G,), and of the effects; internal units.
+    """Of each level: sd of the noise, its square and that one's inverse (G,), and of the effects.
 
-    ``mean`` (q, G), ``cov`` (q, q, G), ``cross`` (p, q, G) with the coefficients, whose mean and
-    covariance over the same components are ``beta`` (p,) and ``beta_cov`` (p, p).
+    Internal units. ``mean`` (q, G), ``cov`` (q, q, G), ``cross`` (p, q, G) with the coefficients,
+    whose mean and covariance over the same components are ``beta`` (p,) and ``beta_cov`` (p, p).
     """
 
     sd: np.ndarray
     variance: np.ndarray
+    precision: np.ndarray
     mean: np.ndarray
     cov: np.ndarray
     cross: np.ndarray
@@ -72,7 +74,7 @@ class _Mixture(NamedTuple):
     weights: np.ndarray
 
 
-class NoisePosterior(RowPosterior):
+class NoisePosterior(LevelNoisesPosterior):
     """Components, level noises and draws behind every prediction; one factor.
 
     Parameters are those of :class:`~skhier.posterior.row_posterior.RowPosterior`, ``effects`` a
@@ -80,6 +82,7 @@ class NoisePosterior(RowPosterior):
     """
 
     effects: Any
+    noise_factor = 0
 
     def __init__(self, *args: Any, stats: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -101,6 +104,7 @@ class NoisePosterior(RowPosterior):
         out = _Moments(
             np.empty(levels),
             np.empty(levels),
+            np.empty(levels),
             np.empty((q, levels)),
             np.empty((q, q, levels)),
             np.empty((len(mean), q, levels)),
@@ -114,6 +118,7 @@ class NoisePosterior(RowPosterior):
             share = rule.weights[:, None, None] * np.exp(given.log_share)
             out.sd[part] = (share * np.sqrt(given.variance)).sum((0, 1))
             out.variance[part] = (share * given.variance).sum((0, 1))
+            out.precision[part] = (share / given.variance).sum((0, 1))
             centre = out.mean[:, part] = np.einsum("SNK,iSNK->iK", share, given.mean)
             apart = given.mean - centre[:, None, None]
             out.cov[..., part] = np.einsum("SNK,iSNK,jSNK->ijK", share, apart, apart, optimize=True)
@@ -154,18 +159,9 @@ class NoisePosterior(RowPosterior):
     def noise_draws(
         self, codes: np.ndarray, seed: int | None = None, which: Any = slice(None)
     ) -> np.ndarray:
-        """Draws of the noise sds of some levels, (n_draws, K), in units of y.
-
-        Those with which effects of the same seed are drawn. Codes past the known levels are unseen
-        ones; ``OUT`` too is one of them.
-        """
+        """See :class:`~skhier.posterior.level_noises.LevelNoisesPosterior`."""
         place = self.noises.place.ravel()[which]
         return self.units.y_scale * self._drawn(codes, seed, place)[1]
-
-    def noise_chains(self) -> np.ndarray:
-        """:meth:`noise_draws` of all known levels, (n_chains, n_draws, n_levels)."""
-        draws = self.noise_draws(np.arange(self.n_levels[0]))
-        return draws.reshape(*self.shape, -1)
 
     def _level_draws(self, k, codes, seed, place):
         return self._drawn(codes, seed, place)[0]
@@ -209,17 +205,6 @@ class NoisePosterior(RowPosterior):
         z = (z + skew * (z**2 - 1) / 6) / np.sqrt(1 + skew**2 / 18)  # Cornish and Fisher (1938)
         log_sd[:, known] = location + spread * z
         return np.exp(np.clip(log_sd, -FARTHEST, FARTHEST))
-
-    def own_of_rows(self, x, codes, which, seed) -> dict[str, np.ndarray]:
-        """The response's own parameters at rows, (n_draws, n_rows), of the draws of lines."""
-        levels, at = np.unique(codes[:, 0], return_inverse=True)
-        own = self._own(self.population.take(which))
-        return own | {SCALE: self.noise_draws(levels, seed, which)[:, at]}
-
-    def row_log_densities(self, x, codes, y) -> np.ndarray:
-        """Log density of each row given each joint draw, effects too, (n_draws, n_rows)."""
-        lines = self.sample_lines(x, codes, slice(None), None)
-        return self.response.log_density(y, lines, self.own_of_rows(x, codes, slice(None), None))
 
     def _moments(self, x, codes):
         """Mean and variance of new responses at rows, (2, n_rows)."""
@@ -347,37 +332,34 @@ class NoisePosterior(RowPosterior):
         return out
 
     def response_mixture(self, x, codes) -> Iterator[tuple[np.ndarray, ...]]:
-        """New responses at rows, a slice at a time, as mixtures of normals.
-
-        Yields
-        ------
-        rows : int array of shape (k,)
-        mean, sd, weights : array of shape (n_components, k)
-            In units of y; weights sum to 1 in each row.
-        """
+        """New responses at rows; weights (n_components, k) sum to 1 in each row."""
         for rows, (mean, sd, noise, weights) in self._mixture(x, codes):
             yield rows, mean, np.hypot(sd, noise), weights
 
-    def rows_left_out(self, training: Training) -> LeftOut:
-        """Log densities of the rows of fit without and with each, given each component."""
+    def rows_left_out(self, training: Training) -> RowsLeftOut:
+        """As of :class:`~skhier.posterior.row_posterior.RowPosterior`, with few components."""
         if np.any(training.weights != np.rint(training.weights)):
             raise ValueError(
                 "loo leaves one row out at a time, which says nothing of a row that counts "
                 "fractionally: sample_weight must be whole numbers of rows."
             )
-        u = self.units
+        u, codes = self.units, training.codes[:, 0]
         x, (z,) = internal_rows(u, self.slopes, training.x)
         xy = np.column_stack([x, (training.y - u.y_mean) / u.y_scale])
-        everyone: Population = self.rule.population
-        out = LeftOut(*(np.empty((len(self.rule.weights), len(xy))) for _ in range(2)))
-        for level in range(self.n_levels[0]):
-            at = np.flatnonzero(training.codes[:, 0] == level)
-            n_nodes = OF_LARGE if self.n_rows[0][level] >= LARGE else N_NODES
-            of_level = rows_given(self.noises, everyone, level, xy[at], z[at], n_nodes)
-            for rows, without, within in of_level:
-                out.without[:, at[rows]] = without - np.log(u.y_scale)
-                out.within[:, at[rows]] = within - np.log(u.y_scale)
-        return out
+        n_nodes = np.where(self.n_rows[0] >= LARGE, OF_LARGE, N_NODES)[codes]
+        rule = self.rule.first(self.budget.scores.n_components(n_nodes.sum()))
+        everyone: Population = rule.population
+
+        def evaluate(rows):
+            out = LeftOut(*(np.empty((len(rows), len(rule.weights))) for _ in range(2)))
+            for n in (OF_LARGE, N_NODES):
+                at = np.flatnonzero(n_nodes[rows] == n)
+                some = rows[at]
+                pair = rows_given(self.noises, everyone, codes[some], xy[some], z[some], n)
+                out.without[at], out.within[at] = pair
+            return LeftOut(*((part - np.log(u.y_scale)).T for part in out))
+
+        return RowsLeftOut(rule.weights, np.argsort(codes, kind="stable"), evaluate)
 
     @cached_property
     def _mean_variance(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from skhier.kernels.normal.conditional import coef_moments, condition, draw_othe
 from skhier.kernels.normal.eliminate import Layout, layout_of
 from skhier.kernels.normal.moments import GroupMoments, group_moments
 from skhier.kernels.records import Components, Population
-from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
+from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import (
     OUT,
     equal_components,
@@ -27,12 +27,13 @@ from skhier.posterior.designs import (
     side_of,
     varying_columns,
 )
+from skhier.posterior.drawn import Drawn
 from skhier.posterior.lines import Lines, rule_of
 from skhier.posterior.mixture import mixture_moments
+from skhier.posterior.moment_components import moment_components
 from skhier.responses.base import Response
-from skhier.statistics.plan import dense_size
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
-from skhier.utils.budget import USUAL, Budget, MemoryBudget
+from skhier.utils.budget import USUAL, Budget
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
 
@@ -42,7 +43,7 @@ NO_LEVEL = 2**48 - 1
 LEFT_OUT = ("layout", "lines", "_other_effects", "_components", "budget")  # of pickles
 
 
-class Posterior:
+class Posterior(Drawn):
     """Draws, statistics and moments behind every prediction.
 
     The arrays are contiguous, as pickling makes them: a sum's last bit depends on the layout.
@@ -69,7 +70,6 @@ class Posterior:
         No part of a pickle: what is read spends the usual one.
     """
 
-    budget = USUAL
     _components: Components | None = None  # no part of a pickle either: `rule` is
 
     def __init__(
@@ -95,9 +95,7 @@ class Posterior:
         self.beta_mean, self.beta_cov = coef_moments(components)
         self.moments: tuple[GroupMoments, ...] = ()
         if slopes:
-            entries = sum(of_factor.zz.size for of_factor in self.stats.factors)
-            dense = dense_size(self.stats, plan)
-            kept = components.first(_n_components(entries, dense, budget.memory))
+            kept = moment_components(self.layout, components, budget.memory)
             # in a group's line coefficients and effects cancel: moments of the same components
             beta_mean, self.beta_cov_in_group = coef_moments(kept)
             self.moments = group_moments(self.layout, kept)
@@ -148,10 +146,6 @@ class Posterior:
     def shape(self) -> tuple[int, int]:
         """(n_chains, n_draws)."""
         return self.draws.coef.shape[:2]
-
-    def population_draws(self) -> dict[str, np.ndarray]:
-        """Draws in the user's units, see :func:`~skhier.kernels.user_units.in_user_units`."""
-        return in_user_units(self.draws, self.units, self.slopes, self.response)
 
     def group_table(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Posterior means of a factor's effects, and means and sds of the group coefficients.
@@ -205,11 +199,6 @@ class Posterior:
             internal = self._level_draws(k, codes[part], others, seed, which)
             np.einsum("ia,ask->ski", to_user, internal, out=draws[:, part])
         return draws
-
-    def group_chains(self, k: int) -> np.ndarray:
-        """:meth:`group_draws` of all known levels, (n_chains, n_draws, n_levels, q)."""
-        draws = self.group_draws(k, np.arange(self.n_levels[k]))
-        return draws.reshape(*self.shape, *draws.shape[1:])
 
     def _others(self, seed, which) -> dict[int, np.ndarray]:
         """Draws of the effects of all factors but the leaf, (q, n_draws, n_levels + 1) each.
@@ -404,35 +393,16 @@ class Posterior:
         """The response's own parameters at the components of :attr:`rule`, (S, 1) each."""
         return self._own(self.rule.population)
 
-    def _own(self, population):
-        own = self.response.scaled(population.own, self.units.y_scale)
-        return {name: values[:, None] for name, values in own.items()}
-
     def observation_variance(self) -> np.ndarray:
         """Draws of the variance of y around its line, (n_draws,), in units of y squared."""
         own = self.own_parameters()
         return np.broadcast_to(self.response.latent_variance(own, 0.0), (self.n_draws, 1))[:, 0]
-
-    def residual_sd(self) -> np.ndarray:
-        """Its root, (n_chains, n_draws)."""
-        return np.sqrt(self.observation_variance()).reshape(self.shape)
 
     def _internal_rows(self, x):
         return internal_rows(self.units, self.slopes, x)
 
     def _varying(self, k) -> list[int]:
         return varying_columns(self.units, self.slopes[k])
-
-    def _to_user(self, k):
-        """Matrix from internal effects, intercept at the mean of x, to the user's, at x = 0."""
-        return effects_to_user(self.units, k, self.slopes[k])
-
-
-def _n_components(entries: int, dense: int, budget: MemoryBudget) -> int:
-    """Behind group moments: with many crossed effects each is work, and theta varies little."""
-    fewest, most = budget.moment_components
-    few = int(np.clip(budget.moment_work // max(dense, 1) ** 3, budget.fewest_of_crossed, fewest))
-    return int(np.clip(budget.group_entries // (entries + dense**2), few, most))
 
 
 def _root_times(root, noise):

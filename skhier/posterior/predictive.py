@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
-from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 
-__all__ = ["distribution_function", "log_density", "normals", "quantiles", "responses"]
+__all__ = ["distribution_function", "log_predictive_density", "normals", "quantiles", "responses"]
 
 
 def quantiles(
@@ -50,7 +50,7 @@ def distribution_function(posterior: Posterior | RowPosterior, x, codes, y) -> n
     return out
 
 
-def log_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
+def log_predictive_density(posterior: Posterior | RowPosterior, x, codes, y) -> np.ndarray:
     """Log posterior predictive density of each row on its own, (n_rows,)."""
     if isinstance(posterior, RowPosterior):
         return posterior.log_density(x, codes, y)
@@ -70,7 +70,7 @@ def normals(posterior: Posterior | RowPosterior, x, codes) -> Iterator[tuple[np.
         In units of y.
     weights : array of shape (n_components,) or (n_components, k)
     """
-    if isinstance(posterior, NoisePosterior):
+    if isinstance(posterior, LevelNoisesPosterior) and posterior.response.name == "normal":
         yield from posterior.response_mixture(x, codes)
         return
     if isinstance(posterior, RowPosterior) or posterior.response.link != "identity":
@@ -92,6 +92,6 @@ def responses(
     """
     at = x, codes, which, rng.integers(2**31)
     lines = posterior.sample_lines(*at)
-    if isinstance(posterior, NoisePosterior):
+    if isinstance(posterior, LevelNoisesPosterior):
         return posterior.response.draw(lines, posterior.own_of_rows(*at), rng)
     return posterior.response.draw(lines, posterior.own_parameters(which, x), rng)

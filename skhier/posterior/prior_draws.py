@@ -8,20 +8,21 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
-from skhier.inference.model import stated_problem, stated_response
 from skhier.inference.prior import PriorSetting, draw_parameters
+from skhier.inference.statement import stated_problem, stated_response
 from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales
 from skhier.responses.base import Own
-from skhier.responses.normal_by_level import of_levels
+from skhier.responses.by_level import of_levels
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training, training_of
-from skhier.utils.design import Rows, fit_design, wanted_means
-from skhier.utils.frames import as_table
+from skhier.utils.design import Rows, fit_design
 from skhier.utils.memory import require_memory
-from skhier.utils.noise_by import check_noise_by
+from skhier.utils.noise_by import noise_factor
 from skhier.utils.settling import settle_slopes
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training, training_of
+from skhier.utils.wanted_means import wanted_means
 
 __all__ = ["draw_responses", "prior_without_fit"]
 
@@ -67,11 +68,10 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     ValueError, TypeError
         As ``fit``. Where y is None and a prior needs it, not here but on ``resolve``.
     """
-    fresh, table = clone(model), as_table(X)
+    fresh, table = clone(model), read_table(X)
     fresh._check_params()
-    validate_data(fresh, table, "no_validation" if y is None else y, skip_check_array=True)
-    names, response = getattr(fresh, "feature_names_in_", None), fresh._response
-    columns = names, model.groups, model.slopes, model._side
+    validate_data(fresh, table.native, "no_validation" if y is None else y, skip_check_array=True)
+    response, columns = fresh._response, (model.groups, model.slopes, model._side)
     if y is not None:
         design, training = read_training(table, fresh._numbers_of(y), None, *columns)
         response.check_target(training.y, training.weights)
@@ -80,8 +80,8 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
         design, rows = fit_design(table, *columns)
         design, n = settle_slopes(design, rows), len(rows.x)
         training = training_of(design, rows, np.zeros(n), np.ones(n))
-    check_noise_by(model._noise_by, design, names)
-    wanted = wanted_means(model.group_means, table, names, design)
+    noise_by = noise_factor(model._noise_by, design, table.names)
+    wanted = wanted_means(model.group_means, table, design)
     problem = reduce_rows(design, training)
     design, training, problem = add_group_means(wanted, design, training, problem)
     response, preset = stated_response(problem, response), preset_of(prior_from(model.prior))
@@ -91,7 +91,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
     else:
         of_rows = training.y, training.mean_exposure
         scales = stated_problem(problem, response, preset, *of_rows).scales
-    setting = PriorSetting.of(model, scales, design, response)
+    setting = PriorSetting.of(model, scales, design, response, noise_by)
     return setting, Rows(training.columns, training.codes, ())
 
 
@@ -139,8 +139,8 @@ def draw_responses(
             del of_rows
         del effects
     own: Own = drawn.own
-    if setting.noise_by:
-        ((of_factor, at),) = levels
+    if setting.noise_by is not None:
+        of_factor, at = levels[setting.noise_by]
         own = of_levels(own, rng.standard_normal((len(of_factor), n))[at])
     for side in rows.x.T[n_features:, :, None]:
         y, own = setting.response.at_rows(y, own, side)

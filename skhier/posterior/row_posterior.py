@@ -8,9 +8,9 @@ integral. A level that fit never saw is a draw from the population.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 from skhier.inference.row_scores import leave_rows_out
 from skhier.kernels.normal.left_out import LeftOut
 from skhier.kernels.records import Components, EffectMoments, Population
-from skhier.kernels.user_units import coef_to_user, effects_to_user, in_user_units, intercept_first
+from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import (
     OUT,
     internal_rows,
@@ -26,25 +26,43 @@ from skhier.posterior.designs import (
     side_of,
     varying_columns,
 )
+from skhier.posterior.drawn import Drawn
 from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.reached import reached
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
-from skhier.statistics.training import Training
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
+from skhier.utils.training import Training
 
-__all__ = ["RowPosterior"]
+__all__ = ["RowPosterior", "RowsLeftOut"]
 
 N_NODES = 20  # of the line's normal distribution, given a component
 OF_QUANTILES = 7  # the same where a distribution function is inverted
-N_STEPS = 200  # of a bisection, so that it ends
-LARGEST = 2.0**52  # counts above which the next one is no other number
 
 
-class RowPosterior:
+class RowsLeftOut(NamedTuple):
+    """Densities of rows that are left out, made when they are asked for.
+
+    Attributes
+    ----------
+    weights : array of shape (S,)
+        Of the components.
+    order : int array of shape (n_rows,)
+        In which rows are best asked for.
+    evaluate : callable
+        Takes places of rows, in that order, to their LeftOut.
+    """
+
+    weights: np.ndarray
+    order: np.ndarray
+    evaluate: Callable[[np.ndarray], LeftOut]
+
+
+class RowPosterior(Drawn):
     """Components, level moments and draws behind every prediction.
 
     Parameters
@@ -71,8 +89,6 @@ class RowPosterior:
     lacking : array of shape (n_levels,) or float
         What the log densities of the only factor's levels lack, see ``Response.row_normaliser``.
     """
-
-    budget = USUAL
 
     def __init__(
         self,
@@ -120,10 +136,6 @@ class RowPosterior:
         """(n_chains, n_draws)."""
         return self.effects.place.shape
 
-    def population_draws(self) -> dict[str, np.ndarray]:
-        """Draws in the user's units, see :func:`~skhier.kernels.user_units.in_user_units`."""
-        return in_user_units(self.draws, self.units, self.slopes, self.response)
-
     def group_table(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Posterior means of a factor's effects, and means and sds of the group coefficients.
 
@@ -156,11 +168,6 @@ class RowPosterior:
         to_user = self._to_user(k)[intercept_first(q)]
         internal = self._level_draws(k, codes, seed, place)
         return np.einsum("ia,ask->ski", to_user, internal)
-
-    def group_chains(self, k: int) -> np.ndarray:
-        """:meth:`group_draws` of all known levels, (n_chains, n_draws, n_levels, q)."""
-        draws = self.group_draws(k, np.arange(self.n_levels[k]))
-        return draws.reshape(*self.shape, *draws.shape[1:])
 
     def _level_draws(self, k, codes, seed, place):
         """(q, n_draws, K); a level's random numbers depend on seed and code only."""
@@ -252,7 +259,7 @@ class RowPosterior:
     def _moments(self, x, codes):
         out = np.empty((2, len(x)))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
             centre = weights @ of_mean
@@ -270,7 +277,7 @@ class RowPosterior:
         n = min(self.budget.memory.moment_components[0], len(self.rule.weights))
         out = np.empty((len(x), len(q)))
         for rows, mean, sd in self.line_mixture(x, codes, n, of_response=kind == "response"):
-            own, weights = self._shares(len(mean), n)
+            own, weights = self._shares(len(mean), codes[rows], n)
             kept = weights > 0
             mean, sd, weights = mean[kept], sd[kept], weights[kept]
             if kind == "mean":
@@ -281,8 +288,11 @@ class RowPosterior:
                 out[rows] = self._response_quantiles(mean, sd, own, weights, q)
         return out
 
-    def _shares(self, n_normals, n=None):
-        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`."""
+    def _shares(self, n_normals, codes, n=None):
+        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`.
+
+        ``codes`` (K, n_factors) are those of its rows.
+        """
         part = slice(n)
         weights, own = self.rule.weights[part], self._own(self.rule.population.take(part))
         times = n_normals // len(weights)
@@ -300,14 +310,14 @@ class RowPosterior:
                 total += share * (weights @ self.response.cdf(y, mean + node * sd, own))
             return total
 
-        return np.stack([_inverse(below, level, mean, self.response) for level in q], axis=1)
+        return np.stack([reached(below, level, mean, self.response) for level in q], axis=1)
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
         nodes, shares = normal_rule(N_NODES)
         out = np.zeros(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             for node, share in zip(nodes, shares, strict=True):
                 below = self.response.cdf(y[rows], mean + node * sd, own)
                 out[rows] += share * (weights @ below)
@@ -318,7 +328,7 @@ class RowPosterior:
         nodes, shares = normal_rule(N_NODES)
         out = np.empty(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean))
+            own, weights = self._shares(len(mean), codes[rows])
             with np.errstate(divide="ignore"):
                 log_weights = np.log(weights)[:, None]
             parts = [
@@ -350,21 +360,24 @@ class RowPosterior:
         lines = self.units.y_mean + self.units.y_scale * lines
         return lines if offset is None else lines + offset
 
-    def rows_left_out(self, training: Training) -> LeftOut:
+    def rows_left_out(self, training: Training) -> RowsLeftOut:
         """Log densities of the rows of fit without and with each, given each component."""
         (slopes,) = self.slopes or (None,)
         n_levels = self.n_levels[0] if self.slopes else 1
-        return LeftOut(
-            *leave_rows_out(
-                self.response,
-                self.rule.population,
-                self.units,
-                slopes,
-                n_levels,
-                training,
-                self.effects.n_nodes,
-            )
+        without, within = leave_rows_out(
+            self.response,
+            self.rule.population,
+            self.units,
+            slopes,
+            n_levels,
+            training,
+            self.effects.n_nodes,
         )
+
+        def evaluate(rows):
+            return LeftOut(without[:, rows], within[:, rows])
+
+        return RowsLeftOut(self.rule.weights, np.arange(len(training.y)), evaluate)
 
     def log_likelihood(self) -> np.ndarray:
         """Log density of the rows given each draw, group effects integrated out, (n_draws,)."""
@@ -380,10 +393,6 @@ class RowPosterior:
         """Draws of the response's own parameters, (n_draws, 1), in units of y; of any rows."""
         return self._own(self.population.take(which))
 
-    def _own(self, population):
-        own = self.response.scaled(population.own, self.units.y_scale)
-        return {name: values[:, None] for name, values in own.items()}
-
     def observation_variance(self) -> np.ndarray:
         """Draws of the variance that the response adds on the scale of the line, (n_draws,)."""
         at_mean = self.units.y_mean + self.units.y_scale * self.population.coef[:, -1:]
@@ -391,36 +400,3 @@ class RowPosterior:
         own = self.own_parameters()
         mean = self.response.mean(at_mean, own)
         return np.broadcast_to(self.response.latent_variance(own, mean), mean.shape)[:, 0]
-
-    def residual_sd(self) -> np.ndarray:
-        """Its root, (n_chains, n_draws)."""
-        return np.sqrt(self.observation_variance()).reshape(self.shape)
-
-    def _to_user(self, k):
-        return effects_to_user(self.units, k, self.slopes[k])
-
-
-def _inverse(below, level, mean, response):
-    """Where a distribution function reaches a level, by bisection; (k,)."""
-    k = mean.shape[1]
-    low, high = np.full(k, -1.0), np.ones(k)
-    if not response.discrete and response.link == "identity":
-        low, high = mean.min(0) - 1.0, mean.max(0) + 1.0
-        for _ in range(N_STEPS):
-            out = below(low) > level
-            if not out.any():
-                break
-            low = np.where(out, low - 2 * (high - low), low)
-    for _ in range(N_STEPS):
-        out = (below(high) < level) & (high < LARGEST)
-        if not out.any():
-            break
-        low, high = np.where(out, high, low), np.where(out, 2 * high, high)
-    for _ in range(N_STEPS):
-        middle = np.floor((low + high) / 2) if response.discrete else (low + high) / 2
-        up = below(middle) < level
-        low, high = np.where(up, middle, low), np.where(up, high, middle)
-        close = high - low <= (1.0 if response.discrete else 1e-10 * (1 + np.abs(high)))
-        if close.all():
-            break
-    return high

@@ -88,7 +88,7 @@ def log_prior(setting: PriorSetting, posterior: Posterior | RowPosterior) -> np.
             zip(choice.groups, posterior.population.group_root, strict=True)
         )
     ]
-    return prior.log_density(setting, choice, intercept, coef, own, roots)
+    return prior.log_prior_density(setting, choice, intercept, coef, own, roots)
 
 
 def log_likelihood(posterior: Posterior | RowPosterior) -> np.ndarray:

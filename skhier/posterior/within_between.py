@@ -8,6 +8,10 @@ model's own, ``X``:
     gamma = c' P y / (c' P c),   var(gamma) = 1 / (c' P c),
     P = V^-1 - V^-1 X (X' V^-1 X)^- X' V^-1.
 
+Where levels have a noise of their own a level's precision is the posterior mean of its
+``1 / sigma_g^2``: the score of a coefficient, the noises integrated out, is
+``sum_g x_g' E[V_g^-1 | y] r_g``.
+
 Each column is added alone: what is asked is whether to add it, and jointly there would be none to
 ask of with more features than levels. Hausman (1978), Econometrica 46; Mundlak (1978), ibid.
 """
@@ -20,13 +24,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.kernels.normal.eliminate import eliminate, layout_of
+from skhier.kernels.normal.level_precision import precision_products, products, with_means
 from skhier.kernels.records import Components
+from skhier.posterior.noise_posterior import NoisePosterior
 from skhier.posterior.posterior import Posterior
 from skhier.posterior.row_posterior import RowPosterior
 from skhier.statistics.group_means import reduction_with_means, separable
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import total_products
-from skhier.statistics.records import GroupStats
 from skhier.statistics.reduction import Reduction
 from skhier.utils.budget import MemoryBudget
 from skhier.utils.design import Design
@@ -72,11 +77,12 @@ def contrasts(
     design : Design
     problem : Problem
         Of the rows of fit.
-    posterior : Posterior
+    posterior : Posterior or RowPosterior
     components : Components
         The posterior of the population.
     """
-    if problem.y_is_constant or not design.factors or not posterior.response.conjugate:
+    has_closed_form = posterior.response.conjugate or isinstance(posterior, NoisePosterior)
+    if problem.y_is_constant or not design.factors or not has_closed_form:
         return []
     reduction, variances = problem.reduction, _variances(posterior, components)
     predictive = _predictive_variance(reduction, variances)
@@ -86,13 +92,14 @@ def contrasts(
     added = [at for at in every if at not in modelled and separable(reduction, *at)]
     by_column: dict[tuple[int, int], Contrast] = {}
     for part in _rounds(problem, added, posterior.budget.memory):
-        wider = _with_columns(reduction, part)
-        products = _precision_products(wider.stats, problem, variances)
-        total = total_products(wider.stats) / wider.stats.n
+        if isinstance(posterior, NoisePosterior):
+            inverse, total = _products_of_levels(posterior, part, variances)
+        else:
+            inverse, total = _products(problem, part, variances)
         columns = modelled | {at: p + i for i, at in enumerate(part)}
         for at, column in columns.items():
             base = [*(j for j in range(p) if j != column), p + len(part)]
-            determined, z, square = _contrast(products, total, column, base)
+            determined, z, square = _contrast(inverse, total, column, base)
             if not determined:
                 move = float(np.sqrt(square / predictive))
                 by_column[at] = Contrast(*at, z, move, at in modelled)
@@ -186,9 +193,10 @@ def _predictive_variance(reduction: Reduction, variances: Variances) -> float:
     return total
 
 
-def _precision_products(stats: GroupStats, problem: Problem, variances: Variances) -> np.ndarray:
-    """``[X y]' V^-1 [X y]``, internal units."""
-    layout = layout_of(stats, problem.plan)
+def _products(problem, part, variances) -> tuple[np.ndarray, np.ndarray]:
+    """``[X y]' V^-1 [X y]`` and the mean of ``[X y]'[X y]``, the columns added; internal units."""
+    stats = _with_columns(problem.reduction, part).stats
+    layout, total = layout_of(stats, problem.plan), total_products(stats)
     sigma = np.sqrt([variances.noise])
     roots = [root[None] for root in variances.roots]
     eliminated = eliminate(layout, sigma, roots, np.eye(len(stats.xy) + 1))
@@ -196,24 +204,31 @@ def _precision_products(stats: GroupStats, problem: Problem, variances: Variance
     for step in eliminated.steps:
         for of_effect in step.d[:, :, 0]:
             explained = explained + of_effect @ of_effect.T
-    return (total_products(stats) - explained) / variances.noise
+    return (total - explained) / variances.noise, total / stats.n
+
+
+def _products_of_levels(posterior, part, variances) -> tuple[np.ndarray, np.ndarray]:
+    """The same where each level has its own noise."""
+    levels = with_means(posterior.noises.levels, [j for j, _ in part])
+    noise, (root,) = 1 / posterior.moments.precision, variances.roots
+    return precision_products(levels, root, noise), products(levels) / levels.n.sum()
 
 
 def _contrast(
-    products: np.ndarray, total: np.ndarray, column: int, base: list[int]
+    inverse: np.ndarray, total: np.ndarray, column: int, base: list[int]
 ) -> tuple[bool, float, float]:
     """Whether other columns determine it; its coefficient in standard errors, and the mean square
     that it adds to a line.
     """
-    own, of_column = products[np.ix_(base, base)], products[base, column]
+    own, of_column = inverse[np.ix_(base, base)], inverse[base, column]
     size = np.sqrt(np.maximum(np.diag(own), 0.0))
     size[size == 0] = 1.0
-    inverse = np.linalg.pinv(own / np.outer(size, size), rcond=SPANNED, hermitian=True)
-    shares = inverse @ (of_column / size) / size
-    information = products[column, column] - of_column @ shares
-    if not information > SPANNED * products[column, column]:
+    of_own = np.linalg.pinv(own / np.outer(size, size), rcond=SPANNED, hermitian=True)
+    shares = of_own @ (of_column / size) / size
+    information = inverse[column, column] - of_column @ shares
+    if not information > SPANNED * inverse[column, column]:
         return True, 0.0, 0.0
-    gamma = (products[column, -1] - products[base, -1] @ shares) / information
+    gamma = (inverse[column, -1] - inverse[base, -1] @ shares) / information
     line = np.zeros(len(total))
     line[column], line[base] = gamma, -gamma * shares
     return False, float(gamma * np.sqrt(information)), float(line @ total @ line)

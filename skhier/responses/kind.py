@@ -9,16 +9,17 @@ from typing import Any
 __all__ = ["Kind"]
 
 _CLASSES = {
-    "bernoulli": "Bernoulli",
-    "binomial": "Binomial",
-    "gamma": "Gamma",
-    "known_noise": "KnownNoise",
-    "lognormal": "LogNormal",
-    "negative_binomial": "NegativeBinomial",
-    "normal": "Normal",
-    "normal_by_level": "NormalByLevel",
-    "poisson": "Poisson",
-    "student_t": "StudentT",
+    "bernoulli": "bernoulli.Bernoulli",
+    "binomial": "binomial.Binomial",
+    "gamma": "gamma.Gamma",
+    "known_noise": "known_noise.KnownNoise",
+    "lognormal": "lognormal.LogNormal",
+    "negative_binomial": "negative_binomial.NegativeBinomial",
+    "normal": "normal.Normal",
+    "normal_by_level": "by_level.NormalByLevel",
+    "poisson": "poisson.Poisson",
+    "student_t": "student_t.StudentT",
+    "student_t_by_level": "by_level.StudentTByLevel",
 }
 
 
@@ -41,6 +42,6 @@ class Kind:
 
     def response(self) -> Any:
         """A response of this kind for its functions of the line, which take own parameters."""
-        home = import_module(f"skhier.responses.{self.name}")
-        family = getattr(home, _CLASSES[self.name])
+        home, of_class = _CLASSES[self.name].split(".")
+        family = getattr(import_module(f"skhier.responses.{home}"), of_class)
         return family(link=self.link) if self.name in ("bernoulli", "binomial") else family()

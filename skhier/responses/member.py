@@ -71,13 +71,13 @@ class Member(BaseEstimator):
         return Kind(self.name, self.link, tuple(self.fixed))
 
     def own_priors(self, preset: str = "default") -> dict[str, Any]:
-        """NumPyro distributions of the sampled own parameters but the noise scale.
+        """NumPyro distributions of the sampled own parameters but the noise's, see ``Prior``.
 
         The user's distribution, or the preset's; a preset that says nothing has the default.
         """
         priors = {}
         for name in self.sampled:
-            if name == SCALE:
+            if name not in self._PRIORS:
                 continue
             value = getattr(self, name)
             if value is None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from skhier.statistics.products import keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats, PairStats
+from skhier.utils.budget import USUAL, DataBudget
 
 __all__ = ["added", "added_in_places"]
 
@@ -18,7 +19,10 @@ def added(*parts: GroupStats) -> GroupStats:
 
 
 def added_in_places(
-    parts: Sequence[GroupStats], places: Sequence[Sequence[np.ndarray]], n_levels: Sequence[int]
+    parts: Sequence[GroupStats],
+    places: Sequence[Sequence[np.ndarray]],
+    n_levels: Sequence[int],
+    budget: DataBudget = USUAL.data,
 ) -> GroupStats:
     """The sum of statistics in the same units; pairs of levels are united.
 
@@ -31,9 +35,10 @@ def added_in_places(
         Per part and factor the index that each level has in the sum; increasing.
     n_levels : sequence of int
         Per factor, of the sum.
+    budget : DataBudget
     """
     n_effects = [len(factor.zx) for factor in parts[0].factors]
-    whole = keeps_level_products(n_effects, len(parts[0].xy), n_levels)
+    whole = keeps_level_products(n_effects, len(parts[0].xy), n_levels, budget)
     factors = []
     for k, n in enumerate(n_levels):
         same = [part.factors[k] for part in parts]

@@ -14,13 +14,14 @@ import numpy as np
 from skhier.statistics.reduction import Reduction, axes_of, check_alike, merge, reduce_block
 from skhier.statistics.slopes import flat_features, with_slopes
 from skhier.statistics.subtraction import difference
-from skhier.statistics.training import Training, read_block
 from skhier.utils.columns import is_all
 from skhier.utils.design import Design
 from skhier.utils.labels import Levels
 from skhier.utils.level_union import unite_levels
 from skhier.utils.nesting import NestedLevels
 from skhier.utils.schema import FactorColumns, Schema, read_schema
+from skhier.utils.table import Table, table_of
+from skhier.utils.training import Training, read_block
 from skhier.utils.words import listed
 
 __all__ = [
@@ -59,6 +60,11 @@ class Contents(NamedTuple):
     n_rows: int
     largest_weight: float
 
+    @property
+    def table(self) -> Table:
+        """The columns, of which there are no rows."""
+        return table_of(np.empty((0, self.n_columns)), self.names)
+
     def replaced(self, reduction: Reduction, **others: Any) -> Contents:
         """With another reduction, whose levels the design takes over."""
         factors = tuple(
@@ -70,22 +76,22 @@ class Contents(NamedTuple):
 
 
 def contents_of_block(
-    table: Any, y: Any, sample_weight: Any, names: Sequence[str] | None, groups: Any, slopes: Any
+    table: Table, y: Any, sample_weight: Any, groups: Any, slopes: Any
 ) -> Contents:
     """A block of rows, perhaps of one row, becomes statistics.
 
     Parameters
     ----------
-    table, y, sample_weight, names, groups, slopes
-        As of :func:`skhier.statistics.training.read_training`.
+    table, y, sample_weight, groups, slopes
+        As of :func:`skhier.utils.training.read_training`.
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`skhier.statistics.training.read_block`.
+        As :func:`skhier.utils.training.read_block`.
     """
-    design, training = read_block(table, y, sample_weight, names, groups, slopes)
-    return contents_of_rows(design, training, names, table.shape[1])
+    design, training = read_block(table, y, sample_weight, groups, slopes)
+    return contents_of_rows(design, training, table.names, table.n_columns)
 
 
 def contents_of_rows(
@@ -240,8 +246,7 @@ def _schema(contents: Contents, groups: Any, slopes: Any) -> Schema:
     """The model's, where the statistics have what it asks for."""
     if callable(groups):  # it looked at the rows, which are gone
         return _schema_of_sums(contents, slopes)
-    table = np.empty((0, contents.n_columns))
-    schema = read_schema(table, contents.names, groups, slopes)
+    schema = read_schema(contents.table, groups, slopes)
     names = [factor.name for factor in schema.factors]
     known = [factor.name for factor in contents.design.factors]
     if names != known or schema.feature_positions != contents.design.feature_positions:

@@ -15,8 +15,8 @@ from skhier.statistics.problem import Problem, part_of, reduce_rows
 from skhier.statistics.products import LevelPairs
 from skhier.statistics.records import Units
 from skhier.statistics.reduction import Reduction, merge, reduce_block
-from skhier.statistics.training import Training
 from skhier.utils.design import Design
+from skhier.utils.training import Training
 
 __all__ = [
     "EveryRow",

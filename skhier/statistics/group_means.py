@@ -21,9 +21,9 @@ from skhier.statistics.problem import Problem
 from skhier.statistics.products import keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats
 from skhier.statistics.reduction import Reduction
-from skhier.statistics.training import Training
 from skhier.utils.design import Design
 from skhier.utils.group_means import LevelMean, MeansOfFactor, mean_name, with_level_means
+from skhier.utils.training import Training
 
 __all__ = [
     "add_group_means",

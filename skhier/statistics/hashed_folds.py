@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from skhier.utils.engines import naming
+from skhier.utils.lazy_engines import naming
 
 __all__ = ["FOLD", "with_hashed_fold"]
 
@@ -19,7 +19,7 @@ def with_hashed_fold(X: Any, engine: str, n_folds: int) -> Any:
     ----------
     X : lazy frame
     engine : str
-        As of :func:`skhier.utils.engines.lazy_engine`.
+        As of :func:`skhier.utils.lazy_engines.lazy_engine`.
     n_folds : int
 
     Raises

@@ -23,18 +23,26 @@ from skhier.statistics.products import factor_stats, keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats, PairStats, Units
 from skhier.statistics.reduction import Axes, FactorAxis, Reduction
 from skhier.statistics.units import effects_at_mean, internal_units
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.design import Design, Factor
-from skhier.utils.engines import naming
 from skhier.utils.labels import encode, fit_levels
+from skhier.utils.lazy_engines import naming
 from skhier.utils.named_columns import check_named
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import FactorColumns, Schema, read_schema
+from skhier.utils.table import table_of
 
 __all__ = ["contents_of_lazy", "contents_of_lazy_folds"]
 
 
 def contents_of_lazy(
-    X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any, engine: str
+    X: Any,
+    y: str,
+    sample_weight: str | None,
+    groups: Any,
+    slopes: Any,
+    engine: str,
+    budget: DataBudget = USUAL.data,
 ) -> Contents:
     """A lazy frame that narwhals can query becomes statistics.
 
@@ -47,42 +55,50 @@ def contents_of_lazy(
         The estimator's parameters.
     engine : str
         What to call it in errors.
+    budget : DataBudget
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`skhier.statistics.training.read_training`, with counts in place of first rows.
+        As :func:`skhier.utils.training.read_training`, with counts in place of first rows.
     RuntimeError
         What the engine raised.
     """
-    return _contents(*_sums(X, y, sample_weight, groups, slopes, engine))
+    return _contents(*_sums(X, y, sample_weight, groups, slopes, engine, budget))
 
 
 def contents_of_lazy_folds(
-    X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any, engine: str, fold: str
+    X: Any,
+    y: str,
+    sample_weight: str | None,
+    groups: Any,
+    slopes: Any,
+    engine: str,
+    fold: str,
+    budget: DataBudget = USUAL.data,
 ) -> dict[Any, Contents]:
     """The same for each value of the column ``fold``, which is no feature, in their order.
 
     No further scan but one that counts the folds: engines group by it too.
     """
-    sums, *about = _sums(X, y, sample_weight, groups, slopes, engine, fold)
+    sums, *about = _sums(X, y, sample_weight, groups, slopes, engine, budget, fold)
     split = SplitSums(sums, fold)
     return {label: _contents(split.of(k), *about) for k, label in enumerate(split.labels)}
 
 
-def _sums(X, y, sample_weight, groups, slopes, engine, fold=None):
+def _sums(X, y, sample_weight, groups, slopes, engine, budget, fold=None):
     """Arguments of :func:`_contents`."""
-    query = Query(X, engine)
+    query = Query(X, engine, budget)
     with naming(engine):
         types = query.frame.collect_schema()
     check_named(list(types), y, sample_weight, fold)
     names = [name for name in types if name not in (y, sample_weight, fold)]
     empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
-    schema = read_schema(empty, names, groups, slopes)
+    schema = read_schema(table_of(empty, names), groups, slopes)
     columns = Columns(tuple(schema.feature_names), _label_columns(schema), y, sample_weight)
     check_types(types, columns, schema)
     rows = query.frame, columns, types, query.collect
-    facts = (sample if sample_weight is None else scan)(*rows)
+    facts = sample(*rows, budget) if sample_weight is None else scan(*rows)
     if facts.has_weightless:
         query.frame = query.frame.filter(nw.col(sample_weight or "") > 0)
     sums = Sums(query, columns, facts, lambda: scan(*rows))

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import numpy as np
 
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.categories import ENCODERS
+from skhier.utils.cells import TOO_LARGE
 from skhier.utils.schema import Schema
-from skhier.utils.validation import TOO_LARGE, check_total_weight
+from skhier.utils.validation import check_total_weight
 from skhier.utils.words import listed
 
 __all__ = ["Columns", "Scan", "check_types", "sample", "scan", "spacing"]
 
 Collect = Callable[[Callable[[], nw.LazyFrame[Any]]], nw.DataFrame[Any]]
-SAMPLE = 2**14  # rows
 TEXTS = (nw.String, nw.Categorical, nw.Enum, nw.Binary)
 TIMES = (nw.Date, nw.Datetime, nw.Duration, nw.Time)
 
@@ -98,7 +99,13 @@ def _forbid_no_numbers(dtype: Any, what: str, advice: str) -> None:
         raise TypeError(f"{what} holds {dtype}, which are no numbers. Convert it first.")
 
 
-def sample(frame: nw.LazyFrame[Any], columns: Columns, types: Any, collect: Collect) -> Scan:
+def sample(
+    frame: nw.LazyFrame[Any],
+    columns: Columns,
+    types: Any,
+    collect: Collect,
+    budget: DataBudget = USUAL.data,
+) -> Scan:
     """Means of the first rows; where these are no numbers, or none are there, as :func:`scan`.
 
     What is not there in them may be in others: only where the products are about.
@@ -107,12 +114,13 @@ def sample(frame: nw.LazyFrame[Any], columns: Columns, types: Any, collect: Coll
     ----------
     frame, columns, types, collect
         As of :func:`scan`.
+    budget : DataBudget
     """
     means = [
         nw.col(name).cast(nw.Float64).mean().alias(f"mean{j}")
         for j, name in enumerate(columns.numbers)
     ]
-    row = _row(collect(lambda: frame.head(SAMPLE).select(*means)))
+    row = _row(collect(lambda: frame.head(budget.first_rows).select(*means)))
     near = np.array([row[f"mean{j}"] for j in range(len(means))], dtype=float)
     if not (np.abs(near) <= TOO_LARGE).all():
         return scan(frame, columns, types, collect)

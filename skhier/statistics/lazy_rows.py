@@ -12,14 +12,15 @@ import pandas as pd
 
 from skhier.statistics.lazy_checks import Columns, check_types, scan
 from skhier.statistics.lazy_sums import Query
-from skhier.utils.engines import naming
+from skhier.utils.budget import USUAL, DataBudget
+from skhier.utils.lazy_engines import naming
 from skhier.utils.named_columns import check_named
 from skhier.utils.schema import read_schema
+from skhier.utils.table import table_of
 
-__all__ = ["MOST_MERGED", "N_EQUAL", "merged_rows"]
+__all__ = ["N_EQUAL", "merged_rows"]
 
 N_EQUAL = "number of equal rows"  # the column of weights
-MOST_MERGED = 2**20
 
 
 def merged_rows(
@@ -30,6 +31,7 @@ def merged_rows(
     engine: str,
     why: str,
     y_is_number: bool = True,
+    budget: DataBudget = USUAL.data,
 ) -> pd.DataFrame:
     """The distinct rows of a lazy frame, sorted, with ``N_EQUAL`` in place of the weights.
 
@@ -41,40 +43,45 @@ def merged_rows(
     groups
         The estimator's parameter.
     engine : str
-        As of :func:`skhier.utils.engines.lazy_engine`.
+        As of :func:`skhier.utils.lazy_engines.lazy_engine`.
     why : str
         What needs rows, for the error.
     y_is_number : bool
         Or else a label.
+    budget : DataBudget
 
     Raises
     ------
     ValueError, TypeError
         As :func:`skhier.statistics.lazy.contents_of_lazy`, of Dask with counts of merged rows; more
-        distinct rows than ``MOST_MERGED``.
+        distinct rows than ``budget.distinct_rows``.
     RuntimeError
         What the engine raised.
     """
     if engine == "Dask":
-        table = _merged_by_dask(X, y, sample_weight)
+        table = _merged_by_dask(X, y, sample_weight, budget)
     else:
-        table = _merged_by_query(X, y, sample_weight, groups, engine, y_is_number)
+        table = _merged_by_query(X, y, sample_weight, groups, engine, y_is_number, budget)
     if isinstance(table, int):
         raise ValueError(
             f"{why} needs the rows, of which {table} remain when {engine} has merged equal ones, "
-            f"more than {MOST_MERGED}. Leave columns out, round features, or fit fewer groups."
+            f"more than {budget.distinct_rows}. Leave columns out, round features, or fit fewer "
+            "groups."
         )
     return table.sort_values(table.columns.tolist(), ignore_index=True)
 
 
-def _merged_by_query(X, y, sample_weight, groups, engine, y_is_number) -> pd.DataFrame | int:
-    query = Query(X, engine)
+def _merged_by_query(
+    X, y, sample_weight, groups, engine, y_is_number, budget
+) -> pd.DataFrame | int:
+    query = Query(X, engine, budget)
     with naming(engine):
         types = query.frame.collect_schema()
     check_named(list(types), y, sample_weight)
     names = [name for name in types if name not in (y, sample_weight)]
     empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
-    schema = read_schema(empty, names, groups, "all" if groups is not None else None)
+    slopes = "all" if groups is not None else None
+    schema = read_schema(table_of(empty, names), groups, slopes)
     labels = tuple(dict.fromkeys(name for factor in schema.factors for name in factor.names))
     columns = Columns(tuple(schema.feature_names), labels, y, sample_weight)
     if y_is_number:
@@ -87,13 +94,13 @@ def _merged_by_query(X, y, sample_weight, groups, engine, y_is_number) -> pd.Dat
     def merged() -> nw.LazyFrame[Any]:
         return query.frame.group_by(by).agg(number.alias(N_EQUAL))
 
-    table = query.collect(lambda: merged().head(MOST_MERGED + 1))
-    if len(table) > MOST_MERGED:
+    table = query.collect(lambda: merged().head(budget.distinct_rows + 1))
+    if len(table) > budget.distinct_rows:
         return int(query.collect(lambda: merged().select(nw.len().alias("n")))["n"][0])
     return table.to_pandas()
 
 
-def _merged_by_dask(X, y, sample_weight) -> pd.DataFrame | int:
+def _merged_by_dask(X, y, sample_weight, budget) -> pd.DataFrame | int:
     check_named(list(X.columns), y, sample_weight)
     names = [name for name in X.columns if name not in (y, sample_weight)]
     number = {N_EQUAL: 1 if sample_weight is None else X[sample_weight]}
@@ -101,4 +108,4 @@ def _merged_by_dask(X, y, sample_weight) -> pd.DataFrame | int:
         grouped = X.assign(**number).groupby([*names, y], dropna=False, observed=True, sort=False)
         table = grouped[N_EQUAL].sum().reset_index().persist()
         n = len(table)
-        return n if n > MOST_MERGED else table.compute()
+        return n if n > budget.distinct_rows else table.compute()

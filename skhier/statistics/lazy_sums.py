@@ -13,10 +13,11 @@ import pandas as pd
 
 from skhier.statistics.lazy_checks import Columns, Scan
 from skhier.statistics.polars_batches import is_long, sums_in_batches
-from skhier.utils.engines import naming
-from skhier.utils.frames import labels_of, without_time_zones
+from skhier.utils.budget import USUAL, DataBudget
+from skhier.utils.cells import TOO_LARGE
 from skhier.utils.labels import encode, fit_levels
-from skhier.utils.validation import TOO_LARGE
+from skhier.utils.lazy_engines import naming, without_time_zones
+from skhier.utils.table import Column
 
 __all__ = ["Groups", "PartOfSums", "Query", "SplitSums", "Sums"]
 
@@ -24,8 +25,8 @@ __all__ = ["Groups", "PartOfSums", "Query", "SplitSums", "Sums"]
 class Query:
     """A frame, and how its engine runs queries."""
 
-    def __init__(self, X: Any, engine: str):
-        self.engine = engine
+    def __init__(self, X: Any, engine: str, budget: DataBudget = USUAL.data):
+        self.engine, self.budget = engine, budget
         self.frame: nw.LazyFrame[Any] = nw.from_native(X)
 
     def collect(self, query: Callable[[], nw.LazyFrame[Any]]) -> nw.DataFrame[Any]:
@@ -44,7 +45,8 @@ class Query:
             return self.collect(lambda: self.frame.select(*cells).select(*sums))
         if self.is_long:
             with naming(self.engine):
-                return sums_in_batches(self.frame.select(*cells).to_native(), by, sums)
+                rows = self.frame.select(*cells).to_native()
+                return sums_in_batches(rows, by, sums, self.budget)
         return self.collect(lambda: self.frame.select(*cells).group_by(*by).agg(*sums))
 
     @cached_property
@@ -53,7 +55,7 @@ class Query:
         if self.engine != "Polars":
             return False
         native = self.frame.to_native()
-        return hasattr(native, "collect_batches") and is_long(native)
+        return hasattr(native, "collect_batches") and is_long(native, self.budget)
 
 
 class Groups(NamedTuple):
@@ -109,7 +111,7 @@ class Sums:
         out = np.full((self.p + 1, self.p + 1, len(table)), np.nan)
         for i, j in wanted:
             out[i, j] = out[j, i] = table.get_column(f"s{i}_{j}").to_numpy()
-        labels = [labels_of(table.get_column(f"k{j}")) for j in range(len(keys))]
+        labels = [Column(table.get_column(f"k{j}")).labels for j in range(len(keys))]
         n_rows, n_present = (int(table.get_column(name).sum()) for name in ("n", "n_present"))
         finite = all(np.abs(out[at]).max(initial=0.0) <= TOO_LARGE**2 for at in wanted)
         if n_rows == 0 or n_present < n_rows or not finite or any(map(_any_missing, labels)):

@@ -19,7 +19,7 @@ import numpy as np
 from skhier.statistics.records import FactorStats, Units
 from skhier.statistics.rows import rounded_up
 from skhier.statistics.sums import exact_parts, sums_by_code
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
 __all__ = ["LevelRoots", "level_roots", "roots_of_products", "without_residual"]
 

@@ -7,8 +7,15 @@ import numpy as np
 from skhier.statistics.products import total_products
 from skhier.statistics.records import GroupStats, Units
 from skhier.statistics.sums import exact_sum
+from skhier.utils.training import Training
 
-__all__ = ["MeanSd", "mean_sd_of_products", "mean_sd_of_rows", "power_of_two"]
+__all__ = [
+    "MeanSd",
+    "mean_sd_of_products",
+    "mean_sd_of_rows",
+    "mean_sd_of_training",
+    "power_of_two",
+]
 
 ROUNDING = 1e-13  # of a variance, in units of that of more rows: below it the column is constant
 
@@ -41,6 +48,11 @@ def mean_sd_of_rows(values, weights) -> MeanSd:
         size = power_of_two(np.abs(rest).max(initial=0.0))
         sd[j] = np.sqrt(exact_sum((rest / size) ** 2, weights) / (n - 1)) * size
     return MeanSd(mean, sd)
+
+
+def mean_sd_of_training(rows: Training, weights: np.ndarray) -> tuple[MeanSd, MeanSd]:
+    """Of the features and of the target of rows in memory, with weights as above."""
+    return mean_sd_of_rows(rows.x, weights), mean_sd_of_rows(rows.y[:, None], weights)
 
 
 def mean_sd_of_products(stats: GroupStats, units: Units) -> tuple[MeanSd, MeanSd]:

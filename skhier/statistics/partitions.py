@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from skhier.statistics.contents import Contents, contents_of_block, merged
-from skhier.utils.engines import naming
-from skhier.utils.frames import as_table, labels_of
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.labels import fit_levels
+from skhier.utils.lazy_engines import naming
 from skhier.utils.named_columns import check_named, split_named
+from skhier.utils.table import Column, read_table
 
 __all__ = ["contents_of_partitions"]
 
-FAN_IN = 16  # sums that meet in one task
-
 
 def contents_of_partitions(
-    X: Any, y: str, sample_weight: str | None, groups: Any, slopes: Any, fold: str | None = None
+    X: Any,
+    y: str,
+    sample_weight: str | None,
+    groups: Any,
+    slopes: Any,
+    fold: str | None = None,
+    budget: DataBudget = USUAL.data,
 ) -> dict[Any, Contents]:
     """A Dask DataFrame becomes statistics; workers need NumPy and pandas, and no JAX.
 
@@ -29,6 +34,7 @@ def contents_of_partitions(
         The estimator's parameters.
     fold : str or None
         A column that is no feature.
+    budget : DataBudget
 
     Returns
     -------
@@ -38,7 +44,7 @@ def contents_of_partitions(
     Raises
     ------
     ValueError, TypeError
-        As :func:`skhier.statistics.training.read_training`, with the partition.
+        As :func:`skhier.utils.training.read_training`, with the partition.
     RuntimeError
         What Dask raised.
     """
@@ -49,11 +55,11 @@ def contents_of_partitions(
     arguments = y, sample_weight, groups, slopes, fold
     with naming("Dask"):
         partitions = X.to_delayed()
-    n = len(partitions)
+    n, several = len(partitions), budget.sums_of_task
     reduce_rows, add_up = delayed(_reduced, pure=False), delayed(_sum, pure=False)
     parts = [reduce_rows(rows, k, n, *arguments) for k, rows in enumerate(partitions)]
     while len(parts) > 1:
-        parts = [add_up(parts[at : at + FAN_IN]) for at in range(0, len(parts), FAN_IN)]
+        parts = [add_up(parts[at : at + several]) for at in range(0, len(parts), several)]
     try:
         (whole,) = compute(*parts)
     except _Refused as refused:
@@ -79,7 +85,7 @@ def _reduced(rows, k, n, y, sample_weight, groups, slopes, fold) -> dict[Any, Co
     try:
         if fold is None:
             return {None: _of_rows(rows, y, sample_weight, groups, slopes)}
-        levels, codes = fit_levels(labels_of(rows[fold]), fold)
+        levels, codes = fit_levels(Column(rows[fold]).labels, fold)
         rest = rows.drop(columns=fold)
         return {
             label: _of_rows(rest[codes == at], y, sample_weight, groups, slopes)
@@ -92,7 +98,7 @@ def _reduced(rows, k, n, y, sample_weight, groups, slopes, fold) -> dict[Any, Co
 
 def _of_rows(rows, y, sample_weight, groups, slopes) -> Contents:
     X, target, weights = split_named(rows, y, sample_weight)
-    return contents_of_block(as_table(X), target, weights, list(X.columns), groups, slopes)
+    return contents_of_block(read_table(X), target, weights, groups, slopes)
 
 
 def _sum(parts: list[dict[Any, Contents]]) -> dict[Any, Contents]:

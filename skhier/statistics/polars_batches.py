@@ -13,19 +13,20 @@ from typing import Any
 
 import narwhals as nw
 
+from skhier.utils.budget import USUAL, DataBudget
+
 __all__ = ["is_long", "sums_in_batches"]
 
-LONG = 2**25  # rows, from which on memory counts for more than time
-BATCH = 2**20  # rows that are summed at once
-PARTS = 8  # tables of sums that wait to be added
 
-
-def is_long(frame: Any) -> bool:
+def is_long(frame: Any, budget: DataBudget = USUAL.data) -> bool:
     """Whether a LazyFrame's plan expects very many rows; not where it says nothing of them."""
-    return max(map(int, re.findall(r"ESTIMATED ROWS: (\d+)", frame.explain())), default=0) > LONG
+    expected = map(int, re.findall(r"ESTIMATED ROWS: (\d+)", frame.explain()))
+    return max(expected, default=0) > budget.long_frame
 
 
-def sums_in_batches(frame: Any, by: Sequence[str], sums: Sequence[nw.Expr]) -> nw.DataFrame[Any]:
+def sums_in_batches(
+    frame: Any, by: Sequence[str], sums: Sequence[nw.Expr], budget: DataBudget = USUAL.data
+) -> nw.DataFrame[Any]:
     """What ``frame.group_by(by).agg(*sums)`` collects.
 
     Parameters
@@ -34,6 +35,7 @@ def sums_in_batches(frame: Any, by: Sequence[str], sums: Sequence[nw.Expr]) -> n
     by : sequence of str
     sums : sequence of expressions
         Sums and counts, which add up.
+    budget : DataBudget
     """
     parts: list[Any] = []
     waiting: list[Any] = []
@@ -49,9 +51,9 @@ def sums_in_batches(frame: Any, by: Sequence[str], sums: Sequence[nw.Expr]) -> n
 
     for batch in frame.collect_batches(maintain_order=False, engine="streaming"):
         waiting.append(batch)
-        if sum(map(len, waiting)) >= BATCH:
+        if sum(map(len, waiting)) >= budget.batch_rows:
             reduce_waiting()
-            if len(parts) >= PARTS:
+            if len(parts) >= budget.waiting_sums:
                 parts[:] = [_added(parts, by)]
     if waiting or not parts:
         waiting = waiting or [frame.head(0).collect()]

@@ -8,15 +8,16 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from skhier.priors import DataScales
-from skhier.statistics.mean_sd import MeanSd, mean_sd_of_rows
+from skhier.statistics.mean_sd import MeanSd, mean_sd_of_training
 from skhier.statistics.plan import elimination_plan
 from skhier.statistics.products import LevelPairs
 from skhier.statistics.records import GroupStats, Plan, Units
 from skhier.statistics.reduction import Reduction, axes_of, reduce_block
 from skhier.statistics.row_noise import RowNoise, check_noise, row_noise_of
-from skhier.statistics.training import Medians, Training
 from skhier.statistics.units import internal_units
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.design import Design
+from skhier.utils.training import Medians, Training
 from skhier.utils.validation import check_scales
 
 __all__ = ["NO_MEDIANS", "Problem", "part_of", "problem_of", "reduce_rows"]
@@ -83,6 +84,7 @@ def reduce_rows(
     training: Training,
     pairs: Sequence[LevelPairs] | None = None,
     plan: Plan | None = None,
+    budget: DataBudget = USUAL.data,
 ) -> Problem:
     """Rows in memory become a problem.
 
@@ -94,16 +96,17 @@ def reduce_rows(
         Of these rows and perhaps of others; None: those that occur.
     plan : Plan or None
         None: that of these rows, of which every level has one.
+    budget : DataBudget
     """
-    axes, y, weights = axes_of(design), training.y, training.weights
-    noise = row_noise_of(training)
-    columns = mean_sd_of_rows(training.x, weights), mean_sd_of_rows(y[:, None], weights)
+    axes, noise = axes_of(design), row_noise_of(training)
+    columns = mean_sd_of_training(training, training.weights)
     if noise is not None:
         check_noise(noise, training, columns[1].sd[0])
         if not columns[1].sd[0]:  # there is a scale all the same
             columns[1].sd[0] = noise.scale
     check_scales(axes.features, columns[0].sd, columns[1].sd[0])
-    reduction = reduce_block(axes, training, internal_units(*columns, axes.slopes), pairs)
+    units = internal_units(*columns, axes.slopes)
+    reduction = reduce_block(axes, training, units, pairs, budget)
     scales = _data_scales(reduction, columns, training.medians())
     plan = elimination_plan(reduction.stats) if plan is None else plan
     return Problem(reduction, scales, plan, noise)

@@ -8,6 +8,7 @@ import numpy as np
 
 from skhier.statistics.records import FactorStats, GroupStats, PairStats, Units
 from skhier.statistics.sums import exact_parts, sums_by_code
+from skhier.utils.budget import USUAL, DataBudget
 
 __all__ = [
     "LevelPairs",
@@ -17,8 +18,6 @@ __all__ = [
     "level_pairs",
     "total_products",
 ]
-
-MANY = 2**22  # entries of all levels' full cross-products, above which they are not kept
 
 
 class LevelPairs(NamedTuple):
@@ -48,7 +47,9 @@ def level_pairs(codes: np.ndarray) -> tuple[LevelPairs, ...]:
     return tuple(pairs_of)
 
 
-def keeps_level_products(n_effects: Sequence[int], p: int, n_levels: Sequence[int]) -> bool:
+def keeps_level_products(
+    n_effects: Sequence[int], p: int, n_levels: Sequence[int], budget: DataBudget = USUAL.data
+) -> bool:
     """Whether ``FactorStats.xy_xy`` is there: of the only factor, unless it would be too large.
 
     Parameters
@@ -57,10 +58,11 @@ def keeps_level_products(n_effects: Sequence[int], p: int, n_levels: Sequence[in
         Per factor.
     p : int
         Columns of x, the constant included.
+    budget : DataBudget
     """
     if len(n_levels) != 1:
         return False
-    return n_effects[0] == p or (p + 1) ** 2 * n_levels[0] <= MANY
+    return n_effects[0] == p or (p + 1) ** 2 * n_levels[0] <= budget.level_products
 
 
 def group_stats(
@@ -72,6 +74,7 @@ def group_stats(
     slopes: Sequence[Sequence[int]],
     units: Units,
     pairs: Sequence[LevelPairs],
+    budget: DataBudget = USUAL.data,
 ) -> GroupStats:
     """Cross-products of design and target, per level and pair of levels; one pass over the rows.
 
@@ -88,6 +91,7 @@ def group_stats(
     units : Units
     pairs : sequence of LevelPairs
         Of these rows and perhaps of others.
+    budget : DataBudget
 
     References
     ----------
@@ -97,7 +101,7 @@ def group_stats(
     columns = [*((x - units.x_mean) / units.x_scale).T, ones, (y - units.y_mean) / units.y_scale]
     p = len(columns) - 1
     z = [[*varying, p - 1] for varying in slopes]
-    whole = keeps_level_products([len(at) for at in z], p, n_levels)
+    whole = keeps_level_products([len(at) for at in z], p, n_levels, budget)
     total = np.empty((p + 1, p + 1))
     per_level = [np.zeros((p + 1, p + 1, n)) for n in n_levels]
     per_pair = [np.zeros((p, p, len(pair.first))) for pair in pairs]

@@ -14,15 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from skhier.statistics.addition import added_in_places
-from skhier.statistics.mean_sd import MeanSd, mean_sd_of_products, mean_sd_of_rows
+from skhier.statistics.mean_sd import MeanSd, mean_sd_of_products, mean_sd_of_training
 from skhier.statistics.products import LevelPairs, group_stats, level_pairs
 from skhier.statistics.records import GroupStats, Units
-from skhier.statistics.training import Training
 from skhier.statistics.units import change_units, common_units, internal_units, same_units
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.design import Design
 from skhier.utils.labels import Levels
 from skhier.utils.level_union import NO_LEVELS, unite_levels
 from skhier.utils.nesting import NestedLevels
+from skhier.utils.training import Training
 
 __all__ = [
     "Axes",
@@ -109,6 +110,7 @@ def reduce_block(
     rows: Training,
     units: Units | None = None,
     pairs: Sequence[LevelPairs] | None = None,
+    budget: DataBudget = USUAL.data,
 ) -> Reduction:
     """One block of rows becomes statistics; the order of the rows does not change a bit of them.
 
@@ -121,11 +123,12 @@ def reduce_block(
         Near the rows' means, else digits are lost. None: the rows' own.
     pairs : sequence of LevelPairs or None
         Of these rows and perhaps of others; None: those that occur.
+    budget : DataBudget
     """
     units = own_units(axes, rows) if units is None else units
     pairs = level_pairs(rows.codes) if pairs is None else pairs
     levels = rows.codes, axes.n_levels, axes.slopes
-    stats = group_stats(rows.x, rows.y, rows.of_sums, *levels, units, pairs)
+    stats = group_stats(rows.x, rows.y, rows.of_sums, *levels, units, pairs, budget)
     return Reduction(axes, units, stats)
 
 
@@ -135,11 +138,10 @@ def own_units(axes: Axes, rows: Training) -> Units:
         return no_rows(axes).units
     # an sd takes a total above 1, and here it need only be near
     weights = rows.weights if rows.weights.sum() >= 2 else np.full(len(rows.y), 2.0)
-    of_x, of_y = mean_sd_of_rows(rows.x, weights), mean_sd_of_rows(rows.y[:, None], weights)
-    return internal_units(of_x, of_y, axes.slopes)
+    return internal_units(*mean_sd_of_training(rows, weights), axes.slopes)
 
 
-def merge(first: Reduction, *others: Reduction) -> Reduction:
+def merge(first: Reduction, *others: Reduction, budget: DataBudget = USUAL.data) -> Reduction:
     """Statistics of all rows of several reductions, whose rows are disjoint.
 
     Levels are united and sorted. Products move to units of the joint mean and sd, unless all are in
@@ -156,7 +158,7 @@ def merge(first: Reduction, *others: Reduction) -> Reduction:
     factors, places = united_levels([part.axes for part in parts])
     axes = first.axes._replace(factors=factors)
     units, summands = _in_common_units(parts)
-    return Reduction(axes, units, added_in_places(summands, places, axes.n_levels))
+    return Reduction(axes, units, added_in_places(summands, places, axes.n_levels, budget))
 
 
 def united_levels(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
 __all__ = ["RowNoise", "check_noise", "row_noise_of"]
 

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.utils.budget import USUAL, RowBudget
+
 __all__ = ["RowBlocks", "arrange_rows", "merge_equal_rows"]
 
 SMALL, LARGE = 8, 16  # rows of a chunk; the larger where most chunks are full
-BLOCK = 64  # chunks of a block at least, where there are as many
-FEW_BLOCKS = 2  # up to which chunks are one block
-LEAST_SAVING = 0.9  # share of rows left, above which merging is not worth a copy
 
 
 class RowBlocks(NamedTuple):
@@ -40,6 +39,8 @@ class RowBlocks(NamedTuple):
         Of each level in ``levels``, row by row.
     repeated : array of shape () or None
         None where all weights are 1, which a compiled program may then know.
+    indicated : array of shape () or None
+        Not None where a block has so few levels that an indicator adds its chunks up faster.
     """
 
     x: Any
@@ -51,10 +52,11 @@ class RowBlocks(NamedTuple):
     levels: Any
     place: Any
     repeated: Any
+    indicated: Any
 
 
 def merge_equal_rows(
-    x: Any, codes: Any, y: Any, weights: Any, offset: Any
+    x: Any, codes: Any, y: Any, weights: Any, offset: Any, budget: RowBudget = USUAL.rows
 ) -> tuple[Any, Any, Any, Any, Any]:
     """The different rows, in the order of their first, with the sums of their weights.
 
@@ -63,12 +65,13 @@ def merge_equal_rows(
     x : array of shape (n_rows, n_features)
     codes : int array of shape (n_rows, n_factors)
     y, weights, offset : array of shape (n_rows,)
+    budget : RowBudget
     """
     table = np.column_stack([x, codes, y, offset])
     # equal rows have equal keys; different ones with equal keys are looked for below
     key = table @ np.random.default_rng(0).standard_normal(table.shape[1])
     _, first, which = np.unique(key, return_index=True, return_inverse=True)
-    if len(first) > LEAST_SAVING * len(y) or not np.array_equal(table[first[which]], table):
+    if len(first) > budget.least_saving * len(y) or not np.array_equal(table[first[which]], table):
         return x, codes, y, weights, offset
     order = np.argsort(first)
     kept = first[order]
@@ -82,6 +85,7 @@ def arrange_rows(
     weights: np.ndarray,
     offset: np.ndarray,
     n_levels: int,
+    budget: RowBudget = USUAL.rows,
 ) -> tuple[RowBlocks, np.ndarray]:
     """Rows in chunks, and the seat of each row, chunk by chunk, (n_rows,).
 
@@ -93,11 +97,12 @@ def arrange_rows(
         Levels of the factor whose effects are integrated out.
     y, weights, offset : array of shape (n_rows,)
     n_levels : int
+    budget : RowBudget
     """
     n_rows = np.bincount(codes, minlength=n_levels)
     size = LARGE if len(codes) >= 4 * LARGE * max(n_levels, 1) else SMALL
     chunks = -(-n_rows // size)
-    length, ends = _blocks(chunks)
+    length, ends = _blocks(chunks, budget)
     n_blocks, width = rounded_up(len(ends)), rounded_up(n_levels + 1)
     begins = np.append(0, ends[:-1])
     block = np.repeat(np.arange(len(ends)), ends - begins)  # of each level
@@ -128,15 +133,17 @@ def arrange_rows(
     seats[order] = seat
     repeated = None if np.all(weights == 1) else np.ones(())
     of_rows = columns, filled, seated(weights), seated(offset), level, present
-    return RowBlocks(*of_rows, levels, place, repeated), seats
+    indicated = np.ones(()) if levels.shape[1] <= budget.dense_levels else None
+    return RowBlocks(*of_rows, levels, place, repeated, indicated), seats
 
 
-def _blocks(chunks: np.ndarray) -> tuple[int, np.ndarray]:
+def _blocks(chunks: np.ndarray, budget: RowBudget) -> tuple[int, np.ndarray]:
     """Chunks of a block, and where each block of whole levels ends; the least padding wins."""
-    total, least = int(chunks.sum()), max(BLOCK, int(chunks.max(initial=1)))
-    if total <= FEW_BLOCKS * least:
+    block = budget.chunks_of_block
+    total, least = int(chunks.sum()), max(block, int(chunks.max(initial=1)))
+    if total <= budget.few_blocks * least:
         return rounded_up(total), np.array([len(chunks)])
-    lengths = [rounded_up(least + extra) for extra in (0, BLOCK // 4, BLOCK // 2)]
+    lengths = [rounded_up(least + extra) for extra in (0, block // 4, block // 2)]
     packed = [(length, _packed(chunks, length)) for length in lengths]
     return min(packed, key=lambda pair: pair[0] * rounded_up(len(pair[1])))
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from reprlib import repr as short
-from typing import Any
 
 import numpy as np
 
-from skhier.utils.frames import is_categorical
+from skhier.utils.table import Column
 from skhier.utils.words import plain
 
 __all__ = ["ENCODERS", "forbid_labels"]
@@ -15,7 +14,7 @@ __all__ = ["ENCODERS", "forbid_labels"]
 ENCODERS = "scikit-learn's OneHotEncoder, OrdinalEncoder or TargetEncoder"
 
 
-def forbid_labels(column: Any, cells: np.ndarray, what: str, as_group: str | None) -> None:
+def forbid_labels(column: Column, cells: np.ndarray, what: str, as_group: str | None) -> None:
     """Raise ValueError where a feature column is categorical or holds strings.
 
     Digits are labels too where someone chose to keep strings: a column of strings in a data frame,
@@ -24,8 +23,7 @@ def forbid_labels(column: Any, cells: np.ndarray, what: str, as_group: str | Non
 
     Parameters
     ----------
-    column : series or array of shape (n_samples,)
-        As :func:`skhier.utils.frames.columns_of` gives it.
+    column : Column
     cells : array of shape (n_samples,)
         The column's.
     what : str
@@ -33,7 +31,7 @@ def forbid_labels(column: Any, cells: np.ndarray, what: str, as_group: str | Non
     as_group : str or None
         How to make it a grouping factor; None where it is too late for that.
     """
-    categorical = is_categorical(column)
+    categorical = column.is_categorical
     if not categorical and cells.dtype.kind not in "OSU":
         return
     advice = "Fit saw numbers in this column: encode it as before,"
@@ -41,7 +39,7 @@ def forbid_labels(column: Any, cells: np.ndarray, what: str, as_group: str | Non
         advice = f"If it is a grouping factor, {as_group}; if it is a feature, encode it"
     if categorical:
         raise ValueError(_categorical_message(what, cells, advice))
-    digits = isinstance(column, np.ndarray) and cells.dtype.kind in "SU"
+    digits = column.is_array and cells.dtype.kind in "SU"
     _forbid_strings(cells, what, advice, digits)
 
 

@@ -17,8 +17,11 @@ __all__ = [
     "forbid_masked",
     "forbid_non_finite",
     "numbers_or_error",
+    "relative_spacing",
     "write_float64",
 ]
+
+TOO_LARGE = 1e150  # squares of anything larger overflow
 
 
 def write_float64(cells: np.ndarray, out: np.ndarray, what: str) -> None:
@@ -135,6 +138,19 @@ def _strings(example: str | bytes) -> str:
 
 def _not_a_number(what: str, content: str) -> str:
     return f"{what} holds {content}. Convert it to numbers first."
+
+
+def relative_spacing(values: Any) -> float:
+    """Distance from 1 to the next number of the type in which the values came.
+
+    0 where the type is as fine as float64, or holds no floating-point numbers.
+    """
+    if isinstance(values, list | tuple):
+        return 0.0
+    dtype = np.asarray(values).dtype
+    if dtype.kind != "f" or np.finfo(dtype).eps <= np.finfo(np.float64).eps:
+        return 0.0
+    return float(np.finfo(dtype).eps)
 
 
 def forbid_non_finite(block: np.ndarray, names: Sequence[str]) -> None:

@@ -20,7 +20,10 @@ from scipy import fft
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from skhier.utils.budget import USUAL
+
 __all__ = [
+    "by_block",
     "e_bfmi",
     "ess_bulk",
     "ess_mean",
@@ -38,7 +41,6 @@ FloatArray = NDArray[np.float64]
 
 _MIN_DRAWS = 4  # a chain is split in two, and a variance needs two draws
 _ROUNDING = 1e-14  # the diagonal of a computed correlation matrix is 1 up to some 1e-16
-_BLOCK = 2**21  # draws held at once: bounds the memory of the Fourier transforms
 
 
 def rank_rhat(draws: ArrayLike) -> FloatArray:
@@ -70,7 +72,7 @@ def rank_rhat(draws: ArrayLike) -> FloatArray:
         # Draws at two values fold into one, which has no R-hat: fmax takes the other.
         return np.fmax(_rhat(_normal_scores(halves)), _rhat(_normal_scores(folded)))
 
-    return _per_scalar(larger_rhat, draws, min_chains=2)
+    return by_block(larger_rhat, draws, min_chains=2)
 
 
 def split_rhat(draws: ArrayLike) -> FloatArray:
@@ -84,7 +86,7 @@ def split_rhat(draws: ArrayLike) -> FloatArray:
     -------
     array of shape (...)
     """
-    return _per_scalar(lambda x: _rhat(_halves(x)), draws, min_chains=2)
+    return by_block(lambda x: _rhat(_halves(x)), draws, min_chains=2)
 
 
 def ess_bulk(draws: ArrayLike) -> FloatArray:
@@ -100,7 +102,7 @@ def ess_bulk(draws: ArrayLike) -> FloatArray:
     array of shape (...)
         Exceeds n_chains * n_draws where draws alternate about the centre.
     """
-    return _per_scalar(lambda x: _ess(_normal_scores(_halves(x))), draws)
+    return by_block(lambda x: _ess(_normal_scores(_halves(x))), draws)
 
 
 def ess_tail(draws: ArrayLike, prob: tuple[float, float] = (0.05, 0.95)) -> FloatArray:
@@ -123,7 +125,7 @@ def ess_tail(draws: ArrayLike, prob: tuple[float, float] = (0.05, 0.95)) -> Floa
         low, high = np.quantile(x, prob, axis=(1, 2))[..., None, None]
         return np.minimum(_ess(_halves(1.0 * (x <= low))), _ess(_halves(1.0 * (x <= high))))
 
-    return _per_scalar(smaller_ess, draws)
+    return by_block(smaller_ess, draws)
 
 
 def ess_mean(draws: ArrayLike) -> FloatArray:
@@ -139,7 +141,7 @@ def ess_mean(draws: ArrayLike) -> FloatArray:
     array of shape (...)
         Exceeds n_chains * n_draws where draws alternate about the mean.
     """
-    return _per_scalar(lambda x: _ess(_halves(_standardise(x)[0])), draws)
+    return by_block(lambda x: _ess(_halves(_standardise(x)[0])), draws)
 
 
 def ess_sd(draws: ArrayLike) -> FloatArray:
@@ -155,7 +157,7 @@ def ess_sd(draws: ArrayLike) -> FloatArray:
     array of shape (...)
         All draws where the squared deviations are constant.
     """
-    return _per_scalar(lambda x: _ess(_halves(_standardise(x)[0] ** 2)), draws)
+    return by_block(lambda x: _ess(_halves(_standardise(x)[0] ** 2)), draws)
 
 
 def mcse_mean(draws: ArrayLike) -> FloatArray:
@@ -176,7 +178,7 @@ def mcse_mean(draws: ArrayLike) -> FloatArray:
         z, scale = _standardise(x)
         return scale * z.std(axis=(1, 2), ddof=1) / np.sqrt(_ess(_halves(z)))
 
-    return _per_scalar(standard_error, draws)
+    return by_block(standard_error, draws)
 
 
 def mcse_sd(draws: ArrayLike) -> FloatArray:
@@ -203,7 +205,7 @@ def mcse_sd(draws: ArrayLike) -> FloatArray:
         error = squares.var(axis=(1, 2)) / _ess(_halves(squares))
         return scale * np.sqrt(error / (4 * squares.mean(axis=(1, 2))))  # var(s^2) = 4 s^2 var(s)
 
-    return _per_scalar(standard_error, draws)
+    return by_block(standard_error, draws)
 
 
 def hdi(draws: ArrayLike, prob: float = 0.9) -> FloatArray:
@@ -266,7 +268,7 @@ def e_bfmi(energy: ArrayLike) -> FloatArray:
         z = _standardise(x)[0][:, 0]
         return np.square(np.diff(z)).mean(axis=1) / z.var(axis=1, ddof=1)
 
-    return _per_scalar(fraction, _as_draws(energy).T[None])
+    return by_block(fraction, _as_draws(energy).T[None])
 
 
 def is_constant(draws: ArrayLike) -> NDArray[np.bool_]:
@@ -292,16 +294,29 @@ def _as_draws(draws: ArrayLike) -> FloatArray:
     return x
 
 
-def _per_scalar(
-    statistic: Callable[[FloatArray], FloatArray], draws: ArrayLike, min_chains: int = 1
+def by_block(
+    statistic: Callable[[FloatArray], FloatArray],
+    draws: ArrayLike,
+    min_chains: int = 1,
+    at_once: int = USUAL.memory.draws_at_once,
 ) -> FloatArray:
-    """Apply a function of (m, n_chains, n_draws) to the scalars that vary, a block at a time."""
+    """Apply a function of (m, n_chains, n_draws) to the scalars that vary, a block at a time.
+
+    Parameters
+    ----------
+    statistic : callable
+    draws : array of shape (n_chains, n_draws, ...)
+    min_chains : int
+        With fewer all is NaN.
+    at_once : int
+        Draws of a block, as far as there are several scalars.
+    """
     x = _as_draws(draws)
     n_chains, n_draws, *shape = x.shape
     x = np.moveaxis(x.reshape(n_chains, n_draws, int(np.prod(shape))), -1, 0)
     result = np.full(len(x), np.nan)
     if n_chains >= min_chains and n_draws >= _MIN_DRAWS:
-        step = max(1, _BLOCK // (n_chains * n_draws))
+        step = max(1, at_once // (n_chains * n_draws))
         for block in (slice(start, start + step) for start in range(0, len(x), step)):
             varies = np.isfinite(x[block]).all(axis=(1, 2)) & ~_is_flat(x[block])
             if varies.any():

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from skhier.utils.categories import forbid_labels
-from skhier.utils.cells import forbid_non_finite, write_float64
-from skhier.utils.frames import cells_of
-from skhier.utils.validation import TOO_LARGE, relative_spacing
+from skhier.utils.cells import TOO_LARGE, forbid_non_finite, relative_spacing, write_float64
+from skhier.utils.table import Table
 
 __all__ = ["read_features"]
 
 
 def read_features(
-    columns: Callable[[int], Any],
-    n_samples: int,
+    table: Table,
     positions: Sequence[int],
     names: Sequence[str],
     as_groups: Sequence[str] = (),
@@ -26,9 +23,7 @@ def read_features(
 
     Parameters
     ----------
-    columns : callable
-        As :func:`skhier.utils.frames.columns_of` returns it.
-    n_samples : int
+    table : Table
     positions : sequence of int
     names : sequence of str
         What to call them in errors.
@@ -48,11 +43,11 @@ def read_features(
         The first column of categories or strings; if there is none, the first that holds no
         numbers, such as dates; else all with cells that are missing, infinite or too large.
     """
-    x = np.empty((n_samples, len(positions)), order="F")
+    x = np.empty((table.n_rows, len(positions)), order="F")
     eps, no_numbers = [], None
     for j, (position, name) in enumerate(zip(positions, names, strict=True)):
-        column, what = columns(position), f"Column {name!r} of X"
-        cells = cells_of(column)
+        column, what = table.column(position), f"Column {name!r} of X"
+        cells = column.cells
         forbid_labels(column, cells, what, as_groups[j] if as_groups else None)
         eps.append(relative_spacing(cells))
         try:

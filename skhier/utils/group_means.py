@@ -6,24 +6,14 @@ exceeds that within them (Mundlak 1978, Econometrica 46).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from reprlib import repr as short
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from skhier.utils.columns import find_column, is_all, resolve_columns
+from skhier.utils.levels import NO_LABEL
 
-__all__ = [
-    "NO_LABEL",
-    "LevelMean",
-    "MeansOfFactor",
-    "mean_name",
-    "resolve_group_means",
-    "with_level_means",
-]
-
-NO_LABEL = -1  # the code of a row of which nobody says what level it is of
+__all__ = ["LevelMean", "MeansOfFactor", "mean_name", "with_level_means"]
 
 
 class MeansOfFactor(NamedTuple):
@@ -47,75 +37,6 @@ class LevelMean(NamedTuple):
 def mean_name(feature: str, factor: str) -> str:
     """What the predictor is called."""
     return f"mean({feature} | {factor})"
-
-
-def resolve_group_means(
-    group_means: Any,
-    factors: Sequence[tuple[str, tuple[int, ...]]],
-    features: Sequence[int],
-    names: Sequence[str] | None,
-    n_columns: int,
-    index: Sequence[Any] = (),
-    side: tuple[str, int] | None = None,
-) -> tuple[MeansOfFactor, ...]:
-    """What the estimator's ``group_means`` asks for, per factor.
-
-    Parameters
-    ----------
-    group_means : None, "all", list or dict
-        Features, for every factor; or a dict from factor, by its name or as ``groups`` has it, to
-        either.
-    factors : sequence of (name, positions)
-    features : sequence of int
-        Positions of the features in X.
-    names : sequence of str or None
-        Column names of X, if it has any.
-    n_columns : int
-    index : sequence
-        Names of X's row index, whose levels are no columns.
-    side : (str, int) or None
-        Another parameter and the position of its column, which is no feature.
-
-    Raises
-    ------
-    ValueError, TypeError
-        There is no factor, or no such one; or a column that is no feature.
-    """
-    if group_means is None:
-        return (MeansOfFactor((), False),) * len(factors)
-    if not factors:
-        raise ValueError(
-            f"`group_means={short(group_means)}` asks for means over the levels of grouping "
-            "factors, and groups=None has none. Name a grouping column in `groups`, or set "
-            "group_means=None."
-        )
-    of_factors: list[Any] = [group_means] * len(factors)
-    if isinstance(group_means, Mapping):
-        of_factors = [None] * len(factors)
-        for key, wanted in group_means.items():
-            of_factors[_factor_at(key, factors, names, n_columns, index)] = wanted
-    return tuple(
-        MeansOfFactor(
-            resolve_columns(wanted, features, names, n_columns, index, "group_means", side),
-            is_all(wanted),
-        )
-        for wanted in of_factors
-    )
-
-
-def _factor_at(key, factors, names, n_columns, index) -> int:
-    called = [name for name, _ in factors]
-    if key in called:
-        return called.index(key)
-    columns = key if isinstance(key, tuple) else (key,)
-    at = tuple(find_column(column, names, n_columns, "group_means", index) for column in columns)
-    for k, (_, positions) in enumerate(factors):
-        if at == positions:
-            return k
-    raise ValueError(
-        f"`group_means` has the key {short(key)}, which is not a factor of `groups`. Factors: "
-        f"{', '.join(map(repr, called))}."
-    )
 
 
 def with_level_means(x: np.ndarray, codes: np.ndarray, means: Sequence[LevelMean]) -> np.ndarray:

@@ -34,7 +34,7 @@ def fit_levels(labels: np.ndarray, name: str) -> tuple[Levels, np.ndarray]:
     Parameters
     ----------
     labels : array of shape (n_samples,)
-        As :func:`skhier.utils.frames.labels_of` returns it.
+        As :class:`skhier.utils.table.Column` has them.
     name : str
         The factor's name.
 

@@ -7,7 +7,7 @@ from typing import Any
 import narwhals as nw
 from narwhals.dependencies import is_into_dataframe
 
-from skhier.utils.frames import cells_of, column_names, columns_of
+from skhier.utils.table import table_of
 from skhier.utils.words import listed
 
 __all__ = ["check_named", "split_named"]
@@ -39,19 +39,16 @@ def split_named(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
             else f"sample_weight={sample_weight!r} names a column of X, and X is a "
             f"{type(X).__name__} without names. Pass a data frame, or the weights."
         )
-    names = column_names(X)
-    check_named(names, y, sample_weight)
-    columns, taken = columns_of(X), []
-    values = []
+    table, taken, values = table_of(X), [], []
+    check_named(table.columns, y, sample_weight)
     for named in (y, sample_weight):
         if isinstance(named, str):
             taken.append(named)
-            column = columns(names.index(named))
-            values.append(cells_of(column) if isinstance(column, nw.Series) else column)
+            column = table.column(table.columns.index(named))
+            values.append(column.cells if isinstance(column.native, nw.Series) else column.native)
         else:
             values.append(named)
-    rest = nw.from_native(X, eager_only=True).drop(taken).to_native()
-    return rest, values[0], values[1]
+    return table.without(taken), values[0], values[1]
 
 
 def check_named(names: list[Any], y: Any, sample_weight: Any, fold: Any = None) -> None:

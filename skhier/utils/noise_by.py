@@ -9,11 +9,11 @@ from typing import Any
 from skhier.utils.design import Design
 from skhier.utils.words import listed
 
-__all__ = ["check_noise_by"]
+__all__ = ["noise_factor"]
 
 
-def check_noise_by(noise_by: Any, design: Design, names: Sequence[str] | None) -> None:
-    """Raise ValueError unless it is None or the only grouping factor of a design.
+def noise_factor(noise_by: Any, design: Design, names: Sequence[str] | None) -> int | None:
+    """Place of a grouping factor among those of a design; None for None.
 
     Parameters
     ----------
@@ -22,25 +22,28 @@ def check_noise_by(noise_by: Any, design: Design, names: Sequence[str] | None) -
     design : Design
     names : sequence of str or None
         Column names of X, if it has any.
+
+    Raises
+    ------
+    ValueError
+        It is none of them.
     """
     if noise_by is None:
-        return
+        return None
     if not design.factors:
         raise ValueError(
             f"noise_by={noise_by!r} takes a grouping factor, and this model has none. Name it in "
             f"`groups`: groups={noise_by!r}, slopes=None has varying intercepts alone."
         )
+    for k, factor in enumerate(design.factors):
+        if _is_factor(noise_by, factor, design, names):
+            return k
     known = listed(repr(factor.name) for factor in design.factors)
-    if not any(_is_factor(noise_by, factor, design, names) for factor in design.factors):
-        raise ValueError(
-            f"noise_by={noise_by!r} is not a grouping factor of this model, whose factors are "
-            f"{known}. Noise can differ between levels of the factor that the effects vary by."
-        )
-    if len(design.factors) > 1:
-        raise ValueError(
-            f"noise_by={noise_by!r} is for models of one grouping factor, and `groups` has "
-            f"{known}. Leave the other factors out of `groups`, or take noise_by=None."
-        )
+    raise ValueError(
+        f"noise_by={noise_by!r} is not a grouping factor of this model, whose factors are "
+        f"{known}. Noise can differ between levels of a factor that effects vary by: add it to "
+        "`groups`."
+    )
 
 
 def _is_factor(noise_by, factor, design, names) -> bool:

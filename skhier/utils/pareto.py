@@ -34,9 +34,11 @@ def psis(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if n_tail < 5:
         return log_weights, np.full(log_weights.shape[:-1], np.inf)
     top = log_weights.max(-1, keepdims=True)
-    order = np.argsort(log_weights, axis=-1, kind="stable")
-    ranked = np.exp(np.take_along_axis(log_weights, order[..., -n_tail - 1 :], -1) - top)
-    cutoff, tail = ranked[..., :1], order[..., -n_tail:]
+    largest = np.argpartition(log_weights, n - n_tail - 1, axis=-1)[..., -n_tail - 1 :]
+    within = np.argsort(np.take_along_axis(log_weights, largest, -1), axis=-1, kind="stable")
+    order = np.take_along_axis(largest, within, -1)
+    ranked = np.exp(np.take_along_axis(log_weights, order, -1) - top)
+    cutoff, tail = ranked[..., :1], order[..., 1:]
     excess = ranked[..., 1:] - cutoff
     usable = excess[..., -1:] > 0
     shape, scale = (a[..., None] for a in _fit_pareto(np.where(usable, excess, 1.0)))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from skhier.utils.columns import column_name, is_all, resolve_columns, resolve_groups
-from skhier.utils.frames import index_names
 from skhier.utils.side_column import SideColumn, Wanted, resolve_side_column
+from skhier.utils.table import Table
 
 __all__ = ["FactorColumns", "Schema", "read_schema"]
 
@@ -43,21 +43,12 @@ class Schema(NamedTuple):
     side: SideColumn | None = None
 
 
-def read_schema(
-    table: Any,
-    names: Sequence[str] | None,
-    groups: Any,
-    slopes: Any,
-    side: Wanted | None = None,
-) -> Schema:
+def read_schema(table: Table, groups: Any, slopes: Any, side: Wanted | None = None) -> Schema:
     """Resolve ``groups`` and ``slopes`` against X's columns.
 
     Parameters
     ----------
-    table : DataFrame or 2-D array
-        As :func:`skhier.utils.frames.as_table` returns it.
-    names : sequence of str or None
-        Column names.
+    table : Table
     groups, slopes
         The estimator's parameters.
     side : Wanted or None
@@ -68,10 +59,10 @@ def read_schema(
     ValueError, TypeError
         No such columns.
     """
-    n_columns, index = table.shape[1], index_names(table)
-    columns = resolve_groups(groups, slopes, names, n_columns, table, index)
+    names, n_columns, index = table.names, table.n_columns, table.index
+    columns = resolve_groups(groups, slopes, names, n_columns, table.native, index)
     grouping = {position for column in columns for position in column.positions}
-    beside = resolve_side_column(side, names, n_columns, table, index, sorted(grouping))
+    beside = resolve_side_column(side, names, n_columns, table.native, index, sorted(grouping))
     at = None if beside is None else (beside.parameter, beside.position)
     features = [j for j in range(n_columns) if j not in grouping and not (at and j == at[1])]
     feature_names = [column_name(j, names) for j in features]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skhier.utils.design import Design, Rows, side_by_side
+from skhier.utils.budget import USUAL, DataBudget
+from skhier.utils.design import Design, Rows
+from skhier.utils.levels import side_by_side
 
 __all__ = ["drop_rows", "settle_slopes"]
-
-CHUNK = 2**14  # rows; most features differ within levels of the first ones
 
 
 def drop_rows(design: Design, rows: Rows, kept: np.ndarray) -> tuple[Design, Rows]:
@@ -25,7 +25,7 @@ def drop_rows(design: Design, rows: Rows, kept: np.ndarray) -> tuple[Design, Row
     return design, rows._replace(x=x, codes=side_by_side(codes, len(x)))
 
 
-def settle_slopes(design: Design, rows: Rows) -> Design:
+def settle_slopes(design: Design, rows: Rows, budget: DataBudget = USUAL.data) -> Design:
     """The design with those slopes of ``slopes="all"`` that vary within levels of their factor.
 
     Parameters
@@ -34,10 +34,12 @@ def settle_slopes(design: Design, rows: Rows) -> Design:
         As :func:`fit_design` returns it: with every feature where the data are to decide.
     rows : Rows
         Those that count in fit; every level occurs.
+    budget : DataBudget
     """
     factors = []
     for factor, codes in zip(design.factors, rows.codes.T, strict=True):
-        flat = _constant_within(rows.x, codes, len(factor.levels.labels), factor.slopes)
+        levels, chunk = len(factor.levels.labels), budget.rows_compared
+        flat = _constant_within(rows.x, codes, levels, factor.slopes, chunk)
         slopes = factor.slopes
         if factor.automatic:
             slopes = tuple(j for j in slopes if j not in flat)
@@ -46,13 +48,13 @@ def settle_slopes(design: Design, rows: Rows) -> Design:
 
 
 def _constant_within(
-    x: np.ndarray, codes: np.ndarray, n_levels: int, columns: tuple[int, ...]
+    x: np.ndarray, codes: np.ndarray, n_levels: int, columns: tuple[int, ...], chunk: int
 ) -> tuple[int, ...]:
-    """Which columns have one value in all rows of each level; compared as they are, not summed."""
+    """Which columns have one value in all rows of each level; compared, not summed."""
     first = np.empty(n_levels, dtype=np.intp)
     first[codes[::-1]] = np.arange(len(codes))[::-1]  # of repeated indices the last one counts
-    for start in range(0, len(x), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for start in range(0, len(x), chunk):
+        rows = slice(start, start + chunk)
         of_level = first[codes[rows]]
         columns = tuple(j for j in columns if (x[rows, j] == x[of_level, j]).all())
         if not columns:

@@ -10,10 +10,17 @@ import numpy as np
 
 from skhier.utils.cells import as_float64, numbers_or_error
 from skhier.utils.columns import column_name, find_column
-from skhier.utils.frames import cells_of, is_categorical
+from skhier.utils.table import Column, Table
 from skhier.utils.words import listed
 
-__all__ = ["SideColumn", "Wanted", "read_side_column", "resolve_side_column", "wanted_side"]
+__all__ = [
+    "SideColumn",
+    "Wanted",
+    "read_side_column",
+    "resolve_side_column",
+    "wanted_side",
+    "with_side_column",
+]
 
 MEANS = {"exposure": "exposure", "known_noise": "known standard error"}
 
@@ -92,13 +99,32 @@ def resolve_side_column(
     return SideColumn(parameter, position, column_name(position, names))
 
 
-def read_side_column(column: Any, side: SideColumn) -> np.ndarray:
+def with_side_column(
+    x: np.ndarray, table: Table, side: SideColumn | None, noise: bool = True
+) -> np.ndarray:
+    """Features, (n_samples, n_features), and after them the side column, if there is one.
+
+    ``noise``: False leaves known noise unread, and NaN stands for it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`read_side_column`.
+    """
+    if side is None:
+        return x
+    numbers = np.full(len(x), np.nan)
+    if noise or side.parameter != "known_noise":
+        numbers = read_side_column(table.column(side.position), side)
+    return np.column_stack([x, numbers])
+
+
+def read_side_column(column: Column, side: SideColumn) -> np.ndarray:
     """What the model takes of the column: logs of exposures, or standard errors, (n_samples,).
 
     Parameters
     ----------
-    column : series or array of shape (n_samples,)
-        As :func:`skhier.utils.frames.columns_of` gives it.
+    column : Column
     side : SideColumn
 
     Raises
@@ -107,9 +133,9 @@ def read_side_column(column: Any, side: SideColumn) -> np.ndarray:
         Dates, strings, categories; cells that are missing, infinite, zero or negative.
     """
     what = f"Column {side.name!r} of X, named by `{side.parameter}`,"
-    if is_categorical(column):
+    if column.is_categorical:
         raise ValueError(f"{what} is categorical. Convert it to numbers first.")
-    numbers = as_float64(numbers_or_error(cells_of(column), what), what, finite=False)
+    numbers = as_float64(numbers_or_error(column.cells, what), what, finite=False)
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
     if len(bad):
         seen = listed(f"row {i}: {numbers[i]:.10g}" for i in bad)

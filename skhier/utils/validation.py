@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
-from skhier.utils.cells import as_float64, numbers_or_error
+from skhier.utils.cells import TOO_LARGE, as_float64, numbers_or_error
 
 __all__ = [
     "check_choice",
@@ -21,11 +21,8 @@ __all__ = [
     "check_total_weight",
     "check_weights",
     "coarse_numbers",
-    "relative_spacing",
-    "weighted_median",
 ]
 
-TOO_LARGE = 1e150  # squares of anything larger overflow
 MOST_ROWS = 1e10  # sums over more lose digits
 COARSE = 1 / 30  # of an sd: multiples of it are off by 1% of the sd, and the sd by far less
 
@@ -105,19 +102,6 @@ def check_scales(names: Sequence[str], x_sd: np.ndarray, y_sd: float) -> None:
             )
 
 
-def relative_spacing(values: Any) -> float:
-    """Distance from 1 to the next number of the type in which the values came.
-
-    0 where the type is as fine as float64, or holds no floating-point numbers.
-    """
-    if isinstance(values, list | tuple):
-        return 0.0
-    dtype = np.asarray(values).dtype
-    if dtype.kind != "f" or np.finfo(dtype).eps <= np.finfo(np.float64).eps:
-        return 0.0
-    return float(np.finfo(dtype).eps)
-
-
 def coarse_numbers(what: str, eps: float, mean: float, sd: float) -> str | None:
     """What to say where the type of the numbers rounds away what varies.
 
@@ -126,7 +110,7 @@ def coarse_numbers(what: str, eps: float, mean: float, sd: float) -> str | None:
     what : str
         What to call the numbers.
     eps : float
-        As of :func:`relative_spacing`.
+        As of :func:`skhier.utils.cells.relative_spacing`.
     mean, sd : float
         Of the numbers.
     """
@@ -193,12 +177,3 @@ def check_total_weight(total: float, n_rows: int, least: float = 2) -> None:
             f"sample_weight sums to {total:.3g}: a weight of 2 is the row twice, so the sum is a "
             f"number of rows, from {least:g} to {MOST_ROWS:g}. Multiply the weights by a constant."
         )
-
-
-def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """The median of rows repeated by their weights; halfway between the two middle ones."""
-    if weights.min() == weights.max() == 1:
-        return float(np.median(values))  # needs no sorting
-    low = np.quantile(values, 0.5, method="inverted_cdf", weights=weights)
-    high = -np.quantile(-values, 0.5, method="inverted_cdf", weights=weights)
-    return float(low + high) / 2

@@ -14,12 +14,13 @@ from scipy.stats import expon, multivariate_normal
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
 from skhier.datasets import load_sleepstudy
 from skhier.estimators._left_out import normal_density
-from skhier.estimators._refits import checked, without
+from skhier.estimators._refits import checked, problem_without
 from skhier.inference.prior import PriorSetting
 from skhier.kernels.records import Components
 from skhier.posterior.fitted import fitted_of
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -39,7 +40,7 @@ class Fitted:
         self.model = HierarchicalSlopesRegressor(
             groups, n_chains=1, n_draws=1024, random_state=0, **params
         )
-        design, training = read_training(X, y, weights, list(X.columns), groups, self.model.slopes)
+        design, training = read_training(read_table(X), y, weights, groups, self.model.slopes)
         self.design, self.training = design, training
         self.problem = reduce_rows(design, training)
         self.result = self.sample(self.problem)
@@ -150,11 +151,11 @@ def test_what_is_left_out_keeps_the_prior_and_the_digits():
     X = pd.DataFrame({"x": rng.normal(size=40), "g": np.arange(40) % 5})
     y = X["x"].to_numpy() + rng.normal(size=40)
     y[3] = 1e9
-    design, training = read_training(X, y, None, ["x", "g"], "g", "all")
+    design, training = read_training(read_table(X), y, None, "g", "all")
     problem = reduce_rows(design, training)
     weights = np.ones(40)
     weights[3] = 0
-    rest = without(problem, training, weights)
+    rest = problem_without(problem, training, weights)
     assert rest.scales is problem.scales
     assert rest.units.x_mean is problem.units.x_mean
     others = np.delete(y, 3)
@@ -162,8 +163,8 @@ def test_what_is_left_out_keeps_the_prior_and_the_digits():
     assert_allclose(variance, others.var() * 39, rtol=1e-12)
     assert rest.stats.n == 39
     constant = training._replace(y=np.where(np.arange(40) == 3, 1.0, 2.0))
-    assert without(problem, constant, weights) is None
-    assert without(problem, training, (np.arange(40) == 3).astype(float)) is None
+    assert problem_without(problem, constant, weights) is None
+    assert problem_without(problem, training, (np.arange(40) == 3).astype(float)) is None
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 30])
@@ -172,7 +173,7 @@ def test_group_density_is_that_of_a_dense_normal(n_rows, sigma):
     rng = np.random.default_rng(n_rows)
     X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["a", "b"]).assign(g=np.arange(50) % 5)
     y = rng.normal(size=50)
-    design, training = read_training(X, y, None, list(X.columns), "g", ["a"])
+    design, training = read_training(read_table(X), y, None, "g", ["a"])
     problem = reduce_rows(design, training)
     root, chol = rng.normal(size=(2, 3, 3)), np.tril(rng.normal(size=(2, 2, 2)))
     components = Components(

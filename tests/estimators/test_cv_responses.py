@@ -296,15 +296,15 @@ def test_what_cannot_be_done_says_why(answers, params, message):
 
 def test_every_fold_and_prior_is_the_same_program(answers, counts):
     """Rows in chunks are padded to few sizes, so that folds of a size share a program."""
-    from skhier.inference import row_target
+    from skhier.inference import quadrature_target
 
     grid = {"eta": [1.0, 2.0], "prior__group_scale": [0.5, 1.0]}
     cv = KFold(4, shuffle=True, random_state=0)
     every = {"cv": cv, "scoring": "log_predictive_density", "slopes": None}
     HierarchicalSlopesClassifierCV("g", param_grid={"eta": [2.0]}, **every, **FEW).fit(*answers)
-    before = row_target.evaluate._cache_size()
+    before = quadrature_target.evaluate._cache_size()
     HierarchicalSlopesClassifierCV("g", param_grid=grid, **every, **FEW).fit(*answers)
-    assert row_target.evaluate._cache_size() == before
+    assert quadrature_target.evaluate._cache_size() == before
 
 
 # few candidates, folds and draws

@@ -10,7 +10,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
 from skhier.statistics.hashed_folds import FOLD, with_hashed_fold
-from skhier.utils.engines import lazy_engine
+from skhier.utils.lazy_engines import lazy_engine
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

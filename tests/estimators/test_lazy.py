@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from lazy_frames import LAZY, lazy
 from numpy.testing import assert_allclose, assert_array_equal
-from runs import SHORT
+from runs import SHORT, budget, spending
 from sklearn.base import clone
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.statistics import lazy_checks, polars_batches
+from skhier.statistics import polars_batches
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -102,17 +102,15 @@ def test_lazy_fit_is_the_eager_fit(engine):
 
 
 @pytest.mark.parametrize("name", DESIGNS)
-def test_long_frames_are_summed_in_batches(name, tmp_path, monkeypatch):
+def test_long_frames_are_summed_in_batches(name, tmp_path):
     pl = pytest.importorskip("polars", reason="no Polars")
     rows = frame(name)
-    monkeypatch.setattr(polars_batches, "BATCH", 30)
-    monkeypatch.setattr(polars_batches, "PARTS", 3)
-    model = HierarchicalSlopesRegressor(DESIGNS[name])
+    short = budget(long_frame=199, batch_rows=30, waiting_sums=3)
+    model = spending(HierarchicalSlopesRegressor(DESIGNS[name]), short)
     pl.from_pandas(rows).write_parquet(tmp_path / "rows.parquet", row_group_size=20)
     scan, expected = pl.scan_parquet(tmp_path / "rows.parquet"), model.summarise(rows, "y", "w")
     assert not polars_batches.is_long(scan)
-    monkeypatch.setattr(polars_batches, "LONG", 199)
-    assert polars_batches.is_long(scan)
+    assert polars_batches.is_long(scan, short.data)
     assert_same_sums(model.summarise(scan, "y", "w"), expected)
     missing = rows.assign(year=None).astype({"year": float})
     with pytest.raises(ValueError, match="Input X contains NaN in 200 rows of 200"):
@@ -182,19 +180,19 @@ def test_large_integers_do_not_overflow(engine):
 
 
 @pytest.mark.parametrize("engine", [name for name in LAZY if name != "dask"])
-def test_first_rows_need_not_be_like_the_others(engine, monkeypatch):
-    monkeypatch.setattr(lazy_checks, "SAMPLE", 3)
+def test_first_rows_need_not_be_like_the_others(engine):
     rows = frame("one").drop(columns="w")
     rows.loc[:2, ["year", "y"]] = [0, -(2.0**34)]
     model = HierarchicalSlopesRegressor("g")
-    found, expected = model.summarise(lazy(rows, engine), "y"), model.summarise(rows, "y")
+    of_three = spending(clone(model), budget(first_rows=3))
+    found, expected = of_three.summarise(lazy(rows, engine), "y"), model.summarise(rows, "y")
     assert_same_sums(found, expected)
     units = expected.contents.reduction.units
     assert_allclose(found.contents.reduction.units.x_mean, units.x_mean, rtol=1e-13)
     # nothing can be said of them
     rows.loc[:2, "x"] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN in 3 rows of 200"):
-        model.summarise(lazy(rows, engine), "y")
+        of_three.summarise(lazy(rows, engine), "y")
 
 
 @engines

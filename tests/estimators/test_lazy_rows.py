@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from lazy_frames import LAZY, lazy
 from numpy.testing import assert_allclose
-from runs import SHORT
+from runs import SHORT, budget, spending
 
 from skhier import HierarchicalSlopesClassifier, HierarchicalSlopesRegressor
-from skhier.statistics import lazy_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -60,10 +59,10 @@ def test_classes_may_be_words(engine):
 
 
 @engines
-def test_too_many_distinct_rows_are_counted(engine, monkeypatch):
+def test_too_many_distinct_rows_are_counted(engine):
     rows = visits().assign(x=np.arange(600.0))
     model = HierarchicalSlopesRegressor("shop", response="poisson", **SHORT)
-    monkeypatch.setattr(lazy_rows, "MOST_MERGED", 100)
+    spending(model, budget(distinct_rows=100))
     n = 600 if engine == "dask" else (rows["w"] > 0).sum()
     message = f"response='poisson' needs the rows, of which {n} remain when .* more than 100"
     with pytest.raises(ValueError, match=message):

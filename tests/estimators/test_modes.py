@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference import engines as _engines
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 
 class Exact(NamedTuple):
@@ -230,7 +231,7 @@ def test_one_mode_costs_little(sleepstudy_fit):
 
 def sampled(X, y, model, start=None, seed=0):
     """What the engine finds, from the modes of a similar problem if there are any."""
-    design, training = read_training(X, y, None, list(X), model.groups, model.slopes)
+    design, training = read_training(read_table(X), y, None, model.groups, model.slopes)
     return model._sample(design, reduce_rows(design, training), seed, start)[-1]
 
 

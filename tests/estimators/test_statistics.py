@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from runs import SHORT
+from runs import SHORT, budget, spending
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -93,12 +93,10 @@ def test_blocks_add_up_to_one_fit(people):
     assert "wave" in found.group_coef_["subject"]
 
 
-def test_blocks_are_merged_many_at_once(people, monkeypatch):
-    from skhier.estimators import _statistics
-
-    monkeypatch.setattr(_statistics, "AT_ONCE", 3)
+def test_blocks_are_merged_many_at_once(people):
     X, y = people
-    model = in_blocks(HierarchicalSlopesRegressor("subject", **SHORT), X, y, size=5)
+    model = spending(HierarchicalSlopesRegressor("subject", **SHORT), budget(waiting_blocks=3))
+    model = in_blocks(model, X, y, size=5)
     assert len(model._blocks) < 8
     assert model.statistics_.n_rows == 80
     assert_same_fit(model, HierarchicalSlopesRegressor("subject", **SHORT).fit(X, y))

@@ -10,7 +10,8 @@ from skhier import HierarchicalSlopesRegressor
 from skhier.posterior.within_between import contrasts
 from skhier.statistics.group_means import add_group_means
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -49,6 +50,9 @@ def dense_contrasts(model, X, y):
     units, n = fit.posterior.units, len(y)
     noise = fit.posterior.observation_variance().mean()
     covariance, predictive = noise * np.eye(n), noise
+    if model.noise_by is not None:
+        precision = fit.posterior.moments.precision / units.y_scale**2
+        covariance = np.diag(1 / precision[rows.codes[:, 0]])
     for k, factor in enumerate(fit.design.factors):
         z = (rows.x[:, list(factor.slopes)] - units.x_mean[list(factor.slopes)]) / units.x_scale[
             list(factor.slopes)
@@ -77,11 +81,15 @@ def dense_contrasts(model, X, y):
 
 
 @pytest.mark.parametrize("group_means", [None, ["a"]])
-@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("groups", [*GROUPS, "noise_by"])
 def test_contrasts_are_those_of_dense_least_squares(groups, group_means):
     X, y = panel()
+    noise_by = "g" if groups == "noise_by" else None
+    groups = "one" if noise_by else groups
     X = used(X, GROUPS[groups])
-    model = HierarchicalSlopesRegressor(GROUPS[groups], group_means=group_means, **SETTINGS)
+    model = HierarchicalSlopesRegressor(
+        GROUPS[groups], group_means=group_means, noise_by=noise_by, **SETTINGS
+    )
     expected = dense_contrasts(model.fit(X, y), X, y)
     table = model.diagnostics_["within_between"]
     assert table.keys() == expected.keys()
@@ -96,7 +104,7 @@ def test_move_is_that_of_dense_lines_and_rounds_change_nothing(monkeypatch):
     X = used(X, GROUPS["crossed"])
     model = HierarchicalSlopesRegressor(GROUPS["crossed"], **SETTINGS).fit(X, y)
     fit, groups = model._fitted, GROUPS["crossed"]
-    design, training = read_training(X, y, None, list(X), groups, "all")
+    design, training = read_training(read_table(X), y, None, groups, "all")
     problem = reduce_rows(design, training)
     arguments = (*add_group_means([], design, training, problem)[::2], fit.posterior, fit.mixture)
     whole = contrasts(*arguments)
@@ -154,12 +162,17 @@ def test_no_contrast_where_there_is_nothing_to_tell():
 
 
 @pytest.mark.slow
-def test_false_alarms_are_rare():
+@pytest.mark.parametrize("noise_by", [None, "g"])
+def test_false_alarms_are_rare(noise_by):
     alarms = 0
     for seed in range(60):
-        X, y = panel(between=0.0, n=[120, 400][seed % 2], n_groups=[8, 40][seed % 2], seed=seed)
+        n_groups = [8, 40][seed % 2]
+        X, y = panel(between=0.0, n=[120, 400][seed % 2], n_groups=n_groups, seed=seed)
+        if noise_by is not None:
+            rng = np.random.default_rng(seed)
+            y += rng.normal(size=len(y)) * np.exp(rng.normal(size=n_groups))[X["g"]]
         slopes = [None, ["a"]][seed // 2 % 2]
-        model = HierarchicalSlopesRegressor("g", slopes=slopes, **SETTINGS)
+        model = HierarchicalSlopesRegressor("g", slopes=slopes, noise_by=noise_by, **SETTINGS)
         model.fit(used(X, GROUPS["one"]), y)
         alarms += any("group_means" in text for text in model.diagnostics_["warnings"])
     assert alarms == 0

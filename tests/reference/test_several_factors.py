@@ -17,7 +17,8 @@ from skhier.kernels.normal.collapse import marginal_and_conditional
 from skhier.kernels.records import CoefPrior
 from skhier.statistics.elimination import arrange
 from skhier.statistics.problem import reduce_rows
-from skhier.statistics.training import read_training
+from skhier.utils.table import read_table
+from skhier.utils.training import read_training
 
 DIGITS = 1e-4
 
@@ -50,7 +51,7 @@ NAMES = {"batch:cask": "sample", "recipe:replicate": "recipe:replicate"}
 
 def reml(X, y, groups):
     """Mode of the density of (sigma, tau, Omega), and the criterion and coefficients there."""
-    design, training = read_training(X, y, None, list(X.columns), groups, None)
+    design, training = read_training(read_table(X), y, None, groups, None)
     problem = reduce_rows(design, training)
     stats, units = arrange(problem.stats, problem.plan), problem.units
     sizes = [len(varying) + 1 for varying in problem.slopes]

@@ -10,9 +10,9 @@ from skhier.statistics.group_means import add_group_means, means_of_part
 from skhier.statistics.problem import problem_of, reduce_rows
 from skhier.statistics.products import level_pairs
 from skhier.statistics.reduction import axes_of, merge, reduce_block
-from skhier.statistics.training import Training, read_training
-from skhier.utils.frames import as_table
 from skhier.utils.group_means import MeansOfFactor
+from skhier.utils.table import read_table
+from skhier.utils.training import Training, read_training
 
 GROUPS = {
     "one": {"g": ["a"]},
@@ -36,7 +36,7 @@ def table(offset=0.0, n=120):
 def read(groups, weighted, offset=0.0):
     X, y = table(offset)
     weights = np.random.default_rng(5).integers(0, 4, len(y)).astype(float) if weighted else None
-    return read_training(as_table(X), y, weights, list(X), groups, None)
+    return read_training(read_table(X), y, weights, groups, None)
 
 
 def every_mean(design):
@@ -134,7 +134,7 @@ def test_constant_features_and_equal_means_are_left_out():
     x = np.tile([0.1, 0.2, 0.3, 0.7], 6)  # the same mean in every group
     X = pd.DataFrame({"same": x, "flat": g * 0.1, "both": x + g, "g": g})
     y = np.random.default_rng(0).normal(size=24)
-    design, rows = read_training(as_table(X), y, None, list(X), "g", None)
+    design, rows = read_training(read_table(X), y, None, "g", None)
     wanted = [MeansOfFactor((0, 1, 2), True)]
     design, rows, problem = add_group_means(wanted, design, rows, reduce_rows(design, rows))
     assert design.feature_names[3:] == ["mean(both | g)"]
@@ -146,7 +146,7 @@ def test_constant_features_and_equal_means_are_left_out():
 def test_name_of_a_mean_that_is_taken_is_an_error():
     X, y = table()
     X = X.rename(columns={"b": "mean(a | g)"})
-    design, rows = read_training(as_table(X), y, None, list(X), "g", None)
+    design, rows = read_training(read_table(X), y, None, "g", None)
     with pytest.raises(ValueError, match=r"called 'mean\(a \| g\)'"):
         add_group_means([MeansOfFactor((0,), False)], design, rows, reduce_rows(design, rows))
 

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skhier.statistics.level_roots import level_roots, roots_of_products, without_residual
 from skhier.statistics.products import group_stats
 from skhier.statistics.records import Units
-from skhier.statistics.training import Training
+from skhier.utils.training import Training
 
 SIZES = np.array([9, 1, 2, 30, 4])
 SLOPES = (1,)

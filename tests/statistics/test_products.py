@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import budget
 
-from skhier.statistics import products
 from skhier.statistics.addition import added
 from skhier.statistics.mean_sd import mean_sd_of_products, mean_sd_of_rows
 from skhier.statistics.padding import pad_groups, padded_size
@@ -96,12 +96,13 @@ def test_only_factor_has_all_products_of_its_levels(rows, slopes):
         assert_allclose(factor.xy_xy[..., g], expected, rtol=1e-11, atol=1e-11)
 
 
-def test_products_of_levels_that_would_be_too_many_are_not_kept(rows, monkeypatch):
-    monkeypatch.setattr(products, "MANY", 5 * 5 * N_LEVELS[0] - 1)
+def test_products_of_levels_that_would_be_too_many_are_not_kept(rows):
+    few = budget(level_products=5 * 5 * N_LEVELS[0] - 1).data
     x, y, weights, codes = rows
     for slopes, size in (((), 0), ((0, 1, 2), 5)):  # those are there anyway
         units = units_of(x, y, weights, (slopes,))
-        found = group_stats(x, y, weights, codes[:, :1], N_LEVELS[:1], (slopes,), units, ())
+        levels = codes[:, :1], N_LEVELS[:1], (slopes,)
+        found = group_stats(x, y, weights, *levels, units, (), few)
         assert found.factors[0].xy_xy.shape == (size, size, N_LEVELS[0])
         moved = change_units(added(found, found), units, units, (slopes,))
         assert moved.factors[0].xy_xy.shape == (size, size, N_LEVELS[0])

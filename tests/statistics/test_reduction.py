@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import budget
 
-from skhier.statistics import products
 from skhier.statistics.problem import problem_of, reduce_rows
 from skhier.statistics.reduction import axes_of, merge, no_rows, own_units, reduce_block
-from skhier.statistics.training import Training, read_training
 from skhier.statistics.units import internal_units
-from skhier.utils.frames import as_table
 from skhier.utils.level_union import unite_levels
+from skhier.utils.table import read_table
+from skhier.utils.training import Training, read_training
 
 N = 240
 DESIGNS = {
@@ -58,10 +58,9 @@ def read(rows, groups, kind="far"):
     used = {c for at in groups or {} for c in (at if isinstance(at, tuple) else (at,))}
     X = X.drop(columns=[c for c in "ghi" if c not in used])
     design, training = read_training(
-        as_table(X),
+        read_table(X),
         y[rows],
         weights[rows],
-        list(X.columns),
         groups,
         "all" if groups is None else None,
     )
@@ -176,7 +175,7 @@ def test_means_and_sds_survive_merging_at_large_offsets():
 def test_merged_problem_is_that_of_the_rows():
     X, y, weights = table()
     X = X[[*"gabc"]]
-    design, rows = read_training(as_table(X), y, weights, list(X.columns), {"g": ["a"]}, None)
+    design, rows = read_training(read_table(X), y, weights, {"g": ["a"]}, None)
     whole = reduce_rows(design, rows)
     merged = merge(*(reduction(part, {"g": ["a"]}) for part in parts_of("thirds")))
     found = problem_of(merged, rows.medians())
@@ -206,13 +205,14 @@ def test_blocks_of_little_weight_merge(y):
     assert_same(merge(*(reduce_block(axes, block) for block in blocks)), reduce_block(axes, whole))
 
 
-def test_products_of_levels_are_dropped_where_one_pass_has_none(monkeypatch):
-    monkeypatch.setattr(products, "MANY", 25 * 11)
+def test_products_of_levels_are_dropped_where_one_pass_has_none():
+    few = budget(level_products=25 * 11).data
     parts = [reduction(rows, {"g": None}) for rows in parts_of("halves")]
     assert all(len(part.stats.factors[0].xy_xy) for part in parts)
-    merged = merge(*parts)
+    merged = merge(*parts, budget=few)
     assert not len(merged.stats.factors[0].xy_xy)
-    assert_same(merged, reduction(np.arange(N), {"g": None}))
+    axes, rows = read(np.arange(N), {"g": None})
+    assert_same(merged, reduce_block(axes, rows, budget=few))
     assert not len(merge(parts[0], merged).stats.factors[0].xy_xy)
 
 

@@ -5,10 +5,10 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from skhier.statistics.row_noise import row_noise_of
-from skhier.statistics.training import Training, training_of
 from skhier.utils.design import Design, Factor, Rows
 from skhier.utils.labels import fit_levels
 from skhier.utils.side_column import SideColumn
+from skhier.utils.training import Training, training_of
 
 
 def make_training(se, counts, y, codes):

@@ -7,15 +7,15 @@ import pyarrow as pa
 import pytest
 
 from skhier.utils.categories import forbid_labels
-from skhier.utils.frames import as_table, cells_of, columns_of
+from skhier.utils.table import read_table
 
 LABELS = [1, 2, 1]
 DICTIONARY = pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
 
 
 def check(table, as_group="pass groups='a'"):
-    column = columns_of(as_table(table))(0)
-    forbid_labels(column, cells_of(column), "Column 'a' of X", as_group)
+    column = read_table(table).column(0)
+    forbid_labels(column, column.cells, "Column 'a' of X", as_group)
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,16 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from skhier.utils.cells import as_float64, forbid_non_finite, numbers_or_error, write_float64
-from skhier.utils.frames import as_table, cells_of, columns_of
+from skhier.utils.table import read_table
 
 DATES = pd.date_range("2020-01-01", periods=3)
 NUMBERS = [1.5, -2.0, 300.0]
 
 
 def read(table, positions=(0,), names=("a",)):
-    columns, block = columns_of(as_table(table)), np.empty((len(table), len(positions)))
+    of, block = read_table(table), np.empty((len(table), len(positions)))
     for j, (position, name) in enumerate(zip(positions, names, strict=True)):
-        write_float64(cells_of(columns(position)), block[:, j], f"Column {name!r} of X")
+        write_float64(of.column(position).cells, block[:, j], f"Column {name!r} of X")
     forbid_non_finite(block, names)
     return block
 

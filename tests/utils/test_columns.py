@@ -11,7 +11,7 @@ from skhier.utils.columns import (
     resolve_columns,
     resolve_groups,
 )
-from skhier.utils.frames import index_names
+from skhier.utils.table import table_of
 
 NAMES = ["days", "remainder__site", "subject"]
 
@@ -276,7 +276,7 @@ def test_column_in_the_row_index_is_hinted_at(groups, names):
     with pytest.raises(
         ValueError, match=r"'subject'` is not a column of X.*row index.*X.reset_index"
     ):
-        resolve_groups(groups, "all", names, 1, table, index_names(table))
+        resolve_groups(groups, "all", names, 1, table, table_of(table).index)
 
 
 def test_slope_in_the_row_index_is_hinted_at():

@@ -8,13 +8,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
+from runs import budget
 
 from skhier.statistics.products import level_pairs
-from skhier.utils import settling
 from skhier.utils.design import fit_design, read_rows
-from skhier.utils.frames import as_table
 from skhier.utils.identifiability import design_warnings, slope_notes, slope_warnings
 from skhier.utils.settling import drop_rows, settle_slopes
+from skhier.utils.table import read_table
 
 RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame(
@@ -25,8 +25,11 @@ NESTED = ["g", ("g", "cafe")]
 
 
 def fit(table, groups="g", slopes="all"):
-    names = list(table.columns) if hasattr(table, "columns") else None
-    return fit_design(as_table(table), names, groups, slopes)
+    return fit_design(read_table(table), groups, slopes)
+
+
+def read(table, design, counting=None):
+    return read_rows(read_table(table), design, counting)
 
 
 def internal(x, weights):
@@ -65,7 +68,7 @@ def test_group_column_is_no_feature():
 def test_without_factors_codes_have_no_column():
     design, rows = fit(TABLE.drop(columns="g"), None)
     assert design.factors == ()
-    assert rows.codes.shape == read_rows(TABLE.drop(columns="g"), design).codes.shape == (4, 0)
+    assert rows.codes.shape == read(TABLE.drop(columns="g"), design).codes.shape == (4, 0)
     assert rows.unseen == ()
 
 
@@ -121,18 +124,18 @@ def test_column_named_intercept_cannot_vary():
 
 def test_new_rows_are_read_like_those_of_fit():
     design, rows = fit(TABLE)
-    again = read_rows(TABLE, design)
+    again = read(TABLE, design)
     assert_array_equal(again.x, rows.x)
     assert_array_equal(again.codes, rows.codes)
-    new = read_rows(TABLE.assign(g=list("wzyz")), design)
+    new = read(TABLE.assign(g=list("wzyz")), design)
     assert_array_equal(new.codes, [[2], [3], [4], [3]])
     assert [unseen.tolist() for unseen in new.unseen] == [["z", "y"]]
 
 
 def test_unseen_levels_are_of_their_factor():
     design, rows = fit(CAFES, NESTED)
-    assert_array_equal(read_rows(CAFES, design).codes, rows.codes)
-    new = read_rows(CAFES.assign(g=list("uvzz"), cafe=[2, 2, 1, 1]), design)
+    assert_array_equal(read(CAFES, design).codes, rows.codes)
+    new = read(CAFES.assign(g=list("uvzz"), cafe=[2, 2, 1, 1]), design)
     assert_array_equal(new.codes, [[0, 4], [1, 2], [3, 5], [3, 5]])
     assert [unseen.tolist() for unseen in new.unseen] == [["z"], [("u", 2), ("z", 1)]]
 
@@ -141,16 +144,16 @@ def test_labels_of_another_kind_name_their_column():
     # the nesting is no single column, and its name is no help
     design, _ = fit(CAFES, [("g", "cafe")])
     with pytest.raises(ValueError, match="labels of 'cafe' are of kind string"):
-        read_rows(CAFES.assign(cafe=list("1121")), design)
+        read(CAFES.assign(cafe=list("1121")), design)
 
 
 @pytest.mark.parametrize("to", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas])
 def test_nesting_reads_every_container(to):
     table = CAFES.assign(g=CAFES["g"].astype("category"))
-    design, rows = fit_design(to(table), list(table), NESTED, "all")
+    design, rows = fit(to(table), NESTED)
     assert_array_equal(rows.codes, [[1, 1], [0, 0], [1, 2], [2, 3]])
     assert design.factors[1].levels.labels.tolist()[0] == ("u", 1)
-    assert_array_equal(read_rows(to(table), design).codes, rows.codes)
+    assert_array_equal(read(to(table), design).codes, rows.codes)
 
 
 def test_nesting_of_an_array_without_names():
@@ -166,7 +169,7 @@ def test_too_large_column_is_named(reader):
     design, _ = fit(TABLE)
     bad = TABLE.assign(b=[0.0, 1e200, 0.0, 0.0])
     with pytest.raises(ValueError, match=r"Column 'b' of X is too large.*1e\+200"):
-        fit(bad) if reader == "fit" else read_rows(bad, design)
+        fit(bad) if reader == "fit" else read(bad, design)
 
 
 def test_dropped_rows_take_their_levels_along():
@@ -189,7 +192,7 @@ def test_dropped_rows_are_as_if_they_had_not_been_there():
     for factor, other in zip(design.factors, expected.factors, strict=True):
         assert factor.levels.labels.tolist() == other.levels.labels.tolist()
     new = CAFES.assign(cafe=[2, 1, 1, 1])
-    found, other = read_rows(new, design), read_rows(new, expected)
+    found, other = read(new, design), read(new, expected)
     assert_array_equal(found.codes, other.codes)
     assert [u.tolist() for u in found.unseen] == [u.tolist() for u in other.unseen]
 
@@ -297,18 +300,18 @@ def test_nesting_of_one_level_each_is_reported():
     assert found.startswith("'state' and 'state:cafe' group the rows identically")
 
 
-def test_slopes_of_all_are_what_differs_within_levels(monkeypatch):
+def test_slopes_of_all_are_what_differs_within_levels():
     """Against pandas' count of distinct values per level, whatever the order of the rows."""
     rng = np.random.default_rng(4)
     for n, chunk in ((1, 5), (7, 2), (60, 7), (60, 60), (60, 1000)):
-        monkeypatch.setattr(settling, "CHUNK", chunk)
+        few = budget(rows_compared=chunk).data
         for _ in range(20):
             g, h = rng.integers(0, 5, (2, n))
             levels = rng.normal(size=(5, 3)).round(1)
             x = np.c_[levels[g], levels[h], rng.integers(0, 2, n), np.full(n, 0.1), levels[g]]
             x[rng.integers(n), -1] += 1e-12
             table = pd.DataFrame(x).add_prefix("x")
-            settled = settle_slopes(*fit(table.assign(g=g, h=h), ["g", ("g", "h")]))
+            settled = settle_slopes(*fit(table.assign(g=g, h=h), ["g", ("g", "h")]), few)
             for factor, by in zip(settled.factors, ([g], [g, h]), strict=True):
                 varies = (table.groupby(by).nunique() > 1).any()
                 assert factor.slopes == tuple(np.flatnonzero(varies))
@@ -358,9 +361,9 @@ def test_no_group_with_more_rows_than_effects_is_told(n_rows, slopes, message):
 def test_factors_that_do_not_count_are_not_read():
     design, rows = fit(CAFES, NESTED)
     bad = CAFES.assign(cafe=[None, [1], 2, "x"])
-    read = read_rows(bad, design, [0])
-    assert_array_equal(read.codes, np.c_[rows.codes[:, 0], np.zeros(4)])
-    assert [unseen.tolist() for unseen in read.unseen] == [[], []]
+    of_first = read(bad, design, [0])
+    assert_array_equal(of_first.codes, np.c_[rows.codes[:, 0], np.zeros(4)])
+    assert [unseen.tolist() for unseen in of_first.unseen] == [[], []]
     assert design.unread([0]) == [3]
     assert design.unread([1]) == design.unread([0, 1]) == []
     assert design.unread([]) == [1, 3]
@@ -382,10 +385,10 @@ def test_labels_in_a_feature_column_are_refused(column, message):
     table = TABLE.assign(c=column)
     for container in (table, pa.Table.from_pandas(table)):
         with pytest.raises(ValueError, match=message.replace("such as 1,", "such as")):
-            fit_design(container, list(table), "g", None)
+            fit(container, slopes=None)
     design, _ = fit(TABLE.assign(c=1.0))
     with pytest.raises(ValueError, match=r"Column 'c' of X .*Fit saw numbers.*OneHotEncoder"):
-        read_rows(table, design)
+        read(table, design)
 
 
 def test_columns_of_labels_may_be_the_groups():
@@ -405,7 +408,7 @@ def test_number_types_are_remembered():
     )
     eps = (0.0, 0.0, 2.0**-23, 2.0**-23, 2.0**-10)
     for container in (table, pa.Table.from_pandas(table), pl.from_pandas(table.drop(columns="h"))):
-        design, _ = fit_design(container, list(table)[: container.shape[1]], "g", None)
+        design, _ = fit(container, slopes=None)
         assert design.eps[:4] == eps[:4]
     assert fit(table)[0].eps == eps
     assert fit(np.float32(np.eye(3)), 0)[0].eps == (2.0**-23,) * 2

@@ -11,8 +11,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import lfilter
 
-from skhier.utils import diagnostics
 from skhier.utils.diagnostics import (
+    by_block,
     e_bfmi,
     ess_bulk,
     ess_mean,
@@ -185,12 +185,24 @@ def test_ess_cannot_exceed_its_cap():
 
 
 @pytest.mark.parametrize("statistic", [*STATISTICS, hdi], ids=lambda f: f.__name__)
-def test_statistic_of_array_is_that_of_each_scalar(statistic, monkeypatch):
+def test_statistic_of_array_is_that_of_each_scalar(statistic):
     draws = autoregressive(0.5, (4, 101, 2, 3))
     expected = [[statistic(draws[:, :, i, j]) for j in range(3)] for i in range(2)]
     assert_allclose(statistic(draws), expected, rtol=1e-12)
-    monkeypatch.setattr(diagnostics, "_BLOCK", 2 * 4 * 101)
-    assert_allclose(statistic(draws), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS, ids=lambda f: f.__name__)
+def test_statistic_of_blocks_is_that_of_each_scalar(statistic):
+    draws = autoregressive(0.5, (4, 101, 2, 3))
+    expected = [[statistic(draws[:, :, i, j]) for j in range(3)] for i in range(2)]
+    sizes = []
+
+    def of_block(x):
+        sizes.append(len(x))
+        return statistic(np.moveaxis(x, 0, -1))
+
+    assert_allclose(by_block(of_block, draws, at_once=2 * 4 * 101), expected, rtol=1e-12)
+    assert sizes == [2, 2, 2]
 
 
 @pytest.mark.parametrize("statistic", STATISTICS, ids=lambda f: f.__name__)

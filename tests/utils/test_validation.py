@@ -11,6 +11,8 @@ import scipy.sparse
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import DataConversionWarning
 
+from skhier.utils.cells import relative_spacing
+from skhier.utils.training import weighted_median
 from skhier.utils.validation import (
     check_choice,
     check_flag,
@@ -19,8 +21,6 @@ from skhier.utils.validation import (
     check_target,
     check_weights,
     coarse_numbers,
-    relative_spacing,
-    weighted_median,
 )
 
 X = np.zeros((4, 1))

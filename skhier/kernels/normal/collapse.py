@@ -304,6 +304,8 @@ def _unrolled(zz, d, chol, variance, w, slots):
     """Entry by entry, so that each operation is one over the levels and the compiler fuses them.
 
     The sum over all levels is a product of the entries of ``K = L M^-1 L'`` with those of ``D D'``.
+    Without it a fit takes longer: 0.47 s of a processor instead of 0.23 s for 100,000 rows in 1,000
+    levels, 0.050 s instead of 0.036 s for the sleep study (compiled, least of seven alternated).
     """
     q = len(zz)
     al = [[sum(zz[a, b] * chol[b, j] for b in range(j, q)) for j in range(q)] for a in range(q)]

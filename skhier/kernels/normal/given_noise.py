@@ -12,7 +12,6 @@ and given the noise all is normal: ``b_g ~ Normal(L M^-1 L'c, v L M^-1 L')`` wit
     p(y_i | y_-i) = 1 / E[1 / p(y_i | y_-i, v)]   over the masses.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +20,8 @@ from scipy.special import logsumexp
 from skhier.kernels.linalg import inverse_root, matmul
 from skhier.kernels.normal.conditional import residual
 from skhier.kernels.records import LevelNoises, Population
+from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import LevelRoots
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
@@ -31,7 +30,8 @@ __all__ = ["FARTHEST", "LevelsGiven", "given_noise", "levels_given", "rows_given
 
 LOG_2PI = np.log(2 * np.pi)
 FARTHEST = 100.0  # log of a noise, whose square and inverse are numbers; hardly of any weight
-ENTRIES = 2**20  # of the largest temporary array
+ENTRIES = 2**20  # of the largest array of levels x components x nodes
+IN_CACHE = 2**16  # the same of rows, of which several are there at a time
 
 
 class LevelsGiven(NamedTuple):
@@ -147,42 +147,79 @@ def _reached(levels, population):
 def rows_given(
     noises: LevelNoises,
     population: Population,
-    level: int,
+    codes: np.ndarray,
     xy: np.ndarray,
     z: np.ndarray,
     n_nodes: int,
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Log densities of rows of a level without each, and with it seen again.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log densities of rows without each, and with it seen again.
+
+    The work is that of rows x components x nodes.
 
     Parameters
     ----------
     noises, population, n_nodes
         As of :func:`levels_given`.
-    level : int
+    codes : int array of shape (n_rows,)
+        Levels; those of a level side by side.
     xy : array of shape (n_rows, p + 1)
         ``[x y]``, internal units.
     z : array of shape (n_rows, q)
 
-    Yields
-    ------
-    rows : slice
-    without, within : array of shape (S, k)
+    Returns
+    -------
+    without, within : array of shape (n_rows, S)
         Of y in internal units.
     """
-    given = levels_given(noises, population, np.array([level]), n_nodes)
-    variance, log_share = given.variance[..., 0], given.log_share[..., 0]
-    mean, root = given.mean[..., 0], given.root[..., 0]
-    off = residual(population.coef) @ xy.T  # (S, n_rows)
-    for rows in slices(len(xy), ENTRIES // variance.size):
-        zr, v = z[rows].T, variance[..., None]
-        spread = np.einsum("aiSN,ak->iSNk", root, zr, optimize=True)
-        h = (spread**2).sum(0) / v
-        # h = |z'L R^-T|^2 of all rows; 1 - h is at least v / (v + z'Sigma z)
-        prior = np.einsum("Sab,ak->bSk", population.group_root[0], zr)
-        least = v / (v + (prior**2).sum(0)[:, None])
-        share = np.maximum(1 - h, least)
-        e = off[:, None, rows] - np.einsum("aSN,ak->SNk", mean, zr)
-        alone = -0.5 * (LOG_2PI + np.log(v / share) + e**2 / (v * share))
-        again = -0.5 * (LOG_2PI + np.log(v * (1 + h)) + e**2 / (v * (1 + h)))
-        mass = log_share[..., None]
-        yield rows, -logsumexp(mass - alone, axis=1), logsumexp(mass + again, axis=1)
+    off = xy @ residual(population.coef).T
+    prior = z @ population.group_root[0].transpose(1, 0, 2).reshape(z.shape[1], -1)
+    prior = (prior.reshape(*off.shape, z.shape[1]) ** 2).sum(-1)  # z'Sigma z
+    without, within = np.empty_like(off), np.empty_like(off)
+    begins = np.flatnonzero(np.diff(codes, prepend=-1))
+    ends = np.append(begins[1:], len(codes))
+    size = len(population.coef) * n_nodes
+    for some in slices(len(begins), ENTRIES // (size * z.shape[1] ** 2)):
+        given = _levels_first(levels_given(noises, population, codes[begins[some]], n_nodes))
+        for begin, end, *of_level in zip(begins[some], ends[some], *given, strict=True):
+            for part in slices(end - begin, IN_CACHE // size):
+                rows = slice(begin + part.start, min(begin + part.stop, end))
+                pair = _rows_of_level(LevelsGiven(*of_level), off[rows], prior[rows], z[rows])
+                without[rows], within[rows] = pair
+    return without, within
+
+
+def _levels_first(given: LevelsGiven) -> LevelsGiven:
+    """Axes (K, N, ..., S): nodes are added up entry by entry, and components lie together."""
+    parts = (np.moveaxis(a, (-1, -2), (0, 1)) for a in given)
+    return LevelsGiven(*map(np.ascontiguousarray, parts))
+
+
+def _rows_of_level(given: LevelsGiven, off, prior, z) -> tuple[np.ndarray, np.ndarray]:
+    """Of k rows of a level whose arrays are (N, ..., S); ``off`` and ``prior`` (k, S)."""
+    v, log_share = given.variance[:, None], given.log_share[:, None]
+    n, q, _, s = given.root.shape
+    square = z @ given.mean
+    np.subtract(off, square, out=square)
+    np.square(square, out=square)
+    square *= 0.5
+    # vh = |z'L R^-T|^2 v of all rows; 1 - h is at least v / (v + z'Sigma z)
+    spread = (z @ given.root.reshape(n, q, q * s)).reshape(n, -1, q, s)
+    vh = np.square(spread, out=spread).sum(2)
+    left = v**2 / (v + prior)  # of v (1 - h), whose square over v^2 is in the density
+    np.maximum(left, v - vh, out=left)
+    vh += v
+    exponent = square / left
+    exponent += log_share
+    without = _log_sum(exponent, v / np.sqrt(left, out=left))
+    np.divide(square, vh, out=square)
+    np.subtract(log_share, square, out=square)
+    within = _log_sum(square, 1 / np.sqrt(vh, out=vh))
+    return -0.5 * LOG_2PI - without, within - 0.5 * LOG_2PI
+
+
+def _log_sum(exponent, factor):
+    """Log of the sum of ``factor e^exponent`` over the first axis."""
+    top = exponent.max(0)
+    exponent -= top
+    factor *= np.exp(exponent, out=exponent)
+    return top + np.log(factor.sum(0))

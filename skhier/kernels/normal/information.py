@@ -21,8 +21,8 @@ from skhier.utils.slices import slices
 
 __all__ = [
     "Coefs",
+    "EliminatedLevels",
     "LevelRows",
-    "Reached",
     "coefficients",
     "eliminate_levels",
     "information",
@@ -62,7 +62,7 @@ class LevelRows(NamedTuple):
         return LevelRows(*(a[which] for a in self))
 
 
-class Reached(NamedTuple):
+class EliminatedLevels(NamedTuple):
     """The levels at S points of the variance parameters.
 
     Attributes
@@ -148,7 +148,7 @@ def _rest(total, zz, z_w, slopes):
     return root @ np.swapaxes(root, 1, 2)
 
 
-def eliminate_levels(levels: LevelRows, sigma, chol) -> Reached:
+def eliminate_levels(levels: LevelRows, sigma, chol) -> EliminatedLevels:
     """Integrate the effects out.
 
     Parameters
@@ -173,18 +173,18 @@ def eliminate_levels(levels: LevelRows, sigma, chol) -> Reached:
         system[:, j + 1 :] -= unit * factor[j, j + 1 :]
         seen[j] = (unit * columns).sum(0)
         columns -= unit * seen[j]
-    return Reached(factor, seen, columns)
+    return EliminatedLevels(factor, seen, columns)
 
 
-def log_dets(levels: LevelRows, reached: Reached, sigma) -> np.ndarray:
+def log_dets(levels: LevelRows, eliminated: EliminatedLevels, sigma) -> np.ndarray:
     """``log|V|`` of each level's rows, (S, K)."""
-    of_factors = 2 * np.log(np.einsum("jjSK->jSK", reached.factor)).sum(0)
-    return (levels.n - len(reached.factor)) * np.log(sigma**2)[:, None] + of_factors
+    of_factors = 2 * np.log(np.einsum("jjSK->jSK", eliminated.factor)).sum(0)
+    return (levels.n - len(eliminated.factor)) * np.log(sigma**2)[:, None] + of_factors
 
 
-def information(levels: LevelRows, reached: Reached, sigma) -> np.ndarray:
+def information(levels: LevelRows, eliminated: EliminatedLevels, sigma) -> np.ndarray:
     """``[X y]'V^-1 [X y]`` of each level, (S, K, c, c)."""
-    squares = np.einsum("icSK,idSK->SKcd", reached.left, reached.left, optimize=True)
+    squares = np.einsum("icSK,idSK->SKcd", eliminated.left, eliminated.left, optimize=True)
     return (squares + levels.rest) / (sigma**2)[:, None, None, None]
 
 
@@ -218,8 +218,8 @@ def others_information(levels: LevelRows, sigma, chol, which, entries: int = ENT
     n_levels, q, c = levels.seen.shape
     out = np.empty((len(sigma), len(which), c, c))
     for here in slices(len(sigma), entries // (n_levels * (3 * c * c + 2 * q * (q + c)))):
-        reached = eliminate_levels(levels, sigma[here], chol[here])
-        of_each = information(levels, reached, sigma[here])
+        eliminated = eliminate_levels(levels, sigma[here], chol[here])
+        of_each = information(levels, eliminated, sigma[here])
         none = np.zeros_like(of_each[:, :1])
         before = np.concatenate([none, np.cumsum(of_each, axis=1)], axis=1)
         after = np.concatenate([none, np.cumsum(of_each[:, ::-1], axis=1)], axis=1)[:, ::-1]
@@ -227,12 +227,12 @@ def others_information(levels: LevelRows, sigma, chol, which, entries: int = ENT
     return out
 
 
-def row_given_level(reached: Reached, chol, z, w) -> tuple[np.ndarray, np.ndarray]:
+def row_given_level(eliminated: EliminatedLevels, chol, z, w) -> tuple[np.ndarray, np.ndarray]:
     """What a level's rows predict of one more row.
 
     Parameters
     ----------
-    reached : Reached
+    eliminated : EliminatedLevels
         Of each row's level.
     chol : array of shape (S, q, q)
     z : array of shape (K, q)
@@ -249,9 +249,9 @@ def row_given_level(reached: Reached, chol, z, w) -> tuple[np.ndarray, np.ndarra
     white = np.einsum("Kb,Sbj->jSK", z, chol, optimize=True)
     for j in range(len(white)):
         for i in range(j):
-            white[j] -= reached.factor[i, j] * white[i]
-        white[j] /= reached.factor[j, j]
-    predicted = np.einsum("icSK,iSK->cSK", reached.seen, white)
+            white[j] -= eliminated.factor[i, j] * white[i]
+        white[j] /= eliminated.factor[j, j]
+    predicted = np.einsum("icSK,iSK->cSK", eliminated.seen, white)
     return (white**2).sum(0), w.T[:, None] - predicted
 
 

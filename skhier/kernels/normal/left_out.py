@@ -24,14 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import null_space
 from scipy.sparse import csr_array
-from scipy.special import logsumexp
 
 from skhier.kernels.normal.conditional import ENTRIES, residual, sigma_of
 from skhier.kernels.normal.information import (
     EPS,
     Coefs,
+    EliminatedLevels,
     LevelRows,
-    Reached,
     coefficients,
     eliminate_levels,
     information,
@@ -225,8 +224,10 @@ def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, 
     width = n_levels * 2 * q * (q + c) + len(which) * (q * (q + c) + 2 * c)
     for here in _chunks(len(chol), width):
         sigma = sigma_of(components.population)[here]
-        reached = eliminate_levels(levels, sigma, chol[here])
-        of_rows = Reached(reached.factor[..., at], reached.seen[..., at], reached.left[:0])
+        eliminated = eliminate_levels(levels, sigma, chol[here])
+        of_rows = EliminatedLevels(
+            eliminated.factor[..., at], eliminated.seen[..., at], eliminated.left[:0]
+        )
         variance, off = row_given_level(of_rows, chol[here], z, xy)
         spread = 1 + variance
         if inside:
@@ -250,10 +251,10 @@ def _put_without_row(out, columns, levels, components, rows, which):
     for here in _chunks(len(components.weights), len(which) * (3 * c * c + 2 * q * (q + c))):
         part = components.take(here)
         sigma, chol = sigma_of(part.population), _chol(part)
-        reached = eliminate_levels(own, sigma, chol)
-        gram = information(own, reached, sigma) + others_information(levels, sigma, chol, codes)
+        eliminated = eliminate_levels(own, sigma, chol)
+        gram = information(own, eliminated, sigma) + others_information(levels, sigma, chol, codes)
         coefs = coefficients(gram, _prior(part))
-        variance, off = row_given_level(reached, chol, z, xy)
+        variance, off = row_given_level(eliminated, chol, z, xy)
         slopes = np.moveaxis(off[:-1], 0, -1)[:, :, None]
         unknown = ((slopes @ coefs.root)[:, :, 0] ** 2).sum(-1) / (sigma**2)[:, None]
         spread = 1 + variance
@@ -293,12 +294,12 @@ def leave_groups_out(
 def _groups_out(levels, total, coefs, components, which):
     sigma, chol = sigma_of(components.population), _chol(components)
     own = levels.take(which)
-    reached = eliminate_levels(own, sigma, chol)
-    gram = information(own, reached, sigma)
+    eliminated = eliminate_levels(own, sigma, chol)
+    gram = information(own, eliminated, sigma)
     shift = residual(coefs.mean[:, 0])
-    squares = (np.einsum("icSK,Sc->iSK", reached.left, shift) ** 2).sum(0)
+    squares = (np.einsum("icSK,Sc->iSK", eliminated.left, shift) ** 2).sum(0)
     squares += np.einsum("Sc,Kcd,Sd->SK", shift, own.rest, shift, optimize=True)
-    alone = own.n * LOG_2PI + log_dets(own, reached, sigma) + squares / (sigma**2)[:, None]
+    alone = own.n * LOG_2PI + log_dets(own, eliminated, sigma) + squares / (sigma**2)[:, None]
     root = coefs.root
     share = np.swapaxes(root, -1, -2) @ gram[..., :-1, :-1] @ root
     pull = np.swapaxes(root, -1, -2) @ (gram[..., :-1, :] @ shift[:, None, :, None])
@@ -374,13 +375,20 @@ def smoothed(left_out: LeftOut, weights):
         Monte Carlo standard error of the first.
     """
     without, within = left_out
-    weights = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], without.shape)
-    log_weights = np.full(without.shape, -np.inf)
+    log_weights = np.full(weights.shape, -np.inf)
     np.log(weights, out=log_weights, where=weights > 0)
-    log_ratio, k_hat = psis((log_weights - without).T)
-    log_ratio = log_ratio.T - logsumexp(log_ratio.T, axis=0)
-    elpd = logsumexp(log_ratio + without, axis=0)
+    log_weights = log_weights if weights.ndim == 2 else log_weights[:, None]
+    smooth, k_hat = psis((log_weights - without).T)
+    log_ratio = smooth.T - _log_sum(smooth.T)
+    own = log_ratio + without
+    elpd = _log_sum(own)
     # delta method for a ratio of two means; Vehtari et al. (2024), sec. 6
-    off = np.exp(log_ratio + without - elpd) - np.exp(log_ratio)
+    off = np.exp(own - elpd) - np.exp(log_ratio)
     mcse = np.sqrt((off**2).sum(0))
-    return elpd, logsumexp(log_weights + within, axis=0), k_hat, mcse
+    return elpd, _log_sum(log_weights + within), k_hat, mcse
+
+
+def _log_sum(logs):
+    """Log of the sum of exponentials over components, of which one is positive at least."""
+    top = logs.max(0)
+    return top + np.log(np.exp(logs - top).sum(0))

@@ -19,8 +19,8 @@ import numpy as np
 
 from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import MIN_VARIANCE, Population
+from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import LevelRoots
 from skhier.utils.hermite import normal_rule
 

@@ -16,8 +16,8 @@ from skhier.kernels.distributions import affine
 from skhier.kernels.normal.level_noise import joint_log_density
 from skhier.kernels.prior_programs import sample_coef, sample_effects, sample_roots
 from skhier.kernels.records import ModelSpec, Population, PriorDists
+from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
-from skhier.responses.normal_by_level import SPREAD
 from skhier.statistics.level_roots import LevelRoots
 from skhier.statistics.records import Units
 

@@ -30,7 +30,14 @@ from skhier.kernels.normal.eliminate import (
 from skhier.kernels.records import Components
 from skhier.utils.slices import slices
 
-__all__ = ["GroupMoments", "dense_slopes", "group_moments", "line_moments", "sparse_slopes"]
+__all__ = [
+    "GroupMoments",
+    "dense_slopes",
+    "group_moments",
+    "line_moments",
+    "n_settled",
+    "sparse_slopes",
+]
 
 ROWS_AT_ONCE = 2**22  # entries
 
@@ -87,6 +94,43 @@ def group_moments(
         moments = (mean + origin[k][:, 0]).T, cov.transpose(2, 0, 1), cross.transpose(2, 0, 1)
         of_factors.append(GroupMoments(*map(np.ascontiguousarray, moments)))
     return tuple(of_factors)
+
+
+def n_settled(
+    layout: Layout, components: Components, error: float, entries: int = 2**17
+) -> int | float:
+    """How many components like these settle every level's mean and sd.
+
+    With many groups the variance parameters are all but known, and so are the effects' moments.
+
+    Parameters
+    ----------
+    layout : Layout
+    components : Components
+        Two or more, taken as equally heavy: how much they differ says how many are needed.
+    error : float
+        Largest Monte Carlo error of a mean and of a sd, in posterior sds.
+    entries : int
+        Of the largest temporary array.
+    """
+    n, p = components.coef.shape
+    sums: dict[int, list[Any]] = {}
+    origin: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for here in slices(n, batch_size(layout, p + 1, entries)):
+        for k, (mean, cov, _) in _conditional_moments(layout, components.take(here)).items():
+            variance = np.einsum("iisg->isg", cov)
+            at = origin.setdefault(k, (mean[:, :1].copy(), variance[:, :1].copy()))
+            off = mean - at[0], variance - at[1]
+            sums.setdefault(k, [0.0] * 4)
+            for place, each in enumerate((off[0], off[1], off[0] ** 2, off[1] ** 2)):
+                sums[k][place] += each.sum(1)
+    worst = 0.0
+    for k, (mean, variance, square, square_of_variance) in sums.items():
+        total = origin[k][1][:, 0] + variance / n
+        of_mean = (square - mean**2 / n) / (n - 1) / total
+        of_sd = (square_of_variance - variance**2 / n) / (n - 1) / (2 * total) ** 2
+        worst = max(worst, np.nanmax(of_mean, initial=0.0), np.nanmax(of_sd, initial=0.0))
+    return worst / error**2
 
 
 def _conditional_moments(layout, part):

@@ -1,5 +1,6 @@
 """A block of whole levels out of all rows, small enough to stay in a processor's cache."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,10 +10,9 @@ from jax.ops import segment_sum
 
 from skhier.statistics.rows import RowBlocks
 
-__all__ = ["Block", "over_blocks"]
+__all__ = ["Block", "in_pairs", "made", "of_chunks", "over_blocks", "products"]
 
 FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
-DENSE = 96  # levels of a block up to which a product with an indicator adds up faster
 
 
 class Block(NamedTuple):
@@ -53,8 +53,40 @@ class Block(NamedTuple):
         """``z' b`` of each row (C, M), from effects (q, K) of the levels."""
         if not len(self.z):
             return jnp.zeros_like(self.y)
-        by_chunk = effects[:, self.level]
+        if self.indicator is None:
+            by_chunk = effects[:, self.level]
+        else:
+            by_chunk = jnp.where(jnp.isfinite(effects), effects, 0.0) @ self.indicator.T
         return sum(self.z[a] * by_chunk[a] for a in range(len(self.z)))
+
+
+def of_chunks(rows: Any) -> Any:
+    """Sums over the rows of each chunk, (..., M) from (..., C, M).
+
+    Written out, they are part of the one loop that makes the terms; a reduction is not.
+    """
+    return in_pairs(operator.add, [rows[..., c, :] for c in range(rows.shape[-2])])
+
+
+def made(arrays: Any) -> Any:
+    """The same arrays, made once and not in every loop that reads them."""
+    return jax.lax.optimization_barrier(arrays)
+
+
+def in_pairs(operation: Callable, terms: list[Any]) -> Any:
+    """All terms put together, neighbours first."""
+    while len(terms) > 1:
+        pairs = [operation(*pair) for pair in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[2 * len(pairs) :]
+    return terms[0]
+
+
+def products(a: Any, b: Any) -> Any:
+    """Of small matrices, the levels last: (i, k, ...) from (i, j, ...) and (j, k, ...).
+
+    Plain operations over the levels: a product with a batch of tiny matrices is a slow loop.
+    """
+    return sum(a[:, j, None] * b[None, j] for j in range(len(b)))
 
 
 def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()) -> Any:
@@ -76,27 +108,30 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
     n_blocks, width = rows.levels.shape
     length = rows.y.shape[-1] // n_blocks
 
-    def at(b):
+    def block_at(b):
         def part(a):
             return jax.lax.dynamic_slice_in_dim(a, b * length, length, a.ndim - 1)
 
         level = rows.place[part(rows.level)] - b * width
         level = jnp.where((level >= 0) & (level < width), level, width - 1)
         indicator = None
-        if width <= DENSE:
+        if rows.indicated is not None:
             indicator = (level[:, None] == jnp.arange(width)).astype(float)
         x, y, weight, offset = (part(a) for a in (rows.x, rows.y, rows.weight, rows.offset))
         block = Block(x, part(z), y, weight, offset, level, indicator, jnp.zeros(width))
-        return function(block, jax.tree.map(lambda a: a[..., rows.levels[b]], of_levels))
+        return block, jax.tree.map(lambda a: a[..., rows.levels[b]], of_levels)
 
     def unless_empty(b):
-        shapes = jax.eval_shape(at, b)
+        # cut out here and not in the branch, where each loop would read at a place that it does
+        # not know, which is slow
+        block = block_at(b)
+        shapes = jax.eval_shape(function, *block)
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         has_levels = rows.levels[b, 0] < len(rows.present) - 1
-        return jax.lax.cond(has_levels, at, lambda _: nothing, b)
+        return jax.lax.cond(has_levels, function, lambda *_: nothing, *block)
 
     if n_blocks == 1:
-        parts = jax.tree.map(lambda a: a[None], at(0))
+        parts = jax.tree.map(lambda a: a[None], function(*block_at(0)))
     else:
         parts = jax.lax.map(unless_empty, jnp.arange(n_blocks))
 

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 
 from skhier.kernels.distributions import affine
 from skhier.kernels.prior_programs import sample_coef, sample_effects, sample_roots
-from skhier.kernels.records import ModelSpec, Population, PriorDists
+from skhier.kernels.records import MIN_VARIANCE, ModelSpec, Population, PriorDists
+from skhier.responses.by_level import of_levels
+from skhier.responses.normal import SCALE
 from skhier.statistics.records import Units
 
 __all__ = ["JointRows", "joint_model", "parameters", "population", "varying_columns"]
@@ -81,18 +84,28 @@ def parameters(spec: ModelSpec, rows: JointRows, units: Units, prior: PriorDists
     -------
     population : Population
     effects : tuple of array of shape (q, n_levels)
+    deviations : array of shape (n_levels,) or ()
+        Of the logs of the noises of the levels that have their own, in ``noise_spread``.
     """
     own, roots = _own_and_roots(spec, units, prior, fixed)
     coef, effects = sample_effects(spec, rows.present, units, prior, roots)
-    return Population(coef, roots, own), effects
+    deviations: Any = ()
+    if spec.noise_by is not None:
+        shape = rows.present[spec.noise_by].shape
+        deviations = numpyro.sample("noise_z", dist.Normal().expand(shape).to_event(1))
+    return Population(coef, roots, own), effects, deviations
 
 
 def joint_model(spec: ModelSpec, rows: JointRows, units: Units, prior: PriorDists, fixed: dict):
     """Every parameter and the likelihood of the rows."""
-    everyone, effects = parameters(spec, rows, units, prior, fixed)
+    everyone, effects, deviations = parameters(spec, rows, units, prior, fixed)
     line = rows.x @ everyone.coef + rows.offset
     for k, b in enumerate(effects):
         z = rows.x[:, varying_columns(spec, k)]
         line = line + (z.T * b[:, rows.codes[:, k]]).sum(0)
-    density = spec.response.log_density(rows.y, line, everyone.own, jnp)
+    own = everyone.own
+    if spec.noise_by is not None:
+        own = of_levels(own, deviations[rows.codes[:, spec.noise_by]], jnp)
+        own[SCALE] = jnp.sqrt(own[SCALE] ** 2 + MIN_VARIANCE)
+    density = spec.response.log_density(rows.y, line, own, jnp)
     numpyro.factor("log_likelihood", (rows.weight * density).sum())

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from skhier.kernels.cholesky import inverse_cholesky
-from skhier.kernels.rows.blocks import Block
+from skhier.kernels.rows.blocks import Block, of_chunks, products
 from skhier.responses.base import Response
 
 __all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of"]
 
-MAX_STEPS = 60
+MAX_STEPS, MAX_FULL_STEPS = 60, 6
 CLOSE = 1e-4  # of a step in posterior sds, after which one more is made: values may be subtracted
 ROUGH = 0.1  # the same for values that need a hundredth of a nat
 FARTHEST = 8.0  # prior sds from which an effect is no start
@@ -78,22 +77,68 @@ def level_modes(
     q, n_levels = start.shape
     if not q:
         return start, jnp.zeros((0, 0, n_levels))
+    search = _Search(response, block, line, root, own)
+    quick, settled = _by_full_steps(search, start, tolerance)
+    careful = _by_damped_steps(search, start, tolerance, settled)
+    return jax.tree.map(lambda a, b: jnp.where(settled, a, b), quick, careful)
 
-    pairs = _pairs(q)
-    where = np.array([pairs.index((max(i, j), min(i, j))) for i in range(q) for j in range(q)])
 
-    def at(u):
-        of_levels = _sums(response, block, line + block.of_rows(root @ u), own)
-        value = of_levels[0] - 0.5 * (u**2).sum(0)
-        slope = root.T @ of_levels[1 : 1 + q] - u
-        inner = of_levels[1 + q :][where].reshape(q, q, n_levels)  # Z'WZ
-        gram = jnp.einsum("ai,abg,bj->ijg", root, inner, root) + jnp.eye(q)[..., None]
+class _Search(NamedTuple):
+    """The density of the effects of a block's levels."""
+
+    response: Response
+    block: Block
+    line: Any
+    root: Any
+    own: Any
+
+    def at(self, u, with_value):
+        """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, and ``R^-1``."""
+        line = self.line + self.block.of_rows(_times(self.root[..., None], u))
+        value, score, inner = _sums(self.response, self.block, line, self.own, with_value)
+        root = self.root[..., None]
+        turned = jnp.swapaxes(root, 0, 1)
+        slope = _times(turned, score) - u
+        gram = products(turned, products(inner, root)) + jnp.eye(len(u))[..., None]
         half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
+        if with_value:
+            value = value - 0.5 * (u**2).sum(0)
         return value, _times(half, slope), half
+
+
+def _by_full_steps(search, start, tolerance):
+    """Modes and ``R^-1``, and whether each step was shorter than half of the one before.
+
+    Near the modes that is so, and a look costs no logarithms.
+    """
+
+    def look(u):
+        _, white, half = search.at(u, with_value=False)
+        step = _times(jnp.swapaxes(half, 0, 1), white)
+        return u, step, jnp.sqrt((white**2).sum(0)), half
+
+    def again(state):
+        (u, step, size, _), _, k = state
+        return look(u + step), size, k + 1
+
+    def goes_on(state):
+        (_, _, size, _), before, k = state
+        falls = (size <= tolerance) | (size < 0.5 * before)
+        return (k < MAX_FULL_STEPS) & jnp.any(size > tolerance) & jnp.all(falls)
+
+    first = look(start)
+    state = first, jnp.full_like(first[2], jnp.inf), 0
+    (u, step, size, half), _, _ = jax.lax.while_loop(goes_on, again, state)
+    return (u + step, half), jnp.all(size <= tolerance)
+
+
+def _by_damped_steps(search, start, tolerance, settled):
+    """The same with steps halved that lower the density; at the start if ``settled``."""
+    q, n_levels = start.shape
 
     def step(state):
         u, value, delta, size, half, k = state
-        new, white, new_half = at(u + delta)
+        new, white, new_half = search.at(u + delta, with_value=True)
         rises = new >= value - 1e-9 * (1 + jnp.abs(value))
         towards = _times(jnp.swapaxes(new_half, 0, 1), white)
         return (
@@ -107,7 +152,7 @@ def level_modes(
 
     def goes_on(state):
         *_, size, _, k = state
-        return (k < MAX_STEPS) & jnp.any(size > tolerance)
+        return ~settled & (k < MAX_STEPS) & jnp.any(size > tolerance)
 
     nowhere = jnp.full(n_levels, -jnp.inf), jnp.full(n_levels, jnp.inf)
     state = (start, nowhere[0], jnp.zeros_like(start), nowhere[1], jnp.zeros((q, q, n_levels)), 0)
@@ -115,20 +160,25 @@ def level_modes(
     return jnp.where(size <= tolerance, u + delta, u), half
 
 
-def _sums(response, block, line, own):
-    """Per level: log density, score by z, and curvature by pairs of z, (1 + q + pairs, K)."""
+def _sums(response, block, line, own, with_value):
+    """Of levels: log density (K,) if wanted, score by z (q, K) and ``Z'WZ`` (q, q, K)."""
     form = response.exponential_form(block.y, line, own, jnp)
     if form is not None:
         value, score, curvature = form.derivatives(line, jnp)
     else:
-        value = response.log_density(block.y, line, own, jnp)
+        value = response.log_density(block.y, line, own, jnp) if with_value else None
         score = response.score(block.y, line, own, jnp)
         curvature = jnp.maximum(response.curvature(block.y, line, own, jnp), 0.0)
     z, q = block.z, len(block.z)
     score, curvature = block.weight * score, block.weight * curvature
-    parts = [block.weight * value, *(score * z[j] for j in range(q))]
+    parts = [score * z[j] for j in range(q)]
     parts += [curvature * z[i] * z[j] for i, j in _pairs(q)]
-    return block.sums(jnp.stack([part.sum(0) for part in parts]))
+    if with_value:
+        parts.append(block.weight * value)
+    of_levels = block.sums(jnp.stack([of_chunks(part) for part in parts]))
+    place = {pair: q + k for k, pair in enumerate(_pairs(q))}
+    inner = [[of_levels[place[max(i, j), min(i, j)]] for j in range(q)] for i in range(q)]
+    return of_levels[-1], of_levels[:q], jnp.stack([jnp.stack(row) for row in inner])
 
 
 def _pairs(q):

@@ -13,7 +13,7 @@ Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4; Rabe-Hesketh, Skrondal and
 J. Econometrics 128.
 """
 
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +22,8 @@ import numpy as np
 
 from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import Population
-from skhier.kernels.rows.blocks import over_blocks
-from skhier.kernels.rows.cells import expected_gradient, log_density_at_cells
+from skhier.kernels.rows.at_nodes import expected_gradient, log_density_at_cells
+from skhier.kernels.rows.blocks import over_blocks, products
 from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
@@ -32,7 +32,7 @@ from skhier.utils.hermite import normal_rule
 __all__ = [
     "LevelMoments",
     "LevelNodes",
-    "Rule",
+    "ProductRule",
     "effect_moments",
     "level_moments",
     "level_nodes",
@@ -46,7 +46,7 @@ N_TURNS = 4
 LEAST_WEIGHT = 1e-7  # of a cell; lighter ones are left out
 
 
-class Rule(NamedTuple):
+class ProductRule(NamedTuple):
     """A product rule for a standard normal.
 
     Attributes
@@ -108,19 +108,19 @@ class LevelMoments(NamedTuple):
     mode: Any
 
 
-def product_rule(n_nodes: int, q: int) -> Rule:
+def product_rule(n_nodes: int, q: int) -> ProductRule:
     """Gauss-Hermite with so many nodes a dimension, cells without weight left out."""
     nodes, weights = normal_rule(n_nodes)
     cells = np.array(list(product(range(n_nodes), repeat=q)), int)
     weight = weights[cells].prod(1)
     kept = weight > LEAST_WEIGHT
     log_weight = np.log(weight[kept] / weight[kept].sum())
-    return Rule(nodes[cells[kept]], log_weight, nodes, cells[kept].astype(np.int32))
+    return ProductRule(nodes[cells[kept]], log_weight, nodes, cells[kept].astype(np.int32))
 
 
 def level_nodes(
     response: Response,
-    rule: Rule,
+    rule: ProductRule,
     rows: RowBlocks,
     z: Any,
     population: Population,
@@ -131,7 +131,7 @@ def level_nodes(
     Parameters
     ----------
     response : Response
-    rule : Rule
+    rule : ProductRule
     rows : RowBlocks
     z : array of shape (q, C, N)
         The columns of ``rows.x`` that vary by level.
@@ -148,7 +148,7 @@ def level_nodes(
 
 def level_moments(
     response: Response,
-    rule: Rule,
+    rule: ProductRule,
     rows: RowBlocks,
     z: Any,
     population: Population,
@@ -171,10 +171,10 @@ def _by_level(response, rule, rows, z, population, search, reduced):
     start, tolerance = start_of(search, root, len(rows.present))
 
     def of_block(block, start):
-        line = jnp.einsum("pcn,p->cn", block.x, population.coef) + block.offset
+        line = _without_effects(block.x, block.offset, population.coef)
         u, half = level_modes(response, block, line, root, population.own, start, tolerance)
         nodes = _nodes(response, rule, block, line, root, population.own, u, half, rows.repeated)
-        return reduced(block, line, nodes), root @ u
+        return reduced(block, line, nodes), _effects(root, u)
 
     return over_blocks(of_block, rows, z, start)
 
@@ -185,12 +185,14 @@ def _root(population):
 
 def _nodes(response, rule, block, line, root, own, u, half, repeated):
     """Of a block: log density, nodes and their masses."""
-    axes = jnp.einsum("ai,jig->jag", root, half)  # L R^-T, the effects one step along each axis
-    spread = jnp.stack([block.of_rows(axis) for axis in axes]) if len(u) else block.z
-    line = line + block.of_rows(root @ u)
+    turned = jnp.swapaxes(half, 0, 1)
+    axes = products(root[..., None], turned)  # L R^-T, its columns the steps along each axis
+    spread = [block.of_rows(axes[:, j]) for j in range(len(u))]
+    line = line + block.of_rows(_effects(root, u))
     x = jnp.asarray(rule.x)
     density = log_density_at_cells(response, block, line, spread, own, rule, repeated is not None)
-    u_k = u + jnp.einsum("jig,kj->kig", half, x)
+    u_k = u + jnp.zeros((len(x), 1, 1))
+    u_k = u_k + sum(turned[:, j] * x[:, None, None, j] for j in range(len(u)))
     outer = 0.5 * (x**2).sum(1) + rule.log_weight
     values = density - 0.5 * (u_k**2).sum(1) + outer[:, None]
     total = jax.scipy.special.logsumexp(values, axis=0)
@@ -200,10 +202,15 @@ def _nodes(response, rule, block, line, root, own, u, half, repeated):
 
 def _parts(rows, z, population):
     """The line without effects (C, N), and ``T`` (q, C, N)."""
-    line = jnp.einsum("pcn,p->cn", rows.x, population.coef) + rows.offset
+    line = _without_effects(rows.x, rows.offset, population.coef)
     if not population.group_root:
         return line, jnp.zeros((0, *line.shape))
     return line, jnp.einsum("acn,aj->jcn", z, population.group_root[0])
+
+
+def _without_effects(x, offset, coef):
+    """The line but for effects (C, N). Of several coefficients theirs is the first axis."""
+    return (coef @ x.reshape(len(x), -1)).reshape(offset.shape) + offset
 
 
 def _of_chunks(t, u, rows):
@@ -213,7 +220,7 @@ def _of_chunks(t, u, rows):
 
 def log_density(
     response: Response,
-    rule: Rule,
+    rule: ProductRule,
     rows: RowBlocks,
     z: Any,
     population: Population,
@@ -244,14 +251,39 @@ def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any,
     if not population.group_root:
         n_levels = len(nodes.log_density)
         return jnp.zeros((0, n_levels)), jnp.zeros((0, 0, n_levels)), jnp.zeros(n_levels)
-    share = jnp.exp(nodes.log_share)
-    mean = jnp.einsum("kg,kig->ig", share, nodes.u)
+    share = jnp.exp(nodes.log_share)[:, None]
+    mean = (share * nodes.u).sum(0)
     off = nodes.u - mean
-    cov = jnp.einsum("kg,kig,kjg->ijg", share, off, off)
+    cov = _second_moments(share[:, 0], off)
     root = population.group_root[0]
-    intercepts = jnp.einsum("i,kig->kg", root[-1], nodes.u)
+    intercepts = sum(root[-1, j] * nodes.u[:, j] for j in range(len(root)))
     log_exp = jax.scipy.special.logsumexp(nodes.log_share + intercepts, axis=0)
-    return root @ mean, jnp.einsum("ai,ijg,bj->abg", root, cov, root), log_exp
+    roots = root[..., None]
+    return _effects(root, mean), products(products(roots, cov), root.T[..., None]), log_exp
+
+
+def _effects(root, u):
+    """``L u`` of each level, (q, G)."""
+    return sum(root[:, j, None] * u[j] for j in range(len(root))) if len(root) else u
+
+
+def _second_moments(share, off):
+    q = off.shape[1]
+    moments = {
+        (i, j): (share * off[:, i] * off[:, j]).sum(0) for i in range(q) for j in range(i + 1)
+    }
+    rows = [[moments[max(i, j), min(i, j)] for j in range(q)] for i in range(q)]
+    return jnp.stack([jnp.stack(row) for row in rows])
+
+
+def _third_moments(share, off):
+    q = off.shape[1]
+    moments: dict[tuple[int, ...], Any] = {
+        (i, j, k): (share * off[:, i] * off[:, j] * off[:, k]).sum(0)
+        for i, j, k in combinations_with_replacement(range(q), 3)
+    }
+    every = [moments[tuple(sorted(place))] for place in product(range(q), repeat=3)]
+    return jnp.stack(every).reshape(q, q, q, -1)
 
 
 def _axes(nodes, root):
@@ -266,21 +298,25 @@ def _axes(nodes, root):
         return jnp.zeros((0, 0, n_levels)), jnp.zeros((0, n_levels))
     share = jnp.exp(nodes.log_share)
     off = nodes.u - (share[:, None] * nodes.u).sum(0)
-    cov = (share[:, None, None] * off[:, :, None] * off[:, None]).sum(0) + TINY * _identity(q)
+    cov = _second_moments(share, off) + TINY * _identity(q)
     half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(cov, -1, 0)), 0, -1)
-    white = jnp.einsum("ijg,kjg->kig", half, off)
-    squares = white[:, :, None] * white[:, None]
-    third = ((share[:, None] * white)[:, :, None, None] * squares[:, None]).sum(0)
-    v = _normalised(jnp.einsum("ijjg->ig", third))
+    white = _turned(half, off)
+    third = _third_moments(share, white)
+    v = _normalised(sum(third[:, j, j] for j in range(q)))
     for _ in range(N_TURNS):
-        v = _normalised(jnp.einsum("ijlg,jg,lg->ig", third, v, v))
+        v = _normalised(sum(third[:, i, j] * v[i] * v[j] for i, j in product(range(q), repeat=2)))
     # a reflection that takes the first axis to v
     away = _identity(q)[:, 0] - v
     size = (away**2).sum(0)
     turn = _identity(q) - away[:, None] * away[None] * jnp.where(size > 0, 2 / size, 0.0)
-    skew = (share[:, None] * jnp.einsum("ijg,kjg->kig", turn, white) ** 3).sum(0)
-    lower = jnp.einsum("ijg,ljg->ilg", cov, half)
-    return jnp.einsum("ai,ijg,jlg->alg", root, lower, turn), skew
+    skew = (share[:, None] * _turned(turn, white) ** 3).sum(0)
+    lower = products(cov, jnp.swapaxes(half, 0, 1))
+    return products(root[..., None], products(lower, jnp.swapaxes(turn, 0, 1))), skew
+
+
+def _turned(matrix, vectors):
+    """(q, q, K) times each of (n, q, K)."""
+    return sum(matrix[:, j] * vectors[:, j, None] for j in range(len(matrix)))
 
 
 def _identity(q):
@@ -294,7 +330,7 @@ def _normalised(v):
 
 
 def log_densities_without_row(
-    response: Response, rule: Rule, rows: RowBlocks, z: Any, population: Population
+    response: Response, rule: ProductRule, rows: RowBlocks, z: Any, population: Population
 ) -> tuple[Any, Any]:
     """Log density of each row given the others of its level, and given all, (C, N) each.
 

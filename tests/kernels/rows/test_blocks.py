@@ -8,10 +8,10 @@ import pytest
 from numpy.testing import assert_allclose
 from response_cases import CASES
 from row_cases import N_LEVELS, Rows, grid, make_rows
+from runs import budget
 
 from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
 from skhier.kernels.rows.quadrature import level_moments, product_rule
-from skhier.statistics import rows as row_statistics
 from skhier.statistics.rows import arrange_rows
 
 N_ROWS = [0, 40, 1, 3, 700, 0, 9, 17, 5, 120, 2, 0]
@@ -45,17 +45,15 @@ def uneven(name):
 
 @pytest.mark.parametrize("name", ["logit", "negative_binomial"])
 @pytest.mark.parametrize("dense", [0, 96])
-def test_levels_do_not_depend_on_their_blocks(name, dense, monkeypatch):
+def test_levels_do_not_depend_on_their_blocks(name, dense):
     response, rows, everyone = uneven(name)
     rule = product_rule(5, 2)
     one, z, _ = rows.blocks(len(N_ROWS))
     assert len(one.levels) == 1
     whole = moments_of(response.kind, rule, one, z, everyone)
-    monkeypatch.setattr(row_statistics, "BLOCK", 4)
-    monkeypatch.setattr(row_statistics, "FEW_BLOCKS", 0)
-    monkeypatch.setattr("skhier.kernels.rows.blocks.DENSE", dense)
-    jax.clear_caches()
-    several, z, _ = rows.blocks(len(N_ROWS))
+    short = budget(chunks_of_block=4, few_blocks=0, dense_levels=dense).rows
+    several, z, _ = rows.blocks(len(N_ROWS), short)
+    assert (several.indicated is None) == (dense == 0)
     assert len(several.levels) > 1
     parts = moments_of(response.kind, rule, several, z, everyone)
     for ours, theirs in zip(parts, whole, strict=True):
@@ -64,10 +62,11 @@ def test_levels_do_not_depend_on_their_blocks(name, dense, monkeypatch):
         assert_allclose(ours[..., known], theirs[..., known], rtol=1e-6, atol=1e-6)
 
 
-def test_every_row_has_a_seat_in_its_level(monkeypatch):
-    monkeypatch.setattr(row_statistics, "BLOCK", 4)
+def test_every_row_has_a_seat_in_its_level():
     _, rows, _ = uneven("logit")
-    blocks, seats = arrange_rows(rows.x, rows.codes, rows.y, rows.weights, rows.offset, len(N_ROWS))
+    of_rows = rows.x, rows.codes, rows.y, rows.weights, rows.offset
+    short = budget(chunks_of_block=4).rows
+    blocks, seats = arrange_rows(*of_rows, len(N_ROWS), short)
     size, n_chunks = blocks.y.shape
     assert_allclose(blocks.y.T.ravel()[seats], rows.y)
     assert np.array_equal(blocks.level[seats // size], rows.codes)

@@ -1,5 +1,7 @@
 """Log densities of a block's levels at every node of a product rule, and the mean gradient."""
 
+import operator
+from itertools import product
 from typing import Any
 
 import jax
@@ -7,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from skhier.kernels.records import Population
-from skhier.kernels.rows.blocks import Block
+from skhier.kernels.rows.blocks import Block, in_pairs, made, of_chunks
 from skhier.responses.base import Response
 
 __all__ = ["expected_gradient", "log_density_at_cells"]
 
-FACTORS = 4  # of a product whose logarithm is taken: each may reach e^177
+FACTORS = 8  # of a product whose logarithm is taken: each may reach e^88
 REACH = 700.0  # of all exponents together, below float64's end
-LARGEST = np.exp(700.0)
+FEW = 3  # cells that no loop goes over
+WRITTEN_OUT = 7  # nodes of an axis up to which those along the last one share a loop
 
 
 def log_density_at_cells(
@@ -37,7 +40,7 @@ def log_density_at_cells(
     spread : array of shape (q, C, M)
         What one step along each axis of the rule adds to the line.
     own : dict of str to scalar
-    rule : Rule
+    rule : ProductRule
     repeated : bool
         Whether weights may be other than 0 and 1.
     """
@@ -46,17 +49,17 @@ def log_density_at_cells(
         return _one_by_one(response, block, line, spread, own, rule)
     rest = _rests(form, block, line, spread, rule, repeated)
     slope = block.weight * form.slope
-    linear = block.sums(jnp.stack([(slope * a).sum(0) for a in (line - form.shift, *spread)]))
+    linear = block.sums(jnp.stack([of_chunks(slope * a) for a in (line - form.shift, *spread)]))
     constant = _without_line(response, block, own)
     along = jnp.einsum("kj,jg->kg", rule.x, linear[1:])
-    return along + linear[0] - block.sums(rest - constant)
+    return along + linear[0] - block.sums(rest) + block.sums(constant)
 
 
 def _one_by_one(response, block, line, spread, own, rule):
     def cell(_, x):
         at = line + sum(spread[j] * x[j] for j in range(len(spread)))
         density = response.log_density(block.y, at, own, jnp)
-        return None, (block.weight * density).sum(0)
+        return None, of_chunks(block.weight * density)
 
     return block.sums(jax.lax.scan(cell, None, jnp.asarray(rule.x))[1])
 
@@ -66,33 +69,74 @@ def _without_line(response, block, own):
     zero = jnp.zeros_like(block.y)
     form = response.exponential_form(block.y, zero, own, jnp)
     rest = response.log_density(block.y, zero, own, jnp) - form.derivatives(zero, jnp)[0]
-    return (block.weight * rest).sum(0)
+    return of_chunks(block.weight * rest)
 
 
 def _rests(form, block, line, spread, rule, repeated):
     """``size g(E)``, weighted and added up over each chunk, (n_cells, M)."""
-    q = len(spread)
     once = form.logarithmic and form.size is None and not repeated
-    e = form.exponential(line, jnp)
-    e = jnp.where(block.weight > 0, e, 0.0) if once else e
-    # one factor for each place on an axis; the line's own exponential is at most e^700
-    reach = REACH / max(q, 1)
-    exponents = [form.sign * a * rule.axis[:, None, None] for a in spread]
-    factors = [jnp.exp(jnp.clip(exponent, -reach, reach)) for exponent in exponents]
     weight = block.weight if form.size is None else block.weight * form.size
+    e = form.exponential(line, jnp)
+    e = made(jnp.where(weight > 0, e if form.logarithmic else weight * e, 0.0))
+    factors = [_at_nodes(form.sign * a, rule.axis, REACH / len(spread)) for a in spread]
 
-    def cell(_, place):
-        at = e
-        for j, factor in enumerate(factors):
-            at = at * factor[place[j]]
-        at = jnp.minimum(at, LARGEST)
+    def of_cell(at):
         if once:
-            parts = (1 + at).reshape(-1, FACTORS, at.shape[-1])
-            product = (parts[:, 0] * parts[:, 1]) * (parts[:, 2] * parts[:, 3])
-            return None, jnp.log(product).sum(0)
-        return None, (weight * (jnp.log1p(at) if form.logarithmic else at)).sum(0)
+            return _products(1 + at)
+        return of_chunks(weight * jnp.log1p(at)) if form.logarithmic else of_chunks(at)
 
-    return jax.lax.scan(cell, None, jnp.asarray(rule.cells))[1]
+    out = _over_cells(of_cell, e, factors, rule)
+    return jnp.log(out).sum(-2) if once else out
+
+
+def _at_nodes(exponent, axis, reach):
+    """``e^(exponent x)`` at each node x of an axis, which is symmetric; a list of (C, M).
+
+    The line's own exponential is at most e^700, and so are all of these together.
+    """
+    n = len(axis)
+    above = [jnp.exp(jnp.clip(exponent * axis[k], -reach, reach)) for k in range((n + 1) // 2, n)]
+    above = made(above)  # else the compiler writes 1 / e^x as e^-x, at the price of another one
+    return [1 / a for a in reversed(above)] + [jnp.ones_like(exponent)] * (n % 2) + above
+
+
+def _over_cells(of_cell, e, factors, rule):
+    """``of_cell`` of e times the factors of each cell of the rule, the cells first."""
+    n, cells = len(rule.axis), jnp.asarray(rule.cells)
+    if not factors or n > WRITTEN_OUT:
+        return _one_after_the_other(of_cell, e, factors, cells)
+    *others, last = factors
+
+    def along_last(at):
+        return jnp.stack(made([of_cell(at * a) for a in last]))
+
+    rest = np.array(list(product(range(n), repeat=len(others))), np.int32)
+    out = _one_after_the_other(along_last, e, others, rest)
+    out = out.reshape(-1, *out.shape[2:])
+    is_full = len(cells) == len(out)
+    return out if is_full else out[cells @ n ** np.arange(len(factors))[::-1]]
+
+
+def _one_after_the_other(function, e, factors, cells):
+    """``function`` of e times the factors at each cell; a loop where there are many cells."""
+    if len(cells) <= FEW:
+        places = cells if isinstance(cells, np.ndarray) else np.zeros((len(cells), 0), int)
+        return jnp.stack([function(_at(e, factors, place)) for place in places])
+    stacked = [jnp.stack(made(factor)) for factor in factors]
+    return jax.lax.scan(lambda _, place: (None, function(_at(e, stacked, place))), None, cells)[1]
+
+
+def _at(e, factors, place):
+    for j, factor in enumerate(factors):
+        e = e * factor[place[j]]
+    return e
+
+
+def _products(factors):
+    """Of so many rows of each chunk at a time, (C / FACTORS, M)."""
+    rows = list(factors)
+    some = [rows[begin : begin + FACTORS] for begin in range(0, len(rows), FACTORS)]
+    return jnp.stack([in_pairs(operator.mul, part) for part in some])
 
 
 def expected_gradient(

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import narwhals as nw
 from narwhals import dependencies as known
 
-__all__ = ["lazy_engine", "naming"]
+__all__ = ["lazy_engine", "naming", "without_time_zones"]
 
 SUPPORTED = (
     "a Polars LazyFrame, a DuckDB relation, an Ibis table, or a data frame of Dask or of PySpark"
@@ -61,3 +62,13 @@ def _said(error: Exception) -> str:
         return str(error)
     said = [line for line in lines if line and not line.startswith(("at ", "... "))]
     return " ".join(dict.fromkeys(said))
+
+
+def without_time_zones(frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    """Times as the clock of their zone shows them, which is what pandas makes of Spark's."""
+    zoned = [
+        name
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None
+    ]
+    return frame.with_columns(nw.col(name).dt.replace_time_zone(None) for name in zoned)

@@ -9,25 +9,18 @@ import scipy.sparse
 from numpy.testing import assert_array_equal
 
 from skhier.utils.features import read_features
-from skhier.utils.frames import (
-    as_table,
-    column_names,
-    columns_of,
-    index_names,
-    labels_of,
-    with_columns_of_fit,
-)
+from skhier.utils.table import read_table, table_of
 
 NUMBERS = [1.5, -2.0, 300.0]
 
 
 def read(table, positions=(0,), names=("a",)):
-    x, _ = read_features(columns_of(as_table(table)), 3, positions, names)
+    x, _ = read_features(read_table(table), positions, names)
     return x
 
 
 def label_column(table, position):
-    return labels_of(columns_of(as_table(table))(position))
+    return read_table(table).column(position).labels
 
 
 @pytest.mark.parametrize(
@@ -52,7 +45,7 @@ def test_tables_give_their_numbers_and_labels(table):
 def test_arrays_of_no_numbers_are_refused(dtype):
     # case 21
     with pytest.raises(TypeError, match="X has dtype"):
-        as_table(np.zeros((3, 1), dtype))
+        read_table(np.zeros((3, 1), dtype))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +77,7 @@ def test_arrays_of_no_numbers_are_refused(dtype):
 def test_bad_tables_are_refused(X, error, message):
     # cases 1 to 6, 9, 10
     with pytest.raises(error, match=message):
-        as_table(X)
+        read_table(X)
 
 
 def test_mask_without_masked_values_is_no_matter():
@@ -129,43 +122,45 @@ def test_array_with_nan_names_its_columns():
     message = r"contains NaN in 1 row of 4, the first at row 2. Columns: 'x1' \(1 row\).*and 2 more"
     for kind in (float, "f4", np.longdouble):
         with pytest.raises(ValueError, match=message):
-            as_table(X.astype(kind))
+            read_table(X.astype(kind))
     with pytest.raises(ValueError, match=r"contains infinity.*'x1' \(1 row\)\. Drop"):
-        as_table(X[3:])
+        read_table(X[3:])
 
 
 def test_columns_that_are_not_read_may_hold_anything():
     X = np.eye(3)
     X[:, 1] = [np.nan, np.inf, 1]
-    assert as_table(X, [1])[0, 0] == 1
+    assert read_table(X, [1]).native[0, 0] == 1
     X[0, 2] = np.nan
     with pytest.raises(ValueError, match=r"Input X contains NaN.*'x2'"):
-        as_table(X, [1])
+        read_table(X, [1])
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
 def test_columns_that_are_not_read_are_filled(make):
     names = ["g", "a", "h", "b", "i"]
-    table = make({"a": NUMBERS, "b": NUMBERS})
-    assert column_names(with_columns_of_fit(table, names, [4, 0, 2])) == names
-    filled = with_columns_of_fit(table, names, [0, 2])
-    assert column_names(filled) == names[:4]
-    assert_array_equal(read(filled, (1, 3), "ab"), np.c_[NUMBERS, NUMBERS])
-    assert type(filled) is type(table)
+    table = read_table(make({"a": NUMBERS, "b": NUMBERS}))
+    every = table.with_columns_of_fit(names, [4, 0, 2])
+    assert every.columns == list(table_of(every.native).columns) == names
+    assert (every.n_rows, every.n_columns, every.lacking) == (3, 5, (0, 2, 4))
+    filled = table.with_columns_of_fit(names, [0, 2])
+    assert filled.columns == names[:4]
+    assert_array_equal(read(filled.native, (1, 3), "ab"), np.c_[NUMBERS, NUMBERS])
+    assert type(filled.native) is type(table.native)
     for same in ([], [1], [3]):
-        assert with_columns_of_fit(table, names, same) is table
-    assert with_columns_of_fit(table, None, [0]) is table
+        assert table.with_columns_of_fit(names, same) is table
+    assert table.with_columns_of_fit(None, [0]) is table
 
 
 def test_filled_columns_keep_the_index():
     table = pd.DataFrame({"a": NUMBERS}, index=list("zyx"))
-    filled = with_columns_of_fit(table, ["g", "a"], [0])
+    filled = read_table(table).with_columns_of_fit(["g", "a"], [0]).native
     assert filled.index.tolist() == list("zyx")
     assert filled["a"].tolist() == NUMBERS
 
 
 def test_index_names_are_those_of_pandas():
     table = pd.DataFrame({"a": NUMBERS})
-    assert index_names(table) == index_names(np.eye(2)) == index_names(pl.from_pandas(table)) == []
-    assert index_names(table.rename_axis("g")) == ["g"]
-    assert index_names(None) == []
+    for unnamed in (table, np.eye(2), pl.from_pandas(table)):
+        assert read_table(unnamed).index == []
+    assert read_table(table.rename_axis("g")).index == ["g"]

@@ -66,6 +66,7 @@ def model_spec(
     correlated: bool,
     noncentered: bool,
     budget: Budget = USUAL,
+    noise_by: int | None = None,
 ) -> ModelSpec:
     """The static part of the model."""
     return ModelSpec(
@@ -80,6 +81,7 @@ def model_spec(
         coef_blocks=tuple(at for at, _ in choice.coef),
         kind=response.kind,
         budget=budget.kernels,
+        noise_by=noise_by,
     )
 
 

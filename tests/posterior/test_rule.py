@@ -7,7 +7,7 @@ from reduced import population
 
 from skhier.kernels.records import Components
 from skhier.posterior.mixture import mixture_quantiles
-from skhier.posterior.quadrature import rule_by_lines
+from skhier.posterior.rule import rule_by_lines
 
 N, Q = 3000, np.array([0.01, 0.05, 0.5, 0.95, 0.99])
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from skhier.utils.budget import USUAL, DataBudget
+from skhier.utils.cells import relative_spacing
 from skhier.utils.design import Design, Rows, fit_design
 from skhier.utils.settling import drop_rows, settle_slopes
 from skhier.utils.side_column import Wanted
-from skhier.utils.validation import (
-    check_target,
-    check_weights,
-    relative_spacing,
-    weighted_median,
-)
+from skhier.utils.table import Table
+from skhier.utils.validation import check_target, check_weights
 
-__all__ = ["Medians", "Training", "forbid_few_rows", "read_block", "read_training", "training_of"]
+__all__ = [
+    "Medians",
+    "Training",
+    "forbid_few_rows",
+    "read_block",
+    "read_training",
+    "training_of",
+    "weighted_median",
+]
 
 EVERY = slice(None)
 
@@ -95,67 +100,64 @@ class Training(NamedTuple):
 
 
 def read_training(
-    table: Any,
+    table: Table,
     y: Any,
     sample_weight: Any,
-    names: Sequence[str] | None,
     groups: Any,
     slopes: Any,
     side: Wanted | None = None,
+    budget: DataBudget = USUAL.data,
 ) -> tuple[Design, Training]:
     """Checked rows, and what their columns mean.
 
     Parameters
     ----------
-    table : DataFrame or 2-D array
+    table : Table
     y, sample_weight
         As the user gave them.
-    names : sequence of str or None
-        Column names.
     groups, slopes
         The estimator's parameters.
     side : Wanted or None
         Its ``exposure`` or ``known_noise``.
+    budget : DataBudget
 
     Raises
     ------
     ValueError, TypeError
         Bad columns, labels, numbers or weights; fewer than two rows with a weight.
     """
-    design, training = read_block(table, y, sample_weight, names, groups, slopes, 2, side)
-    return settle_slopes(design, Rows(training.x, training.codes, ())), training
+    return _read(table, y, sample_weight, groups, slopes, side, budget)
 
 
 def read_block(
-    table: Any,
-    y: Any,
-    sample_weight: Any,
-    names: Sequence[str] | None,
-    groups: Any,
-    slopes: Any,
-    least: int = 0,
-    side: Wanted | None = None,
+    table: Table, y: Any, sample_weight: Any, groups: Any, slopes: Any
 ) -> tuple[Design, Training]:
-    """Checked rows that may be a part of all; their slopes are not settled.
+    """Checked rows that may be a part of all, or none; their slopes are not settled.
 
     Parameters
     ----------
-    table, y, sample_weight, names, groups, slopes, side
+    table, y, sample_weight, groups, slopes
         As of :func:`read_training`.
-    least : int
-        Rows with a weight that there have to be.
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`read_training`, of fewer rows than ``least``.
+        As :func:`read_training`, but of few rows.
     """
-    y_eps = relative_spacing(y)
-    y, weights = check_target(y, table), check_weights(sample_weight, table, least)
+    return _read(table, y, sample_weight, groups, slopes)
+
+
+def _read(
+    table, y, sample_weight, groups, slopes, side=None, budget=None
+) -> tuple[Design, Training]:
+    """``budget``: of all rows of a fit; None of a block of them."""
+    y_eps, least = relative_spacing(y), 0 if budget is None else 2
+    y, weights = check_target(y, table.native), check_weights(sample_weight, table.native, least)
     kept = weights > 0
     forbid_few_rows(int(kept.sum()), least)
-    design, rows = fit_design(table, names, groups, slopes, side)
-    design, rows = drop_rows(design, rows, kept)
+    design, rows = drop_rows(*fit_design(table, groups, slopes, side), kept)
+    if budget is not None:
+        design = settle_slopes(design, rows, budget)
     return design._replace(y_eps=y_eps), training_of(design, rows, y[kept], weights[kept])
 
 
@@ -176,3 +178,12 @@ def forbid_few_rows(n: int, least: int = 2) -> None:
     """Raise ValueError for fewer rows with a weight than ``least``."""
     if n < least:
         raise ValueError(f"fit needs two rows or more with a weight, got n_samples={n}.")
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The median of rows repeated by their weights; halfway between the two middle ones."""
+    if weights.min() == weights.max() == 1:
+        return float(np.median(values))  # needs no sorting
+    low = np.quantile(values, 0.5, method="inverted_cdf", weights=weights)
+    high = -np.quantile(-values, 0.5, method="inverted_cdf", weights=weights)
+    return float(low + high) / 2

@@ -1,0 +1,197 @@
+"""The posterior of theta where quadrature integrates levels out, as functions of many points."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values
+from skhier.inference.starts import PriorTops, prior_tops
+from skhier.kernels.records import ModelSpec, Population
+from skhier.utils.budget import Budget
+
+__all__ = ["QuadratureTheta"]
+
+
+class QuadratureTheta(ABC):
+    """The posterior of theta, evaluated a batch at a time.
+
+    A subclass says what its likelihood sees, with which rule, and what is kept of the levels.
+
+    Parameters
+    ----------
+    program : LevelProgram
+    spec : ModelSpec
+    model : tuple
+        What the prior takes: units, distributions, known parameters.
+    n_nodes : int
+        Of the rule, a dimension.
+    batch : int
+        Points evaluated together.
+    check : callable
+        Called between batches; may raise to stop.
+    device : Device or None
+    budget : Budget
+    """
+
+    levels_are: ClassVar[str]  # what an EngineResult calls what is kept of the levels
+
+    def __init__(
+        self,
+        program: Any,
+        spec: ModelSpec,
+        model: tuple,
+        n_nodes: int,
+        batch: int,
+        check: Callable[[], None],
+        device: Any,
+        budget: Budget,
+    ):
+        from skhier.inference import quadrature_target
+
+        self.program, self.spec, self.model = program, spec, model
+        self.batch, self.check, self.device, self.budget = batch, check, device, budget
+        self.target = quadrature_target
+        self.size = len(self.target.size(model, program, spec))
+        self.n_evaluations = 0
+        self.use(n_nodes)
+
+    def use(self, n_nodes: int) -> None:
+        """Take a rule of so many nodes a dimension."""
+        self.n_nodes, self.rule = n_nodes, self.rule_of(n_nodes)
+
+    @abstractmethod
+    def rule_of(self, n_nodes: int) -> Any:
+        """A rule of so many nodes a dimension."""
+
+    @property
+    @abstractmethod
+    def seen(self) -> tuple:
+        """What the likelihood takes beside the population."""
+
+    @abstractmethod
+    def n_kept(self, n_points: int) -> int:
+        """Of so many weighted points those of which levels are kept, the first ones."""
+
+    @abstractmethod
+    def of_levels(self, points: Any, which: Any, population: Population, place: np.ndarray) -> Any:
+        """What is kept of the levels.
+
+        Parameters
+        ----------
+        points : array of shape (n, d) or None
+            The first n of all; None where every parameter was sampled.
+        which : int array of shape (S,)
+            Those of them that count.
+        population : Population
+            At these.
+        place : int array of shape (n_chains, n_draws)
+            Which of the S each draw is.
+        """
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether there is nothing to integrate."""
+        return False
+
+    @property
+    def by_values(self) -> int:
+        """Entries of theta up to which values are faster than gradients to compile and run."""
+        return self.budget.search.max_size_by_values
+
+    @property
+    def data(self) -> tuple:
+        """Arguments of the compiled functions."""
+        return self.seen, self.model
+
+    @cached_property
+    def priors(self) -> PriorTops:
+        """Where the prior of each entry of theta has its modes."""
+
+        def profiles(grids):
+            return self.target.prior_profiles(grids, self.model, self.program, self.spec)
+
+        return prior_tops(profiles, self.size, self.budget.search)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """Of differences, (d,): well below the width of a narrow prior."""
+        return np.minimum(STEP, self.priors.widths / 20)
+
+    def start_at(self, coef: np.ndarray) -> np.ndarray:
+        """A point (d,) with these coefficients, the intercept last, and 0 elsewhere."""
+        sites, start = self.priors.sites, np.zeros(self.size)
+        for i, block in enumerate(self.spec.coef_blocks):
+            start[list(sites[f"coef_{i}"])] = coef[list(block)]
+        start[list(sites["intercept"])] = coef[-1]
+        return start
+
+    def entries(self, *beginnings: str) -> list[int]:
+        """Places of the parameters whose names begin like this."""
+        sites = self.priors.sites.items()
+        return [j for name, places in sites if name.startswith(beginnings) for j in places]
+
+    def derivatives(self, point: np.ndarray) -> Derivatives:
+        """Of the log density at a point (d,); whichever way compiles and runs faster."""
+        if self.size <= self.by_values:
+            return from_values(self.log_densities, point, self.steps)
+        return from_gradients(self._density_and_gradient, point)
+
+    def _density_and_gradient(self, points):
+        self.n_evaluations += len(points)
+        parts = self.over(self._compiled(self.target.density_and_gradient, self.data), points)
+        values, gradients = (
+            np.concatenate([np.asarray(part) for part in half])[: len(points)]
+            for half in zip(*parts, strict=True)
+        )
+        return values, gradients
+
+    def log_densities(self, points: np.ndarray) -> np.ndarray:
+        """(n, d) points to (n,) log densities, exact enough to be subtracted."""
+        return self.evaluated(points, self.data)[0]
+
+    def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
+        """The same as exact as weights need them; ``n_kept``: see :meth:`of_levels`."""
+        return self.log_densities(points)
+
+    def evaluated(self, points: np.ndarray, data: tuple) -> tuple[np.ndarray, list[Any]]:
+        """Log densities (n,), and what was learnt of the levels, a batch each."""
+        self.n_evaluations += len(points)
+        parts = self.over(self._compiled(self.target.evaluate, data), points)
+        values = np.concatenate([np.asarray(value) for value, _ in parts])[: len(points)]
+        return values, [learnt for _, learnt in parts]
+
+    def _compiled(self, function, data):
+        return lambda part: function(part, data, self.program, self.spec)
+
+    def populations(self, points: np.ndarray) -> Population:
+        """The population at each of (n, d) points."""
+        import jax
+
+        of_points = self.target.populations(points, self.model, self.program, self.spec)
+        return jax.tree.map(np.asarray, of_points)
+
+    def over(self, function: Callable[[np.ndarray], Any], points: np.ndarray) -> list[Any]:
+        """A compiled function at all points, a padded batch at a time, two of them side by side."""
+        import jax
+
+        from skhier.inference import runtime
+
+        def at(begin):
+            self.check()
+            part = points[begin : begin + self.batch]
+            padding = np.broadcast_to(part[:1], (self.batch - len(part), *part.shape[1:]))
+            with runtime.precisely_on(self.device):
+                return jax.block_until_ready(function(np.concatenate([part, padding])))
+
+        first, *others = range(0, len(points), self.batch)
+        out = [at(first)]  # which compiles, once
+        if others:
+            with ThreadPoolExecutor(2) as pool:
+                out += pool.map(at, others)
+        return out

@@ -1,0 +1,154 @@
+"""Tuning constants of answers after fit: memory, components behind predictions, leaving out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["MemoryBudget", "RuleBudget", "ScoreBudget"]
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """Entries (8 bytes each) of arrays, and components behind averages of closed forms.
+
+    Attributes
+    ----------
+    few_entries : int
+        Of the statistics, up to which copying them at each call is faster than keeping them on
+        the device.
+    max_cov_entries : int
+        Of the coefficients' covariances, one a point, that are kept.
+    rows_at_once : int
+        Of draws x rows (or levels) x effects squared in a slice of predictions.
+    temporary : int
+        Of the arrays that are there for a slice of rows or levels in tables and exchange objects.
+    group_entries : int
+        Of groups x components x effects squared in group moments; beyond, fewer components do.
+    group_entries_in_race : int
+        The same for a candidate of a search, whose moments only score it.
+    moment_components : tuple of int
+        Fewest and most components behind group moments: theta varies little.
+    moment_work : float
+        Multiplications of the cubed number of crossed effects, one such a component, beyond which
+        fewer do.
+    fewest_of_crossed : int
+        Components that do then.
+    pilot_components : int
+        Whose spread says how many are enough, where the fewest take more than ``group_entries``.
+    moment_error : float
+        Largest Monte Carlo error of a level's mean and sd that theta leaves, in posterior sds,
+        where they are as few as that.
+    effect_entries : int
+        Of groups x components x moments of effects that no statistics say, which are kept.
+    line_entries : int
+        Of the largest array of rows x components of lines: it stays in cache.
+    level_entries : int
+        Of levels x components x moments that are made at a time.
+    kept, kept_apart : int
+        Of the same that are kept between calls: side by side for all components, and a batch of
+        components at a time. Of rows x components in a block too.
+    draws_at_once : int
+        Of chains whose effective sample sizes are taken together, by Fourier transforms.
+    contrast_entries : int
+        Of the products of levels with the columns whose contrasts are looked at together.
+    contrasts_at_once : int
+        Such columns whatever that takes, for each round eliminates all effects.
+    """
+
+    few_entries: int = 2**12
+    max_cov_entries: int = 2**24
+    rows_at_once: int = 2**22
+    temporary: int = 2**24
+    group_entries: int = 2**22
+    group_entries_in_race: int = 2**17
+    moment_components: tuple[int, int] = (256, 1024)
+    moment_work: float = 1e9
+    fewest_of_crossed: int = 32
+    pilot_components: int = 16
+    moment_error: float = 0.01
+    effect_entries: int = 2**23
+    line_entries: int = 2**19
+    level_entries: int = 2**21
+    kept: int = 2**23
+    kept_apart: int = 2**26
+    draws_at_once: int = 2**21
+    contrast_entries: int = 2**22
+    contrasts_at_once: int = 16
+
+
+@dataclass(frozen=True)
+class RuleBudget:
+    """The weighted components that predict as all do.
+
+    Attributes
+    ----------
+    rows : int
+        Whose lines choose them.
+    new, absent : float
+        Shares of those rows' levels that no row of fit has, and that do not count.
+    sizes : tuple of tuple of int
+        Features of lines, features of theta, and candidates: the next where the error is too large.
+    quantile_error : float
+        Of the chosen components, in sds, that is small enough.
+    max_squared : int
+        Products of two scores of theta, beyond which only squares are features.
+    work : float
+        Multiplications that lines of known levels may take; few components do where it is less.
+    few_to_ask : int
+        Components, below which lines of new levels choose instead.
+    unasked_work : float
+        Multiplications of the cubed number of crossed effects that all components then chosen take.
+    unasked : tuple of int
+        Fewest and most of them.
+    """
+
+    rows: int = 66
+    new: float = 0.25
+    absent: float = 0.15
+    sizes: tuple[tuple[int, int, int], ...] = ((40, 24, 512), (96, 32, 1024), (200, 56, 2048))
+    quantile_error: float = 0.005
+    max_squared: int = 2**11
+    work: float = 2**27
+    few_to_ask: int = 512
+    unasked_work: float = 1e9
+    unasked: tuple[int, int] = (32, 128)
+
+
+@dataclass(frozen=True)
+class ScoreBudget:
+    """Leaving out, and the candidates of a search.
+
+    Attributes
+    ----------
+    at_once : int
+        Entries of the arrays over components and rows, or groups, of one factor; and over
+        components in a refit's densities.
+    at_once_of_several : int
+        The same with several factors, whose elimination is work that many rows share.
+    pairs : int
+        Components x rows (or groups), beyond which fewer components do.
+    components : tuple of int
+        Fewest and most components that rows or groups are averaged over.
+    max_crossed : float
+        Rows x squared number of crossed effects, beyond which it would take hours.
+    max_refits : int
+        Of a candidate: each is a fold's work, so none costs more than three tenfold searches.
+    draws : int
+        Of a candidate's posterior.
+    draws_for_means : int
+        The same where R^2 scores it, since means are averages of closed forms.
+    """
+
+    at_once: int = 2**21
+    at_once_of_several: int = 2**25
+    pairs: int = 2**28
+    components: tuple[int, int] = (1000, 4096)
+    max_crossed: float = 1e9
+    max_refits: int = 30
+    draws: int = 1024
+    draws_for_means: int = 64
+
+    def n_components(self, n: int) -> int:
+        """Components that n rows or groups are averaged over, or n places of all rows together."""
+        fewest, most = self.components
+        return min(max(self.pairs // n, fewest), most)

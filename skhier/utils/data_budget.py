@@ -1,0 +1,103 @@
+"""Tuning constants of rows and of what becomes of them: sums, blocks, arrays of a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DataBudget", "KernelBudget", "RowBudget"]
+
+
+@dataclass(frozen=True)
+class DataBudget:
+    """Reading rows, and adding up what they become.
+
+    Attributes
+    ----------
+    rows_compared : int
+        At a time, where it is asked which features vary within levels: most do in the first rows.
+    level_products : int
+        Entries of all levels' full cross-products, above which they are not kept. A sum has them
+        where all of its parts do.
+    first_rows : int
+        Of a lazy frame, whose means the products are about: near those of all rows is enough.
+    long_frame : int
+        Rows of a Polars frame, from which on memory counts for more than time.
+    batch_rows : int
+        Of such a frame that are summed at once.
+    waiting_sums : int
+        Tables of such sums that wait to be added.
+    distinct_rows : int
+        Of a lazy frame that come into memory where a fit needs rows; more are refused.
+    sums_of_task : int
+        Sums of partitions that meet in one task.
+    waiting_blocks : int
+        Of ``partial_fit``, merged at once: one sort of their labels instead of one for each.
+    predicted_rows : int
+        Of frames that come in batches, at a time.
+    """
+
+    rows_compared: int = 2**14
+    level_products: int = 2**22
+    first_rows: int = 2**14
+    long_frame: int = 2**25
+    batch_rows: int = 2**20
+    waiting_sums: int = 8
+    distinct_rows: int = 2**20
+    sums_of_task: int = 16
+    waiting_blocks: int = 32
+    predicted_rows: int = 2**17
+
+
+@dataclass(frozen=True)
+class RowBudget:
+    """How rows of a likelihood without sufficient statistics lie in memory.
+
+    Attributes
+    ----------
+    least_saving : float
+        Share of rows left, above which merging equal ones is not worth a copy.
+    chunks_of_block : int
+        At least, where there are as many: a block stays in a processor's cache.
+    few_blocks : int
+        Of so many chunks all are one block.
+    dense_levels : int
+        Of a block, up to which a product with an indicator adds its chunks up faster.
+    """
+
+    least_saving: float = 0.9
+    chunks_of_block: int = 64
+    few_blocks: int = 2
+    dense_levels: int = 96
+
+
+@dataclass(frozen=True)
+class KernelBudget:
+    """How the elimination of the effects is laid out; what is compiled is compiled for these.
+
+    Attributes
+    ----------
+    unrolled_effects, unrolled_columns : int
+        Of a level, up to which its elimination is written out entry by entry and one loop over
+        the levels does all of it; beyond, levels are products of matrices.
+    chunk, chunk_factorised : int
+        Levels at a time, which keeps them in cache; of those written out and of the others.
+    entries_on_cpu, entries_on_gpu : int
+        Of the arrays over points and levels that are evaluated together.
+    scatter : float
+        What adding a number where it belongs costs, in multiplications of matrices.
+    lapack_rows : int
+        Rows of a matrix above which LAPACK is faster, and the program it spares takes seconds to
+        compile.
+    max_wide : int
+        Entries of a crossing as a full matrix, above which it stays sparse.
+    """
+
+    unrolled_effects: int = 4
+    unrolled_columns: int = 32
+    chunk: int = 1024
+    chunk_factorised: int = 64
+    entries_on_cpu: int = 2**18
+    entries_on_gpu: int = 2**26
+    scatter: float = 200.0
+    lapack_rows: int = 64
+    max_wide: int = 2**16

@@ -1,0 +1,213 @@
+"""Tuning constants of sampling: engines, the search for modes, importance weights and chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ChainBudget", "EngineBudget", "ImportanceBudget", "SearchBudget"]
+
+
+@dataclass(frozen=True)
+class EngineBudget:
+    """Which engine runs, and with how many points.
+
+    Attributes
+    ----------
+    max_importance_size : float
+        Entries of theta beyond which chains sample at once, whatever the weights would be.
+    min_points, max_points : int
+        Of importance sampling, powers of two: as many as draws are asked for, within these.
+    few_points : int
+        Points that do where each is much work, since theta then varies little; a power of two.
+    patience : float
+        Multiplications that all points together may take before they are fewer.
+    climb_share : float
+        Of the points, as many evaluations as may go into bringing starts nearer to modes.
+    min_ess_per_chain : int
+        Effective points below which weights are not trusted: the limit by which chains are judged.
+    max_dense : int
+        Crossed effects beyond which their matrix is too large to factorise often.
+    nuts_seconds : float
+        Seconds of a leapfrog step per cross-product; for a warning.
+    nuts_steps : tuple of int
+        Leapfrog steps of a transition where it is short and where it is long; for a warning.
+    quadrature_error : float
+        Nats by which a finer rule may move weights before it is taken.
+    """
+
+    max_importance_size: float = float("inf")
+    min_points: int = 2**9
+    max_points: int = 2**17
+    few_points: int = 2**10
+    patience: float = 1e10
+    climb_share: float = 1 / 6
+    min_ess_per_chain: int = 100
+    max_dense: int = 3000
+    nuts_seconds: float = 1e-8
+    nuts_steps: tuple[int, int] = (63, 511)
+    quadrature_error: float = 0.05
+
+
+@dataclass(frozen=True)
+class SearchBudget:
+    """How thoroughly theta's posterior is searched for modes.
+
+    Attributes
+    ----------
+    max_starts : int
+        Structured starts; the plainest come first.
+    near : float
+        Starts closer than this in every coordinate of theta, mostly logarithms, are one.
+    less_dense : float
+        Nats below the top of a prior from which its other modes are no starts.
+    far_origin : float
+        Means of x, in sds up to a factor 2, from which effects uncorrelated at the mean are
+        another start than those uncorrelated at X = 0.
+    start_tries : int
+        Random points tried before a density without a finite value is given up; of chains too.
+    max_size_by_values : int
+        Entries of theta up to which differences of values are faster than compiling a gradient.
+    newton_size : int
+        Entries of theta beyond which a Hessian is formed at modes only, not at each step to them.
+    max_gradients : int
+        Of such a descent, so that each ends.
+    tolerance : float
+        Of the gradient at a mode, in nats: far below a posterior sd.
+    max_iterations : int
+        Newton steps of a descent, so that each ends.
+    max_sd : float
+        Of a normal approximation: theta are logarithms and the like, and wider is a flat direction.
+    less_mass : float
+        Nats, a thousandth: modes that are lighter than the heaviest by more are left out.
+    max_descents : int
+        In all, however many starts there are.
+    max_in_vain : int
+        Descents in a row that end at known modes, after which no further one is made.
+    climbs : int
+        Steps up of each start before it is judged, each of ``2 d + 4`` evaluations.
+    longest_climb : float
+        Of one coordinate in a step.
+    stops : int
+        Places on the way between two points, where a valley is looked for.
+    valley : float
+        Nats below both ends that make a valley: more than rounding.
+    """
+
+    max_starts: int = 32
+    near: float = 0.7
+    less_dense: float = 15.0
+    far_origin: float = 2.0
+    start_tries: int = 100
+    max_size_by_values: int = 16
+    newton_size: int = 30
+    max_gradients: int = 1000
+    tolerance: float = 1e-2
+    max_iterations: int = 200
+    max_sd: float = 5.0
+    less_mass: float = 7.0
+    max_descents: int = 8
+    max_in_vain: int = 3
+    climbs: int = 2
+    longest_climb: float = 3.0
+    stops: int = 8
+    valley: float = 0.01
+
+
+@dataclass(frozen=True)
+class ImportanceBudget:
+    """The proposal of importance sampling, and when it is good enough.
+
+    Attributes
+    ----------
+    n_blocks : int
+        Independent randomisations, whose spread is the Monte Carlo error: 16 tell an error to a
+        fifth, more spoil the evenness of each. A power of two, at most the number of points.
+    df : float
+        Of the multivariate t: tails heavy enough for any log-concave posterior.
+    df_per_entry : float
+        Of theta, if that is more: a t of many entries has most of its points too far out.
+    inflation : float
+        Of the sds of the first proposal: too wide costs less than too narrow.
+    max_rounds : int
+        Of refitting the proposal to its weighted points.
+    good_k_hat : float
+        Pareto k up to which weights have a variance; no further round is made.
+    good_efficiency : float
+        Effective share of the points that is worth no further round.
+    min_gain : float
+        Factor of the effective points below which a round was the last.
+    least_share : float
+        Of the points, shared out evenly among a mixture's components, whatever their masses.
+    plain_size : int
+        Entries of theta up to which rounds have all points, and chains are as long as asked for.
+    near_zero : float
+        Sd of a scale's logarithm from which the scale lies within some 4 sds of 0 and has a sign.
+    many_signs : int
+        Such scales from which a theta that is not longer than that has signs.
+    probe : int
+        Of a longer theta the first round has this fraction of the points.
+    hopeless_k_hat, hopeless_share : float
+        Pareto k and effective share of the points beyond which a single round is enough to stop.
+    poor_k_hat : float
+        Pareto k from which a round that gained nothing is the last.
+    round_gain : float
+        Factor of the effective share below which a round gained nothing, and more points follow.
+    more_points, margin : float
+        All rounds together have at most so many times the points that are wanted; a round of more
+        points has so many times those that seem to be enough.
+    frame_ess : float
+        Effective points per entry from which their covariance is a frame for chains.
+    """
+
+    n_blocks: int = 16
+    df: float = 5.0
+    df_per_entry: float = 0.5
+    inflation: float = 1.1
+    max_rounds: int = 6
+    good_k_hat: float = 0.5
+    good_efficiency: float = 0.35
+    min_gain: float = 1.1
+    least_share: float = 0.2
+    plain_size: int = 30
+    near_zero: float = 0.25
+    many_signs: int = 5
+    probe: int = 2
+    hopeless_k_hat: float = 1.2
+    hopeless_share: float = 0.01
+    poor_k_hat: float = 1.0
+    round_gain: float = 1.2
+    more_points: float = 8.0
+    margin: float = 1.3
+    frame_ess: float = 2.0
+
+
+@dataclass(frozen=True)
+class ChainBudget:
+    """How often a chain comes back to the host, which can then stop it.
+
+    Attributes
+    ----------
+    slice_rows : int
+        Transitions at most; the compiled program holds so many draws.
+    slice_seconds : float
+        Wanted between two looks: short for whoever presses Ctrl-C, long beside a call's overhead.
+    short_warmup : int
+        Transitions at most where a normal approximation is the frame: only steps are to be fitted.
+    short_depth, short_accept : int, float
+        Of such chains: 7 steps go half round a standard normal if they are as long as this allows.
+    short_share : float
+        Of the draws asked for, as many as such chains make at first: each stands for several.
+    good_r_hat : float
+        Up to which short chains agree, so that none as long as were asked for follow.
+    long_seconds : float
+        Of chains, beyond which a warning says so.
+    """
+
+    slice_rows: int = 100
+    slice_seconds: float = 0.2
+    short_warmup: int = 200
+    short_depth: int = 3
+    short_accept: float = 0.7
+    short_share: float = 0.5
+    good_r_hat: float = 1.01
+    long_seconds: float = 30.0
