@@ -299,7 +299,7 @@ class NoisePosterior(LevelNoisesPosterior):
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""
-        left_out = ("few", "_mean_variance")
+        left_out = ("few", "_noise_variance")
         return {k: v for k, v in super().__getstate__().items() if k not in left_out}
 
     def _line(self, x):
@@ -362,15 +362,23 @@ class NoisePosterior(LevelNoisesPosterior):
         return RowsLeftOut(rule.weights, np.argsort(codes, kind="stable"), evaluate)
 
     @cached_property
-    def _mean_variance(self) -> np.ndarray:
-        """Variance of the noise averaged over the rows of fit, of each component; internal."""
+    def _noise_variance(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the noise's variance averaged over the rows of fit, given each component: mean, sd."""
         x, weights = normal_rule(OF_MOMENTS)
         share = self.n_rows[0] / self.n_rows[0].sum()
-        total = np.zeros(len(self.rule.weights))
+        mean, square = np.zeros((2, *self.noises.log_sd.shape))
         for node, weight in zip(x, weights, strict=True):
-            total += weight * (np.exp(2 * (self.noises.log_sd + self.noises.spread * node)) @ share)
-        return total
+            variance = np.exp(2 * (self.noises.log_sd + self.noises.spread * node))
+            mean += weight * variance
+            square += weight * variance**2
+        return mean @ share, np.sqrt(np.maximum(square - mean**2, 0.0) @ share**2)
 
     def observation_variance(self) -> np.ndarray:
-        """Draws of the noise's variance, averaged over the rows of fit, (n_draws,)."""
-        return self.units.y_scale**2 * self._mean_variance[self.noises.place.ravel()]
+        """Draws of the noise's variance, averaged over the rows of fit, (n_draws,).
+
+        Lognormal given a component, with the moments of the average over levels.
+        """
+        mean, sd = (a[self.noises.place.ravel()] for a in self._noise_variance)
+        spread = np.log1p((sd / mean) ** 2)
+        z = np.random.default_rng([self.seed, 2]).standard_normal(len(mean))
+        return self.units.y_scale**2 * mean * np.exp(np.sqrt(spread) * z - spread / 2)

@@ -104,6 +104,17 @@ def test_levels_are_those_of_the_joint_model(fitted, chains):
     assert (np.abs(off) < 0.1 * fitted.group_coef_std_["person"]).all(axis=None)
 
 
+def test_variance_of_the_noise_is_that_of_drawn_noises(fitted):
+    """Averaged over rows, of which all levels have as many."""
+    posterior = fitted._fitted.posterior
+    drawn = (posterior.noise_draws(np.arange(N_LEVELS)) ** 2).mean(1)
+    ours = posterior.observation_variance()
+    assert_allclose(ours.mean(), drawn.mean(), rtol=0, atol=OF_POINTS * drawn.std())
+    # the sd of n draws has the relative error sqrt((kurtosis - 1) / 4 n)
+    error = OF_POINTS * np.sqrt((stats.kurtosis(drawn, fisher=False) - 1) / 4)
+    assert_allclose(ours.std(), drawn.std(), rtol=error)
+
+
 def test_noises_are_found(fitted):
     noise = fitted.group_noise_["person"]
     assert list(noise.index) == list(fitted.group_levels_["person"])
