@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +21,8 @@ from skhier import HierarchicalSlopesRegressor
 from skhier.datasets import load_sleepstudy, make_hierarchical
 
 MANY_MAPS = 40_000
+# most programs of the quick tests run once or twice, and take longer to optimise than to run
+COMPILE_QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +127,11 @@ def nested_fit(nested):
 
 
 def pytest_configure(config):
+    if "not slow" in config.option.markexpr and "XLA_FLAGS" not in os.environ:
+        flags = os.environ | {"XLA_FLAGS": COMPILE_QUICKLY}
+        asked = [sys.executable, "-c", "import jax; jax.devices('cpu')"]
+        if not subprocess.run(asked, env=flags, capture_output=True).returncode:
+            os.environ["XLA_FLAGS"] = COMPILE_QUICKLY  # else unknown to this version
     if importlib.util.find_spec("pyspark"):  # leaves its sockets open, and forks to start a JVM
         config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
         config.addinivalue_line("filterwarnings", "ignore:os.fork:RuntimeWarning")
