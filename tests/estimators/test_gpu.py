@@ -17,8 +17,9 @@ pytestmark = [
 ]
 
 # Both devices weigh points of the same seed in float64. Rounding moves the mode about which they
-# lie by far less than another seed moves them: within one Monte Carlo error of a mean. Where
-# rounds of weighting part, or chains do, these are two samples.
+# lie by less than another seed moves them: within one Monte Carlo error of a mean. Many slopes,
+# crossed factors, whose means were up to 1.3 such errors apart on an H200, and chains are taken for
+# two samples.
 N_ERRORS = 5  # Monte Carlo standard errors
 
 
@@ -64,13 +65,8 @@ def test_many_slopes():
 
 
 def test_crossed_factors(crossed):
-    assert_same_posterior(
-        *both(
-            HierarchicalSlopesRegressor(crossed.groups, random_state=0),
-            crossed.data,
-            crossed.target,
-        )
-    )
+    estimator = HierarchicalSlopesRegressor(crossed.groups, random_state=0)
+    assert_same_posterior(*both(estimator, crossed.data, crossed.target), n_errors=N_ERRORS)
 
 
 def test_noise_by(panel):

@@ -14,7 +14,9 @@ from skhier.utils.diagnostics import hdi, mcse_mean, mcse_sd
 PAGE_MEAN, PAGE_SD, PAGE_HDI = 0.013, 0.01, 0.05
 
 
-@pytest.fixture(scope="module", params=["non-centered", "centered"])
+@pytest.fixture(
+    scope="module", params=["non-centered", pytest.param("centered", marks=pytest.mark.slow)]
+)
 def cafes(request, example, fit, reference):
     model = example("plot_cafes")["models"]()[request.param]
     model.set_params(n_draws=4000)

@@ -21,7 +21,7 @@ def schools(figures):
     return pd.DataFrame({"school": data["school"], "error": data["error"]}), data["effect"]
 
 
-@pytest.fixture(scope="module", params=["marginal", "nuts"])
+@pytest.fixture(scope="module", params=["marginal", pytest.param("nuts", marks=pytest.mark.slow)])
 def eight(request, schools):
     prior = Prior(intercept=dist.Normal(0.0, 5.0), group_scale=dist.HalfCauchy(5.0))
     model = HierarchicalSlopesRegressor(
