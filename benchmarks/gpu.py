@@ -7,8 +7,9 @@
 Each case is fitted once cold and up to three times warm on each device, fewer where that takes
 more than 20 s; seconds are the smallest warm ones. "largest difference" is between the posterior
 means of the two devices, in posterior sds, over the population's parameters and every group's
-coefficients. Both devices compute in float64 from the same seed, and a Monte Carlo error of a mean is
-some 0.03: more than 0.1 is a fault. On a CPU alone the column is empty and the rest is the baseline.
+coefficients. Both devices compute in float64 from the same seed, and a Monte Carlo error of a mean
+is some 0.03: more than 0.1 is a fault. On a CPU alone the column is empty and the rest is the
+baseline.
 
 Engines: `marginal` is a normal response, effects integrated out in closed form; `quadrature` a
 Bernoulli one, whose intercepts are integrated out numerically.

@@ -18,8 +18,7 @@ pytestmark = [
 
 # Both devices weigh points of the same seed in float64. Rounding moves the mode about which they
 # lie by less than another seed moves them: within one Monte Carlo error of a mean. Many slopes,
-# crossed factors, whose means were up to 1.3 such errors apart on an H200, and chains are taken for
-# two samples.
+# crossed factors (more than one such error apart on an H200) and chains are taken for two samples.
 N_ERRORS = 5  # Monte Carlo standard errors
 
 
