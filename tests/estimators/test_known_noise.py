@@ -118,6 +118,7 @@ def test_predictions_are_those_of_dense_normals(case, table):
     assert_allclose(drawn.std(1), sd, rtol=0.12)  # tails are heavier than a normal's
 
 
+@pytest.mark.slow
 def test_nuts_agrees(table, fit, rows):
     _, y = table
     chains = model_of("intercepts", inference="nuts").fit(rows, y)
