@@ -20,10 +20,11 @@ from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 __all__ = ["announce", "progress_bar", "run_in_frame", "run_nuts", "sample_stats", "stand_ins"]
 
 
-def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
+def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, states=None):
     """Draws of all chains, in threads that Ctrl-C can leave behind.
 
-    ``frames`` are pairs: a number of chains, and their data.
+    ``frames`` are pairs: a number of chains, and their data. ``states``: those of earlier draws in
+    the same frames, from where the chains go on.
     """
     import jax
 
@@ -44,11 +45,13 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
     for of_frame, (n, data) in zip(np.split(keys, ends), frames, strict=True):
         bundles += [(b, data) for b in np.split(of_frame, n if runtime.is_cpu(device) else 1)]
 
-    total = options.n_chains * (options.n_warmup + options.n_draws)
+    states = states or [None] * len(bundles)
+    n_warmup = 0 if states[0] is not None else options.n_warmup
+    total = options.n_chains * (n_warmup + options.n_draws)
     bar = f"NUTS, {options.n_chains} chains", "draw", total
     with progress_bar(options.verbose, *bar) as progress:
 
-        def work(bundle, data, check):
+        def work(bundle, data, state, check):
             def advanced(rows):
                 check_caller()
                 check()
@@ -63,10 +66,16 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None):
                     options.n_draws,
                     advanced,
                     chains.slice_seconds,
+                    state,
                 )
 
-        drawn = runtime.run_side_by_side([partial(work, *bundle) for bundle in bundles])
-    return jax.tree.map(lambda *a: np.concatenate(a), *drawn)
+        works = zip(bundles, states, strict=True)
+        drawn = runtime.run_side_by_side([partial(work, *bundle, at) for bundle, at in works])
+    states = [of_bundle.state for of_bundle in drawn]
+    draws = jax.tree.map(
+        lambda *a: np.concatenate(a), *(of_bundle._replace(state=None) for of_bundle in drawn)
+    )
+    return draws._replace(state=states)
 
 
 def run_in_frame(run, frames, options, signs):
@@ -75,27 +84,39 @@ def run_in_frame(run, frames, options, signs):
     Where the frame is good the posterior is near a standard normal: few transitions of few steps
     warm up and move through it, and fewer draws than were asked for have the effective number that
     is enough. Whether it was good R-hat, effective numbers, energies and divergences of the draws
-    tell; if not, as many draws as were asked for are made, and then by chains as long as they were
-    asked for, in the draws' own frame.
+    tell; if not, the chains go on until there are as many draws as were asked for, and if these do
+    not agree either new ones are made as they were asked for, in the draws' own frame.
 
     Parameters
     ----------
     run : callable
-        Takes frames and options, as :func:`run_nuts` does, to draws.
+        Takes frames, options and ``states``, as :func:`run_nuts` does, to draws.
     frames, options
     signs : Signs
         Of the frames' coordinates.
     """
     short = _short(options)
-    for n_draws in dict.fromkeys((short.n_draws, options.n_draws)):
-        draws = run(frames, short._replace(n_draws=n_draws))
-        if _agree(signs.to_theta(draws.values), draws, options):
-            return draws
+    draws = run(frames, short)
+    rest = options.n_draws - short.n_draws
+    agree = _agree(signs.to_theta(draws.values), draws, options)
+    if rest > 0 and not agree:
+        draws = _continued(draws, run(frames, short._replace(n_draws=rest), draws.state))
+        agree = _agree(signs.to_theta(draws.values), draws, options)
+    if agree:
+        return draws
     points = draws.values.reshape(-1, draws.values.shape[-1])
     normal = signs.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
     ((_, data),) = frames
     frame = (*data[:3], *normal, *data[5:])
     return run([(options.n_chains, frame)], options)
+
+
+def _continued(draws, more):
+    """Draws (n_chains, n_draws, ...) and those that the same chains made next."""
+    of_transitions = ("values", "lp", "energy", "n_steps", "accept", "diverging")
+    pairs = ((getattr(draws, name), getattr(more, name)) for name in of_transitions)
+    both = (np.concatenate(pair, axis=1) for pair in pairs)
+    return more._replace(**dict(zip(of_transitions, both, strict=True)))
 
 
 def _short(options):

@@ -216,8 +216,8 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     signs = reached.signs if reached.signs.signed.any() else ()
     frames = frames_of(reached.modes, data, options.n_chains, signs)
 
-    def run(frames, options):
-        return run_nuts(targets.Marginal(spec), frames, options, device, seed, check)
+    def run(frames, options, states=None):
+        return run_nuts(targets.Marginal(spec), frames, options, device, seed, check, states)
 
     # of few parameters chains are cheap; those of several modes agree at no length
     as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size

@@ -44,8 +44,8 @@ class SamplerDraws(NamedTuple):
     """Draws after warm-up, NumPy arrays of shape (n_chains, n_draws, ...).
 
     ``values`` is what the target records; the rest describes the transitions: ``lp`` (log density
-    of the unconstrained parameters), ``energy``, ``n_steps``, ``accept``, ``diverging`` and, last,
-    ``step_size`` (n_chains,).
+    of the unconstrained parameters), ``energy``, ``n_steps``, ``accept``, ``diverging`` and
+    ``step_size`` (n_chains,). ``state`` is where the chains can go on, as the sampler has it.
     """
 
     values: Any
@@ -55,6 +55,7 @@ class SamplerDraws(NamedTuple):
     accept: Any
     diverging: Any
     step_size: Any
+    state: Any = None
 
 
 def sample_nuts(
@@ -65,8 +66,9 @@ def sample_nuts(
     n_draws: int,
     progress: Callable[[int], None] = lambda rows: None,
     slice_seconds: float = USUAL.chains.slice_seconds,
+    state: Any = None,
 ) -> SamplerDraws:
-    """Warm up and sample.
+    """Warm up and sample; or go on, after draws that ended in ``state``.
 
     Parameters
     ----------
@@ -82,21 +84,26 @@ def sample_nuts(
         Called after each slice with its number of transitions; may raise to stop.
     slice_seconds : float
         Wanted of each slice.
+    state
+        Of earlier draws of the same bundle, whose warm-up is over; None: new chains.
 
     Raises
     ------
     RuntimeError
         No starting point with a finite density and gradient was found for some chain.
     """
+    is_new, is_valid = state is None, True
     with _COMPILING:
-        state, is_valid = _start(keys, data, target, settings)
+        if is_new:
+            state, is_valid = _start(keys, data, target, settings)
         jax.block_until_ready(_advance(state, 0, data, target, settings))
     if not np.all(is_valid):
         raise RuntimeError(
             f"no valid starting point: the log density or its gradient is not finite at "
             f"{settings.start_tries} random points. Check that the priors' supports allow the data."
         )
-    total, done, rows, kept = settings.n_warmup + n_draws, 0, 1, []
+    done = 0 if is_new else settings.n_warmup
+    total, rows, kept = settings.n_warmup + n_draws, 1, []
     while done < total:
         began = time.perf_counter()
         state, drawn = _advance(state, rows, data, target, settings)
@@ -107,7 +114,7 @@ def sample_nuts(
         wanted = int(rows * slice_seconds / (time.perf_counter() - began))
         rows = min(max(1, min(wanted, 4 * rows)), settings.slice_rows, total - done)
     draws = jax.tree.map(lambda *a: np.moveaxis(np.concatenate(a), 0, 1), *kept)
-    return draws._replace(step_size=np.asarray(state.adapt_state.step_size))
+    return draws._replace(step_size=np.asarray(state.adapt_state.step_size), state=state)
 
 
 def _rows_of(drawn, which):

@@ -9,6 +9,7 @@ from runs import BY_CHAINS, spending
 
 from skhier import HierarchicalSlopesRegressor
 from skhier.inference import chains
+from skhier.inference.nuts import SamplerDraws
 from skhier.inference.options import EngineOptions
 from skhier.inference.signs import no_signs
 from skhier.utils.diagnostics import ess_bulk
@@ -18,18 +19,16 @@ OPTIONS = EngineOptions(4, 1000, 1000, 0.8, 10, 2.0, None, False)
 
 def drawn(values):
     shape = values.shape[:2]
-    energy = np.random.default_rng(1).normal(size=shape)
-    return SimpleNamespace(
-        values=values, lp=np.zeros(shape), diverging=np.zeros(shape, bool), energy=energy
-    )
+    zeros, energy = np.zeros(shape), np.random.default_rng(1).normal(size=shape)
+    return SamplerDraws(values, zeros, energy, zeros, zeros, zeros > 0, zeros[:, 0], "its state")
 
 
 def run_with(*results):
     """The options of each run of chains whose draws are these."""
     runs, left = [], list(results)
 
-    def run(frames, options):
-        runs.append((options, frames))
+    def run(frames, options, states=None):
+        runs.append((options, frames, states))
         return drawn(left.pop(0))
 
     frames = [(4, ("stats", "units", "prior", np.zeros(2), np.eye(2)))]
@@ -41,18 +40,20 @@ def test_chains_that_agree_are_short():
     good = np.random.default_rng(0).normal(size=(4, 500, 2))
     draws, runs = run_with(good)
     assert draws.values is good
-    ((options, _),) = runs
+    ((options, _, states),) = runs
+    assert states is None
     assert (options.n_warmup, options.n_draws) == (200, 500)
     assert options.max_tree_depth == 3
 
 
-def test_chains_with_few_effective_draws_make_as_many_as_asked_for():
+def test_chains_with_few_effective_draws_go_on_to_as_many_as_asked_for():
     slow = np.repeat(np.random.default_rng(0).normal(size=(4, 60, 2)), 8, axis=1)  # 240 states
     good = np.random.default_rng(0).normal(size=(4, 1000, 2))
     draws, runs = run_with(slow, good)
-    assert draws.values is good
-    assert [options.n_draws for options, _ in runs] == [500, 1000]
-    assert [options.n_warmup for options, _ in runs] == [200, 200]
+    np.testing.assert_array_equal(draws.values, np.concatenate([slow, good], axis=1))
+    assert draws.lp.shape == draws.energy.shape == draws.values.shape[:2]
+    assert [options.n_draws for options, *_ in runs] == [500, 500]
+    assert [states for *_, states in runs] == [None, "its state"]
 
 
 def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
@@ -60,10 +61,11 @@ def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
     apart = good + np.arange(4)[:, None, None]
     draws, runs = run_with(apart, apart, good)
     assert draws.values is good
-    _, _, (options, ((n, (*_, mean, root)),)) = runs
+    _, _, (options, ((n, (*_, mean, root)),), states) = runs
     assert options == OPTIONS
+    assert states is None
     assert n == 4
-    points = apart.reshape(-1, 2)
+    points = np.concatenate([apart, apart]).reshape(-1, 2)
     np.testing.assert_allclose(mean, points.mean(0))
     np.testing.assert_allclose(root @ root.T, np.cov(points.T))
 

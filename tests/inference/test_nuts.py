@@ -85,6 +85,16 @@ def test_slicing_does_not_change_the_draws(of):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("of", TARGETS)
+def test_chains_that_go_on_make_the_draws_of_longer_ones(of):
+    whole, first = sample(of), sample(of, n_draws=15)
+    rest = sample(of, n_draws=25, state=first.state)
+    for all_draws, *halves in zip(
+        *map(jax.tree.leaves, (whole[:6], first[:6], rest[:6])), strict=True
+    ):
+        np.testing.assert_array_equal(all_draws, np.concatenate(halves, axis=1))
+
+
 def test_draws_of_theta_come_with_their_density():
     """The record is theta, not the position in the target's frame."""
     drawn = sample("marginal")

@@ -128,7 +128,9 @@ def collapse(
         left = _less_in_chain(left, i, step.owners, of_rows)
     if plan.dense:
         root = [chols[k] for k in plan.dense]
-        system = _dense_system(left, [d.shape[1] for d in stats.d], root, gram, variance)
+        n_levels = [d.shape[1] for d in stats.d]
+        few = budget.unrolled_effects
+        system = _dense_system(left, n_levels, root, gram, variance, few)
         dets, gram, _ = log_det_and_schur(system, len(stats.gram), budget.lapack_rows)
         log_det = log_det + dets
     return Collapsed(gram, log_det)
@@ -229,17 +231,24 @@ def _less_in_table(left, i, table, chol, variance):
     return left._replace(gram=left.gram - explained[:m, :m], d=left.d - explained[:m, m:])
 
 
-def _dense_system(left, n_levels, chols, gram, variance):
+def _dense_system(left, n_levels, chols, gram, variance, unrolled):
     """``[L'AL + sigma^2 I, L'D; D'L, [X y]'[X y]]`` of the dense effects."""
     ends = np.cumsum([n * len(chol) for n, chol in zip(n_levels, chols, strict=True)])
 
     def scaled(a):
-        """L' times the rows of every factor; written out, for the compiler to fuse."""
+        """L' times the rows of every factor; of few effects written out, for the compiler to fuse.
+
+        Of many, the gradient of what is written out would be an array for each entry of L.
+        """
         parts = []
         for block, n, chol in zip(jnp.split(a, ends[:-1]), n_levels, chols, strict=True):
-            of_effects = block.reshape(len(chol), n, -1)
-            for j in range(len(chol)):
-                parts.append(sum(chol[i, j] * of_effects[i] for i in range(j, len(chol))))
+            q = len(chol)
+            if q > unrolled:
+                parts.append((chol.T @ block.reshape(q, -1)).reshape(block.shape))
+                continue
+            of_effects = block.reshape(q, n, -1)
+            for j in range(q):
+                parts.append(sum(chol[i, j] * of_effects[i] for i in range(j, q)))
         return jnp.concatenate(parts)
 
     dense, d = scaled(scaled(left.gram).T), scaled(left.d)
