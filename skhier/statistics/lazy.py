@@ -16,8 +16,8 @@ import narwhals as nw
 import numpy as np
 
 from skhier.statistics.contents import Contents
-from skhier.statistics.lazy_checks import Columns, Scan, check_types, sample, scan, spacing
-from skhier.statistics.lazy_sums import PartOfSums, Query, SplitSums, Sums
+from skhier.statistics.lazy_checks import Scan, check_types, sample, scan, spacing
+from skhier.statistics.lazy_sums import PartOfSums, SplitSums, Sums, opened
 from skhier.statistics.mean_sd import power_of_two
 from skhier.statistics.products import factor_stats, keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats, PairStats, Units
@@ -26,11 +26,8 @@ from skhier.statistics.units import effects_at_mean, internal_units
 from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.design import Design, Factor
 from skhier.utils.labels import encode, fit_levels
-from skhier.utils.lazy_engines import naming
-from skhier.utils.named_columns import check_named
 from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
-from skhier.utils.schema import FactorColumns, Schema, read_schema
-from skhier.utils.table import table_of
+from skhier.utils.schema import FactorColumns, Schema
 
 __all__ = ["contents_of_lazy", "contents_of_lazy_folds"]
 
@@ -88,14 +85,8 @@ def contents_of_lazy_folds(
 
 def _sums(X, y, sample_weight, groups, slopes, engine, budget, fold=None):
     """Arguments of :func:`_contents`."""
-    query = Query(X, engine, budget)
-    with naming(engine):
-        types = query.frame.collect_schema()
-    check_named(list(types), y, sample_weight, fold)
-    names = [name for name in types if name not in (y, sample_weight, fold)]
-    empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
-    schema = read_schema(table_of(empty, names), groups, slopes)
-    columns = Columns(tuple(schema.feature_names), _label_columns(schema), y, sample_weight)
+    arguments = X, y, sample_weight, groups, slopes, engine, budget, fold
+    query, types, names, schema, columns = opened(*arguments)
     check_types(types, columns, schema)
     rows = query.frame, columns, types, query.collect
     facts = sample(*rows, budget) if sample_weight is None else scan(*rows)
@@ -104,11 +95,6 @@ def _sums(X, y, sample_weight, groups, slopes, engine, budget, fold=None):
     sums = Sums(query, columns, facts, lambda: scan(*rows))
     eps = tuple(spacing(types[name]) for name in columns.features)
     return sums, names, schema, eps, spacing(types[y])
-
-
-def _label_columns(schema: Schema) -> tuple[str, ...]:
-    """Each grouping column once."""
-    return tuple(dict.fromkeys(name for factor in schema.factors for name in factor.names))
 
 
 def _contents(

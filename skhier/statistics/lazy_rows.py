@@ -10,13 +10,11 @@ from typing import Any
 import narwhals as nw
 import pandas as pd
 
-from skhier.statistics.lazy_checks import Columns, check_types, scan
-from skhier.statistics.lazy_sums import Query
+from skhier.statistics.lazy_checks import check_types, scan
+from skhier.statistics.lazy_sums import opened
 from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.lazy_engines import naming
 from skhier.utils.named_columns import check_named
-from skhier.utils.schema import read_schema
-from skhier.utils.table import table_of
 
 __all__ = ["N_EQUAL", "merged_rows"]
 
@@ -74,16 +72,9 @@ def merged_rows(
 def _merged_by_query(
     X, y, sample_weight, groups, engine, y_is_number, budget
 ) -> pd.DataFrame | int:
-    query = Query(X, engine, budget)
-    with naming(engine):
-        types = query.frame.collect_schema()
-    check_named(list(types), y, sample_weight)
-    names = [name for name in types if name not in (y, sample_weight)]
-    empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
     slopes = "all" if groups is not None else None
-    schema = read_schema(table_of(empty, names), groups, slopes)
-    labels = tuple(dict.fromkeys(name for factor in schema.factors for name in factor.names))
-    columns = Columns(tuple(schema.feature_names), labels, y, sample_weight)
+    frame = opened(X, y, sample_weight, groups, slopes, engine, budget)
+    query, types, names, schema, columns = frame
     if y_is_number:
         check_types(types, columns, schema)
         if scan(query.frame, columns, types, query.collect).has_weightless:

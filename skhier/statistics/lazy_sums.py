@@ -17,9 +17,11 @@ from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.cells import TOO_LARGE
 from skhier.utils.labels import encode, fit_levels
 from skhier.utils.lazy_engines import naming, without_time_zones
-from skhier.utils.table import Column
+from skhier.utils.named_columns import check_named
+from skhier.utils.schema import Schema, read_schema
+from skhier.utils.table import Column, table_of
 
-__all__ = ["Groups", "PartOfSums", "Query", "SplitSums", "Sums"]
+__all__ = ["Groups", "Opened", "PartOfSums", "Query", "SplitSums", "Sums", "opened"]
 
 
 class Query:
@@ -56,6 +58,67 @@ class Query:
             return False
         native = self.frame.to_native()
         return hasattr(native, "collect_batches") and is_long(native, self.budget)
+
+
+class Opened(NamedTuple):
+    """A lazy frame and what its columns are.
+
+    Attributes
+    ----------
+    query : Query
+    types : mapping of str to narwhals DType
+        Of all columns.
+    names : list of str
+        Of X's columns.
+    schema : Schema
+        What they mean.
+    columns : Columns
+        Those that are read.
+    """
+
+    query: Query
+    types: Any
+    names: list[str]
+    schema: Schema
+    columns: Columns
+
+
+def opened(
+    X: Any,
+    y: str,
+    sample_weight: str | None,
+    groups: Any,
+    slopes: Any,
+    engine: str,
+    budget: DataBudget,
+    fold: str | None = None,
+) -> Opened:
+    """A lazy frame whose columns are known, and none of whose rows is.
+
+    Parameters
+    ----------
+    X, y, sample_weight, groups, slopes, engine, budget
+        As of :func:`skhier.statistics.lazy.contents_of_lazy`.
+    fold : str or None
+        A column that is no feature.
+
+    Raises
+    ------
+    ValueError, TypeError
+        No such columns.
+    RuntimeError
+        What the engine raised.
+    """
+    query = Query(X, engine, budget)
+    with naming(engine):
+        types = query.frame.collect_schema()
+    check_named(list(types), y, sample_weight, fold)
+    names = [name for name in types if name not in (y, sample_weight, fold)]
+    empty = query.collect(lambda: query.frame.select(names).head(0)).to_native()
+    schema = read_schema(table_of(empty, names), groups, slopes)
+    labels = dict.fromkeys(name for factor in schema.factors for name in factor.names)
+    columns = Columns(tuple(schema.feature_names), tuple(labels), y, sample_weight)
+    return Opened(query, types, names, schema, columns)
 
 
 class Groups(NamedTuple):
