@@ -126,7 +126,8 @@ def read_training(
     ValueError, TypeError
         Bad columns, labels, numbers or weights; fewer than two rows with a weight.
     """
-    return _read(table, y, sample_weight, groups, slopes, side, budget)
+    design, rows, training = _read(table, y, sample_weight, groups, slopes, side, least=2)
+    return settle_slopes(design, rows, budget), training
 
 
 def read_block(
@@ -144,21 +145,21 @@ def read_block(
     ValueError, TypeError
         As :func:`read_training`, but of few rows.
     """
-    return _read(table, y, sample_weight, groups, slopes)
+    design, _, training = _read(table, y, sample_weight, groups, slopes)
+    return design, training
 
 
 def _read(
-    table, y, sample_weight, groups, slopes, side=None, budget=None
-) -> tuple[Design, Training]:
-    """``budget``: of all rows of a fit; None of a block of them."""
-    y_eps, least = relative_spacing(y), 0 if budget is None else 2
+    table, y, sample_weight, groups, slopes, side=None, least=0
+) -> tuple[Design, Rows, Training]:
+    """``least``: rows with a weight that there have to be."""
+    y_eps = relative_spacing(y)
     y, weights = check_target(y, table.native), check_weights(sample_weight, table.native, least)
     kept = weights > 0
     forbid_few_rows(int(kept.sum()), least)
     design, rows = drop_rows(*fit_design(table, groups, slopes, side), kept)
-    if budget is not None:
-        design = settle_slopes(design, rows, budget)
-    return design._replace(y_eps=y_eps), training_of(design, rows, y[kept], weights[kept])
+    training = training_of(design, rows, y[kept], weights[kept])
+    return design._replace(y_eps=y_eps), rows, training
 
 
 def training_of(design: Design, rows: Rows, y: np.ndarray, weights: np.ndarray) -> Training:
