@@ -25,6 +25,7 @@ from skhier.posterior.elpd import Elpd, summed
 from skhier.statistics.products import total_products
 from skhier.utils.memory import require_memory
 from skhier.utils.slices import slices
+from skhier.utils.validation import forbid_fractional_rows
 
 if TYPE_CHECKING:
     from skhier.posterior.posterior import Posterior
@@ -55,11 +56,7 @@ def leave_one_out(
     import pandas as pd
 
     weights = training.weights
-    if np.any(weights != np.rint(weights)):
-        raise ValueError(
-            "loo leaves one row out at a time, which says nothing of a row that counts "
-            "fractionally: sample_weight must be whole numbers of rows."
-        )
+    forbid_fractional_rows(weights)
     n, log_scale = len(training.y), np.log(posterior.units.y_scale)
     budget = posterior.budget.scores
     if components is None:

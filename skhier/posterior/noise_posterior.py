@@ -35,6 +35,7 @@ from skhier.responses.normal import SCALE
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
 from skhier.utils.training import Training
+from skhier.utils.validation import forbid_fractional_rows
 
 __all__ = ["NoisePosterior"]
 
@@ -338,11 +339,7 @@ class NoisePosterior(LevelNoisesPosterior):
 
     def rows_left_out(self, training: Training) -> RowsLeftOut:
         """As of :class:`~skhier.posterior.row_posterior.RowPosterior`, with few components."""
-        if np.any(training.weights != np.rint(training.weights)):
-            raise ValueError(
-                "loo leaves one row out at a time, which says nothing of a row that counts "
-                "fractionally: sample_weight must be whole numbers of rows."
-            )
+        forbid_fractional_rows(training.weights)
         u, codes = self.units, training.codes[:, 0]
         x, (z,) = internal_rows(u, self.slopes, training.x)
         xy = np.column_stack([x, (training.y - u.y_mean) / u.y_scale])

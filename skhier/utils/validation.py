@@ -21,6 +21,7 @@ __all__ = [
     "check_total_weight",
     "check_weights",
     "coarse_numbers",
+    "forbid_fractional_rows",
 ]
 
 MOST_ROWS = 1e10  # sums over more lose digits
@@ -159,6 +160,15 @@ def check_weights(sample_weight: Any, X: Any, least: float = 2) -> np.ndarray:
         total = weights.sum()
     check_total_weight(total, int(np.count_nonzero(weights)), least)
     return weights
+
+
+def forbid_fractional_rows(weights: np.ndarray) -> None:
+    """Raise ValueError of weights of which a row cannot be left out."""
+    if np.any(weights != np.rint(weights)):
+        raise ValueError(
+            "loo leaves one row out at a time, which says nothing of a row that counts "
+            "fractionally: sample_weight must be whole numbers of rows."
+        )
 
 
 def check_total_weight(total: float, n_rows: int, least: float = 2) -> None:
