@@ -25,17 +25,10 @@ from skhier.inference.estimates import block_error, chain_error
 from skhier.inference.importance import Mixture
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
-from skhier.inference.results import (
-    EngineResult,
-    advice_on_modes,
-    n_modes,
-    with_finite_numbers,
-)
+from skhier.inference.results import EngineResult, advice_on_modes, n_modes, with_finite_numbers
 from skhier.inference.statement import prior_dists
 from skhier.inference.theta import Theta, population_of
-from skhier.kernels.records import (
-    ModelSpec,
-)
+from skhier.kernels.records import ModelSpec
 from skhier.priors import PriorChoice
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups

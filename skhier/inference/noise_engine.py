@@ -17,7 +17,7 @@ from skhier.inference.noise_theta import NoiseTheta
 from skhier.inference.options import EngineOptions
 from skhier.inference.quadrature_engine import modes_of, of_draws, sample_theta
 from skhier.inference.results import EngineResult, with_finite_numbers
-from skhier.inference.statement import prior_dists
+from skhier.inference.statement import numbers_of_model
 from skhier.kernels.records import MIN_VARIANCE, ModelSpec
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
@@ -70,8 +70,6 @@ def run_noise(
     ValueError
         The statistics do not hold each level's sum of squares of y.
     """
-    import jax
-
     from skhier.inference import runtime
 
     (slopes,), (factor,) = problem.slopes, problem.stats.factors
@@ -81,8 +79,7 @@ def run_noise(
         levels = level_roots(training, problem.units, slopes, factor.zy.shape[-1])
     announced = _exact_levels(levels, problem)
     device = runtime.find_device(options.device)
-    dists = prior_dists(choice, options.eta)
-    model = jax.tree.map(lambda a: np.asarray(a, np.float64), (problem.units, dists))
+    model = numbers_of_model(problem.units, choice, options.eta)
     sample = _sample_joint if inference == "nuts" else _sample_theta
 
     def work(check):

@@ -19,7 +19,7 @@ from skhier.inference.options import EngineOptions
 from skhier.inference.quadrature_engine import modes_of, refine, sample_theta
 from skhier.inference.results import EngineResult, with_finite_numbers
 from skhier.inference.row_theta import RowTheta
-from skhier.inference.statement import prior_dists
+from skhier.inference.statement import numbers_of_model
 from skhier.kernels.records import Components, EffectMoments, ModelSpec
 from skhier.priors import PriorChoice
 from skhier.responses.by_level import SPREAD
@@ -95,7 +95,7 @@ def run_rows(
         )
     device = runtime.find_device(options.device)
     rows = engine_rows(problem.units, training, budget=options.budget.rows)
-    model = _typed((problem.units, prior_dists(choice, options.eta), fixed))
+    model = numbers_of_model(problem.units, choice, options.eta, fixed)
     if inference == "nuts" or sampled or spec.noise_by is not None:
         result = _run_joint(rows, problem, model, spec, options, device, seed)
     else:
@@ -110,12 +110,6 @@ def run_rows(
     return with_finite_numbers(
         result._replace(log_evidence=result.log_evidence + float(np.sum(constant)))
     )
-
-
-def _typed(tree):
-    import jax
-
-    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
 
 
 def engine_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from skhier.responses.base import Response
 from skhier.responses.known_noise import KnownNoise
 from skhier.responses.member import SCALE
 from skhier.statistics.problem import Problem
+from skhier.statistics.records import Units
 from skhier.statistics.row_noise import RowNoise
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.design import Design
@@ -136,6 +137,14 @@ def prior_dists(choice: PriorChoice, eta: float, noise: RowNoise | None = None) 
         tuple(prior for _, prior in choice.coef),
         tuple(covariance_prior(prior, eta) for prior in choice.groups),
     )
+
+
+def numbers_of_model(units: Units, choice: PriorChoice, eta: float, *known: Any) -> tuple:
+    """Units, priors and what else a program of levels takes, all of one type: one program."""
+    import jax
+
+    numbers = units, prior_dists(choice, eta), *known
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), numbers)
 
 
 def covariance_prior(prior: GroupPrior, eta: float) -> tuple:
