@@ -10,7 +10,17 @@ from jax.ops import segment_sum
 
 from skhier.statistics.rows import RowBlocks
 
-__all__ = ["Block", "in_pairs", "made", "of_chunks", "over_blocks", "products"]
+__all__ = [
+    "Block",
+    "in_pairs",
+    "made",
+    "of_chunks",
+    "over_blocks",
+    "pairs",
+    "products",
+    "symmetric",
+    "times",
+]
 
 FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
 
@@ -87,6 +97,23 @@ def products(a: Any, b: Any) -> Any:
     Plain operations over the levels: a product with a batch of tiny matrices is a slow loop.
     """
     return sum(a[:, j, None] * b[None, j] for j in range(len(b)))
+
+
+def times(matrix: Any, vector: Any) -> Any:
+    """Of small matrices and vectors, the levels last: (i, ...) from (i, j, ...) and (j, ...)."""
+    return products(matrix, vector[:, None])[:, 0]
+
+
+def pairs(q: int) -> list[tuple[int, int]]:
+    """Places in the lower triangle of a (q, q) matrix, row by row."""
+    return [(i, j) for i in range(q) for j in range(i + 1)]
+
+
+def symmetric(entries: Any, q: int) -> Any:
+    """Matrices (q, q, ...) of the entries at :func:`pairs`."""
+    place = {at: k for k, at in enumerate(pairs(q))}
+    rows = [[entries[place[max(i, j), min(i, j)]] for j in range(q)] for i in range(q)]
+    return jnp.stack([jnp.stack(row) for row in rows])
 
 
 def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()) -> Any:

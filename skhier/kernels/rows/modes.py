@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from skhier.kernels.cholesky import inverse_cholesky
-from skhier.kernels.rows.blocks import Block, of_chunks, products
+from skhier.kernels.rows.blocks import Block, of_chunks, pairs, products, symmetric, times
 from skhier.responses.base import Response
 
 __all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of"]
@@ -94,16 +94,16 @@ class _Search(NamedTuple):
 
     def at(self, u, with_value):
         """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, and ``R^-1``."""
-        line = self.line + self.block.of_rows(_times(self.root[..., None], u))
+        line = self.line + self.block.of_rows(times(self.root[..., None], u))
         value, score, inner = _sums(self.response, self.block, line, self.own, with_value)
         root = self.root[..., None]
         turned = jnp.swapaxes(root, 0, 1)
-        slope = _times(turned, score) - u
+        slope = times(turned, score) - u
         gram = products(turned, products(inner, root)) + jnp.eye(len(u))[..., None]
         half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
         if with_value:
             value = value - 0.5 * (u**2).sum(0)
-        return value, _times(half, slope), half
+        return value, times(half, slope), half
 
 
 def _by_full_steps(search, start, tolerance):
@@ -114,7 +114,7 @@ def _by_full_steps(search, start, tolerance):
 
     def look(u):
         _, white, half = search.at(u, with_value=False)
-        step = _times(jnp.swapaxes(half, 0, 1), white)
+        step = times(jnp.swapaxes(half, 0, 1), white)
         return u, step, jnp.sqrt((white**2).sum(0)), half
 
     def again(state):
@@ -140,7 +140,7 @@ def _by_damped_steps(search, start, tolerance, settled):
         u, value, delta, size, half, k = state
         new, white, new_half = search.at(u + delta, with_value=True)
         rises = new >= value - 1e-9 * (1 + jnp.abs(value))
-        towards = _times(jnp.swapaxes(new_half, 0, 1), white)
+        towards = times(jnp.swapaxes(new_half, 0, 1), white)
         return (
             jnp.where(rises, u + delta, u),
             jnp.where(rises, new, value),
@@ -172,19 +172,8 @@ def _sums(response, block, line, own, with_value):
     z, q = block.z, len(block.z)
     score, curvature = block.weight * score, block.weight * curvature
     parts = [score * z[j] for j in range(q)]
-    parts += [curvature * z[i] * z[j] for i, j in _pairs(q)]
+    parts += [curvature * z[i] * z[j] for i, j in pairs(q)]
     if with_value:
         parts.append(block.weight * value)
     of_levels = block.sums(jnp.stack([of_chunks(part) for part in parts]))
-    place = {pair: q + k for k, pair in enumerate(_pairs(q))}
-    inner = [[of_levels[place[max(i, j), min(i, j)]] for j in range(q)] for i in range(q)]
-    return of_levels[-1], of_levels[:q], jnp.stack([jnp.stack(row) for row in inner])
-
-
-def _pairs(q):
-    return [(i, j) for i in range(q) for j in range(i + 1)]
-
-
-def _times(matrix, vector):
-    """(i, j, K) by (j, K)."""
-    return (matrix * vector[None]).sum(1)
+    return of_levels[-1], of_levels[:q], symmetric(of_levels[q:], q)

@@ -23,7 +23,7 @@ import numpy as np
 from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import Population
 from skhier.kernels.rows.at_nodes import expected_gradient, log_density_at_cells
-from skhier.kernels.rows.blocks import over_blocks, products
+from skhier.kernels.rows.blocks import over_blocks, pairs, products, symmetric, times
 from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
@@ -264,16 +264,12 @@ def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any,
 
 def _effects(root, u):
     """``L u`` of each level, (q, G)."""
-    return sum(root[:, j, None] * u[j] for j in range(len(root))) if len(root) else u
+    return times(root[..., None], u) if len(root) else u
 
 
 def _second_moments(share, off):
     q = off.shape[1]
-    moments = {
-        (i, j): (share * off[:, i] * off[:, j]).sum(0) for i in range(q) for j in range(i + 1)
-    }
-    rows = [[moments[max(i, j), min(i, j)] for j in range(q)] for i in range(q)]
-    return jnp.stack([jnp.stack(row) for row in rows])
+    return symmetric([(share * off[:, i] * off[:, j]).sum(0) for i, j in pairs(q)], q)
 
 
 def _third_moments(share, off):
