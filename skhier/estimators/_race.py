@@ -176,8 +176,9 @@ class Race:
         fit = fitted_of(design, problem, result, setting, seed, training, self.budget)
         elpd, response = fit.logo() if by_group else fit.loo(), setting.response
 
+        lighter = self._light(model)
+
         def sample(rest, rows):
-            lighter = self._light(model)
             return lighter._sample(design, rest, seed, result.normal, training=rows)[-1]
 
         rows = training, problem, result

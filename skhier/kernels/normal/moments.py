@@ -96,9 +96,7 @@ def group_moments(
     return tuple(of_factors)
 
 
-def n_settled(
-    layout: Layout, components: Components, error: float, entries: int = 2**17
-) -> int | float:
+def n_settled(layout: Layout, components: Components, error: float, entries: int = 2**17) -> float:
     """How many components like these settle every level's mean and sd.
 
     With many groups the variance parameters are all but known, and so are the effects' moments.
