@@ -28,7 +28,7 @@ ROOMS = {
         "lazy_sums lazy lazy_rows partitions hashed_folds"
     ),
     "kernels": (
-        "records user_units linalg cholesky flat distributions covariance prior_programs "
+        "records user_units linalg bartlett cholesky flat distributions covariance prior_programs "
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
@@ -36,8 +36,8 @@ ROOMS = {
         "rows.at_nodes rows.quadrature"
     ),
     "inference": (
-        "options runtime statement checks estimates mode importance starts signs results target "
-        "nuts chains theta reach engines prior quadrature_target quadrature_theta "
+        "options runtime statement checks estimates mode importance starts signs bartlett results target "
+        "nuts chains theta centring reach engines prior quadrature_target quadrature_theta "
         "quadrature_engine row_target row_theta row_engines row_scores noise_target noise_theta "
         "noise_engine"
     ),

@@ -17,7 +17,7 @@ from skhier.utils.callers import users_stacklevel
 from skhier.utils.convergence import E_BFMI_LIMIT
 from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
-__all__ = ["announce", "progress_bar", "run_in_frame", "run_nuts", "sample_stats", "stand_ins"]
+__all__ = ["announce", "chains_ess", "progress_bar", "run_in_frame", "run_nuts", "sample_stats", "stand_ins"]
 
 
 def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, states=None):
@@ -78,7 +78,7 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, s
     return draws._replace(state=states)
 
 
-def run_in_frame(run, frames, options, signs):
+def run_in_frame(run, frames, options, coordinates):
     """Draws of theta in the frame of a normal approximation, and the frames they were made in.
 
     Where the frame is good the posterior is near a standard normal: few transitions of few steps
@@ -92,20 +92,20 @@ def run_in_frame(run, frames, options, signs):
     run : callable
         Takes frames, options and ``states``, as :func:`run_nuts` does, to draws.
     frames, options
-    signs : Signs
-        Of the frames' coordinates.
+    coordinates : Signs or Bartlett
+        Of the frames.
     """
     short = _short(options)
     draws = run(frames, short)
     rest = options.n_draws - short.n_draws
-    agree = _agree(signs.to_theta(draws.values), draws, options)
+    agree = _agree(coordinates.to_theta(draws.values), draws, options)
     if rest > 0 and not agree:
         draws = _continued(draws, run(frames, short._replace(n_draws=rest), draws.state))
-        agree = _agree(signs.to_theta(draws.values), draws, options)
+        agree = _agree(coordinates.to_theta(draws.values), draws, options)
     if agree:
         return draws
     points = draws.values.reshape(-1, draws.values.shape[-1])
-    normal = signs.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
+    normal = coordinates.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
     ((_, data),) = frames
     frame = (*data[:3], *normal, *data[5:])
     return run([(options.n_chains, frame)], options)
@@ -135,10 +135,14 @@ def _agree(theta, draws, options) -> bool:
         return False
     if e_bfmi(draws.energy).min() < E_BFMI_LIMIT:
         return False
-    wanted = options.budget.engine.min_ess_per_chain * options.n_chains
-    wanted = min(wanted, 0.1 * options.n_chains * options.n_draws)
-    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= wanted
+    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= chains_ess(options)
     return bool(enough and rank_rhat(theta).max() <= options.budget.chains.good_r_hat)
+
+
+def chains_ess(options: EngineOptions) -> float:
+    """The effective number of draws below which chains of theta are not trusted."""
+    per_chain = min(options.budget.engine.min_ess_per_chain, 0.1 * options.n_draws)
+    return per_chain * options.n_chains
 
 
 def _seconds(options, gradient_seconds):

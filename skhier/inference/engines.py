@@ -14,6 +14,7 @@ import numpy as np
 
 from skhier.inference.chains import (
     announce,
+    chains_ess,
     progress_bar,
     run_in_frame,
     run_nuts,
@@ -194,7 +195,9 @@ def _weigh_theta(
             if weighted is not None:
                 return _from_weighted_points(theta, data, options, weighted, rng)
         min_ess = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * n_points)
-        reached = reach(theta, _search(theta, n_points, rng), n_points, min_ess, rng)
+        of_chains = chains_ess(options)
+        modes = _search(theta, n_points, rng)
+        reached = reach(theta, modes, n_points, min_ess, rng, of_chains)
         theta.progress = lambda n: None
         if reached.weighted is not None:
             return _from_weighted_points(theta, data, options, reached.weighted, rng)
@@ -206,15 +209,15 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
 
     theta, data, reached, rng = outcome
     theta.check, theta.workers = check, workers
-    signs = reached.signs if reached.signs.signed.any() else ()
-    frames = frames_of(reached.modes, data, options.n_chains, signs)
+    coordinates = reached.coordinates
+    frames = frames_of(reached.modes, data, options.n_chains, coordinates)
 
     def run(frames, options, states=None):
         return run_nuts(targets.Marginal(spec), frames, options, device, seed, check, states)
 
     # of few parameters chains are cheap; those of several modes agree at no length
     as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size
-    draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, reached.signs)
+    draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, coordinates)
     return _from_chains(theta, data, options, draws, reached, rng)
 
 
@@ -262,7 +265,7 @@ def _search(theta, n_points, rng) -> Mixture:
     return steadied(mixture_of(modes))
 
 
-def frames_of(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
+def frames_of(modes, data, n_chains, coordinates=None) -> list[tuple[int, tuple]]:
     """Numbers of chains, and the data in whose frame they move: each mode's own.
 
     Chains seldom change modes, so they start in proportion to the masses: largest remainders.
@@ -272,7 +275,8 @@ def frames_of(modes, data, n_chains, signs=()) -> list[tuple[int, tuple]]:
     rest = np.argsort(counts - wanted, kind="stable")
     counts[rest[: n_chains - counts.sum()]] += 1
     parts = zip(counts, modes.means, modes.roots, strict=True)
-    return [(int(n), (*data, mean, root, *signs)) for n, mean, root in parts if n]
+    others = () if coordinates is None or coordinates.are_plain else (coordinates,)
+    return [(int(n), (*data, mean, root, *others)) for n, mean, root in parts if n]
 
 
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
@@ -314,11 +318,11 @@ def _from_chains(theta, data, options, draws, reached, rng) -> EngineResult:
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
     place = np.argsort(order).reshape(shape)[:, stand_ins(shape[1], options.n_draws)]
-    signs, budget = reached.signs, theta.budget.importance
+    coordinates, budget = reached.coordinates, theta.budget.importance
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
-    both_signs, lp = signs.flipped(points, rng), draws.lp.ravel()[order]
-    log_evidence = bridge(signs.density(theta.log_densities), both_signs, lp, rng, budget)
-    points = signs.to_theta(points)
+    both_signs, lp = coordinates.flipped(points, rng), draws.lp.ravel()[order]
+    log_evidence = bridge(coordinates.density(theta.log_densities), both_signs, lp, rng, budget)
+    points = coordinates.to_theta(points)
     weights = np.full(len(points), 1 / len(points))
     population = population_of(theta, units, points, weights, place, chain_error(place), rng)
     facts = {

@@ -177,31 +177,47 @@ def weighted_points(
     n_points: int,
     rng: np.random.Generator,
     budget: ImportanceBudget = USUAL.importance,
+    before: WeightedPoints | None = None,
 ) -> WeightedPoints:
-    """One round: points of the proposal, and their weights."""
-    points, log_parts = _draw(proposal, n_points, rng, budget)
-    return _weigh(points, log_densities(points), log_parts)
+    """One round: points of the proposal, and their weights; with those of it that were drawn
+    ``before`` as one sample.
+    """
+    points = _draw(proposal, n_points, rng, budget)
+    log_density = log_densities(points)
+    if before is not None:
+        points = np.concatenate([before.points, points])
+        log_density = np.concatenate([before.log_density, log_density])
+    return _weigh(points, log_density, _log_parts(proposal, points, budget))
 
 
 def _draw(proposal: Mixture, n_points, rng, budget):
-    """Points of a mixture of multivariate t, and each component's log part (n, m) in the density.
+    """Points of a mixture of multivariate t.
 
     One more coordinate of the sequence picks the component: any first few points have all of them,
     in proportion.
     """
     m, d = proposal.means.shape
     df = _degrees(d, budget)
-    shares = (1 - budget.least_share) * proposal.shares + budget.least_share / m
     u = _uniform(n_points, d + 1 + (m > 1), rng, budget.n_blocks)
     chi2 = 2 * gammaincinv(df / 2, u[:, d])
     z = ndtri(u[:, :d]) * np.sqrt(df / chi2)[:, None]
     if m == 1:
-        points = proposal.means[0] + z @ proposal.roots[0].T
-    else:
-        at = np.minimum(np.searchsorted(np.cumsum(shares), u[:, -1], side="right"), m - 1)
-        points = proposal.means[at] + np.einsum("nij,nj->ni", proposal.roots[at], z)
+        return proposal.means[0] + z @ proposal.roots[0].T
+    ends = np.cumsum(_shares(proposal, budget))
+    at = np.minimum(np.searchsorted(ends, u[:, -1], side="right"), m - 1)
+    return proposal.means[at] + np.einsum("nij,nj->ni", proposal.roots[at], z)
+
+
+def _log_parts(proposal, points, budget):
+    """Each component's log part (n, m) in the density."""
+    df = _degrees(points.shape[1], budget)
     parts = [_log_t(normal, points, df) for normal in proposal.normals()]
-    return points, np.log(shares) + np.stack(parts, axis=1)
+    return np.log(_shares(proposal, budget)) + np.stack(parts, axis=1)
+
+
+def _shares(proposal, budget):
+    even = budget.least_share / len(proposal.shares)
+    return (1 - budget.least_share) * proposal.shares + even
 
 
 def _degrees(d, budget) -> float:
@@ -353,8 +369,9 @@ def bridge(
         return np.nan
     n_blocks = budget.n_blocks
     n_points = n_blocks * 2 ** int(np.ceil(np.log2(max(half / n_blocks, 1))))
-    points, log_parts = _draw(_mixture([1.0], [proposal]), n_points, rng, budget)
-    of_points = log_densities(points) - log_parts[:, 0]
+    single = _mixture([1.0], [proposal])
+    points = _draw(single, n_points, rng, budget)
+    of_points = log_densities(points) - _log_parts(single, points, budget)[:, 0]
     of_points = np.where(np.isfinite(of_points), of_points, -np.inf)
     if np.isneginf(of_points).all():
         return np.nan

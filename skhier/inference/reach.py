@@ -1,7 +1,7 @@
 """As far as importance sampling carries: which coordinates, how many rounds, how many points.
 
 Measured shapes and sizes of the weights decide, not the number of parameters. Where scales may be 0
-they get a sign: :mod:`skhier.inference.signs`.
+they get a sign: :mod:`skhier.inference.signs`; where many vary, :mod:`skhier.inference.bartlett`.
 More points where only their number is short; an end where further rounds would not help, so that
 chains are not kept waiting.
 """
@@ -14,12 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from skhier.inference import importance as weights
+from skhier.inference.bartlett import Bartlett
+from skhier.inference.centring import centred
 from skhier.inference.importance import (
     Mixture,
     WeightedPoints,
     fitted_mixture,
     importance,
     pooled,
+    steadied,
     weighted_points,
 )
 from skhier.inference.signs import Signs, no_signs
@@ -37,20 +40,25 @@ class Reached(NamedTuple):
         In theta; None: no weights to rely on.
     k_hat : float
         Of the round that was best, if none was good; of those in theta itself if there were any.
-    signs : Signs
-        The coordinates of ``modes``.
+    coordinates : Signs or Bartlett
+        Of ``modes``.
     modes : Mixture
         Fitted to the weighted points if they are good for that.
     """
 
     weighted: WeightedPoints | None
     k_hat: float
-    signs: Signs
+    coordinates: Signs | Bartlett
     modes: Mixture
 
 
 def reach(
-    theta: Theta, modes: Mixture, n_points: int, min_ess: float, rng: np.random.Generator
+    theta: Theta,
+    modes: Mixture,
+    n_points: int,
+    min_ess: float,
+    rng: np.random.Generator,
+    ess_of_chains: float | None = None,
 ) -> Reached:
     """Importance sampling of theta from its modes.
 
@@ -62,8 +70,17 @@ def reach(
         As many as are wanted in the end, if their weights are good; a power of two.
     min_ess : float
     rng : Generator
+    ess_of_chains : float or None
+        Effective points of a long theta that stand for chains; None: ``min_ess``.
     """
-    signs, budget = _signs_near_zero(theta, modes), theta.budget.importance
+    budget, sds = theta.budget.importance, np.sqrt((modes.roots[0] ** 2).sum(1))
+    near_zero = sds > budget.near_zero
+    if theta.size > budget.plain_size and len(modes.shares) == 1:
+        coordinates = theta.bartlett(modes.means[0], near_zero)
+        if coordinates is not None:
+            enough = min_ess if ess_of_chains is None else ess_of_chains
+            return _from_one_proposal(theta, coordinates, modes, n_points, enough, rng)
+    signs = _signs(theta, modes, near_zero)
     if theta.size > theta.budget.engine.max_importance_size:
         return Reached(None, np.nan, signs, _carried_over(modes, signs))
     if theta.size > budget.plain_size or signs.signed.any():
@@ -76,14 +93,38 @@ def reach(
     return reached if reached.weighted is not None else reached._replace(k_hat=weighted.k_hat)
 
 
-def _signs_near_zero(theta, modes) -> Signs:
+def _from_one_proposal(theta, coordinates, modes, n_points, min_ess, rng) -> Reached:
+    """In Bartlett's coordinates a proposal is as good at once as its rounds would make it, and what
+    may be missing is points.
+    """
+    budget, search = theta.budget.importance, theta.budget.search
+    gradients = coordinates.gradients(theta.gradients)
+    begin = coordinates.from_theta(modes.normals()[0])
+    proposal = steadied(modes.with_normals([centred(gradients, begin, rng, budget, search)]))
+    if theta.size > theta.budget.engine.max_importance_size:
+        return Reached(None, np.nan, coordinates, proposal)
+    density, drawn = coordinates.density(theta.log_densities), None
+    total, n = 0, max(n_points // budget.probe, budget.n_blocks)
+    while total + n <= budget.more_points * n_points:
+        drawn = weighted_points(density, proposal, n, rng, budget, drawn)
+        total += n
+        if weights.trustworthy(drawn, min_ess):
+            in_theta = _in_theta(drawn, coordinates)
+            return Reached(in_theta, drawn.k_hat, coordinates, fitted_mixture(drawn))
+        if drawn.k_hat > budget.poor_k_hat:
+            break
+        missing = total * (budget.margin * min_ess / drawn.ess - 1)
+        n = int(2 ** np.ceil(np.log2(max(total, missing))))
+    return Reached(None, drawn.k_hat, coordinates, proposal)
+
+
+def _signs(theta, modes, near_zero) -> Signs:
     """Of the scales that may be 0, where the posterior has a single mode; of a few in a short theta
     logarithms do.
     """
     if len(modes.shares) > 1:
         return no_signs(theta.size)
-    budget, sds = theta.budget.importance, np.sqrt((modes.roots[0] ** 2).sum(1))
-    signs = theta.signs(sds > budget.near_zero)
+    budget, signs = theta.budget.importance, theta.signs(near_zero)
     few = theta.size <= budget.plain_size and signs.signed.sum() < budget.many_signs
     return no_signs(theta.size) if few else signs
 
@@ -142,8 +183,8 @@ def _is_hopeless(last, gained, budget) -> bool:
     return far or (last.k_hat > budget.poor_k_hat and not gained)
 
 
-def _in_theta(weighted, signs) -> WeightedPoints:
+def _in_theta(weighted, coordinates) -> WeightedPoints:
     return weighted._replace(
-        points=signs.to_theta(weighted.points),
-        log_density=weighted.log_density - signs.log_volume(weighted.points),
+        points=coordinates.to_theta(weighted.points),
+        log_density=weighted.log_density - coordinates.log_volume(weighted.points),
     )

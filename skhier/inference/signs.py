@@ -39,9 +39,14 @@ class Signs(NamedTuple):
     signed: np.ndarray
     flips: np.ndarray
 
+    @property
+    def are_plain(self) -> bool:
+        """Whether these are the coordinates of theta itself."""
+        return not self.signed.any()
+
     def to_theta(self, points: np.ndarray) -> np.ndarray:
         """Theta, whose scales are logarithms, at points (..., d) of these coordinates."""
-        if not self.signed.any():
+        if self.are_plain:
             return points
         log_scale = np.log(np.maximum(np.abs(points), TINY))
         return np.where(self.signed, log_scale, points * self._parity(points < 0))
@@ -59,7 +64,7 @@ class Signs(NamedTuple):
 
     def flipped(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The same points of the posterior, each sign either with equal chances."""
-        if not self.signed.any():
+        if self.are_plain:
             return points
         return points * self._parity(rng.integers(2, size=points.shape))
 
@@ -71,7 +76,7 @@ class Signs(NamedTuple):
 
         What changes sign has mean 0, and covaries only with what changes sign just as it does.
         """
-        if not self.signed.any():
+        if self.are_plain:
             return normal
         changes = self.flips.any(1)
         mean = np.where(changes, 0.0, normal.mean)

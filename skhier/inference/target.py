@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
+from skhier.inference.bartlett import Bartlett
 from skhier.kernels import flat
+from skhier.kernels.bartlett import theta_and_log_volume
 from skhier.kernels.normal.models import (
     given_theta,
     joint_model,
@@ -59,8 +62,8 @@ class Joint(NamedTuple):
 
 class Marginal(NamedTuple):
     """``data`` is ``(stats, units, prior, centre, root)``, the statistics in the order of
-    elimination, and then the two arrays of :class:`~skhier.inference.signs.Signs` if
-    ``centre + root position`` has its coordinates and not those of ``theta``.
+    elimination, and then the :class:`~skhier.inference.signs.Signs`, or Bartlett's coordinates
+    (:mod:`skhier.inference.bartlett`), of ``centre + root position`` if it is not ``theta``.
     """
 
     spec: ModelSpec
@@ -75,10 +78,10 @@ class Marginal(NamedTuple):
 
     def log_density(self, data: tuple, position: Any) -> Any:
         """Log density of the unconstrained parameters."""
-        model, signs, point = data[:3], data[5:], self.record(data, position)
-        if not signs:
+        model, coordinates, point = data[:3], data[5:], self.record(data, position)
+        if not coordinates:
             return _log_density(model, self.spec, point)
-        theta, log_volume = _without_signs(point, *signs)
+        theta, log_volume = _in_theta(point, *coordinates)
         return _log_density(model, self.spec, theta) + log_volume
 
     def record(self, data: tuple, position: Any) -> Any:
@@ -87,12 +90,19 @@ class Marginal(NamedTuple):
         return centre + root @ position
 
 
-def _without_signs(point, signed, flips):
-    """``theta`` and the log volume, as :class:`~skhier.inference.signs.Signs` has them."""
+def _in_theta(point, coordinates):
+    """``theta`` and the log volume, as the coordinates have them."""
+    if isinstance(coordinates, Bartlett):
+        return theta_and_log_volume(point, *coordinates, jnp, _inverse_of_lower)
+    signed, flips = coordinates
     scale = jnp.where(signed, jnp.maximum(jnp.abs(point), TINY), 1.0)
     parity = 1 - 2 * ((flips @ jnp.where(point < 0, 1.0, 0.0)) % 2)
     theta = jnp.where(signed, jnp.log(scale), point * parity)
     return theta, -jnp.where(signed, jnp.log(2 * scale), 0.0).sum()
+
+
+def _inverse_of_lower(a):
+    return solve_triangular(a, jnp.eye(len(a)), lower=True)
 
 
 @partial(jax.jit, static_argnames=("spec",), keep_unused=True)  # else it is dispatched slowly

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skhier.inference.estimates import Estimate, estimates
+from skhier.inference.bartlett import Bartlett, bartlett_at
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.signs import Signs, scale_entries, signs_for
@@ -122,11 +123,29 @@ class Theta:
         signed = np.zeros(self.size, bool)
         signed[entries] = wanted[entries]
         if signed.any():
-            signed &= self._reach_zero
+            signed &= self._of_scales[1]
         return signs_for(self.spec, sites, signed)
 
+    def bartlett(self, mode: np.ndarray, near_zero: np.ndarray) -> Bartlett | None:
+        """Bartlett's coordinates around a mode (d,), of factors with correlations of which no scale
+        is ``near_zero`` (d,); None if there are none.
+        """
+        factors = []
+        for k, scales in enumerate(scale_entries(self.spec, self.priors.sites)):
+            corr, q = self.priors.sites.get(f"group_corr_chol_{k}"), self.spec.factors[k].n_effects
+            if corr is None or len(scales) < q:
+                continue
+            places = np.zeros((q, q), int)
+            places[np.tril_indices(q, -1)] = corr
+            own = [scales[j] for j in range(q)]
+            places[np.diag_indices(q)] = own
+            if self._of_scales[0][own].all() and not near_zero[own].any():
+                factors.append(places)
+        return bartlett_at(mode, factors) if factors else None
+
     @cached_property
-    def _reach_zero(self):
+    def _of_scales(self):
+        """Whether entries are logarithms (d,); whether their values can be 0, with a density."""
         grids = np.zeros((len(GRID), self.size))  # of a shape that is compiled
         grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
         of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
@@ -136,7 +155,7 @@ class Theta:
         with np.errstate(invalid="ignore", divide="ignore"):
             is_log = np.abs(np.log(values) - NEAR_ZERO[:, None]).max(0) < SAME
             is_level = np.ptp(density[1:], axis=0) < SAME
-        return is_log & is_level & np.isfinite(density).all(0)
+        return is_log, is_log & is_level & np.isfinite(density).all(0)
 
     @cached_property
     def steps(self) -> np.ndarray:

@@ -90,6 +90,8 @@ class KernelBudget:
         compile.
     max_wide : int
         Entries of a crossing as a full matrix, above which it stays sparse.
+    full_share, wider : float, int
+        Of such a matrix that is not 0, from which so many times the entries are no obstacle.
     """
 
     unrolled_effects: int = 4
@@ -101,3 +103,5 @@ class KernelBudget:
     scatter: float = 200.0
     lapack_rows: int = 64
     max_wide: int = 2**16
+    full_share: float = 0.5
+    wider: int = 2**5

@@ -157,6 +157,11 @@ class ImportanceBudget:
         points has so many times those that seem to be enough.
     frame_ess : float
         Effective points per entry from which their covariance is a frame for chains.
+    centrings, centring_pairs : int
+        Times that a proposal in Bartlett's coordinates is moved to the mean, at most; pairs of
+        gradients that tell by how much.
+    near_mean, far_mean : float
+        Sds: so short a move was the last; so long a one asks for the curvature elsewhere.
     """
 
     n_blocks: int = 16
@@ -179,6 +184,10 @@ class ImportanceBudget:
     more_points: float = 8.0
     margin: float = 1.3
     frame_ess: float = 2.0
+    centrings: int = 3
+    centring_pairs: int = 64
+    near_mean: float = 0.5
+    far_mean: float = 5.0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ class Counted(SimpleNamespace):
     def signs(self, wanted):
         return no_signs(self.size)
 
+    def bartlett(self, mode, near_zero):
+        return None
+
 
 def theta_like(size, density):
     return Counted(size=size, density=density, sizes=[], budget=USUAL)

@@ -131,7 +131,7 @@ def test_signed_and_plain_coordinates_agree(correlated, monkeypatch):
     theta.budget = replace(theta.budget, importance=replace(theta.budget.importance, plain_size=0))
     reached = reach(theta, modes, 2**14, 400.0, rng)
     signed = reached.weighted
-    assert reached.signs.signed.sum() == 1  # the slope's
+    assert reached.coordinates.signed.sum() == 1  # the slope's
     assert signed.k_hat < 0.5
     assert signed.ess > 1000
     assert abs(signed.log_evidence - plain.log_evidence) < 0.02

@@ -113,16 +113,27 @@ def layout_of(stats: GroupStats, plan: Plan, budget: KernelBudget = USUAL.kernel
     above = tuple(ancestors(stats, plan, i) for i in chain)
     gram, d = dense_block(stats, plan, n_levels)
     p = len(stats.xy)
+    crossings = tuple(crossing(stats, plan, i, above[i], n_levels) for i in chain)
     return Layout(
         stats,
         plan,
         above,
         tuple(later_products(stats, plan, i) for i in chain),
-        tuple(crossing(stats, plan, i, above[i], n_levels) for i in chain),
+        crossings,
         gram,
         np.concatenate([np.zeros((0, p + 1)), *(part.reshape(-1, p + 1) for part in d)]),
-        tuple(stats.factors[k].zy.size * len(gram) <= budget.max_wide for k in plan.chain),
+        tuple(
+            _is_wide(stats.factors[k].zy.shape, len(gram), cross, budget)
+            for k, cross in zip(plan.chain, crossings, strict=True)
+        ),
     )
+
+
+def _is_wide(shape, m, cross, budget):
+    """Whether a crossing is a full matrix: a small one, or one that is nearly full anyway."""
+    q, n_levels = shape
+    is_full = len(cross.level) > budget.full_share * n_levels * m
+    return q * n_levels * m <= budget.max_wide * (budget.wider if is_full else 1)
 
 
 def dense_parts(layout: Layout) -> Iterator[tuple[int, slice, tuple[int, int]]]:

@@ -1,0 +1,124 @@
+"""Covariances of effects that vary, in coordinates where their posterior is nearly normal.
+
+:mod:`skhier.kernels.bartlett` has the coordinates. Correlations and logarithms of scales have
+skewed posteriors that depend on each other, the more of them the fewer points have a weight; these
+entries are nearly normal and independent for as few as some 20 levels. Normal approximations carry
+over with the curvature of the change of coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from skhier.inference.mode import STEP, Laplace
+from skhier.kernels.bartlett import RootOfFactor, pulled_back, root_at, theta_and_log_volume
+
+__all__ = ["Bartlett", "bartlett_at"]
+
+POINTS = 1024  # at a time, so that their matrices stay small
+LEAST = 0.1  # of a curvature, by what it was before the change of coordinates
+
+Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Bartlett(NamedTuple):
+    """Coordinates of theta; the interface is that of :class:`~skhier.inference.signs.Signs`.
+
+    Attributes
+    ----------
+    factors : tuple of RootOfFactor
+    take : int array of shape (d,)
+        See :func:`~skhier.kernels.bartlett.theta_and_log_volume`.
+    """
+
+    factors: tuple[RootOfFactor, ...]
+    take: np.ndarray
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether these are the coordinates of theta itself."""
+        return False
+
+    def to_theta(self, points: np.ndarray) -> np.ndarray:
+        """Theta at points (..., d) of these coordinates."""
+        return self._carried(points)[0]
+
+    def log_volume(self, points: np.ndarray) -> np.ndarray:
+        """What the log density gains in these coordinates, (n,)."""
+        return self._carried(points)[1]
+
+    def density(
+        self, log_densities: Callable[[np.ndarray], np.ndarray]
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """The log density of these coordinates, from that of theta."""
+
+        def of_points(points):
+            theta, log_volume = self._carried(points)
+            return log_densities(theta) + log_volume
+
+        return of_points
+
+    def gradients(self, gradients: Gradients) -> Gradients:
+        """Log densities (n,) of these coordinates and their gradients (n, d), from theta's."""
+
+        def of_points(points):
+            theta, log_volume = self._carried(points)
+            values, slopes = gradients(theta)
+            return values + log_volume, pulled_back(points, self.factors, slopes, 1.0)
+
+        return of_points
+
+    def flipped(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The points: no coordinate has a sign that could be either."""
+        return points
+
+    def even(self, normal: Laplace) -> Laplace:
+        """The normal approximation: nor has its mean."""
+        return normal
+
+    def from_theta(self, normal: Laplace) -> Laplace:
+        """A normal approximation at a mode in theta, where A is the identity, carried over.
+
+        The change of volume moves the mode by a Newton step and adds its curvature.
+        """
+        d = len(normal.mean)
+        mean = normal.mean.copy()
+        for places, root in self.factors:
+            mean[places[np.tril_indices(len(root))]] = 0.0
+        still = np.broadcast_to(mean, (d, d))
+        root = np.linalg.solve(pulled_back(still, self.factors, np.eye(d), 0.0), normal.root)
+
+        def slopes(points):
+            return pulled_back(points, self.factors, np.zeros(points.shape), 1.0) @ root
+
+        ahead, behind = slopes(mean + STEP * root.T), slopes(mean - STEP * root.T)
+        curvature = (ahead - behind) / (2 * STEP)
+        values, vectors = np.linalg.eigh(np.eye(d) - (curvature + curvature.T) / 2)
+        values = np.maximum(values, LEAST)
+        step = vectors @ (vectors.T @ slopes(mean[None])[0] / values)
+        return Laplace(mean + root @ step, root @ (vectors / np.sqrt(values)))
+
+    def _carried(self, points):
+        flat = points.reshape(-1, points.shape[-1])
+        parts = [
+            theta_and_log_volume(
+                flat[begin : begin + POINTS], self.factors, self.take, np, np.linalg.inv
+            )
+            for begin in range(0, max(len(flat), 1), POINTS)
+        ]
+        theta, log_volume = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return theta.reshape(points.shape), log_volume.reshape(points.shape[:-1])
+
+
+def bartlett_at(mode: np.ndarray, all_places: Sequence[np.ndarray]) -> Bartlett:
+    """The coordinates around a mode (d,) of theta of factors with such ``places`` (q, q) in it."""
+    take, begin = np.arange(len(mode)), len(mode)
+    for places in all_places:
+        lower = np.tril_indices(len(places))
+        take[places[lower]] = begin + np.ravel_multi_index(lower, places.shape)
+        begin += places.size
+    factors = tuple(RootOfFactor(places, root_at(mode, places)) for places in all_places)
+    return Bartlett(factors, take)
