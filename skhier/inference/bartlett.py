@@ -9,11 +9,12 @@ over with the curvature of the change of coordinates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from skhier.inference.mode import STEP, Laplace
+from skhier.inference.signs import Signs
 from skhier.kernels.bartlett import RootOfFactor, pulled_back, root_at, theta_and_log_volume
 
 __all__ = ["Bartlett", "bartlett_at"]
@@ -32,10 +33,13 @@ class Bartlett(NamedTuple):
     factors : tuple of RootOfFactor
     take : int array of shape (d,)
         See :func:`~skhier.kernels.bartlett.theta_and_log_volume`.
+    signs : Signs or None
+        Of scales of other factors.
     """
 
     factors: tuple[RootOfFactor, ...]
     take: np.ndarray
+    signs: Signs | None = None
 
     @property
     def are_plain(self) -> bool:
@@ -67,23 +71,29 @@ class Bartlett(NamedTuple):
         def of_points(points):
             theta, log_volume = self._carried(points)
             values, slopes = gradients(theta)
-            return values + log_volume, pulled_back(points, self.factors, slopes, 1.0)
+            unsigned = points if self.signs is None else self.signs.to_theta(points)
+            slopes = pulled_back(unsigned, self.factors, slopes, 1.0)
+            if self.signs is not None:
+                slopes = self.signs.pulled_back(points, slopes)
+            return values + log_volume, slopes
 
         return of_points
 
     def flipped(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The points: no coordinate has a sign that could be either."""
-        return points
+        """The same points of the posterior, each sign either with equal chances."""
+        return points if self.signs is None else self.signs.flipped(points, rng)
 
     def even(self, normal: Laplace) -> Laplace:
-        """The normal approximation: nor has its mean."""
-        return normal
+        """The normal with the moments that are left if every sign is either."""
+        return normal if self.signs is None else self.signs.even(normal)
 
     def from_theta(self, normal: Laplace) -> Laplace:
         """A normal approximation at a mode in theta, where A is the identity, carried over.
 
         The change of volume moves the mode by a Newton step and adds its curvature.
         """
+        if self.signs is not None:
+            normal = self.signs.from_theta(normal)
         d = len(normal.mean)
         mean = normal.mean.copy()
         for places, root in self.factors:
@@ -102,6 +112,10 @@ class Bartlett(NamedTuple):
         return Laplace(mean + root @ step, root @ (vectors / np.sqrt(values)))
 
     def _carried(self, points):
+        of_signs: Any = 0.0
+        if self.signs is not None:
+            of_signs = self.signs.log_volume(points.reshape(-1, points.shape[-1]))
+            points = self.signs.to_theta(points)
         flat = points.reshape(-1, points.shape[-1])
         parts = [
             theta_and_log_volume(
@@ -110,15 +124,20 @@ class Bartlett(NamedTuple):
             for begin in range(0, max(len(flat), 1), POINTS)
         ]
         theta, log_volume = (np.concatenate(part) for part in zip(*parts, strict=True))
+        log_volume = log_volume + of_signs
         return theta.reshape(points.shape), log_volume.reshape(points.shape[:-1])
 
 
-def bartlett_at(mode: np.ndarray, all_places: Sequence[np.ndarray]) -> Bartlett:
-    """The coordinates around a mode (d,) of theta of factors with such ``places`` (q, q) in it."""
+def bartlett_at(
+    mode: np.ndarray, all_places: Sequence[np.ndarray], signs: Signs | None = None
+) -> Bartlett:
+    """The coordinates around a mode (d,) of theta of factors with such ``places`` (q, q) in it;
+    ``signs`` of scales of other factors.
+    """
     take, begin = np.arange(len(mode)), len(mode)
     for places in all_places:
         lower = np.tril_indices(len(places))
         take[places[lower]] = begin + np.ravel_multi_index(lower, places.shape)
         begin += places.size
     factors = tuple(RootOfFactor(places, root_at(mode, places)) for places in all_places)
-    return Bartlett(factors, take)
+    return Bartlett(factors, take, signs)

@@ -100,7 +100,8 @@ def _from_one_proposal(theta, coordinates, modes, n_points, min_ess, rng) -> Rea
     budget, search = theta.budget.importance, theta.budget.search
     gradients = coordinates.gradients(theta.gradients)
     begin = coordinates.from_theta(modes.normals()[0])
-    proposal = steadied(modes.with_normals([centred(gradients, begin, rng, budget, search)]))
+    normal = coordinates.even(centred(gradients, begin, rng, budget, search))
+    proposal = steadied(modes.with_normals([normal]))
     if theta.size > theta.budget.engine.max_importance_size:
         return Reached(None, np.nan, coordinates, proposal)
     density, drawn = coordinates.density(theta.log_densities), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -31,6 +32,7 @@ __all__ = ["PopulationPosterior", "Theta", "population_of"]
 
 NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
 SAME = 1e-4  # in nats
+KEPT = 4  # batches of points: as many as may have been drawn of one proposal
 
 
 class Theta:
@@ -79,7 +81,7 @@ class Theta:
         self.progress: Callable[[int], None] = lambda n: None
         self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
-        self._last: tuple[np.ndarray, list[Any]] | None = None
+        self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=KEPT)
 
     def starts(self, rng: np.random.Generator) -> np.ndarray:
         """Where modes may be, (n_starts, d): structured, and the best of a batch of random points.
@@ -141,7 +143,10 @@ class Theta:
             places[np.diag_indices(q)] = own
             if self._of_scales[0][own].all() and not near_zero[own].any():
                 factors.append(places)
-        return bartlett_at(mode, factors) if factors else None
+        if not factors:
+            return None
+        signs = self.signs(near_zero)
+        return bartlett_at(mode, factors, None if signs.are_plain else signs)
 
     @cached_property
     def _of_scales(self):
@@ -190,21 +195,31 @@ class Theta:
             densities.append(np.asarray(log_density))
             if len(points) * conditional.coef_root.shape[1] ** 2 < max_entries:
                 kept.append(conditional)
-        self._last = (points, kept) if kept else None
+        self._kept.append((points, kept))
         return np.concatenate(densities)[: len(points)]
 
     def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationGivenTheta]]:
         """Slices of the points, and the parameters that follow from them."""
         import jax
 
-        if self._last is not None and np.array_equal(self._last[0], points):
-            parts: Iterable[Any] = self._last[1]
-        else:
-            parts = (conditional for _, conditional in self._batches(points))
-        for start, conditional in zip(range(0, len(points), self.batch), parts, strict=True):
-            n = min(self.batch, len(points) - start)
-            unpadded = jax.tree.map(lambda a, n=n: np.asarray(a)[:n], conditional)
-            yield slice(start, start + n), unpadded
+        end = 0
+        for drawn, kept in self._drawn_last(points):
+            parts: Iterable[Any] = kept or (given for _, given in self._batches(drawn))
+            for start, conditional in zip(range(0, len(drawn), self.batch), parts, strict=True):
+                n = min(self.batch, len(drawn) - start)
+                unpadded = jax.tree.map(lambda a, n=n: np.asarray(a)[:n], conditional)
+                begin, end = end, end + n
+                yield slice(begin, end), unpadded
+
+    def _drawn_last(self, points):
+        """The points in the parts that they were last evaluated in, and what was kept of them."""
+        for n in range(1, len(self._kept) + 1):
+            parts = list(self._kept)[-n:]
+            if sum(len(part) for part, _ in parts) == len(points):
+                if np.array_equal(np.concatenate([part for part, _ in parts]), points):
+                    return parts
+                break
+        return [(points, [])]
 
     def _batches(self, points):
         """Results for each batch, on the device, padded to the one size that is compiled."""

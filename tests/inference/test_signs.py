@@ -1,22 +1,18 @@
 """Signed scales: the same posterior in coordinates without an edge at 0."""
 
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import numpyro.distributions as dist
-import pandas as pd
 import pytest
+import thetas
 from numpy.testing import assert_allclose
 
-from skhier import DecovPrior, HierarchicalSlopesRegressor, Prior
-from skhier.estimators import _model
+from skhier import DecovPrior, Prior
 from skhier.inference import engines, runtime
 from skhier.inference.importance import importance
 from skhier.inference.mode import Laplace
 from skhier.inference.reach import reach
-from skhier.inference.theta import Theta
-from skhier.statistics.elimination import arrange
 
 
 @pytest.fixture(autouse=True)
@@ -25,37 +21,8 @@ def in_float64():
         yield
 
 
-class Taken(Exception):
-    """The arguments of the engine are known."""
-
-
-def table(n_features, n_factors=1, n=120, n_groups=12, seed=3):
-    """Groups differ in their intercepts; no slope varies."""
-    rng = np.random.default_rng(seed)
-    columns = {f"x{j}": rng.normal(1.0, 1.0, n) for j in range(n_features)}
-    y = sum(columns.values(), rng.normal(0.0, 1.0, n))
-    for k in range(n_factors):
-        codes = rng.integers(n_groups - 5 * k, size=n)
-        columns[f"g{k}"] = codes
-        y = y + rng.normal(0.0, 0.7, n_groups)[codes]
-    return pd.DataFrame(columns), y
-
-
 def theta_of(monkeypatch, n_features=1, n_factors=1, **settings):
-    X, y = table(n_features, n_factors)
-    taken = []
-
-    def take(*args):
-        taken.extend(args)
-        raise Taken
-
-    monkeypatch.setattr(_model, "run_marginal", take)
-    groups = [f"g{k}" for k in range(n_factors)]
-    with suppress(Taken):
-        HierarchicalSlopesRegressor(groups, **settings).fit(X, y)
-    problem, choice, spec, options, *_ = taken
-    data = engines.model_data(arrange(problem.stats, problem.plan), problem, choice, options)
-    return Theta(spec, data, 64, lambda: None)
+    return thetas.theta_of(monkeypatch, *thetas.table(n_features, n_factors), **settings)
 
 
 def all_signs(theta):

@@ -1,0 +1,48 @@
+"""The posterior of theta that a fit of a small table would sample."""
+
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+
+from skhier import HierarchicalSlopesRegressor
+from skhier.estimators import _model
+from skhier.inference import engines
+from skhier.inference.theta import Theta
+from skhier.statistics.elimination import arrange
+
+
+class Taken(Exception):
+    """The arguments of the engine are known."""
+
+
+def table(n_features, n_factors=1, n=120, n_groups=12, seed=3, slope_sd=0.0):
+    """Groups differ in their intercepts, and in the slopes of the first factor by ``slope_sd``."""
+    rng = np.random.default_rng(seed)
+    columns = {f"x{j}": rng.normal(1.0, 1.0, n) for j in range(n_features)}
+    y = sum(columns.values(), rng.normal(0.0, 1.0, n))
+    for k in range(n_factors):
+        codes = rng.integers(n_groups - 5 * k, size=n)
+        columns[f"g{k}"] = codes
+        y = y + rng.normal(0.0, 0.7, n_groups)[codes]
+    if slope_sd:
+        x = np.column_stack([columns[f"x{j}"] for j in range(n_features)])
+        y = y + (x * rng.normal(0.0, slope_sd, (n_groups, n_features))[columns["g0"]]).sum(1)
+    return pd.DataFrame(columns), y
+
+
+def theta_of(monkeypatch, X, y, **settings):
+    """Theta of a table whose levels are its columns ``g0``, ``g1``."""
+    taken = []
+
+    def take(*args):
+        taken.extend(args)
+        raise Taken
+
+    monkeypatch.setattr(_model, "run_marginal", take)
+    groups = [name for name in X.columns if name.startswith("g")]
+    with suppress(Taken):
+        HierarchicalSlopesRegressor(groups, **settings).fit(X, y)
+    problem, choice, spec, options, *_ = taken
+    data = engines.model_data(arrange(problem.stats, problem.plan), problem, choice, options)
+    return Theta(spec, data, 64, lambda: None)
