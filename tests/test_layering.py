@@ -36,8 +36,8 @@ ROOMS = {
         "rows.at_nodes rows.quadrature"
     ),
     "inference": (
-        "options runtime statement checks estimates mode importance starts signs bartlett results target "
-        "nuts chains theta centring reach engines prior quadrature_target quadrature_theta "
+        "options runtime statement checks estimates mode importance starts signs bartlett results "
+        "target nuts chains theta centring reach engines prior quadrature_target quadrature_theta "
         "quadrature_engine row_target row_theta row_engines row_scores noise_target noise_theta "
         "noise_engine"
     ),

@@ -17,7 +17,15 @@ from skhier.utils.callers import users_stacklevel
 from skhier.utils.convergence import E_BFMI_LIMIT
 from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
-__all__ = ["announce", "chains_ess", "progress_bar", "run_in_frame", "run_nuts", "sample_stats", "stand_ins"]
+__all__ = [
+    "announce",
+    "chains_ess",
+    "progress_bar",
+    "run_in_frame",
+    "run_nuts",
+    "sample_stats",
+    "stand_ins",
+]
 
 
 def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, states=None):

@@ -104,19 +104,20 @@ def _from_one_proposal(theta, coordinates, modes, n_points, min_ess, rng) -> Rea
     proposal = steadied(modes.with_normals([normal]))
     if theta.size > theta.budget.engine.max_importance_size:
         return Reached(None, np.nan, coordinates, proposal)
-    density, drawn = coordinates.density(theta.log_densities), None
-    total, n = 0, max(n_points // budget.probe, budget.n_blocks)
+    density = coordinates.density(theta.log_densities)
+    drawn: WeightedPoints | None = None
+    k_hat, total, n = np.nan, 0, max(n_points // budget.probe, budget.n_blocks)
     while total + n <= budget.more_points * n_points:
         drawn = weighted_points(density, proposal, n, rng, budget, drawn)
-        total += n
+        k_hat, total = drawn.k_hat, total + n
         if weights.trustworthy(drawn, min_ess):
             in_theta = _in_theta(drawn, coordinates)
-            return Reached(in_theta, drawn.k_hat, coordinates, fitted_mixture(drawn))
-        if drawn.k_hat > budget.poor_k_hat:
+            return Reached(in_theta, k_hat, coordinates, fitted_mixture(drawn))
+        if k_hat > budget.poor_k_hat:
             break
         missing = total * (budget.margin * min_ess / drawn.ess - 1)
         n = int(2 ** np.ceil(np.log2(max(total, missing))))
-    return Reached(None, drawn.k_hat, coordinates, proposal)
+    return Reached(None, k_hat, coordinates, proposal)
 
 
 def _signs(theta, modes, near_zero) -> Signs:
@@ -144,8 +145,9 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
         if n >= n_points and weights.trustworthy(last, min_ess):
             better = trusted is None or last.ess > budget.min_gain * trusted.ess
             trusted = max([last, *([trusted] if trusted else [])], key=lambda one: one.ess)
+            enough = min(budget.good_efficiency * n, budget.plenty * min_ess)
             # of a short theta another round costs little
-            if is_long or last.ess >= budget.good_efficiency * n or not better:
+            if is_long or last.ess >= enough or not better:
                 break
         share = last.ess / n
         gained = share > budget.round_gain * best_share
@@ -153,12 +155,12 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
             best_share, best = share, proposal
         if _is_hopeless(last, gained, budget):
             break
-        enough = 2 ** np.ceil(np.log2(budget.margin * min_ess / max(best_share, 1 / n)))
+        wanted = 2 ** np.ceil(np.log2(budget.margin * min_ess / max(best_share, 1 / n)))
         proposal = fitted(pooled(rounds))
         if gained:
             n = max(n, n_points)
-        elif enough <= 2 * max(n, n_points):  # refitting from few points may make it worse
-            proposal, n = best, max(int(enough), n_points)
+        elif wanted <= 2 * max(n, n_points):  # refitting from few points may make it worse
+            proposal, n = best, max(int(wanted), n_points)
         else:
             n *= 2
     if trusted is not None:

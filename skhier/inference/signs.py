@@ -65,7 +65,9 @@ class Signs(NamedTuple):
     def pulled_back(self, points: np.ndarray, slopes: np.ndarray) -> np.ndarray:
         """Gradients (n, d) of the log density of these coordinates, from theta's there."""
         parity = self._parity(points < 0)
-        return np.where(self.signed, (slopes - 1) / np.where(self.signed, points, 1), slopes * parity)
+        return np.where(
+            self.signed, (slopes - 1) / np.where(self.signed, points, 1), slopes * parity
+        )
 
     def flipped(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The same points of the posterior, each sign either with equal chances."""

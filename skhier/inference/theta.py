@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.bartlett import Bartlett, bartlett_at
+from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.signs import Signs, scale_entries, signs_for

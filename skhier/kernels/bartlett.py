@@ -80,7 +80,9 @@ def _entries(points, places, xp):
     """``A`` (..., q, q) and the logarithms on its diagonal."""
     entries = points[..., places]
     log_diagonal = xp.diagonal(entries, axis1=-2, axis2=-1)
-    return xp.tril(entries, -1) + xp.exp(log_diagonal)[..., None] * np.eye(len(places)), log_diagonal
+    return xp.tril(entries, -1) + xp.exp(log_diagonal)[..., None] * np.eye(
+        len(places)
+    ), log_diagonal
 
 
 def _lengths(lower, xp):

@@ -155,6 +155,8 @@ class ImportanceBudget:
     more_points, margin : float
         All rounds together have at most so many times the points that are wanted; a round of more
         points has so many times those that seem to be enough.
+    plenty : float
+        Times the effective points that are needed, of signed scales: worth no further round.
     frame_ess : float
         Effective points per entry from which their covariance is a frame for chains.
     centrings, centring_pairs : int
@@ -183,6 +185,7 @@ class ImportanceBudget:
     round_gain: float = 1.2
     more_points: float = 8.0
     margin: float = 1.3
+    plenty: float = 2.5
     frame_ess: float = 2.0
     centrings: int = 3
     centring_pairs: int = 64

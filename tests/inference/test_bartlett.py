@@ -196,3 +196,16 @@ def _mean(values, weighted):
     mean = weighted.weights @ values
     error = np.sqrt((weighted.weights[:, None] ** 2 * (values - mean) ** 2).sum(0))
     return mean, error
+
+
+def test_what_was_evaluated_in_parts_is_not_evaluated_again(monkeypatch):
+    theta = thetas.theta_of(monkeypatch, *thetas.table(1))
+    points = 0.1 * np.random.default_rng(0).standard_normal((150, theta.size))
+    expected = [given for _, given in theta.conditionals(points)]
+    theta.log_densities(points[:100])
+    theta.log_densities(points[100:])
+    monkeypatch.setattr(theta, "_evaluate", None)
+    parts = list(theta.conditionals(points))
+    assert [(rows.start, rows.stop) for rows, _ in parts] == [(0, 64), (64, 100), (100, 150)]
+    coef = np.concatenate([given.population.coef for _, given in parts])
+    assert_allclose(coef, np.concatenate([given.population.coef for given in expected]))

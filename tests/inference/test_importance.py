@@ -21,6 +21,7 @@ from skhier.inference.importance import (
     mixture_of,
     resample,
     trustworthy,
+    weighted_points,
 )
 from skhier.inference.mode import Laplace, Mode
 from skhier.utils.budget import USUAL
@@ -491,3 +492,20 @@ def test_blocks_of_a_mixture_are_independent(share):
     ratio = N_BLOCKS * means.mean(1).var(ddof=1) / within
     ends = sp.f.ppf([1e-6, 1 - 1e-6], n_runs - 1, n_runs * (N_BLOCKS - 1))
     assert ends[0] < ratio < ends[1]
+
+
+def test_more_points_of_a_proposal_join_the_sample():
+    def log_densities(points):
+        return sp.t(5).logpdf(points).sum(1)
+
+    proposal = mixture_of([Mode(Laplace(np.zeros(3), np.eye(3)), 0.0)])
+    rng = np.random.default_rng(0)
+    few = weighted_points(log_densities, proposal, 512, rng)
+    all_points = weighted_points(log_densities, proposal, 1024, rng, before=few)
+    assert_array_equal(all_points.points[:512], few.points)
+    assert_array_equal(all_points.log_density, log_densities(all_points.points))
+    # one sample: a point's weight is by its density alone, whenever it was drawn
+    ratio = all_points.weights[:512] / few.weights
+    assert_allclose(np.median(ratio), 512 / 1536, rtol=0.1)
+    assert all_points.ess > 2 * few.ess
+    assert abs(all_points.log_evidence) < 0.05

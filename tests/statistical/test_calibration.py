@@ -64,15 +64,15 @@ def test_posterior_is_calibrated_in_a_thousand_fits(design):
     assert report.p_value > LEVEL, report
 
 
-def calibrate_many_slopes(n_simulations, seed):
-    """Eight effects, the prior of whose scales has much of its mass near 0."""
+def calibrate_many_slopes(n_simulations, seed, group_scale=None):
+    """Eight effects; by default the prior of their scales has much of its mass near 0."""
     rng = np.random.default_rng(8)
     X = pd.DataFrame(rng.normal(size=(240, 7)), columns=list("abcdefh"))
     X["g"] = np.repeat(np.arange(30), 8)
     prior = Prior(
         intercept=dist.Normal(0.0, 2.0),
         coef=dist.Normal(0.0, 1.0),
-        group_scale=dist.HalfNormal(0.3),
+        group_scale=group_scale or dist.HalfNormal(0.3),
         noise_scale=dist.LogNormal(0.0, 0.3),
     )
     model = HierarchicalSlopesRegressor("g", prior=prior)
@@ -82,6 +82,12 @@ def calibrate_many_slopes(n_simulations, seed):
 @pytest.mark.slow
 def test_many_slopes_are_calibrated():
     report = calibrate_many_slopes(N_QUICK, seed=4)
+    assert report.p_value > LEVEL, report
+
+
+@pytest.mark.slow
+def test_many_slopes_that_vary_are_calibrated():
+    report = calibrate_many_slopes(N_QUICK, seed=5, group_scale=dist.LogNormal(0.0, 0.4))
     assert report.p_value > LEVEL, report
 
 

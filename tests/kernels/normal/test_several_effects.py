@@ -215,3 +215,10 @@ def test_line_moments_match_dense_normal(name, uncertain):
         variance = np.einsum("km,smr,kr->sk", rows, covs, rows, optimize=True)
         assert_allclose(found[0], means @ rows.T, rtol=0, atol=1e-9)
         assert_allclose(found[1], variance, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("full_share", "is_wide"), [(0.0, True), (1.0, False)])
+def test_crossings_that_are_nearly_full_are_matrices(full_share, is_wide):
+    _, stats, _, plan = problem(next(iter(CROSSINGS)))
+    kernels = budget(max_wide=1, wider=10**6, full_share=full_share).kernels
+    assert set(layout_of(stats, plan, kernels).wide) == {is_wide}
