@@ -195,7 +195,7 @@ def test_what_cannot_be_done_says_why(sleepstudy, params, message):
 
 
 # few chains, folds and candidates: rows that a line fits perfectly, as some checks have, take NUTS
-SHORT = {"n_chains": 1, "n_warmup": 50, "n_draws": 20, "max_tree_depth": 6, "cv": 2}
+SHORT = {"n_chains": 1, "n_warmup": 50, "n_draws": 20, "max_tree_depth": 6, "cv": 3}
 
 
 @parametrize_with_checks([HierarchicalSlopesRegressorCV(param_grid={"eta": [1.0, 2.0]}, **SHORT)])
