@@ -39,8 +39,8 @@ class DataBudget:
     rows_compared: int = 2**14
     level_products: int = 2**22
     first_rows: int = 2**14
-    long_frame: int = 2**25
-    batch_rows: int = 2**20
+    long_frame: int = 2**24
+    batch_rows: int = 2**21
     waiting_sums: int = 8
     distinct_rows: int = 2**20
     sums_of_task: int = 16
