@@ -144,7 +144,8 @@ def factor_stats(products: np.ndarray, at: list[int], whole: bool) -> FactorStat
     """From the products of ``[x 1 y]`` per level, those that this factor's columns need."""
     p = len(products) - 1
     every = products if whole else np.zeros((0, 0, products.shape[-1]))
-    return FactorStats(products[at][:, at], products[at, :p], products[at, p], every)
+    rows = slice(p) if at == list(range(p)) else at  # a part of the array, without a copy
+    return FactorStats(products[rows][:, rows], products[rows, :p], products[rows, p], every)
 
 
 def total_products(stats: GroupStats) -> np.ndarray:
