@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHORT, budget, spending
 from sklearn.base import clone
 
-from skhier import HierarchicalSlopesRegressor
+from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.statistics import polars_batches
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -247,6 +247,30 @@ def test_removed_file_is_named_and_the_fit_stays(engine, tmp_path):
         model.fit(source, "y")
     assert "rows.parquet" in str(raised.value)
     assert model.__dict__ == before
+
+
+@files
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_fits_with_other_priors_scan_no_rows(engine, tmp_path):
+    """The file is gone by then, so that whatever reads it raises."""
+    pytest.importorskip("pyarrow", reason="no pyarrow")
+    rows = frame("one").drop(columns="w")
+    path = tmp_path / "rows.parquet"
+    rows.to_parquet(path)
+    source, model = read_parquet(engine, path), HierarchicalSlopesRegressor("g", **SHORT)
+    first = clone(model).fit(source, "y")
+    path.unlink()
+    with pytest.raises(RuntimeError, match="could not read the rows"):
+        model.summarise(source, "y")
+    other = model.set_params(eta=8.0, prior=Prior(group_scale=0.5))
+    second = clone(other).fit_statistics(first.statistics_)
+    expected = clone(other).fit(rows, "y")
+    assert_allclose(second.coef_, expected.coef_, rtol=1e-9)
+    sd = expected.group_coef_std_["g"]
+    off = (second.group_coef_["g"] - expected.group_coef_["g"]).abs() / sd
+    assert off.max(axis=None) < 1e-9
+    apart = (second.group_coef_["g"] - first.group_coef_["g"]).abs() / sd
+    assert apart.max(axis=None) > 1e-3
 
 
 @files
