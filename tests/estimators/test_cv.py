@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import slow
 from sklearn.base import clone
 from sklearn.model_selection import (
     GridSearchCV,
@@ -53,8 +54,10 @@ def log_predictive_density(model, X, y):
     "cv",
     [
         KFold(5, shuffle=True, random_state=0),
-        RepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
-        ShuffleSplit(4, random_state=0),
+        *slow(
+            RepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
+            ShuffleSplit(4, random_state=0),
+        ),
     ],
 )
 def test_scores_are_those_of_grid_search(sleepstudy, cv):
@@ -102,7 +105,12 @@ def test_groups_reach_the_splitter(sleepstudy):
     "grid",
     [
         {"slopes": [None, "all"], "correlated": [True, False]},
-        [{"prior": ["default", "brms", "mcelreath"]}, {"prior": [Prior(coef=1.0)], "eta": [1.0]}],
+        *slow(
+            [
+                {"prior": ["default", "brms", "mcelreath"]},
+                {"prior": [Prior(coef=1.0)], "eta": [1.0]},
+            ]
+        ),
     ],
 )
 def test_structures_and_priors_compete(sleepstudy, grid):
@@ -187,7 +195,7 @@ def test_what_cannot_be_done_says_why(sleepstudy, params, message):
 
 
 # few chains, folds and candidates: rows that a line fits perfectly, as some checks have, take NUTS
-SHORT = {"n_chains": 1, "n_warmup": 50, "n_draws": 20, "max_tree_depth": 6, "cv": 3}
+SHORT = {"n_chains": 1, "n_warmup": 50, "n_draws": 20, "max_tree_depth": 6, "cv": 2}
 
 
 @parametrize_with_checks([HierarchicalSlopesRegressorCV(param_grid={"eta": [1.0, 2.0]}, **SHORT)])
