@@ -2,7 +2,8 @@
 
 Polars' streaming ``group_by`` puts aside what does not find its group in a small table, so that of
 many groups it holds memory that grows with the rows: 10 GiB for 10^8 rows in 10^5 groups. Batches
-of columns as they are, that are multiplied and summed one after the other, take less, and no longer.
+of columns as they are, which are multiplied and summed one after the other, take neither that
+memory nor more time.
 """
 
 from __future__ import annotations
