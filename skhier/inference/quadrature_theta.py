@@ -70,6 +70,11 @@ class QuadratureTheta(ABC):
         """A rule of so many nodes a dimension."""
 
     @property
+    def finer_rule(self) -> Any:
+        """The next finer rule."""
+        return self.rule_of(self.n_nodes + 2)
+
+    @property
     @abstractmethod
     def seen(self) -> tuple:
         """What the likelihood takes beside the population."""
@@ -158,6 +163,14 @@ class QuadratureTheta(ABC):
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same as exact as weights need them; ``n_kept``: see :meth:`of_levels`."""
         return self.log_densities(points)
+
+    def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
+        """The same by the next finer rule."""
+        rule, self.rule = self.rule, self.finer_rule
+        try:
+            return self.rough_log_densities(points)
+        finally:
+            self.rule = rule
 
     def evaluated(self, points: np.ndarray, data: tuple) -> tuple[np.ndarray, list[Any]]:
         """Log densities (n,), and what was learnt of the levels, a batch each."""

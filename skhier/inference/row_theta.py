@@ -13,6 +13,7 @@ from skhier.statistics.rows import RowBlocks
 __all__ = ["RowTheta"]
 
 FEWEST, MOST = 4, 32  # points of a batch
+MOST_IN_PARTS = 5  # nodes of a rule whose finer one takes parts: of more, parts have many cells
 
 
 class RowTheta(QuadratureTheta):
@@ -49,9 +50,19 @@ class RowTheta(QuadratureTheta):
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:
-        """A product rule over a level's effects."""
-        from skhier.kernels.rows.quadrature import product_rule
+        """A product rule over a level's effects, of the shape that the next finer one has too."""
+        return self._rule(n_nodes, n_nodes)
 
+    @property
+    def finer_rule(self) -> Any:
+        """Of the same shape as the rule, so that no program is compiled for it."""
+        return self._rule(self.n_nodes + 2, self.n_nodes)
+
+    def _rule(self, n_nodes, width):
+        from skhier.kernels.rows.rules import product_rule, rule_in_parts
+
+        if 3 <= width <= MOST_IN_PARTS:
+            return rule_in_parts(n_nodes, self.q, width)
         return product_rule(n_nodes, self.q)
 
     @property
@@ -66,13 +77,15 @@ class RowTheta(QuadratureTheta):
 
     @property
     def seen(self) -> tuple:
-        """Rows, rule and search, for values that are near enough to be subtracted."""
-        return self._seen(closely=True)
+        """Rows, rule and search, for gradients and values near enough to be subtracted."""
+        from skhier.kernels.rows.rules import product_rule
 
-    def _seen(self, closely):
+        return self._seen(product_rule(self.n_nodes, self.q), closely=True)
+
+    def _seen(self, rule, closely):
         from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
 
-        return self.rows, self.rule, ModeSearch(self.effects, CLOSE if closely else ROUGH)
+        return self.rows, rule, ModeSearch(self.effects, CLOSE if closely else ROUGH)
 
     def starts(self) -> np.ndarray:
         """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
@@ -86,7 +99,8 @@ class RowTheta(QuadratureTheta):
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
-        values, batches = self.evaluated(points, self.data)
+        seen = self._seen(self.rule, closely=True)
+        values, batches = self.evaluated(points, (seen, self.model))
         best = int(np.where(np.isfinite(values), values, -np.inf).argmax())
         if values[best] > self.highest:  # where the next search for effects begins
             self.highest = values[best]
@@ -96,7 +110,8 @@ class RowTheta(QuadratureTheta):
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same to a hundredth of a nat; keeps the moments at the first points, if so asked."""
-        values, batches = self.evaluated(points, (self._seen(closely=False), self.model))
+        seen = self._seen(self.rule, closely=False)
+        values, batches = self.evaluated(points, (seen, self.model))
         if n_kept:
             first, used = points[:n_kept], batches[: -(-n_kept // self.batch)]
             arrays = (np.concatenate(parts)[: len(first)] for parts in zip(*used, strict=True))

@@ -96,6 +96,8 @@ def products(a: Any, b: Any) -> Any:
 
     Plain operations over the levels: a product with a batch of tiny matrices is a slow loop.
     """
+    if not len(b):
+        return jnp.zeros((len(a), *b.shape[1:]))
     return sum(a[:, j, None] * b[None, j] for j in range(len(b)))
 
 

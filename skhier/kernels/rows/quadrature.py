@@ -13,56 +13,28 @@ Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4; Rabe-Hesketh, Skrondal and
 J. Econometrics 128.
 """
 
-from itertools import combinations_with_replacement, product
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import Population
-from skhier.kernels.rows.at_nodes import expected_gradient, log_density_at_cells
-from skhier.kernels.rows.blocks import over_blocks, pairs, products, symmetric, times
+from skhier.kernels.rows.at_nodes import densities_at_cells, expected_gradient
+from skhier.kernels.rows.blocks import over_blocks, pairs, products, times
 from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
+from skhier.kernels.rows.moments import over_parts, power_sums, raw_moments, skewed_axes
+from skhier.kernels.rows.rules import ProductRule
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
-from skhier.utils.hermite import normal_rule
 
 __all__ = [
     "LevelMoments",
     "LevelNodes",
-    "ProductRule",
-    "effect_moments",
     "level_moments",
     "level_nodes",
     "log_densities_without_row",
     "log_density",
-    "product_rule",
 ]
-
-TINY = 1e-14  # of a prior variance, so that a covariance of one node has a root
-N_TURNS = 4
-LEAST_WEIGHT = 1e-7  # of a cell; lighter ones are left out
-
-
-class ProductRule(NamedTuple):
-    """A product rule for a standard normal.
-
-    Attributes
-    ----------
-    x : array of shape (n_cells, q)
-    log_weight : array of shape (n_cells,)
-    axis : array of shape (n_nodes,)
-        The nodes of one dimension.
-    cells : int array of shape (n_cells, q)
-        Places on the axis, ``x = axis[cells]``.
-    """
-
-    x: Any
-    log_weight: Any
-    axis: Any
-    cells: Any
 
 
 class LevelNodes(NamedTuple):
@@ -96,7 +68,7 @@ class LevelMoments(NamedTuple):
     skew : array of shape (q, G)
         Skewness of each entry of v.
     log_exp : array of shape (G,)
-        Log mean of ``e^b`` of the intercept.
+        Log mean of ``e^b`` of the intercept, where the link is the log; else 0.
     mode : array of shape (q, G)
     """
 
@@ -106,16 +78,6 @@ class LevelMoments(NamedTuple):
     skew: Any
     log_exp: Any
     mode: Any
-
-
-def product_rule(n_nodes: int, q: int) -> ProductRule:
-    """Gauss-Hermite with so many nodes a dimension, cells without weight left out."""
-    nodes, weights = normal_rule(n_nodes)
-    cells = np.array(list(product(range(n_nodes), repeat=q)), int)
-    weight = weights[cells].prod(1)
-    kept = weight > LEAST_WEIGHT
-    log_weight = np.log(weight[kept] / weight[kept].sum())
-    return ProductRule(nodes[cells[kept]], log_weight, nodes, cells[kept].astype(np.int32))
 
 
 def level_nodes(
@@ -132,6 +94,7 @@ def level_nodes(
     ----------
     response : Response
     rule : ProductRule
+        In one part.
     rows : RowBlocks
     z : array of shape (q, C, N)
         The columns of ``rows.x`` that vary by level.
@@ -140,10 +103,10 @@ def level_nodes(
         None: from 0, closely.
     """
 
-    def reduced(block, line, nodes):
-        return nodes
+    def reduced(around):
+        return around.nodes(rule.whole)
 
-    return _by_level(response, rule, rows, z, population, search, reduced)[0]
+    return _by_level(response, rows, z, population, search, reduced)[0]
 
 
 def level_moments(
@@ -154,27 +117,26 @@ def level_moments(
     population: Population,
     search: ModeSearch | None = None,
 ) -> LevelMoments:
-    """As :func:`level_nodes`, of which the moments are kept and not the nodes."""
+    """As :func:`level_nodes`, of which the moments are kept and not the nodes; of any parts."""
 
-    def reduced(block, line, nodes):
-        mean, _, log_exp = effect_moments(nodes, population)
-        return nodes.log_density, mean, *_axes(nodes, _root(population)), log_exp
+    def reduced(around):
+        return around.moments(rule, response.link == "log")
 
-    parts, mode = _by_level(response, rule, rows, z, population, search, reduced)
-    density, mean, root, skew, log_exp = parts
-    return LevelMoments(density, mean, root, skew, log_exp, mode)
+    parts, mode = _by_level(response, rows, z, population, search, reduced)
+    return LevelMoments(*parts, mode)
 
 
-def _by_level(response, rule, rows, z, population, search, reduced):
-    """By level: what ``reduced`` makes of a block, its line and its nodes; modes of the effects."""
-    root = _root(population)
+def _by_level(response, rows, z, population, search, reduced):
+    """By level: what ``reduced`` makes of the surroundings of a block's modes, and these modes."""
+    root, own = _root(population), population.own
     start, tolerance = start_of(search, root, len(rows.present))
 
     def of_block(block, start):
         line = _without_effects(block.x, block.offset, population.coef)
-        u, half = level_modes(response, block, line, root, population.own, start, tolerance)
-        nodes = _nodes(response, rule, block, line, root, population.own, u, half, rows.repeated)
-        return reduced(block, line, nodes), _effects(root, u)
+        u, half = level_modes(response, block, line, root, own, start, tolerance)
+        repeated = rows.repeated is not None
+        around = _Around(response, block, line, root, own, u, half, repeated)
+        return reduced(around), _effects(root, u)
 
     return over_blocks(of_block, rows, z, start)
 
@@ -183,21 +145,62 @@ def _root(population):
     return population.group_root[0] if population.group_root else jnp.zeros((0, 0))
 
 
-def _nodes(response, rule, block, line, root, own, u, half, repeated):
-    """Of a block: log density, nodes and their masses."""
-    turned = jnp.swapaxes(half, 0, 1)
-    axes = products(root[..., None], turned)  # L R^-T, its columns the steps along each axis
-    spread = [block.of_rows(axes[:, j]) for j in range(len(u))]
-    line = line + block.of_rows(_effects(root, u))
-    x = jnp.asarray(rule.x)
-    density = log_density_at_cells(response, block, line, spread, own, rule, repeated is not None)
-    u_k = u + jnp.zeros((len(x), 1, 1))
-    u_k = u_k + sum(turned[:, j] * x[:, None, None, j] for j in range(len(u)))
-    outer = 0.5 * (x**2).sum(1) + rule.log_weight
-    values = density - 0.5 * (u_k**2).sum(1) + outer[:, None]
-    total = jax.scipy.special.logsumexp(values, axis=0)
-    log_det = jnp.log(jnp.diagonal(half)).sum(-1) if len(u) else 0.0
-    return LevelNodes(total + log_det, u_k, values - total)
+class _Around:
+    """A block's levels around the modes u (q, K) of their effects, where H = R R' (q, q, K)."""
+
+    def __init__(self, response, block, line, root, own, u, half, repeated):
+        self.block, self.line, self.root, self.u = block, line, root, u
+        self.steps = jnp.swapaxes(half, 0, 1)  # R^-T: its columns are those along each axis
+        self.of_b = products(root[..., None], self.steps)
+        spread = [block.of_rows(self.of_b[:, j]) for j in range(len(u))]
+        at_modes = line + block.of_rows(_effects(root, u))
+        self._density = densities_at_cells(response, block, at_modes, spread, own, repeated)
+        # of -u'u / 2 at a cell, by its x
+        self._linear = times(half, u)
+        self._square = products(half, self.steps)
+        log_det = sum(jnp.log(half[j, j]) for j in range(len(u)))
+        self._constant = log_det - 0.5 * (u**2).sum(0)
+
+    def values(self, part):
+        """Log masses of the cells of part of a rule, (n_cells, K)."""
+        x = jnp.asarray(part.x)
+        outer = 0.5 * (x**2).sum(1) + part.log_weight
+        inner = self._constant - sum(x[:, j, None] * self._linear[j] for j in range(x.shape[1]))
+        for i, j in pairs(x.shape[1]):
+            once = 0.5 if i == j else 1.0
+            inner = inner - once * (x[:, i] * x[:, j])[:, None] * self._square[i, j]
+        return self._density(part) + inner + outer[:, None]
+
+    def nodes(self, part):
+        """LevelNodes of a rule."""
+        values = self.values(part)
+        total = jax.scipy.special.logsumexp(values, axis=0)
+        x, q = jnp.asarray(part.x), len(self.u)
+        u = self.u + sum((self.steps[:, j] * x[:, None, None, j] for j in range(q)), 0.0)
+        return LevelNodes(total, u + jnp.zeros((len(x), 1, 1)), values - total)
+
+    def moments(self, rule, with_log_exp):
+        """Of LevelMoments all but the modes."""
+        q, n_levels = self.u.shape
+        with_log_exp &= q > 0
+
+        def sums_of(part):
+            values = self.values(part)
+            of_powers = power_sums(values, part.powers)
+            if not with_log_exp:
+                return (of_powers,)
+            along = jnp.einsum("kj,jg->kg", part.x, self.of_b[-1])
+            return of_powers, power_sums(values + along, part.powers[:, :1])
+
+        of_powers, *of_exp = over_parts(sums_of, rule)
+        total, log_exp = of_powers.log_total, jnp.zeros(n_levels)
+        if not q:
+            return total, self.u, jnp.zeros((0, 0, n_levels)), self.u, log_exp
+        mean, cov, third = raw_moments(of_powers, q)
+        if of_exp:
+            log_exp = _effects(self.root, self.u)[-1] + of_exp[0].log_total - total
+        mean = _effects(self.root, self.u + times(self.steps, mean))
+        return total, mean, *skewed_axes(cov, third, self.steps, self.root), log_exp
 
 
 def _parts(rows, z, population):
@@ -233,96 +236,21 @@ def log_density(
     """
     fixed = jax.tree.map(jax.lax.stop_gradient, population)
 
-    def reduced(block, line, nodes):
-        return nodes.log_density, expected_gradient(response, block, line, nodes, fixed)
+    def reduced(around):
+        nodes = around.nodes(rule.whole)
+        gradient = expected_gradient(response, around.block, around.line, nodes, fixed)
+        return nodes.log_density, gradient
 
-    (density, by_level), _ = _by_level(response, rule, rows, z, fixed, search, reduced)
+    (density, by_level), _ = _by_level(response, rows, z, fixed, search, reduced)
     gradient = jax.tree.map(lambda a: a.sum(-1), by_level)
     away = jax.tree.map(lambda a, b: a - b, population, fixed)  # 0, with a gradient
     parts = jax.tree.map(lambda a, b: (a * b).sum(), gradient, away)
     return density.sum() + sum(jax.tree.leaves(parts))
 
 
-def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any, Any]:
-    """Of each level's effects: mean (q, G), covariance (q, q, G), log mean of ``e^b`` (G,).
-
-    The last is of the intercept alone.
-    """
-    if not population.group_root:
-        n_levels = len(nodes.log_density)
-        return jnp.zeros((0, n_levels)), jnp.zeros((0, 0, n_levels)), jnp.zeros(n_levels)
-    share = jnp.exp(nodes.log_share)[:, None]
-    mean = (share * nodes.u).sum(0)
-    off = nodes.u - mean
-    cov = _second_moments(share[:, 0], off)
-    root = population.group_root[0]
-    intercepts = sum(root[-1, j] * nodes.u[:, j] for j in range(len(root)))
-    log_exp = jax.scipy.special.logsumexp(nodes.log_share + intercepts, axis=0)
-    roots = root[..., None]
-    return _effects(root, mean), products(products(roots, cov), root.T[..., None]), log_exp
-
-
 def _effects(root, u):
     """``L u`` of each level, (q, G)."""
     return times(root[..., None], u) if len(root) else u
-
-
-def _second_moments(share, off):
-    q = off.shape[1]
-    return symmetric([(share * off[:, i] * off[:, j]).sum(0) for i, j in pairs(q)], q)
-
-
-def _third_moments(share, off):
-    q = off.shape[1]
-    moments: dict[tuple[int, ...], Any] = {
-        (i, j, k): (share * off[:, i] * off[:, j] * off[:, k]).sum(0)
-        for i, j, k in combinations_with_replacement(range(q), 3)
-    }
-    every = [moments[tuple(sorted(place))] for place in product(range(q), repeat=3)]
-    return jnp.stack(every).reshape(q, q, q, -1)
-
-
-def _axes(nodes, root):
-    """A root of the covariance of ``b`` (q, q, K) and the skewness along its columns (q, K).
-
-    Standardised effects are turned so that the first column is where they are most skewed: a vector
-    v that the third moments take to a multiple of itself, ``T(., v, v) = s v``, by iteration.
-    """
-    q = len(root)
-    if not q:
-        n_levels = len(nodes.log_density)
-        return jnp.zeros((0, 0, n_levels)), jnp.zeros((0, n_levels))
-    share = jnp.exp(nodes.log_share)
-    off = nodes.u - (share[:, None] * nodes.u).sum(0)
-    cov = _second_moments(share, off) + TINY * _identity(q)
-    half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(cov, -1, 0)), 0, -1)
-    white = _turned(half, off)
-    third = _third_moments(share, white)
-    v = _normalised(sum(third[:, j, j] for j in range(q)))
-    for _ in range(N_TURNS):
-        v = _normalised(sum(third[:, i, j] * v[i] * v[j] for i, j in product(range(q), repeat=2)))
-    # a reflection that takes the first axis to v
-    away = _identity(q)[:, 0] - v
-    size = (away**2).sum(0)
-    turn = _identity(q) - away[:, None] * away[None] * jnp.where(size > 0, 2 / size, 0.0)
-    skew = (share[:, None] * _turned(turn, white) ** 3).sum(0)
-    lower = products(cov, jnp.swapaxes(half, 0, 1))
-    return products(root[..., None], products(lower, jnp.swapaxes(turn, 0, 1))), skew
-
-
-def _turned(matrix, vectors):
-    """(q, q, K) times each of (n, q, K)."""
-    return sum(matrix[:, j] * vectors[:, j, None] for j in range(len(matrix)))
-
-
-def _identity(q):
-    return jnp.eye(q)[..., None]
-
-
-def _normalised(v):
-    """Of unit length; the first axis where there is no length."""
-    size = jnp.sqrt((v**2).sum(0))
-    return jnp.where(size > 0, v / jnp.where(size > 0, size, 1.0), _identity(len(v))[:, 0])
 
 
 def log_densities_without_row(

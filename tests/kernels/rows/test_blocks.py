@@ -11,7 +11,8 @@ from row_cases import N_LEVELS, Rows, grid, make_rows
 from runs import budget
 
 from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
-from skhier.kernels.rows.quadrature import level_moments, product_rule
+from skhier.kernels.rows.quadrature import level_moments
+from skhier.kernels.rows.rules import product_rule
 from skhier.statistics.rows import arrange_rows
 
 N_ROWS = [0, 40, 1, 3, 700, 0, 9, 17, 5, 120, 2, 0]
