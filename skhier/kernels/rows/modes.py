@@ -20,7 +20,8 @@ from skhier.responses.base import Response
 
 __all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of"]
 
-MAX_STEPS, MAX_FULL_STEPS = 60, 6
+MAX_STEPS, MAX_LOOKS = 60, 7
+LONG = 1e300  # a step before the first one, in posterior sds
 CLOSE = 1e-4  # of a step in posterior sds, after which one more is made: values may be subtracted
 ROUGH = 0.1  # the same for values that need a hundredth of a nat
 FARTHEST = 8.0  # prior sds from which an effect is no start
@@ -112,23 +113,23 @@ def _by_full_steps(search, start, tolerance):
     Near the modes that is so, and a look costs no logarithms.
     """
 
-    def look(u):
+    def look(state):
+        u, step, size, _, _, k = state
+        u = u + step
         _, white, half = search.at(u, with_value=False)
         step = times(jnp.swapaxes(half, 0, 1), white)
-        return u, step, jnp.sqrt((white**2).sum(0)), half
-
-    def again(state):
-        (u, step, size, _), _, k = state
-        return look(u + step), size, k + 1
+        return u, step, jnp.sqrt((white**2).sum(0)), size, half, k + 1
 
     def goes_on(state):
-        (_, _, size, _), before, k = state
+        _, _, size, before, _, k = state
         falls = (size <= tolerance) | (size < 0.5 * before)
-        return (k < MAX_FULL_STEPS) & jnp.any(size > tolerance) & jnp.all(falls)
+        return (k < MAX_LOOKS) & jnp.any(size > tolerance) & jnp.all(falls)
 
-    first = look(start)
-    state = first, jnp.full_like(first[2], jnp.inf), 0
-    (u, step, size, half), _, _ = jax.lax.while_loop(goes_on, again, state)
+    q, n_levels = start.shape
+    # one place for the look, so that it is compiled once: the first one is after a step of 0
+    size = jnp.full(n_levels, LONG), jnp.full(n_levels, jnp.inf)
+    state = (start, jnp.zeros_like(start), *size, jnp.zeros((q, q, n_levels)), 0)
+    u, step, size, _, half, _ = jax.lax.while_loop(goes_on, look, state)
     return (u + step, half), jnp.all(size <= tolerance)
 
 
