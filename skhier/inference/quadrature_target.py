@@ -37,7 +37,8 @@ class LevelProgram(NamedTuple):
     log_density : callable
         ``(spec, seen, population)``: of all rows, levels integrated out; has a gradient.
     evaluate : callable
-        The same without one, and what was learnt of the levels on the way.
+        The same without one for several populations (n, ...), and what was learnt of the levels on
+        the way.
     parameters, joint_model : callable
         ``(spec, rows, *model)``: programs that sample every parameter, without and with the
         likelihood; they return what ``recorded`` takes to what is kept of a draw.
@@ -138,13 +139,10 @@ def _log_density(data, program, spec, theta):
 def evaluate(thetas: Any, data: tuple, program: LevelProgram, spec: ModelSpec) -> tuple[Any, Any]:
     """Log densities (n,), but for constants of y, and what is learnt of levels at each theta."""
     seen, model = data
-
-    def at(theta):
-        everyone = _population(model, program, spec, theta)
-        likelihood, learnt = program.evaluate(spec, seen, everyone)
-        return _log_prior(model, program, spec, theta) + likelihood, learnt
-
-    return jax.vmap(at)(thetas)
+    everyone = jax.vmap(partial(_population, model, program, spec))(thetas)
+    likelihood, learnt = program.evaluate(spec, seen, everyone)
+    prior = jax.vmap(partial(_log_prior, model, program, spec))(thetas)
+    return prior + likelihood, learnt
 
 
 @partial(jax.jit, static_argnames=("program", "spec"))

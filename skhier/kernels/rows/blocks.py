@@ -20,6 +20,7 @@ __all__ = [
     "products",
     "symmetric",
     "times",
+    "zeros_of",
 ]
 
 FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
@@ -118,7 +119,17 @@ def symmetric(entries: Any, q: int) -> Any:
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
-def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()) -> Any:
+def zeros_of(a: Any) -> Any:
+    """Zeros of its shape that vary with what it varies with.
+
+    A map traces a loop once more where it learns only from the results what varies.
+    """
+    return a - a
+
+
+def over_blocks(
+    function: Callable, rows: RowBlocks, z: Any, of_levels: Any = (), shape: Any = None
+) -> Any:
     """A function of each block, one after the other; its results by level.
 
     Parameters
@@ -128,6 +139,8 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
     rows : RowBlocks
     z : array of shape (q, C, N)
     of_levels : tree of array of shape (..., G)
+    shape : tuple of int or None
+        Of a result that is one array, without the levels; None: the function is traced once more.
 
     Returns
     -------
@@ -154,8 +167,11 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
         # cut out here and not in the branch, where each loop would read at a place that it does
         # not know, which is slow
         block = block_at(b)
-        shapes = jax.eval_shape(function, *block)
-        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        if shape is None:
+            shapes = jax.eval_shape(function, *block)
+            nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        else:
+            nothing = jnp.zeros((*shape, width))
         has_levels = rows.levels[b, 0] < len(rows.present) - 1
         return jax.lax.cond(has_levels, function, lambda *_: nothing, *block)
 

@@ -15,10 +15,18 @@ import jax
 import jax.numpy as jnp
 
 from skhier.kernels.cholesky import inverse_cholesky
-from skhier.kernels.rows.blocks import Block, of_chunks, pairs, products, symmetric, times
+from skhier.kernels.rows.blocks import (
+    Block,
+    of_chunks,
+    pairs,
+    products,
+    symmetric,
+    times,
+    zeros_of,
+)
 from skhier.responses.base import Response
 
-__all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of"]
+__all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of", "tolerance_of"]
 
 MAX_STEPS, MAX_LOOKS = 60, 7
 LONG = 1e300  # a step before the first one, in posterior sds
@@ -43,18 +51,23 @@ class ModeSearch(NamedTuple):
     tolerance: Any
 
 
-def start_of(search: ModeSearch | None, root: Any, n_levels: int) -> tuple[Any, Any]:
-    """Starts ``u`` (q, G) of a root L (q, q), and a tolerance; without a search 0 and a fine one.
+def tolerance_of(search: ModeSearch | None) -> Any:
+    """Its tolerance; without a search a fine one."""
+    return CLOSE if search is None else search.tolerance
+
+
+def start_of(search: ModeSearch | None, root: Any, n_levels: int) -> Any:
+    """Starts ``u`` (q, G) of a root L (q, q); without a search 0.
 
     Effects far out in the prior are no starts: of scales near 0 they are those of another theta.
     """
     q = len(root)
     if search is None or not q:
-        return jnp.zeros((q, n_levels)), CLOSE
+        return jnp.zeros((q, n_levels))
     gram = root.T @ root
     half = inverse_cholesky(gram + (1e-10 * jnp.trace(gram) + 1e-200) * jnp.eye(q))
     u = half.T @ (half @ (root.T @ search.effects))
-    return jnp.where((u**2).sum(0) < FARTHEST**2, u, 0.0), search.tolerance
+    return jnp.where((u**2).sum(0) < FARTHEST**2, u, 0.0)
 
 
 def level_modes(
@@ -125,18 +138,15 @@ def _by_full_steps(search, start, tolerance):
         falls = (size <= tolerance) | (size < 0.5 * before)
         return (k < MAX_LOOKS) & jnp.any(size > tolerance) & jnp.all(falls)
 
-    q, n_levels = start.shape
     # one place for the look, so that it is compiled once: the first one is after a step of 0
-    size = jnp.full(n_levels, LONG), jnp.full(n_levels, jnp.inf)
-    state = (start, jnp.zeros_like(start), *size, jnp.zeros((q, q, n_levels)), 0)
+    zero = zeros_of(start)
+    state = (start, zero, zero[0] + LONG, zero[0] + jnp.inf, zero[:, None] * zero, 0)
     u, step, size, _, half, _ = jax.lax.while_loop(goes_on, look, state)
     return (u + step, half), jnp.all(size <= tolerance)
 
 
 def _by_damped_steps(search, start, tolerance, settled):
     """The same with steps halved that lower the density; at the start if ``settled``."""
-    q, n_levels = start.shape
-
     def step(state):
         u, value, delta, size, half, k = state
         new, white, new_half = search.at(u + delta, with_value=True)
@@ -155,8 +165,8 @@ def _by_damped_steps(search, start, tolerance, settled):
         *_, size, _, k = state
         return ~settled & (k < MAX_STEPS) & jnp.any(size > tolerance)
 
-    nowhere = jnp.full(n_levels, -jnp.inf), jnp.full(n_levels, jnp.inf)
-    state = (start, nowhere[0], jnp.zeros_like(start), nowhere[1], jnp.zeros((q, q, n_levels)), 0)
+    zero = zeros_of(start)
+    state = (start, zero[0] - jnp.inf, zero, zero[0] + jnp.inf, zero[:, None] * zero, 0)
     u, _, delta, size, half, _ = jax.lax.while_loop(goes_on, step, state)
     return jnp.where(size <= tolerance, u + delta, u), half
 

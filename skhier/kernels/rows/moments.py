@@ -16,7 +16,7 @@ from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.rows.blocks import pairs, products, symmetric, times
 from skhier.kernels.rows.rules import Part, ProductRule, monomials
 
-__all__ = ["PowerSums", "over_parts", "power_sums", "raw_moments", "skewed_axes"]
+__all__ = ["PowerSums", "no_sums", "over_parts", "power_sums", "raw_moments", "skewed_axes"]
 
 LOWEST = -1e300  # of a log mass: relative to it those of impossible cells are 0
 TINY = 1e-14  # of a prior variance, so that a covariance of one node has a root
@@ -50,23 +50,22 @@ def power_sums(values: Any, powers: Any) -> PowerSums:
 
 
 def over_parts(
-    sums_of: Callable[[Part], tuple[PowerSums, ...]], rule: ProductRule
-) -> tuple[PowerSums, ...]:
-    """Sums of power sums over the parts of a rule."""
-    n_places = len(rule.parts.x)
-    first = jax.tree.map(lambda a: jnp.asarray(a)[0], rule.parts)
-    if n_places == 1:
-        return sums_of(first)
-    shapes = jax.eval_shape(sums_of, first)
-    nothing = tuple(
-        PowerSums(jnp.full(s.top.shape, -jnp.inf), jnp.zeros(s.sums.shape)) for s in shapes
-    )
+    sums_of: Callable[[Part], list[PowerSums]], rule: ProductRule, start: list[PowerSums]
+) -> list[PowerSums]:
+    """Power sums of all parts of a rule together; ``start``: those of no cells."""
+    if len(rule.parts.x) == 1:
+        return sums_of(rule.whole)
 
     def step(k, before):
         part = jax.tree.map(lambda a: jnp.asarray(a)[k], rule.parts)
-        return tuple(_together(a, b) for a, b in zip(before, sums_of(part), strict=True))
+        return [_together(a, b) for a, b in zip(before, sums_of(part), strict=True)]
 
-    return jax.lax.fori_loop(0, rule.n_parts, step, nothing)
+    return jax.lax.fori_loop(0, rule.n_parts, step, start)
+
+
+def no_sums(zero: Any, n_monomials: int) -> PowerSums:
+    """Those of no cells; ``zero`` (K,)."""
+    return PowerSums(zero - jnp.inf, jnp.broadcast_to(zero, (n_monomials, *zero.shape)))
 
 
 def _together(a, b):

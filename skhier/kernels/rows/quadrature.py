@@ -13,17 +13,25 @@ Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4; Rabe-Hesketh, Skrondal and
 J. Econometrics 128.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from skhier.kernels.records import Population
 from skhier.kernels.rows.at_nodes import densities_at_cells, expected_gradient
-from skhier.kernels.rows.blocks import over_blocks, pairs, products, times
-from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
-from skhier.kernels.rows.moments import over_parts, power_sums, raw_moments, skewed_axes
-from skhier.kernels.rows.rules import ProductRule
+from skhier.kernels.rows.blocks import over_blocks, pairs, products, times, zeros_of
+from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of, tolerance_of
+from skhier.kernels.rows.moments import (
+    no_sums,
+    over_parts,
+    power_sums,
+    raw_moments,
+    skewed_axes,
+)
+from skhier.kernels.rows.rules import ProductRule, monomials
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
 
@@ -34,6 +42,7 @@ __all__ = [
     "level_nodes",
     "log_densities_without_row",
     "log_density",
+    "moments_of_many",
 ]
 
 
@@ -118,27 +127,62 @@ def level_moments(
     search: ModeSearch | None = None,
 ) -> LevelMoments:
     """As :func:`level_nodes`, of which the moments are kept and not the nodes; of any parts."""
+    populations = jax.tree.map(lambda a: jnp.asarray(a)[None], population)
+    moments = moments_of_many(response, rule, rows, z, populations, search)
+    return jax.tree.map(lambda a: a[0], moments)
+
+
+def moments_of_many(
+    response: Response,
+    rule: ProductRule,
+    rows: RowBlocks,
+    z: Any,
+    populations: Population,
+    search: ModeSearch | None = None,
+) -> LevelMoments:
+    """The same of several populations (n, ...), each array with them as a first axis.
+
+    A map over them from outside would trace the loops over blocks several times.
+    """
 
     def reduced(around):
         return around.moments(rule, response.link == "log")
 
-    parts, mode = _by_level(response, rows, z, population, search, reduced)
-    return LevelMoments(*parts, mode)
+    def start_at(population):
+        return start_of(search, _root(population), len(rows.present))
+
+    def of_block(block, starts):
+        at = partial(_of_block, response, block, search, rows.repeated is not None, reduced)
+        moments = jax.vmap(at)(populations, starts)
+        flat = [a.reshape(len(a), -1, a.shape[-1]) for a in jax.tree.leaves(moments)]
+        return jnp.concatenate(flat, 1)
+
+    starts = jax.vmap(start_at)(populations)
+    n, q, n_levels = starts.shape
+    shapes = (), (q,), (q, q), (q,), (), (q,)
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    together = over_blocks(of_block, rows, z, starts, (n, sum(sizes)))
+    parts = zip(jnp.split(together, np.cumsum(sizes)[:-1], axis=1), shapes, strict=True)
+    return LevelMoments(*(a.reshape(n, *shape, n_levels) for a, shape in parts))
 
 
 def _by_level(response, rows, z, population, search, reduced):
     """By level: what ``reduced`` makes of the surroundings of a block's modes, and these modes."""
-    root, own = _root(population), population.own
-    start, tolerance = start_of(search, root, len(rows.present))
 
     def of_block(block, start):
-        line = _without_effects(block.x, block.offset, population.coef)
-        u, half = level_modes(response, block, line, root, own, start, tolerance)
         repeated = rows.repeated is not None
-        around = _Around(response, block, line, root, own, u, half, repeated)
-        return reduced(around), _effects(root, u)
+        return _of_block(response, block, search, repeated, reduced, population, start)
 
+    start = start_of(search, _root(population), len(rows.present))
     return over_blocks(of_block, rows, z, start)
+
+
+def _of_block(response, block, search, repeated, reduced, population, start):
+    root, own = _root(population), population.own
+    line = _without_effects(block.x, block.offset, population.coef)
+    u, half = level_modes(response, block, line, root, own, start, tolerance_of(search))
+    around = _Around(response, block, line, root, own, u, half, repeated)
+    return reduced(around), _effects(root, u)
 
 
 def _root(population):
@@ -182,17 +226,18 @@ class _Around:
     def moments(self, rule, with_log_exp):
         """Of LevelMoments all but the modes."""
         q, n_levels = self.u.shape
-        with_log_exp &= q > 0
+        n_monomials = [len(monomials(q))] + [1] * (with_log_exp and q > 0)
 
         def sums_of(part):
             values = self.values(part)
             of_powers = power_sums(values, part.powers)
-            if not with_log_exp:
-                return (of_powers,)
+            if len(n_monomials) == 1:
+                return [of_powers]
             along = jnp.einsum("kj,jg->kg", part.x, self.of_b[-1])
-            return of_powers, power_sums(values + along, part.powers[:, :1])
+            return [of_powers, power_sums(values + along, part.powers[:, :1])]
 
-        of_powers, *of_exp = over_parts(sums_of, rule)
+        nothing = [no_sums(zeros_of(self._constant), n) for n in n_monomials]
+        of_powers, *of_exp = over_parts(sums_of, rule, nothing)
         total, log_exp = of_powers.log_total, jnp.zeros(n_levels)
         if not q:
             return total, self.u, jnp.zeros((0, 0, n_levels)), self.u, log_exp
