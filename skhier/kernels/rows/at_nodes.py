@@ -1,6 +1,5 @@
 """Log densities of a block's levels at every node of a product rule, and the mean gradient."""
 
-import operator
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -11,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from skhier.kernels.records import Population
-from skhier.kernels.rows.blocks import Block, in_pairs, made, of_chunks
+from skhier.kernels.rows.blocks import Block, made, of_chunks, products_of_rows
 from skhier.kernels.rows.rules import Part
 from skhier.responses.base import Response
 
 __all__ = ["densities_at_cells", "expected_gradient"]
 
-FACTORS = 8  # of a product whose logarithm is taken: each may reach e^88
 REACH = 700.0  # of all exponents together, below float64's end
 FEW = 3  # cells that no loop goes over
 WRITTEN_OUT = 7  # nodes of an axis up to which those along the last one share a loop
@@ -81,7 +79,7 @@ def _rests(form, block, line, spread, repeated):
 
     def of_cell(at):
         if once:
-            return _products(1 + at)
+            return products_of_rows(1 + at)
         return of_chunks(weight * jnp.log1p(at)) if form.logarithmic else of_chunks(at)
 
     def at(part):
@@ -135,13 +133,6 @@ def _at(e, factors, place):
     for j, factor in enumerate(factors):
         e = e * factor[place[j]]
     return e
-
-
-def _products(factors):
-    """Of so many rows of each chunk at a time, (C / FACTORS, M)."""
-    rows = list(factors)
-    some = [rows[begin : begin + FACTORS] for begin in range(0, len(rows), FACTORS)]
-    return jnp.stack([in_pairs(operator.mul, part) for part in some])
 
 
 def expected_gradient(

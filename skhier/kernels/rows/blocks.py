@@ -18,11 +18,13 @@ __all__ = [
     "over_blocks",
     "pairs",
     "products",
+    "products_of_rows",
     "symmetric",
     "times",
     "zeros_of",
 ]
 
+FACTORS = 8  # of a product whose logarithm is taken: each may reach e^88
 FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
 
 
@@ -90,6 +92,13 @@ def in_pairs(operation: Callable, terms: list[Any]) -> Any:
         pairs = [operation(*pair) for pair in zip(terms[::2], terms[1::2], strict=False)]
         terms = pairs + terms[2 * len(pairs) :]
     return terms[0]
+
+
+def products_of_rows(factors: Any) -> Any:
+    """Of so many rows of each chunk at a time, (C / FACTORS, M), from (C, M)."""
+    rows = list(factors)
+    some = [rows[begin : begin + FACTORS] for begin in range(0, len(rows), FACTORS)]
+    return jnp.stack([in_pairs(operator.mul, part) for part in some])
 
 
 def products(a: Any, b: Any) -> Any:

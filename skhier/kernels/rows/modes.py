@@ -20,6 +20,7 @@ from skhier.kernels.rows.blocks import (
     of_chunks,
     pairs,
     products,
+    products_of_rows,
     symmetric,
     times,
     zeros_of,
@@ -71,7 +72,14 @@ def start_of(search: ModeSearch | None, root: Any, n_levels: int) -> Any:
 
 
 def level_modes(
-    response: Response, block: Block, line: Any, root: Any, own: Any, start: Any, tolerance: Any
+    response: Response,
+    block: Block,
+    line: Any,
+    root: Any,
+    own: Any,
+    start: Any,
+    tolerance: Any,
+    repeated: bool,
 ) -> tuple[Any, Any]:
     """Mode ``u`` (q, K) of each level's effects, and ``R^-1`` (q, q, K) near it.
 
@@ -87,11 +95,15 @@ def level_modes(
     start : array of shape (q, K)
     tolerance : scalar
         See :class:`ModeSearch`.
+    repeated : bool
+        Whether weights may be other than 0 and 1.
     """
     q, n_levels = start.shape
     if not q:
         return start, jnp.zeros((0, 0, n_levels))
-    search = _Search(response, block, line, root, own)
+    search = _Search(response, block, line, root, own, repeated)
+    if search.has_quick_values:
+        return _by_damped_steps(search, start, tolerance, False)
     quick, settled = _by_full_steps(search, start, tolerance)
     careful = _by_damped_steps(search, start, tolerance, settled)
     return jax.tree.map(lambda a, b: jnp.where(settled, a, b), quick, careful)
@@ -105,11 +117,18 @@ class _Search(NamedTuple):
     line: Any
     root: Any
     own: Any
+    repeated: bool
+
+    @property
+    def has_quick_values(self):
+        """Whether values cost hardly more than the derivatives, with few logarithms or none."""
+        form = self.response.exponential_form(self.block.y, self.line, self.own, jnp)
+        return form is not None and (not form.logarithmic or _once(form, self.repeated))
 
     def at(self, u, with_value):
         """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, and ``R^-1``."""
         line = self.line + self.block.of_rows(times(self.root[..., None], u))
-        value, score, inner = _sums(self.response, self.block, line, self.own, with_value)
+        value, score, inner = self._sums(line, with_value)
         root = self.root[..., None]
         turned = jnp.swapaxes(root, 0, 1)
         slope = times(turned, score) - u
@@ -118,6 +137,40 @@ class _Search(NamedTuple):
         if with_value:
             value = value - 0.5 * (u**2).sum(0)
         return value, times(half, slope), half
+
+    def _sums(self, line, with_value):
+        """Of levels: log density (K,) if wanted, score by z (q, K) and ``Z'WZ`` (q, q, K)."""
+        response, block, own = self.response, self.block, self.own
+        form = response.exponential_form(block.y, line, own, jnp)
+        if form is not None:
+            value, score, curvature = form.derivatives(line, jnp)
+        else:
+            value = response.log_density(block.y, line, own, jnp) if with_value else None
+            score = response.score(block.y, line, own, jnp)
+            curvature = jnp.maximum(response.curvature(block.y, line, own, jnp), 0.0)
+        z, q = block.z, len(block.z)
+        score, curvature = block.weight * score, block.weight * curvature
+        parts = [score * z[j] for j in range(q)]
+        parts += [curvature * z[i] * z[j] for i, j in pairs(q)]
+        chunks = [of_chunks(part) for part in parts]
+        if with_value and form is not None and _once(form, self.repeated):
+            chunks.append(_value_of_products(form, block.weight, line))
+        elif with_value:
+            chunks.append(of_chunks(block.weight * value))
+        of_levels = block.sums(jnp.stack(chunks))
+        return of_levels[-1], of_levels[:q], symmetric(of_levels[q:], q)
+
+
+def _once(form, repeated):
+    """Whether a sum of logarithms is that of a product."""
+    return form.logarithmic and form.size is None and not repeated
+
+
+def _value_of_products(form, weight, line):
+    """Log density of each chunk's rows, (M,)."""
+    e = jnp.where(weight > 0, form.exponential(line, jnp), 0.0)
+    linear = of_chunks(weight * form.slope * (line - form.shift))
+    return linear - jnp.log(products_of_rows(1 + e)).sum(0)
 
 
 def _by_full_steps(search, start, tolerance):
@@ -163,28 +216,9 @@ def _by_damped_steps(search, start, tolerance, settled):
 
     def goes_on(state):
         *_, size, _, k = state
-        return ~settled & (k < MAX_STEPS) & jnp.any(size > tolerance)
+        return jnp.logical_not(settled) & (k < MAX_STEPS) & jnp.any(size > tolerance)
 
     zero = zeros_of(start)
     state = (start, zero[0] - jnp.inf, zero, zero[0] + jnp.inf, zero[:, None] * zero, 0)
     u, _, delta, size, half, _ = jax.lax.while_loop(goes_on, step, state)
     return jnp.where(size <= tolerance, u + delta, u), half
-
-
-def _sums(response, block, line, own, with_value):
-    """Of levels: log density (K,) if wanted, score by z (q, K) and ``Z'WZ`` (q, q, K)."""
-    form = response.exponential_form(block.y, line, own, jnp)
-    if form is not None:
-        value, score, curvature = form.derivatives(line, jnp)
-    else:
-        value = response.log_density(block.y, line, own, jnp) if with_value else None
-        score = response.score(block.y, line, own, jnp)
-        curvature = jnp.maximum(response.curvature(block.y, line, own, jnp), 0.0)
-    z, q = block.z, len(block.z)
-    score, curvature = block.weight * score, block.weight * curvature
-    parts = [score * z[j] for j in range(q)]
-    parts += [curvature * z[i] * z[j] for i, j in pairs(q)]
-    if with_value:
-        parts.append(block.weight * value)
-    of_levels = block.sums(jnp.stack([of_chunks(part) for part in parts]))
-    return of_levels[-1], of_levels[:q], symmetric(of_levels[q:], q)

@@ -180,7 +180,8 @@ def _by_level(response, rows, z, population, search, reduced):
 def _of_block(response, block, search, repeated, reduced, population, start):
     root, own = _root(population), population.own
     line = _without_effects(block.x, block.offset, population.coef)
-    u, half = level_modes(response, block, line, root, own, start, tolerance_of(search))
+    tolerance = tolerance_of(search)
+    u, half = level_modes(response, block, line, root, own, start, tolerance, repeated)
     around = _Around(response, block, line, root, own, u, half, repeated)
     return reduced(around), _effects(root, u)
 
