@@ -101,9 +101,13 @@ class Marginal(NamedTuple):
         return centre + root @ position
 
 
-@partial(jax.jit, static_argnames=("program", "spec"))
-def size(model: tuple, program: LevelProgram, spec: ModelSpec) -> Any:
-    """Zeros of the shape of theta."""
+def size(model: tuple, program: LevelProgram, spec: ModelSpec) -> int:
+    """Number of entries of theta."""
+    return _zeros.eval_shape(model, program, spec).size
+
+
+@partial(jax.jit, static_argnames=("program", "spec"))  # for its memory: it is never compiled
+def _zeros(model, program, spec):
     return jnp.zeros(flat.size(partial(program.population, spec), model))
 
 
@@ -116,9 +120,16 @@ def prior_profiles(
 
 
 @partial(jax.jit, static_argnames=("program", "spec"))
-def populations(thetas: Any, model: tuple, program: LevelProgram, spec: ModelSpec) -> Population:
-    """The population at each row of ``thetas``; arrays with a leading axis n."""
-    return jax.vmap(partial(_population, model, program, spec))(thetas)
+def populations(
+    thetas: Any, model: tuple, program: LevelProgram, spec: ModelSpec
+) -> tuple[Any, Population]:
+    """Log prior densities (n,), and the population at each row of ``thetas``, an axis n first."""
+
+    def at(theta):
+        of_theta = _population(model, program, spec, theta)
+        return _log_prior(model, program, spec, theta), of_theta
+
+    return jax.vmap(at)(thetas)
 
 
 def _population(model, program, spec, theta):
@@ -136,13 +147,15 @@ def _log_density(data, program, spec, theta):
 
 
 @partial(jax.jit, static_argnames=("program", "spec"))
-def evaluate(thetas: Any, data: tuple, program: LevelProgram, spec: ModelSpec) -> tuple[Any, Any]:
-    """Log densities (n,), but for constants of y, and what is learnt of levels at each theta."""
-    seen, model = data
-    everyone = jax.vmap(partial(_population, model, program, spec))(thetas)
-    likelihood, learnt = program.evaluate(spec, seen, everyone)
-    prior = jax.vmap(partial(_log_prior, model, program, spec))(thetas)
-    return prior + likelihood, learnt
+def evaluate(
+    everyone: Population, seen: tuple, program: LevelProgram, spec: ModelSpec
+) -> tuple[Any, Any]:
+    """Log likelihoods (n,), but for constants of y, and what is learnt of levels.
+
+    ``everyone``: of :func:`populations`, which are of a program of their own: asked for by
+    themselves too, they are compiled once.
+    """
+    return program.evaluate(spec, seen, everyone)
 
 
 @partial(jax.jit, static_argnames=("program", "spec"))

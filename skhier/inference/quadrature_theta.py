@@ -17,6 +17,8 @@ from skhier.utils.budget import Budget
 
 __all__ = ["QuadratureTheta"]
 
+MANY_BATCHES = 100  # of which calls take longer than a program for all points is compiled
+
 
 class QuadratureTheta(ABC):
     """The posterior of theta, evaluated a batch at a time.
@@ -57,7 +59,7 @@ class QuadratureTheta(ABC):
         self.program, self.spec, self.model = program, spec, model
         self.batch, self.check, self.device, self.budget = batch, check, device, budget
         self.target = quadrature_target
-        self.size = len(self.target.size(model, program, spec))
+        self.size = self.target.size(model, program, spec)
         self.n_evaluations = 0
         self.use(n_nodes)
 
@@ -149,7 +151,12 @@ class QuadratureTheta(ABC):
 
     def _density_and_gradient(self, points):
         self.n_evaluations += len(points)
-        parts = self.over(self._compiled(self.target.density_and_gradient, self.data), points)
+
+        def at(part):
+            how = self.program, self.spec
+            return self.target.density_and_gradient(part, self.data, *how)
+
+        parts = self.over(at, points)
         values, gradients = (
             np.concatenate([np.asarray(part) for part in half])[: len(points)]
             for half in zip(*parts, strict=True)
@@ -158,7 +165,7 @@ class QuadratureTheta(ABC):
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
-        return self.evaluated(points, self.data)[0]
+        return self.evaluated(points, self.seen)[0]
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same as exact as weights need them; ``n_kept``: see :meth:`of_levels`."""
@@ -172,22 +179,29 @@ class QuadratureTheta(ABC):
         finally:
             self.rule = rule
 
-    def evaluated(self, points: np.ndarray, data: tuple) -> tuple[np.ndarray, list[Any]]:
+    def evaluated(self, points: np.ndarray, seen: tuple) -> tuple[np.ndarray, list[Any]]:
         """Log densities (n,), and what was learnt of the levels, a batch each."""
         self.n_evaluations += len(points)
-        parts = self.over(self._compiled(self.target.evaluate, data), points)
-        values = np.concatenate([np.asarray(value) for value, _ in parts])[: len(points)]
-        return values, [learnt for _, learnt in parts]
 
-    def _compiled(self, function, data):
-        return lambda part: function(part, data, self.program, self.spec)
+        def at(part):
+            prior, everyone = self._given(part)
+            return prior, *self.target.evaluate(everyone, seen, self.program, self.spec)
+
+        parts = self.over(at, points)
+        values = [np.asarray(prior) + np.asarray(likelihood) for prior, likelihood, _ in parts]
+        return np.concatenate(values)[: len(points)], [learnt for *_, learnt in parts]
+
+    def _given(self, points):
+        return self.target.populations(points, self.model, self.program, self.spec)
 
     def populations(self, points: np.ndarray) -> Population:
         """The population at each of (n, d) points."""
         import jax
 
-        of_points = self.target.populations(points, self.model, self.program, self.spec)
-        return jax.tree.map(np.asarray, of_points)
+        if len(points) > MANY_BATCHES * self.batch:
+            return jax.tree.map(np.asarray, self._given(points)[1])
+        parts = [everyone for _, everyone in self.over(self._given, points)]
+        return jax.tree.map(lambda *a: np.concatenate(a)[: len(points)], *parts)
 
     def over(self, function: Callable[[np.ndarray], Any], points: np.ndarray) -> list[Any]:
         """A compiled function at all points, a padded batch at a time, two of them side by side."""

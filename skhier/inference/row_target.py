@@ -30,8 +30,8 @@ def _log_density(spec, seen, everyone):
 
 def _evaluate(spec, seen, everyone):
     rows, rule, search = seen
-    moments = moments_of_many(spec.response, rule, rows, _z(rows, spec), everyone, search)
-    return moments.log_density.sum(1), moments
+    packed = moments_of_many(spec.response, rule, rows, _z(rows, spec), everyone, search)
+    return packed[:, 0].sum(1), packed  # the first of each are log densities
 
 
 def _everything(values):

@@ -99,23 +99,26 @@ class RowTheta(QuadratureTheta):
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
+        from skhier.kernels.rows.quadrature import unpacked
+
         seen = self._seen(self.rule, closely=True)
-        values, batches = self.evaluated(points, (seen, self.model))
+        values, batches = self.evaluated(points, seen)
         best = int(np.where(np.isfinite(values), values, -np.inf).argmax())
         if values[best] > self.highest:  # where the next search for effects begins
             self.highest = values[best]
             batch, place = divmod(best, self.batch)
-            self.effects = np.asarray(batches[batch].mode[place])
+            self.effects = unpacked(np.asarray(batches[batch])[place], self.q).mode
         return values
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same to a hundredth of a nat; keeps the moments at the first points, if so asked."""
+        from skhier.kernels.rows.quadrature import unpacked
+
         seen = self._seen(self.rule, closely=False)
-        values, batches = self.evaluated(points, (seen, self.model))
+        values, batches = self.evaluated(points, seen)
         if n_kept:
             first, used = points[:n_kept], batches[: -(-n_kept // self.batch)]
-            arrays = (np.concatenate(parts)[: len(first)] for parts in zip(*used, strict=True))
-            self.kept = first, type(used[0])(*arrays)
+            self.kept = first, unpacked(np.concatenate(used)[: len(first)], self.q)
         return values
 
     def n_kept(self, n_points: int) -> int:

@@ -63,14 +63,14 @@ class Block(NamedTuple):
         return jnp.moveaxis(out, 0, -1)
 
     def of_rows(self, effects: Any) -> Any:
-        """``z' b`` of each row (C, M), from effects (q, K) of the levels."""
+        """``z' b`` of each row (..., C, M), from effects (..., q, K) of the levels."""
         if not len(self.z):
-            return jnp.zeros_like(self.y)
+            return jnp.zeros((*effects.shape[:-2], *self.y.shape))
         if self.indicator is None:
-            by_chunk = effects[:, self.level]
+            by_chunk = effects[..., self.level]
         else:
             by_chunk = jnp.where(jnp.isfinite(effects), effects, 0.0) @ self.indicator.T
-        return sum(self.z[a] * by_chunk[a] for a in range(len(self.z)))
+        return sum(self.z[a] * by_chunk[..., a, None, :] for a in range(len(self.z)))
 
 
 def of_chunks(rows: Any) -> Any:

@@ -200,6 +200,7 @@ def _by_full_steps(search, start, tolerance):
 
 def _by_damped_steps(search, start, tolerance, settled):
     """The same with steps halved that lower the density; at the start if ``settled``."""
+
     def step(state):
         u, value, delta, size, half, k = state
         new, white, new_half = search.at(u + delta, with_value=True)

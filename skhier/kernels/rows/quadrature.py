@@ -13,12 +13,12 @@ Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4; Rabe-Hesketh, Skrondal and
 J. Econometrics 128.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from skhier.kernels.records import Population
 from skhier.kernels.rows.at_nodes import densities_at_cells, expected_gradient
@@ -43,6 +43,7 @@ __all__ = [
     "log_densities_without_row",
     "log_density",
     "moments_of_many",
+    "unpacked",
 ]
 
 
@@ -128,8 +129,8 @@ def level_moments(
 ) -> LevelMoments:
     """As :func:`level_nodes`, of which the moments are kept and not the nodes; of any parts."""
     populations = jax.tree.map(lambda a: jnp.asarray(a)[None], population)
-    moments = moments_of_many(response, rule, rows, z, populations, search)
-    return jax.tree.map(lambda a: a[0], moments)
+    (moments,) = moments_of_many(response, rule, rows, z, populations, search)
+    return unpacked(moments, len(z))
 
 
 def moments_of_many(
@@ -139,8 +140,8 @@ def moments_of_many(
     z: Any,
     populations: Population,
     search: ModeSearch | None = None,
-) -> LevelMoments:
-    """The same of several populations (n, ...), each array with them as a first axis.
+) -> Any:
+    """The same of several populations (n, ...), packed: see :func:`unpacked`.
 
     A map over them from outside would trace the loops over blocks several times.
     """
@@ -158,12 +159,25 @@ def moments_of_many(
         return jnp.concatenate(flat, 1)
 
     starts = jax.vmap(start_at)(populations)
-    n, q, n_levels = starts.shape
-    shapes = (), (q,), (q, q), (q,), (), (q,)
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    together = over_blocks(of_block, rows, z, starts, (n, sum(sizes)))
-    parts = zip(jnp.split(together, np.cumsum(sizes)[:-1], axis=1), shapes, strict=True)
-    return LevelMoments(*(a.reshape(n, *shape, n_levels) for a, shape in parts))
+    n, q, _ = starts.shape
+    n_numbers = sum(math.prod(shape) for shape in _shapes(q))
+    return over_blocks(of_block, rows, z, starts, (n, n_numbers))
+
+
+def unpacked(numbers: Any, q: int) -> LevelMoments:
+    """LevelMoments of (..., n_numbers, G) numbers of each level, NumPy's or JAX's."""
+    parts, first = [], 0
+    for shape in _shapes(q):
+        last = first + math.prod(shape)
+        part = numbers[..., first:last, :]
+        parts.append(part.reshape(*numbers.shape[:-2], *shape, numbers.shape[-1]))
+        first = last
+    return LevelMoments(*parts)
+
+
+def _shapes(q):
+    """Of the entries of LevelMoments, without the levels."""
+    return (), (q,), (q, q), (q,), (), (q,)
 
 
 def _by_level(response, rows, z, population, search, reduced):
@@ -197,8 +211,9 @@ class _Around:
         self.block, self.line, self.root, self.u = block, line, root, u
         self.steps = jnp.swapaxes(half, 0, 1)  # R^-T: its columns are those along each axis
         self.of_b = products(root[..., None], self.steps)
-        spread = [block.of_rows(self.of_b[:, j]) for j in range(len(u))]
-        at_modes = line + block.of_rows(_effects(root, u))
+        both = jnp.concatenate([_effects(root, u)[None], jnp.swapaxes(self.of_b, 0, 1)])
+        of_modes, *spread = block.of_rows(both)
+        at_modes = line + of_modes
         self._density = densities_at_cells(response, block, at_modes, spread, own, repeated)
         # of -u'u / 2 at a cell, by its x
         self._linear = times(half, u)
