@@ -102,7 +102,7 @@ def level_modes(
     if not q:
         return start, jnp.zeros((0, 0, n_levels))
     search = _Search(response, block, line, root, own, repeated)
-    if search.has_quick_values:
+    if search.has_values_of_products:
         return _by_damped_steps(search, start, tolerance, False)
     quick, settled = _by_full_steps(search, start, tolerance)
     careful = _by_damped_steps(search, start, tolerance, settled)
@@ -120,10 +120,10 @@ class _Search(NamedTuple):
     repeated: bool
 
     @property
-    def has_quick_values(self):
-        """Whether values cost hardly more than the derivatives, with few logarithms or none."""
+    def has_values_of_products(self):
+        """Whether values take a logarithm for several rows: one loop has them, half as compiled."""
         form = self.response.exponential_form(self.block.y, self.line, self.own, jnp)
-        return form is not None and (not form.logarithmic or _once(form, self.repeated))
+        return form is not None and _once(form, self.repeated)
 
     def at(self, u, with_value):
         """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, and ``R^-1``."""
