@@ -165,7 +165,7 @@ class QuadratureTheta(ABC):
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
-        return self.evaluated(points, self.seen)[0]
+        return self.evaluated(points, lambda part: self.seen)[0]
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same as exact as weights need them; ``n_kept``: see :meth:`of_levels`."""
@@ -179,13 +179,18 @@ class QuadratureTheta(ABC):
         finally:
             self.rule = rule
 
-    def evaluated(self, points: np.ndarray, seen: tuple) -> tuple[np.ndarray, list[Any]]:
-        """Log densities (n,), and what was learnt of the levels, a batch each."""
+    def evaluated(
+        self, points: np.ndarray, seen_at: Callable[[np.ndarray], tuple]
+    ) -> tuple[np.ndarray, list[Any]]:
+        """Log densities (n,), and what was learnt of the levels, a batch each.
+
+        ``seen_at``: what the likelihood sees of a batch of points.
+        """
         self.n_evaluations += len(points)
 
         def at(part):
             prior, everyone = self._given(part)
-            return prior, *self.target.evaluate(everyone, seen, self.program, self.spec)
+            return prior, *self.target.evaluate(everyone, seen_at(part), self.program, self.spec)
 
         parts = self.over(at, points)
         values = [np.asarray(prior) + np.asarray(likelihood) for prior, likelihood, _ in parts]

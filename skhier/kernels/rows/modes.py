@@ -57,17 +57,17 @@ def tolerance_of(search: ModeSearch | None) -> Any:
     return CLOSE if search is None else search.tolerance
 
 
-def start_of(search: ModeSearch | None, root: Any, n_levels: int) -> Any:
-    """Starts ``u`` (q, G) of a root L (q, q); without a search 0.
+def start_of(effects: Any | None, root: Any, n_levels: int) -> Any:
+    """Starts ``u`` (q, G) of effects ``L u`` (q, G) by the root L (q, q); without any 0.
 
     Effects far out in the prior are no starts: of scales near 0 they are those of another theta.
     """
     q = len(root)
-    if search is None or not q:
+    if effects is None or not q:
         return jnp.zeros((q, n_levels))
     gram = root.T @ root
     half = inverse_cholesky(gram + (1e-10 * jnp.trace(gram) + 1e-200) * jnp.eye(q))
-    u = half.T @ (half @ (root.T @ search.effects))
+    u = half.T @ (half @ (root.T @ effects))
     return jnp.where((u**2).sum(0) < FARTHEST**2, u, 0.0)
 
 

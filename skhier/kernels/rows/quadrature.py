@@ -129,6 +129,8 @@ def level_moments(
 ) -> LevelMoments:
     """As :func:`level_nodes`, of which the moments are kept and not the nodes; of any parts."""
     populations = jax.tree.map(lambda a: jnp.asarray(a)[None], population)
+    if search is not None:
+        search = search._replace(effects=jnp.asarray(search.effects)[None])
     (moments,) = moments_of_many(response, rule, rows, z, populations, search)
     return unpacked(moments, len(z))
 
@@ -143,14 +145,15 @@ def moments_of_many(
 ) -> Any:
     """The same of several populations (n, ...), packed: see :func:`unpacked`.
 
-    A map over them from outside would trace the loops over blocks several times.
+    ``search.effects`` (n, q, G) are of each one. A map over populations from outside would trace the
+    loops over blocks several times.
     """
 
     def reduced(around):
         return around.moments(rule, response.link == "log")
 
-    def start_at(population):
-        return start_of(search, _root(population), len(rows.present))
+    def start_at(population, effects):
+        return start_of(effects, _root(population), len(rows.present))
 
     def of_block(block, starts):
         at = partial(_of_block, response, block, search, rows.repeated is not None, reduced)
@@ -158,7 +161,8 @@ def moments_of_many(
         flat = [a.reshape(len(a), -1, a.shape[-1]) for a in jax.tree.leaves(moments)]
         return jnp.concatenate(flat, 1)
 
-    starts = jax.vmap(start_at)(populations)
+    effects = None if search is None else search.effects
+    starts = jax.vmap(start_at)(populations, effects)
     n, q, _ = starts.shape
     n_numbers = sum(math.prod(shape) for shape in _shapes(q))
     return over_blocks(of_block, rows, z, starts, (n, n_numbers))
@@ -187,7 +191,8 @@ def _by_level(response, rows, z, population, search, reduced):
         repeated = rows.repeated is not None
         return _of_block(response, block, search, repeated, reduced, population, start)
 
-    start = start_of(search, _root(population), len(rows.present))
+    effects = None if search is None else search.effects
+    start = start_of(effects, _root(population), len(rows.present))
     return over_blocks(of_block, rows, z, start)
 
 
