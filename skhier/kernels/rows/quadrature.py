@@ -21,23 +21,16 @@ import jax
 import jax.numpy as jnp
 
 from skhier.kernels.records import Population
-from skhier.kernels.rows.at_nodes import densities_at_cells, expected_gradient
-from skhier.kernels.rows.blocks import over_blocks, pairs, products, times, zeros_of
+from skhier.kernels.rows.around import Around, LevelNodes, effects_of
+from skhier.kernels.rows.at_nodes import expected_gradient
+from skhier.kernels.rows.blocks import over_blocks
 from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of, tolerance_of
-from skhier.kernels.rows.moments import (
-    no_sums,
-    over_parts,
-    power_sums,
-    raw_moments,
-    skewed_axes,
-)
-from skhier.kernels.rows.rules import ProductRule, monomials
+from skhier.kernels.rows.rules import ProductRule
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
 
 __all__ = [
     "LevelMoments",
-    "LevelNodes",
     "level_moments",
     "level_nodes",
     "log_densities_without_row",
@@ -45,24 +38,6 @@ __all__ = [
     "moments_of_many",
     "unpacked",
 ]
-
-
-class LevelNodes(NamedTuple):
-    """What the rule makes of each level; n_cells cells, q effects, G levels.
-
-    Attributes
-    ----------
-    log_density : array of shape (G,)
-        Of the level's rows, effects integrated out.
-    u : array of shape (n_cells, q, G)
-        Nodes.
-    log_share : array of shape (n_cells, G)
-        Log posterior mass of each node; sums to 1 over cells.
-    """
-
-    log_density: Any
-    u: Any
-    log_share: Any
 
 
 class LevelMoments(NamedTuple):
@@ -145,8 +120,8 @@ def moments_of_many(
 ) -> Any:
     """The same of several populations (n, ...), packed: see :func:`unpacked`.
 
-    ``search.effects`` (n, q, G) are of each one. A map over populations from outside would trace the
-    loops over blocks several times.
+    ``search.effects`` (n, q, G) are of each one. A map from outside would trace the loops over
+    blocks several times.
     """
 
     def reduced(around):
@@ -201,72 +176,12 @@ def _of_block(response, block, search, repeated, reduced, population, start):
     line = _without_effects(block.x, block.offset, population.coef)
     tolerance = tolerance_of(search)
     u, half = level_modes(response, block, line, root, own, start, tolerance, repeated)
-    around = _Around(response, block, line, root, own, u, half, repeated)
-    return reduced(around), _effects(root, u)
+    around = Around(response, block, line, root, own, u, half, repeated)
+    return reduced(around), effects_of(root, u)
 
 
 def _root(population):
     return population.group_root[0] if population.group_root else jnp.zeros((0, 0))
-
-
-class _Around:
-    """A block's levels around the modes u (q, K) of their effects, where H = R R' (q, q, K)."""
-
-    def __init__(self, response, block, line, root, own, u, half, repeated):
-        self.block, self.line, self.root, self.u = block, line, root, u
-        self.steps = jnp.swapaxes(half, 0, 1)  # R^-T: its columns are those along each axis
-        self.of_b = products(root[..., None], self.steps)
-        both = jnp.concatenate([_effects(root, u)[None], jnp.swapaxes(self.of_b, 0, 1)])
-        of_modes, *spread = block.of_rows(both)
-        at_modes = line + of_modes
-        self._density = densities_at_cells(response, block, at_modes, spread, own, repeated)
-        # of -u'u / 2 at a cell, by its x
-        self._linear = times(half, u)
-        self._square = products(half, self.steps)
-        log_det = sum(jnp.log(half[j, j]) for j in range(len(u)))
-        self._constant = log_det - 0.5 * (u**2).sum(0)
-
-    def values(self, part):
-        """Log masses of the cells of part of a rule, (n_cells, K)."""
-        x = jnp.asarray(part.x)
-        outer = 0.5 * (x**2).sum(1) + part.log_weight
-        inner = self._constant - sum(x[:, j, None] * self._linear[j] for j in range(x.shape[1]))
-        for i, j in pairs(x.shape[1]):
-            once = 0.5 if i == j else 1.0
-            inner = inner - once * (x[:, i] * x[:, j])[:, None] * self._square[i, j]
-        return self._density(part) + inner + outer[:, None]
-
-    def nodes(self, part):
-        """LevelNodes of a rule."""
-        values = self.values(part)
-        total = jax.scipy.special.logsumexp(values, axis=0)
-        x, q = jnp.asarray(part.x), len(self.u)
-        u = self.u + sum((self.steps[:, j] * x[:, None, None, j] for j in range(q)), 0.0)
-        return LevelNodes(total, u + jnp.zeros((len(x), 1, 1)), values - total)
-
-    def moments(self, rule, with_log_exp):
-        """Of LevelMoments all but the modes."""
-        q, n_levels = self.u.shape
-        n_monomials = [len(monomials(q))] + [1] * (with_log_exp and q > 0)
-
-        def sums_of(part):
-            values = self.values(part)
-            of_powers = power_sums(values, part.powers)
-            if len(n_monomials) == 1:
-                return [of_powers]
-            along = jnp.einsum("kj,jg->kg", part.x, self.of_b[-1])
-            return [of_powers, power_sums(values + along, part.powers[:, :1])]
-
-        nothing = [no_sums(zeros_of(self._constant), n) for n in n_monomials]
-        of_powers, *of_exp = over_parts(sums_of, rule, nothing)
-        total, log_exp = of_powers.log_total, jnp.zeros(n_levels)
-        if not q:
-            return total, self.u, jnp.zeros((0, 0, n_levels)), self.u, log_exp
-        mean, cov, third = raw_moments(of_powers, q)
-        if of_exp:
-            log_exp = _effects(self.root, self.u)[-1] + of_exp[0].log_total - total
-        mean = _effects(self.root, self.u + times(self.steps, mean))
-        return total, mean, *skewed_axes(cov, third, self.steps, self.root), log_exp
 
 
 def _parts(rows, z, population):
@@ -312,11 +227,6 @@ def log_density(
     away = jax.tree.map(lambda a, b: a - b, population, fixed)  # 0, with a gradient
     parts = jax.tree.map(lambda a, b: (a * b).sum(), gradient, away)
     return density.sum() + sum(jax.tree.leaves(parts))
-
-
-def _effects(root, u):
-    """``L u`` of each level, (q, G)."""
-    return times(root[..., None], u) if len(root) else u
 
 
 def log_densities_without_row(
