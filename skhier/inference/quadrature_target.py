@@ -119,11 +119,15 @@ def prior_profiles(
     return flat.profiles(partial(program.population, spec), model, grids)
 
 
-@partial(jax.jit, static_argnames=("program", "spec"))
+@partial(jax.jit, static_argnames=("structure", "program", "spec"))
 def populations(
-    thetas: Any, model: tuple, program: LevelProgram, spec: ModelSpec
+    thetas: Any, numbers: list[Any], structure: Any, program: LevelProgram, spec: ModelSpec
 ) -> tuple[Any, Population]:
-    """Log prior densities (n,), and the population at each row of ``thetas``, an axis n first."""
+    """Log prior densities (n,), and the population at each row of ``thetas``, an axis n first.
+
+    ``numbers`` and ``structure`` are the model, as :func:`jax.tree.flatten` takes it apart.
+    """
+    model = jax.tree.unflatten(structure, numbers)
 
     def at(theta):
         of_theta = _population(model, program, spec, theta)
