@@ -103,6 +103,15 @@ PROBLEMS = {
             intercept=(0.0, 2.5),
             response="poisson",
         ),
+        Problem(
+            "answers_316_x_24",
+            7_584,
+            (Factor("person", 316), Factor("item", 24)),
+            tables.answers,
+            rivals=rivals_of("bernoulli"),
+            intercept=(0.0, 2.5),
+            response="bernoulli",
+        ),
     ]
 }
 

@@ -24,21 +24,24 @@ class Rival:
 EVERY = ("normal", "bernoulli", "poisson")
 NO_CORR = "without correlations between a group's effects"
 REML = "point estimates (REML), no priors"
+REML_OR_LAPLACE = "point estimates (REML, of other responses by Laplace's approximation), no priors"
 
 RIVALS = {
     "skhier": Rival("skhier", ("skhier", "jax"), responses=EVERY),
     "skhier_nuts": Rival('skhier, inference="nuts"', ("skhier", "numpyro", "jax")),
     "skhier_independent": Rival("skhier, correlated=False", ("skhier", "jax"), NO_CORR),
     "numpyro_nuts": Rival("NumPyro, written by hand", ("numpyro", "jax"), responses=EVERY),
-    "bambi_pymc": Rival("Bambi (PyMC)", ("bambi", "pymc", "pytensor"), NO_CORR),
-    "bambi_nutpie": Rival("Bambi (nutpie)", ("bambi", "nutpie", "pymc", "pytensor"), NO_CORR),
+    "bambi_pymc": Rival("Bambi (PyMC)", ("bambi", "pymc", "pytensor"), NO_CORR, responses=EVERY),
+    "bambi_nutpie": Rival(
+        "Bambi (nutpie)", ("bambi", "nutpie", "pymc", "pytensor"), NO_CORR, responses=EVERY
+    ),
     "bayesforge": Rival("BayesForge", ("BayesForge", "numpyro", "jax")),
     "rstanarm": Rival(
         "rstanarm",
         (),
         "decov prior: tau proportional to sigma; intercept's prior at the mean of x",
     ),
-    "lme4": Rival("lme4", (), REML, posterior=False),
+    "lme4": Rival("lme4", (), REML_OR_LAPLACE, posterior=False, responses=EVERY),
     "statsmodels_mixedlm": Rival("statsmodels MixedLM", ("statsmodels",), REML, posterior=False),
     "statsmodels_glmm": Rival(
         "statsmodels BinomialBayesMixedGLM",
@@ -52,6 +55,7 @@ RIVALS = {
         ("gpboost",),
         "point estimates (maximum likelihood), no priors, " + NO_CORR,
         posterior=False,
+        responses=EVERY,
     ),
 }
 

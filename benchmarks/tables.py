@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from problem import Problem
 
 __all__ = [
+    "answers",
     "cafes",
     "classes",
     "codes",
@@ -50,6 +51,19 @@ def classes(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
     table, line = _line(problem)
     p = 1 / (1 + np.exp(-line))
     y = np.random.default_rng(problem.seed).random(problem.n_rows) < p
+    return table, pd.Series(y.astype(float), name="y")
+
+
+def answers(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
+    """Yes or no, 1 or 0, of every person to every item; a feature of persons, one of items."""
+    rng = np.random.default_rng(problem.seed)
+    n_persons, n_items = (factor.n_levels for factor in problem.factors)
+    person, item = np.divmod(np.arange(n_persons * n_items), n_items)
+    anger, kind = rng.standard_normal(n_persons), rng.standard_normal(n_items)
+    line = -0.2 + 0.3 * anger[person] - 0.5 * kind[item]
+    line += 1.3 * rng.standard_normal(n_persons)[person] + 0.6 * rng.standard_normal(n_items)[item]
+    y = rng.random(len(line)) < 1 / (1 + np.exp(-line))
+    table = pd.DataFrame({"x0": anger[person], "x1": kind[item], "person": person, "item": item})
     return table, pd.Series(y.astype(float), name="y")
 
 

@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -21,6 +22,8 @@ from skhier import HierarchicalSlopesRegressor
 from skhier.datasets import load_sleepstudy, make_hierarchical
 
 MANY_MAPS = 40_000
+# a search, and a noise column as groups: scikit-learn's rows, which a line fits, take them 20 s
+LONG_TO_CHECK = re.compile(r"RegressorCV\(|groups=0")
 # most programs of the quick tests run once or twice, and take longer to optimise than to run
 COMPILE_QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
@@ -137,8 +140,12 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", "ignore:os.fork:RuntimeWarning")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """GPU tests skip with a reason where JAX sees no GPU."""
+    """Checks that take long are slow tests; GPU tests skip with a reason where JAX sees no GPU."""
+    for item in items:
+        if "check_sample_weight_equivalence" in item.name and LONG_TO_CHECK.search(item.name):
+            item.add_marker("slow")
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _gpu_visible():
         for item in marked:

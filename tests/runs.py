@@ -2,12 +2,19 @@
 
 from dataclasses import fields, replace
 
+import pytest
+
 from skhier.utils.budget import USUAL
 
-__all__ = ["BY_CHAINS", "SHORT", "budget", "spending"]
+__all__ = ["BY_CHAINS", "SHORT", "budget", "slow", "spending"]
 
 # the same shapes and settings everywhere: one compiled program
 SHORT = {"n_chains": 2, "n_warmup": 100, "n_draws": 50, "random_state": 0}
+
+
+def slow(*params):
+    """Values of a parametrised test that only the slow tests try."""
+    return [pytest.param(param, marks=pytest.mark.slow) for param in params]
 
 
 def budget(**constants):

@@ -39,7 +39,7 @@ BETTER = {"plot_outliers": "student_t"}
 
 
 # the others are slow tests, and run for the gallery
-QUICK = {"plot_sleepstudy", "plot_eight_schools", "plot_parquet"}
+QUICK = {"plot_sleepstudy"}
 CASES = [
     path if path.stem in QUICK else pytest.param(path, marks=pytest.mark.slow) for path in EXAMPLES
 ]

@@ -54,6 +54,7 @@ class RScript:
             np.ascontiguousarray(values, dtype="<f8").tofile(folder / f"{name}.bin")
         facts = {
             "formula": task.formula,
+            "response": task.response,
             "features": task.features,
             "factors": [{"name": f.name, "slopes": f.slopes} for f in task.factors],
             "n_rows": len(task.y),

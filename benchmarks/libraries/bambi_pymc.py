@@ -4,6 +4,8 @@ import bambi as bmb
 from contract import Fit, named
 from numpy import stack
 
+FAMILIES = {"normal": "gaussian", "bernoulli": "bernoulli", "poisson": "poisson"}
+
 
 def fit(task, seed, inference_method="pymc"):
     priors, draws = task.priors, task.sampling
@@ -17,9 +19,11 @@ def fit(task, seed, inference_method="pymc"):
         for name, of_factor in effects.items()
         for effect, mean in zip(of_factor, priors.group_scale[name], strict=True)
     }
+    noise = bmb.Prior("Exponential", lam=1 / priors.noise_scale)
     model = bmb.Model(
         task.formula,
         task.frame,
+        family=FAMILIES[task.response],
         priors={
             "Intercept": bmb.Prior("Normal", mu=priors.intercept[0], sigma=priors.intercept[1]),
             **{name: bmb.Prior("Normal", mu=0, sigma=priors.coef) for name in task.features},
@@ -27,7 +31,7 @@ def fit(task, seed, inference_method="pymc"):
                 effect: bmb.Prior("Normal", mu=0, sigma=bmb.Prior("Exponential", lam=1 / mean))
                 for effect, mean in scales.items()
             },
-            "sigma": bmb.Prior("Exponential", lam=1 / priors.noise_scale),
+            **({"sigma": noise} if task.response == "normal" else {}),
         },
         center_predictors=False,  # the common prior is on the intercept at x = 0
     )
@@ -46,7 +50,7 @@ def fit(task, seed, inference_method="pymc"):
         task,
         posterior["Intercept"],
         stack(coef, axis=-1) if coef else None,
-        posterior["sigma"],
+        posterior.get("sigma"),
         {
             name: stack([posterior[f"{effect}_sigma"] for effect in of_factor], axis=-1)
             for name, of_factor in effects.items()

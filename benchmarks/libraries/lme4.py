@@ -1,4 +1,4 @@
-"""lme4: REML, in R."""
+"""lme4, in R: REML, and of other responses than the normal Laplace's approximation."""
 
 from libraries._r import RScript
 

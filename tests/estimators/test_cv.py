@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import slow
 from sklearn.base import clone
 from sklearn.model_selection import (
     GridSearchCV,
@@ -53,8 +54,10 @@ def log_predictive_density(model, X, y):
     "cv",
     [
         KFold(5, shuffle=True, random_state=0),
-        RepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
-        ShuffleSplit(4, random_state=0),
+        *slow(
+            RepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
+            ShuffleSplit(4, random_state=0),
+        ),
     ],
 )
 def test_scores_are_those_of_grid_search(sleepstudy, cv):
@@ -102,7 +105,12 @@ def test_groups_reach_the_splitter(sleepstudy):
     "grid",
     [
         {"slopes": [None, "all"], "correlated": [True, False]},
-        [{"prior": ["default", "brms", "mcelreath"]}, {"prior": [Prior(coef=1.0)], "eta": [1.0]}],
+        *slow(
+            [
+                {"prior": ["default", "brms", "mcelreath"]},
+                {"prior": [Prior(coef=1.0)], "eta": [1.0]},
+            ]
+        ),
     ],
 )
 def test_structures_and_priors_compete(sleepstudy, grid):

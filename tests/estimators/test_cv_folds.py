@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import slow
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.metrics import get_scorer, make_scorer, r2_score
 from sklearn.model_selection import (
@@ -162,10 +163,10 @@ def test_metadata_routing_decides_about_weights():
 
 SPLITTERS = [
     LeaveOneGroupOut(),
-    LeavePGroupsOut(2),
+    *slow(LeavePGroupsOut(2)),
     GroupKFold(3),
     GroupShuffleSplit(3, random_state=0),
-    StratifiedGroupKFold(2),
+    *slow(StratifiedGroupKFold(2)),
 ]
 
 

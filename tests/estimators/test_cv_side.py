@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from known_noise_cases import PRIOR, Oracle, columns_of, make_table
 from numpy.testing import assert_allclose
+from runs import slow
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, PredefinedSplit
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV
@@ -57,7 +58,7 @@ def assert_scores_are_those_of_grid_search(name, cv, scoring):
         assert_allclose(search.scores_[:, k], expected, rtol=ERROR[name], atol=ERROR[name])
 
 
-@of_each
+@pytest.mark.parametrize("name", ["exposure", "known_noise", *slow("noise_by")])
 @pytest.mark.parametrize("scoring", [DENSITY, pytest.param(None, marks=pytest.mark.slow)])
 def test_scores_are_those_of_grid_search(name, scoring):
     assert_scores_are_those_of_grid_search(name, KFold(3, shuffle=True, random_state=0), scoring)

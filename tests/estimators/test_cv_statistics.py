@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from lazy_frames import LAZY, collected, lazy
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import slow
 from sklearn.base import clone
 from sklearn.model_selection import PredefinedSplit
 
@@ -56,7 +57,7 @@ def assert_same_search(found, expected):
     assert found.diagnostics_["n_rows"] == expected.diagnostics_["n_rows"]
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", ["one", "nested", "none", *slow("crossed")])
 def test_column_of_a_frame_in_memory_says_the_folds(name):
     rows = rows_of(name)
     model = search(name, cv="fold").fit(rows, "y", "w")
@@ -67,7 +68,7 @@ def test_column_of_a_frame_in_memory_says_the_folds(name):
 
 
 @pytest.mark.parametrize("engine", LAZY)
-@pytest.mark.parametrize("name", ["one", "crossed"])
+@pytest.mark.parametrize("name", ["one", *slow("crossed")])
 def test_column_of_a_lazy_frame_says_the_folds(name, engine):
     rows = rows_of(name)
     model = search(name, cv="fold").fit(lazy(rows, engine), "y", "w")
@@ -76,7 +77,7 @@ def test_column_of_a_lazy_frame_says_the_folds(name, engine):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-@pytest.mark.parametrize("scoring", ["r2", "neg_mean_squared_error"])
+@pytest.mark.parametrize("scoring", [*slow("r2"), "neg_mean_squared_error"])
 def test_statistics_of_each_fold_score_as_rows_do(name, scoring):
     rows = rows_of(name)
     every = {"slopes": "all"} if name == "crossed" else {"slopes": None}

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from runs import budget, spending
+from runs import budget, slow, spending
 from scipy.special import logsumexp
 from sklearn.base import clone
 
@@ -77,7 +77,7 @@ def by_nuts(X, y):
     return model(inference="nuts", target_accept=0.95).fit(X, y)
 
 
-@pytest.mark.parametrize("inference", ["auto", "nuts"])
+@pytest.mark.parametrize("inference", ["auto", *slow("nuts")])
 def test_logo_is_the_density_that_refits_give(sleepstudy, fit, inference):
     X, y = sleepstudy
     found = (fit if inference == "auto" else by_nuts(X, y)).logo().pointwise

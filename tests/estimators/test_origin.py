@@ -5,6 +5,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from runs import slow
 
 from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
 
@@ -64,7 +65,7 @@ def assert_same_posterior(near, far, by, rtol):
 
 
 @pytest.mark.parametrize("correlated", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("groups", list(GROUPS))
+@pytest.mark.parametrize("groups", ["one", *slow("crossed", "nested", "own slopes")])
 def test_origin_of_a_feature_does_not_matter(panel, groups, correlated):
     X, y = panel
     if groups == "one":
@@ -88,7 +89,7 @@ def test_origin_of_a_feature_does_not_matter(panel, groups, correlated):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("noncentered", [True, False])
+@pytest.mark.parametrize("noncentered", [*slow(True), False])
 def test_origin_does_not_matter_to_the_joint_engine(one, noncentered):
     """Statistics are the same to the last bit, so the chains are the same chains."""
     X, y = one
@@ -143,7 +144,7 @@ def test_prior_says_where_it_sits(panel):
 
 
 @pytest.mark.parametrize(
-    "prior", ["bambi", "brms", "rstanarm", Prior(group_scale={"t": dist.HalfNormal(2.0)})]
+    "prior", ["bambi", *slow("brms", "rstanarm"), Prior(group_scale={"t": dist.HalfNormal(2.0)})]
 )
 def test_prior_at_zero_far_from_the_data_warns(one, prior):
     X, y = one

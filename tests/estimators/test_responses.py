@@ -309,7 +309,10 @@ def test_zeros_and_huge_counts_are_finite_and_quiet(table, response):
 
 @pytest.mark.parametrize(
     ("response", "y"),
-    [("gamma", np.exp), ("student_t", lambda line: line)],
+    [
+        ("gamma", np.exp),
+        pytest.param("student_t", lambda line: line, marks=pytest.mark.slow),
+    ],
     ids=["gamma", "student_t"],
 )
 def test_positive_amounts_and_heavy_tails_are_fitted(table, response, y):

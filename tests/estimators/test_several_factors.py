@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from runs import budget, spending
+from runs import budget, slow, spending
 from scipy.stats import binom
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -237,7 +237,7 @@ def joint(sim, **params):
         return model.fit(sim.data, sim.target)
 
 
-@pytest.mark.parametrize("noncentered", [True, False])
+@pytest.mark.parametrize("noncentered", [True, *slow(False)])
 def test_short_chains_of_the_joint_model_agree(crossed, crossed_fit, noncentered):
     model = joint(crossed, noncentered=noncentered, n_chains=2, n_warmup=600, n_draws=600)
     assert model.diagnostics_["engine"] == "nuts"

@@ -473,9 +473,8 @@ def test_one_factors_scores_are_refused(on_crossed):
         search.fit(on_crossed.X, on_crossed.y)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param("on_crossed", marks=pytest.mark.slow), "on_nested"], indirect=True
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DESIGNS, indirect=True)
 def test_pipelines_and_joblib_take_several_factors(case):
     features = [name for name in case.X.columns if name.startswith("x")]
     scaled = ColumnTransformer(

@@ -53,6 +53,7 @@ for groups in (None, 0):
 """
 
 
+@pytest.mark.slow
 def test_estimator_passes_the_checks_that_a_variable_of_scipys_enables():
     done = subprocess.run(
         [sys.executable, "-c", ARRAY_API_CHECKS],

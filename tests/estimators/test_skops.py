@@ -12,6 +12,7 @@ import pytest
 import sklearn
 from numpy.testing import assert_array_equal
 from packaging.version import Version
+from runs import slow
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -61,7 +62,7 @@ def assert_equal_tables(one, two):
     pd.testing.assert_frame_equal(two.summary(True), one.summary(True), check_exact=True)
 
 
-@pytest.mark.parametrize("name", ["sleepstudy", "crossed", "nested"])
+@pytest.mark.parametrize("name", ["sleepstudy", *slow("crossed", "nested")])
 def test_another_process_reads_the_file_and_answers_the_same(request, tmp_path, name):
     data, model = request.getfixturevalue(name), request.getfixturevalue(f"{name}_fit")
     X = data[0] if name == "sleepstudy" else data.data

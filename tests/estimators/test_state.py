@@ -776,5 +776,6 @@ def test_little_address_space_is_a_memory_error_and_no_end_of_the_process():
     assert found["kept"]
 
 
+@pytest.mark.slow
 def test_exit_during_sampling_stops_it():
     run_python(EXIT_DURING_SAMPLING, timeout=120)

@@ -195,6 +195,7 @@ def test_log_likelihood_is_the_dense_normals(people, short_run, params):
     assert_allclose(found[0, :4] - expected, found[0, 0] - expected[0], atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_engines_agree(people, short_run):
     """Within 5 standard errors: one table's sds over seeds are below 0.003 and 0.03."""

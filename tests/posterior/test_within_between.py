@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from runs import budget
+from runs import budget, slow
 
 from skhier import HierarchicalSlopesRegressor
 from skhier.posterior.within_between import contrasts
@@ -81,7 +81,7 @@ def dense_contrasts(model, X, y):
 
 
 @pytest.mark.parametrize("group_means", [None, ["a"]])
-@pytest.mark.parametrize("groups", [*GROUPS, "noise_by"])
+@pytest.mark.parametrize("groups", ["one", "nested", *slow("crossed", "noise_by")])
 def test_contrasts_are_those_of_dense_least_squares(groups, group_means):
     X, y = panel()
     noise_by = "g" if groups == "noise_by" else None

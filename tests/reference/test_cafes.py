@@ -7,6 +7,7 @@ slopes (`Sim data multivariatenormal.csv`; GPL, version 3 or later). It is part 
 import numpy as np
 import pandas as pd
 import pytest
+from runs import slow
 
 from skhier.utils.diagnostics import hdi, mcse_mean, mcse_sd
 
@@ -14,9 +15,7 @@ from skhier.utils.diagnostics import hdi, mcse_mean, mcse_sd
 PAGE_MEAN, PAGE_SD, PAGE_HDI = 0.013, 0.01, 0.05
 
 
-@pytest.fixture(
-    scope="module", params=["non-centered", pytest.param("centered", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=slow("non-centered", "centered"))
 def cafes(request, example, fit, reference):
     model = example("plot_cafes")["models"]()[request.param]
     model.set_params(n_draws=4000)

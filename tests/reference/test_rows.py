@@ -6,6 +6,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from runs import slow
 
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference.row_engines import engine_rows
@@ -91,7 +92,7 @@ def log_likelihood(response, rows, rule, columns):
     return jax.jit(value)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["logit", *slow("probit"), "poisson"])
 def test_glmer_estimates_maximise_the_likelihood(name, reference):
     table, response, choose = MODELS[name]
     of = reference("clustered")[table]
@@ -116,6 +117,7 @@ def test_glmer_estimates_maximise_the_likelihood(name, reference):
             assert abs(step) < 0.02 / np.sqrt(curvature), (j, step)
 
 
+@pytest.mark.slow
 def test_estimator_with_exposure_has_glmer_s_mode(reference):
     """Under flat priors the estimator's density of its rows is at its highest at lme4's fit."""
     of = reference("clustered")["clustered_counts"]

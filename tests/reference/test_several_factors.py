@@ -108,7 +108,7 @@ def reml(X, y, groups):
         (cake, "temp_numeric"),
         (cake, "additive"),
         (chem97, "two_level"),
-        (chem97, "slope"),
+        pytest.param(chem97, "slope", marks=pytest.mark.slow),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

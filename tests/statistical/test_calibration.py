@@ -20,11 +20,6 @@ calibrate, calibrate_bug, BUGS = REPORT["calibrate"], REPORT["calibrate_bug"], R
 
 LEVEL = 1e-3  # of all quantities of a report together; the seeds are fixed
 N_QUICK, N_SLOW = 100, 1000
-QUICK_BUGS = {
-    "groups' log determinants dropped": 30,
-    "Jacobian of log sigma forgotten": 120,
-    "all rows ignored: posterior = prior": 30,
-}
 POPULATION = {
     "intercept",
     "coef[x]",
@@ -104,7 +99,14 @@ def test_joint_model_is_calibrated(noncentered):
     assert report.p_value > LEVEL, report
 
 
-@pytest.mark.parametrize(("bug", "n_simulations"), QUICK_BUGS.items())
+@pytest.mark.parametrize(
+    ("bug", "n_simulations"),
+    [
+        ("Jacobian of log sigma forgotten", 120),
+        pytest.param("groups' log determinants dropped", 30, marks=pytest.mark.slow),
+        pytest.param("all rows ignored: posterior = prior", 30, marks=pytest.mark.slow),
+    ],
+)
 def test_report_rejects_a_planted_bug(bug, n_simulations):
     assert calibrate_bug(bug, n_simulations, seed=4).p_value < LEVEL
 
@@ -158,7 +160,11 @@ def model(**params):
         ({"correlated": False}, 4 + 1 + 4 + 2),
         ({"slopes": None}, 4 + 0 + 2 + 2),
         ({"prior": DecovPrior(*[dist.Normal(0.0, 1.0)] * 2, dist.HalfNormal(1.0))}, 6 + 4 + 2),
-        ({"inference": "nuts", "noncentered": False, "n_chains": 1, "n_warmup": 100}, 6 + 4 + 2),
+        pytest.param(
+            {"inference": "nuts", "noncentered": False, "n_chains": 1, "n_warmup": 100},
+            6 + 4 + 2,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_report_of_every_kind_of_model(design, params, quantities):
@@ -168,6 +174,7 @@ def test_report_of_every_kind_of_model(design, params, quantities):
     assert report.ranks.to_numpy().max() <= 99
 
 
+@pytest.mark.slow
 def test_report_without_groups(design):
     report = simulation_based_calibration(
         model(groups=None), design[["x"]].to_numpy(), 100, random_state=0
