@@ -8,16 +8,20 @@ alternate, and the ratios of the smallest times are reported, by the clock and o
 seconds mean little on a shared machine. ``blocks``: 1,000 blocks by ``partial_fit`` beside one
 ``fit`` of all rows.
 ``--peak``: instead, a fit in a process of its own and the most memory that it had, as the operating
-system counts it, and the engine's own sums in another. The rows are a file that is removed again.
+system counts it, and the engine's own sums and ``summarise`` in others. Linux tells how much of it
+is not the file: Polars maps files, unless ``POLARS_FORCE_ASYNC=1``, and pages of it that were read
+count until they are needed elsewhere. The rows are a file that is removed again.
 """
 
 import argparse
 import itertools
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -142,17 +146,33 @@ def blocks_ratio(path, n_blocks=1000):
 
 def peak(what, engine, path):
     """In a process of its own: seconds and memory of a fit, or of the engine's own sums."""
-    if what == "fit":
-        model = HierarchicalSlopesRegressor("g", random_state=0)
-        time_of, _ = seconds(lambda: model.fit(source(engine, path), "y"))
-    else:
-        time_of, _ = seconds(lambda: OWN[engine](path))
+    model = HierarchicalSlopesRegressor("g", random_state=0)
+    act = {
+        "sums": lambda: OWN[engine](path),
+        "summarise": lambda: model.summarise(source(engine, path), "y"),
+        "fit": lambda: model.fit(source(engine, path), "y"),
+    }[what]
+    own = [0.0]
+    threading.Thread(target=watch, args=(own,), daemon=True).start()
+    clock, processor = seconds(act)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{engine}, {what}: {time_of:.1f} s, {most:.2f} GiB")
+    print(
+        f"{engine}, {what}: {clock:.1f} s, {processor:.1f} s of the processor, {most:.2f} GiB, "
+        f"{own[0]:.2f} GiB without mapped files"
+    )
+
+
+def watch(own):
+    """Most memory that is no page of a file, in GiB; looks fifty times a second, on Linux."""
+    status = Path("/proc/self/status")
+    while status.exists():
+        kilobytes = re.search(r"RssAnon:\s+(\d+)", status.read_text())[1]
+        own[0] = max(own[0], int(kilobytes) / 2**20)
+        time.sleep(0.02)
 
 
 def peaks(engines, path):
-    for engine, what in itertools.product(engines, ("sums", "fit")):
+    for engine, what in itertools.product(engines, ("sums", "summarise", "fit")):
         child = [sys.executable, __file__, "--child", what, engine, str(path)]
         subprocess.run(child, check=True)
 

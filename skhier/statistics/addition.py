@@ -5,11 +5,13 @@ from itertools import combinations
 
 import numpy as np
 
-from skhier.statistics.products import keeps_level_products
+from skhier.statistics.products import factor_stats, keeps_level_products
 from skhier.statistics.records import FactorStats, GroupStats, PairStats
 from skhier.utils.budget import USUAL, DataBudget
 
 __all__ = ["added", "added_in_places"]
+
+FEW = 64  # levels of a part, up to which one operation on all of its products takes less
 
 
 def added(*parts: GroupStats) -> GroupStats:
@@ -59,21 +61,35 @@ def added_in_places(
 def _added_levels(
     parts: Sequence[FactorStats], places: Sequence[np.ndarray], n: int, whole: bool
 ) -> FactorStats:
-    lacking = not whole or any(not len(part.xy_xy) for part in parts)
-    zz, zx, zy = (_in_places([part[i] for part in parts], places, n) for i in range(3))
     every = np.zeros((0, 0, n))
-    if not lacking:
-        every = _in_places([part.xy_xy for part in parts], places, n)
+    if whole and all(len(part.xy_xy) for part in parts):
+        every = _in_places([part.xy_xy for part in parts], places, n, symmetric=True)
+        p = len(every) - 1
+        if len(parts[0].zx) == p:  # all columns vary by level
+            return factor_stats(every, list(range(p)), whole)
+    zz = _in_places([part.zz for part in parts], places, n, symmetric=True)
+    zx, zy = (_in_places([part[i] for part in parts], places, n) for i in (1, 2))
     return FactorStats(zz, zx, zy, every)
 
 
-def _in_places(products: Sequence[np.ndarray], places: Sequence[np.ndarray], n: int) -> np.ndarray:
+def _in_places(
+    products: Sequence[np.ndarray], places: Sequence[np.ndarray], n: int, symmetric: bool = False
+) -> np.ndarray:
+    """Sums of products, (..., n); ``symmetric``: in their first two axes."""
     out = np.zeros((*products[0].shape[:-1], n))
-    for summand, at in zip(products, places, strict=True):
-        if len(at) == n:  # increasing, so each in its place
-            out += summand
+    codes = np.concatenate(places)
+    if len(codes) < FEW * len(places) or all(len(at) == n for at in places):
+        for summand, at in zip(products, places, strict=True):
+            if len(at) == n:  # increasing, so each in its place
+                out += summand
+            else:
+                out[..., at] += summand
+        return out
+    for cell in np.ndindex(out.shape[:-1]):
+        if symmetric and cell[0] > cell[1]:
+            out[cell] = out[cell[::-1]]
         else:
-            out[..., at] += summand
+            out[cell] = np.bincount(codes, np.concatenate([part[cell] for part in products]), n)
     return out
 
 

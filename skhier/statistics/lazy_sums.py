@@ -40,15 +40,19 @@ class Query:
         return without_time_zones(table) if self.engine == "Spark" else table
 
     def collect_groups(
-        self, cells: Sequence[nw.Expr], by: Sequence[str], sums: Sequence[nw.Expr]
+        self,
+        read: Sequence[str],
+        cells: Sequence[nw.Expr],
+        by: Sequence[str],
+        sums: Sequence[nw.Expr],
     ) -> nw.DataFrame[Any]:
-        """Sums of cells by groups; without ``by`` of all rows."""
+        """Sums of cells by groups, without ``by`` of all rows; ``read``: columns of the cells."""
         if not by:
             return self.collect(lambda: self.frame.select(*cells).select(*sums))
         if self.is_long:
             with naming(self.engine):
-                rows = self.frame.select(*cells).to_native()
-                return sums_in_batches(rows, by, sums, self.budget)
+                rows = self.frame.select(*read).to_native()
+                return sums_in_batches(rows, cells, by, sums, self.budget)
         return self.collect(lambda: self.frame.select(*cells).group_by(*by).agg(*sums))
 
     @cached_property
@@ -145,6 +149,7 @@ class Sums:
         ]
         shifted.insert(self.p - 1, None)  # the constant
         self.factors = shifted
+        self.read = [*columns.numbers, *([columns.weight] if columns.weight else [])]
         self.weight = nw.col(columns.weight).cast(nw.Float64) if columns.weight else None
         present = [part for part in shifted if part is not None]
         self.all_present = reduce(operator.add, present)  # null where any cell is
@@ -170,7 +175,8 @@ class Sums:
         sums += [nw.len().alias("n"), nw.col("present").count().alias("n_present")]
 
         by = [f"k{j}" for j in range(len(keys))]
-        table = self.query.collect_groups([*keys, *cells], by, sums)
+        read = list(dict.fromkeys([*names, *self.read]))
+        table = self.query.collect_groups(read, [*keys, *cells], by, sums)
         out = np.full((self.p + 1, self.p + 1, len(table)), np.nan)
         for i, j in wanted:
             out[i, j] = out[j, i] = table.get_column(f"s{i}_{j}").to_numpy()

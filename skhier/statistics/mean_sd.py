@@ -42,11 +42,13 @@ def mean_sd_of_rows(values, weights) -> MeanSd:
         if column.min() == column.max():  # the mean of 0.1s is rounded to another number
             mean[j], sd[j] = column[0], 0.0
             continue
-        size = power_of_two(np.abs(column).max(initial=0.0))
+        size = power_of_two(max(column.max(), -column.min()))
         mean[j] = exact_sum(column / size, weights) / n * size
         rest = column - mean[j]
-        size = power_of_two(np.abs(rest).max(initial=0.0))
-        sd[j] = np.sqrt(exact_sum((rest / size) ** 2, weights) / (n - 1)) * size
+        size = power_of_two(max(rest.max(), -rest.min()))
+        rest /= size
+        rest *= rest
+        sd[j] = np.sqrt(exact_sum(rest, weights) / (n - 1)) * size
     return MeanSd(mean, sd)
 
 

@@ -97,8 +97,7 @@ def group_stats(
     ----------
     Bates et al. (2015), J. Stat. Softw. 67(1), sec. 3.
     """
-    ones = np.ones(len(y))
-    columns = [*((x - units.x_mean) / units.x_scale).T, ones, (y - units.y_mean) / units.y_scale]
+    columns = _columns(x, y, units)
     p = len(columns) - 1
     z = [[*varying, p - 1] for varying in slopes]
     whole = keeps_level_products([len(at) for at in z], p, n_levels, budget)
@@ -106,9 +105,11 @@ def group_stats(
     per_level = [np.zeros((p + 1, p + 1, n)) for n in n_levels]
     per_pair = [np.zeros((p, p, len(pair.first))) for pair in pairs]
     both = list(combinations(range(len(z)), 2))
+    product, parts = np.empty(len(y)), np.empty((2, len(y)))  # one memory for all of them
     for i in range(p + 1):
         for j in range(i + 1):
-            parts = exact_parts(columns[i] * columns[j], weights)
+            np.multiply(columns[i], columns[j], out=product)
+            exact_parts(product, weights, out=parts)
             total[i, j] = total[j, i] = sum(part.sum() for part in parts)
             for k, out in enumerate(per_level):
                 if whole or i in z[k] or j in z[k]:
@@ -129,11 +130,22 @@ def group_stats(
     )
 
 
+def _columns(x, y, units: Units) -> list[np.ndarray]:
+    """``[x 1 y]`` in internal coordinates."""
+    columns = [x[:, j] - mean for j, mean in enumerate(units.x_mean)]
+    columns.append(y - units.y_mean)
+    for column, scale in zip(columns, [*units.x_scale, units.y_scale], strict=True):
+        column /= scale
+    columns.insert(len(columns) - 1, np.ones(len(y)))
+    return columns
+
+
 def factor_stats(products: np.ndarray, at: list[int], whole: bool) -> FactorStats:
     """From the products of ``[x 1 y]`` per level, those that this factor's columns need."""
     p = len(products) - 1
     every = products if whole else np.zeros((0, 0, products.shape[-1]))
-    return FactorStats(products[at][:, at], products[at, :p], products[at, p], every)
+    rows = slice(p) if at == list(range(p)) else at  # a part of the array, without a copy
+    return FactorStats(products[rows][:, rows], products[rows, :p], products[rows, p], every)
 
 
 def total_products(stats: GroupStats) -> np.ndarray:

@@ -8,7 +8,12 @@ common grid add up without rounding.
 
 import numpy as np
 
+from skhier.utils.slices import slices
+
 __all__ = ["exact_parts", "exact_sum", "sums_by_code"]
+
+
+ROWS = 2**14  # at a time: they stay in a processor's cache
 
 
 def exact_sum(values, weights) -> float:
@@ -22,7 +27,7 @@ def sums_by_code(codes, parts, n) -> np.ndarray:
     return high + low
 
 
-def exact_parts(values, weights):
+def exact_parts(values, weights, out=None):
     """``weights * values`` as two arrays, each of which adds up without rounding in any order.
 
     Exact for integer weights. What is left out is below 2^-65 of the largest value for 10^6 rows.
@@ -30,15 +35,25 @@ def exact_parts(values, weights):
     Parameters
     ----------
     values, weights : array of shape (n_samples,)
+    out : array of shape (2, n_samples) or None
+        Where they go; None: into an array of their own.
+
+    Returns
+    -------
+    array of shape (2, n_samples)
     """
-    largest = np.frexp(np.abs(values).max(initial=0.0))[1]
-    bits = int(np.frexp(weights.sum())[1]) + 1
-    high = _on_grid(values, largest + bits)
-    low = _on_grid(values - high, largest + 2 * bits - 53)
-    return high * weights, low * weights
-
-
-def _on_grid(values, exponent):
-    """Rounded to multiples of 2^(exponent - 52)."""
-    anchor = np.ldexp(1.5, exponent)
-    return (values + anchor) - anchor
+    out = np.empty((2, len(values))) if out is None else out
+    size = max(values.max(initial=0.0), -values.min(initial=0.0))
+    largest, bits = np.frexp(size)[1], int(np.frexp(weights.sum())[1]) + 1
+    # adding and taking away rounds to multiples of 2^-52 of the next power of two
+    anchors = np.ldexp(1.5, [largest + bits, largest + 2 * bits - 53])
+    for rows in slices(len(values), ROWS):
+        high, low = out[:, rows]
+        np.add(values[rows], anchors[0], out=high)
+        high -= anchors[0]
+        np.subtract(values[rows], high, out=low)
+        low += anchors[1]
+        low -= anchors[1]
+        high *= weights[rows]
+        low *= weights[rows]
+    return out

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from skhier.statistics.mean_sd import ROUNDING, MeanSd, power_of_two
-from skhier.statistics.products import total_products
+from skhier.statistics.products import factor_stats, total_products
 from skhier.statistics.records import FactorStats, GroupStats, Units
 
 __all__ = ["change_units", "common_units", "effects_at_mean", "internal_units", "same_units"]
@@ -104,18 +104,16 @@ def change_units(
     matrix[p - 1, p] = (old.y_mean - new.y_mean) / new.y_scale
     total = matrix.T @ total_products(stats) @ matrix
     z = [[*varying, p - 1] for varying in slopes]
-    of_z = [matrix[np.ix_(at, at)] for at in z]
-
-    def moved(left, products, right):
-        return np.einsum("ai,abg,bj->ijg", left, products, right, optimize=True)
-
+    every = list(range(p + 1))
     factors = []
-    for at, left, factor in zip(z, of_z, stats.factors, strict=True):
-        grouped = moved(left, factor.z_xy, matrix)
-        whole = moved(matrix, factor.xy_xy, matrix) if factor.xy_xy.size else factor.xy_xy
-        factors.append(FactorStats(grouped[:, at], grouped[:, :p], grouped[:, p], whole))
+    for at, factor in zip(z, stats.factors, strict=True):
+        if factor.xy_xy.size:
+            factors.append(factor_stats(_moved(factor.xy_xy, matrix, every, every), at, True))
+            continue
+        grouped = _moved(factor.z_xy, matrix, at, every)
+        factors.append(FactorStats(grouped[:, at], grouped[:, :p], grouped[:, p], factor.xy_xy))
     pairs = [
-        pair._replace(zz=moved(of_z[k], pair.zz, of_z[m]))
+        pair._replace(zz=_moved(pair.zz, matrix, z[k], z[m]))
         for (k, m), pair in zip(combinations(range(len(z)), 2), stats.pairs, strict=True)
     ]
     return GroupStats(
@@ -126,3 +124,29 @@ def change_units(
         yy=total[p, p],
         n=stats.n,
     )
+
+
+def _moved(
+    products: np.ndarray, matrix: np.ndarray, rows: Sequence[int], columns: Sequence[int]
+) -> np.ndarray:
+    """``matrix[rows, rows].T @ products @ matrix[columns, columns]`` of each level.
+
+    Only the diagonal and the constant's row of the matrix are not 0, so that each product takes
+    four others. Where rows are columns, the products are symmetric.
+    """
+    constant = len(matrix) - 2
+    left, right = rows.index(constant), columns.index(constant)
+    scale, shift = np.diag(matrix), matrix[constant] * (np.arange(len(matrix)) != constant)
+    of_columns = scale[columns, None], shift[columns, None]
+    out = np.empty_like(products)
+    for a, i in enumerate(rows):
+        rest = slice(a if rows == columns else 0, None)
+        with_constant = scale[i] * products[a, right] + shift[i] * products[left, right]
+        row = scale[i] * products[a, rest]
+        row += shift[i] * products[left, rest]
+        row *= of_columns[0][rest]
+        row += of_columns[1][rest] * with_constant
+        out[a, rest] = row
+        if rows == columns:
+            out[rest, a] = row
+    return out

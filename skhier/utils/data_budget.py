@@ -22,8 +22,8 @@ class DataBudget:
         Of a lazy frame, whose means the products are about: near those of all rows is enough.
     long_frame : int
         Rows of a Polars frame, from which on memory counts for more than time.
-    batch_rows : int
-        Of such a frame that are summed at once.
+    batch_cells, slice_cells : int
+        Of such a frame that are summed at once, and that are read by one query, of a single file.
     waiting_sums : int
         Tables of such sums that wait to be added.
     distinct_rows : int
@@ -39,8 +39,9 @@ class DataBudget:
     rows_compared: int = 2**14
     level_products: int = 2**22
     first_rows: int = 2**14
-    long_frame: int = 2**25
-    batch_rows: int = 2**20
+    long_frame: int = 2**24
+    batch_cells: int = 2**23
+    slice_cells: int = 2**24
     waiting_sums: int = 8
     distinct_rows: int = 2**20
     sums_of_task: int = 16

@@ -16,6 +16,8 @@ from skhier.utils.words import plain
 
 __all__ = ["Levels", "encode", "fit_levels", "join_labels"]
 
+SPAN = 16  # integers for each row, among which labels are counted
+
 
 class Levels(NamedTuple):
     """Sorted labels of a factor and what kind they are ("string", "number", "boolean", ...)."""
@@ -46,12 +48,26 @@ def fit_levels(labels: np.ndarray, name: str) -> tuple[Levels, np.ndarray]:
     import pandas as pd
 
     labels, kind = _checked_labels(labels, name)
+    if labels.dtype.kind in "iu" and len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if high - low < SPAN * len(labels):
+            return _fit_integers(labels, low, high - low + 1)
     codes, levels = pd.factorize(labels)
     levels = np.asarray(levels)
     order = _order(levels, kind, name)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return Levels(levels[order], kind), rank[codes]
+
+
+def _fit_integers(labels: np.ndarray, low: int, span: int) -> tuple[Levels, np.ndarray]:
+    """Of integers that lie close together, from ``low``: counting takes less than hashing."""
+    # unsigned ones may be above what int64 holds, and differences of int8 above what it holds
+    wide = labels if labels.dtype.kind == "u" else labels.astype(np.int64)
+    at = (wide - wide.dtype.type(low)).astype(np.int64)
+    values, present = np.zeros(span, labels.dtype), np.zeros(span, bool)
+    values[at], present[at] = labels, True
+    return Levels(values[present], "number"), (np.cumsum(present) - 1)[at]
 
 
 def _order(levels: np.ndarray, kind: str, name: str) -> np.ndarray:
@@ -144,7 +160,7 @@ def _checked_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         raise ValueError(f"Complex data not supported: groups holds some in column {name!r}.")
     if labels.dtype.kind == "f":
         labels = labels.astype(np.float64)  # pandas cannot look up float16 and longdouble
-    if kind == "number":
+    if kind == "number" and labels.dtype.kind not in "iu":
         _forbid_infinite(labels, name)
     return labels, kind
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from runs import SHORT, budget, spending
 from sklearn.base import clone
 
-from skhier import HierarchicalSlopesRegressor
+from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.statistics import polars_batches
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -101,17 +101,45 @@ def test_lazy_fit_is_the_eager_fit(engine):
     assert later.statistics_.n_rows == found.statistics_.n_rows + (rows["w"][:50] > 0).sum()
 
 
+def test_single_files_are_read_slice_by_slice(tmp_path, monkeypatch):
+    """Every row once, also where the last slice is empty; other plans are not sliced."""
+    pl = pytest.importorskip("polars", reason="no Polars")
+    queries = []
+    collect_batches = pl.LazyFrame.collect_batches
+
+    def counted(self, **options):
+        queries.append(self.explain())
+        return collect_batches(self, **options)
+
+    monkeypatch.setattr(pl.LazyFrame, "collect_batches", counted)
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame({"k": np.arange(120)}).write_parquet(path, row_group_size=25)
+    one = pl.scan_parquet(path)
+    filtered, two = one.filter(pl.col("k") >= 0), pl.scan_parquet([path, path])
+    for frame, size, n_queries in ((one, 40, 4), (one, 50, 3), (filtered, 40, 1), (two, 40, 1)):
+        queries.clear()
+        read = np.concatenate([batch["k"] for batch in polars_batches._batches(frame, size)])
+        assert sorted(read) == sorted([*range(120)] * (2 if frame is two else 1))
+        assert len(queries) == n_queries
+
+
 @pytest.mark.parametrize("name", DESIGNS)
 def test_long_frames_are_summed_in_batches(name, tmp_path):
     pl = pytest.importorskip("polars", reason="no Polars")
     rows = frame(name)
-    short = budget(long_frame=199, batch_rows=30, waiting_sums=3)
+    short = budget(long_frame=199, batch_cells=120, slice_cells=300, waiting_sums=3)
     model = spending(HierarchicalSlopesRegressor(DESIGNS[name]), short)
-    pl.from_pandas(rows).write_parquet(tmp_path / "rows.parquet", row_group_size=20)
-    scan, expected = pl.scan_parquet(tmp_path / "rows.parquet"), model.summarise(rows, "y", "w")
+    path = tmp_path / "rows.parquet"
+    pl.from_pandas(rows).write_parquet(path, row_group_size=20)
+    scan, expected = pl.scan_parquet(path), model.summarise(rows, "y", "w")
     assert not polars_batches.is_long(scan)
     assert polars_batches.is_long(scan, short.data)
     assert_same_sums(model.summarise(scan, "y", "w"), expected)
+    # rows of weight 0 are filtered out, so that slices are no parts of a file then
+    weighted = rows.assign(w=rows["w"] + 1)
+    pl.from_pandas(weighted).write_parquet(path, row_group_size=20)
+    expected = model.summarise(weighted, "y", "w")
+    assert_same_sums(model.summarise(pl.scan_parquet(path), "y", "w"), expected)
     missing = rows.assign(year=None).astype({"year": float})
     with pytest.raises(ValueError, match="Input X contains NaN in 200 rows of 200"):
         model.summarise(lazy(missing, "polars"), "y", "w")
@@ -247,6 +275,30 @@ def test_removed_file_is_named_and_the_fit_stays(engine, tmp_path):
         model.fit(source, "y")
     assert "rows.parquet" in str(raised.value)
     assert model.__dict__ == before
+
+
+@files
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_fits_with_other_priors_scan_no_rows(engine, tmp_path):
+    """The file is gone by then, so that whatever reads it raises."""
+    pytest.importorskip("pyarrow", reason="no pyarrow")
+    rows = frame("one").drop(columns="w")
+    path = tmp_path / "rows.parquet"
+    rows.to_parquet(path)
+    source, model = read_parquet(engine, path), HierarchicalSlopesRegressor("g", **SHORT)
+    first = clone(model).fit(source, "y")
+    path.unlink()
+    with pytest.raises(RuntimeError, match="could not read the rows"):
+        model.summarise(source, "y")
+    other = model.set_params(eta=8.0, prior=Prior(group_scale=0.5))
+    second = clone(other).fit_statistics(first.statistics_)
+    expected = clone(other).fit(rows, "y")
+    assert_allclose(second.coef_, expected.coef_, rtol=1e-9)
+    sd = expected.group_coef_std_["g"]
+    off = (second.group_coef_["g"] - expected.group_coef_["g"]).abs() / sd
+    assert off.max(axis=None) < 1e-9
+    apart = (second.group_coef_["g"] - first.group_coef_["g"]).abs() / sd
+    assert apart.max(axis=None) > 1e-3
 
 
 @files

@@ -1,5 +1,6 @@
 """Group statistics: exact sums, whatever the order of the rows or the way weights are written."""
 
+from fractions import Fraction
 from functools import partial
 
 import jax
@@ -12,6 +13,7 @@ from skhier.statistics.addition import added
 from skhier.statistics.mean_sd import mean_sd_of_products, mean_sd_of_rows
 from skhier.statistics.padding import pad_groups, padded_size
 from skhier.statistics.products import group_stats, level_pairs
+from skhier.statistics.sums import exact_parts, exact_sum, sums_by_code
 from skhier.statistics.units import change_units, internal_units
 
 SLOPES = ((0, 2), (1,))
@@ -119,6 +121,23 @@ def test_integer_weights_are_bitwise_repeated_rows(rows):
     times = rows[2].astype(int)
     x, y, _, codes = (np.repeat(a, times, axis=0) for a in rows)
     assert_bitwise_equal(reduce(*rows), reduce(x, y, np.ones(len(y)), codes))
+
+
+@pytest.mark.parametrize("n", [1, 2**14, 40_000])
+def test_sums_are_exact_however_many_rows(n):
+    """Against sums of fractions, also where most of the values cancel."""
+    rng = np.random.default_rng(n)
+    values = rng.normal(size=n) * 10.0 ** rng.integers(-8, 9, n)
+    values[n // 2 :] -= values.sum() / n
+    weights, order = rng.integers(1, 4, n).astype(float), rng.permutation(n)
+    exact = float(sum(Fraction(v) * int(w) for v, w in zip(values, weights, strict=True)))
+    found = exact_sum(values, weights)
+    assert abs(found - exact) <= 2**-60 * np.abs(values).max() + 2**-52 * abs(exact)
+    assert found == exact_sum(values[order], weights[order])
+    codes = rng.integers(0, 9, n)
+    parts = exact_parts(values, weights)
+    again = sums_by_code(codes[order], exact_parts(values[order], weights[order]), 9)
+    assert_array_equal(sums_by_code(codes, parts, 9), again)
 
 
 def test_scales_are_powers_of_two_near_the_sd(rows):

@@ -14,7 +14,7 @@ from skhier.statistics.reduction import axes_of, merge, no_rows, own_units, redu
 from skhier.statistics.units import internal_units
 from skhier.utils.level_union import unite_levels
 from skhier.utils.table import read_table
-from skhier.utils.training import Training, read_training
+from skhier.utils.training import Training, read_block, read_training
 
 N = 240
 DESIGNS = {
@@ -158,6 +158,35 @@ def test_levels_and_pairs_of_disjoint_blocks_are_united():
     (pair,) = both.stats.pairs
     assert len(pair.first) == sum(len(part.stats.pairs[0].first) for part in (early, late))
     assert_array_equal(np.lexsort((pair.second, pair.first)), np.arange(len(pair.first)))
+
+
+@pytest.mark.parametrize("slopes", ["all", ["b"], None])
+@pytest.mark.parametrize("groups", ["g", ["g", "h"]])
+def test_blocks_of_many_levels_are_one_pass(groups, slopes):
+    """Each block has some hundreds of the levels, the last one all of them."""
+    import pandas as pd
+
+    rng = np.random.default_rng(7)
+    n, n_levels = 3000, 700
+    X = pd.DataFrame(
+        {
+            "g": np.append(rng.integers(0, n_levels, n - n_levels), np.arange(n_levels)),
+            "h": rng.integers(0, 300, n),
+            "a": 2000 + rng.normal(size=n),
+            "b": rng.normal(size=n),
+        }
+    ).drop(columns=[] if groups != "g" else "h")
+    y = 1e6 + rng.normal(size=n)
+
+    def of(rows):
+        design, training = read_block(read_table(X.iloc[rows]), y[rows], None, groups, slopes)
+        return reduce_block(axes_of(design), training)
+
+    parts = [of(rows) for rows in np.split(np.arange(n), [500, 900, 1500, n - n_levels])]
+    assert 200 < min(part.axes.n_levels[0] for part in parts) < n_levels
+    assert parts[-1].axes.n_levels[0] == n_levels
+    assert_same(merge(*parts), of(np.arange(n)))
+    assert_same(reduce(merge, parts[::-1]), of(np.arange(n)))
 
 
 def test_means_and_sds_survive_merging_at_large_offsets():

@@ -43,6 +43,22 @@ def test_levels_are_sorted_and_codes_point_at_them(labels, levels):
     assert len(unseen) == 0
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "i8", "u8"])
+@pytest.mark.parametrize("end", ["min", "max"])
+@pytest.mark.parametrize("spread", [1, 1000])
+def test_integers_near_the_ends_of_their_type(dtype, end, spread):
+    """Close together they are counted, far apart looked up; with pandas' table either way."""
+    info = np.iinfo(dtype)
+    steps = [0, 5, 2, 5, 0, 7 * spread if info.max > 7000 else 7]
+    of_end = [info.min + step if end == "min" else info.max - step for step in steps]
+    labels = np.array(of_end, dtype)
+    found, codes = fit_levels(labels, "g")
+    assert found.labels.dtype == labels.dtype
+    assert found.labels.tolist() == sorted(set(of_end))
+    assert found.labels[codes].tolist() == of_end
+    assert codes.dtype == np.int64
+
+
 @pytest.mark.parametrize("label", ["a[b],c=1", "\n", "x" * 10_000, "", " ", "None", "nan", "é\0"])
 def test_labels_come_back_exactly(label):
     # case 88
