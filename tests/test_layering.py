@@ -33,7 +33,7 @@ ROOMS = {
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
         "normal.given_noise normal.level_precision rows.models rows.blocks rows.modes "
-        "rows.at_nodes rows.quadrature"
+        "rows.rules rows.at_nodes rows.moments rows.around rows.quadrature"
     ),
     "inference": (
         "options runtime statement checks estimates mode importance starts signs bartlett results "

@@ -19,7 +19,11 @@ def _log_density(spec, seen, everyone):
 
 def _evaluate(spec, seen, everyone):
     levels, rule = seen
-    return level_nodes(levels, rule, everyone).log_density.sum(), ()
+
+    def at(population):
+        return level_nodes(levels, rule, population).log_density.sum(), ()
+
+    return jax.vmap(at)(everyone)
 
 
 def _population(values):

@@ -179,12 +179,8 @@ def _finer_by(theta, points, coarse=None) -> np.ndarray:
     """What the next finer rule adds to log densities at points, in nats."""
     if theta.is_exact:
         return np.zeros(len(points))
-    nodes = theta.n_nodes
     coarse = theta.rough_log_densities(points) if coarse is None else coarse
-    theta.use(nodes + 2)
-    finer = theta.rough_log_densities(points)
-    theta.use(nodes)
-    return finer - coarse
+    return theta.finer_log_densities(points) - coarse
 
 
 def _too_coarse(theta, error, most) -> bool:

@@ -37,7 +37,8 @@ class LevelProgram(NamedTuple):
     log_density : callable
         ``(spec, seen, population)``: of all rows, levels integrated out; has a gradient.
     evaluate : callable
-        The same without one, and what was learnt of the levels on the way.
+        The same without one for several populations (n, ...), and what was learnt of the levels on
+        the way.
     parameters, joint_model : callable
         ``(spec, rows, *model)``: programs that sample every parameter, without and with the
         likelihood; they return what ``recorded`` takes to what is kept of a draw.
@@ -100,9 +101,13 @@ class Marginal(NamedTuple):
         return centre + root @ position
 
 
-@partial(jax.jit, static_argnames=("program", "spec"))
-def size(model: tuple, program: LevelProgram, spec: ModelSpec) -> Any:
-    """Zeros of the shape of theta."""
+def size(model: tuple, program: LevelProgram, spec: ModelSpec) -> int:
+    """Number of entries of theta."""
+    return _zeros.eval_shape(model, program, spec).size
+
+
+@partial(jax.jit, static_argnames=("program", "spec"))  # for its memory: it is never compiled
+def _zeros(model, program, spec):
     return jnp.zeros(flat.size(partial(program.population, spec), model))
 
 
@@ -114,10 +119,21 @@ def prior_profiles(
     return flat.profiles(partial(program.population, spec), model, grids)
 
 
-@partial(jax.jit, static_argnames=("program", "spec"))
-def populations(thetas: Any, model: tuple, program: LevelProgram, spec: ModelSpec) -> Population:
-    """The population at each row of ``thetas``; arrays with a leading axis n."""
-    return jax.vmap(partial(_population, model, program, spec))(thetas)
+@partial(jax.jit, static_argnames=("structure", "program", "spec"))
+def populations(
+    thetas: Any, numbers: list[Any], structure: Any, program: LevelProgram, spec: ModelSpec
+) -> tuple[Any, Population]:
+    """Log prior densities (n,), and the population at each row of ``thetas``, an axis n first.
+
+    ``numbers`` and ``structure`` are the model, as :func:`jax.tree.flatten` takes it apart.
+    """
+    model = jax.tree.unflatten(structure, numbers)
+
+    def at(theta):
+        of_theta = _population(model, program, spec, theta)
+        return _log_prior(model, program, spec, theta), of_theta
+
+    return jax.vmap(at)(thetas)
 
 
 def _population(model, program, spec, theta):
@@ -135,16 +151,15 @@ def _log_density(data, program, spec, theta):
 
 
 @partial(jax.jit, static_argnames=("program", "spec"))
-def evaluate(thetas: Any, data: tuple, program: LevelProgram, spec: ModelSpec) -> tuple[Any, Any]:
-    """Log densities (n,), but for constants of y, and what is learnt of levels at each theta."""
-    seen, model = data
+def evaluate(
+    everyone: Population, seen: tuple, program: LevelProgram, spec: ModelSpec
+) -> tuple[Any, Any]:
+    """Log likelihoods (n,), but for constants of y, and what is learnt of levels.
 
-    def at(theta):
-        everyone = _population(model, program, spec, theta)
-        likelihood, learnt = program.evaluate(spec, seen, everyone)
-        return _log_prior(model, program, spec, theta) + likelihood, learnt
-
-    return jax.vmap(at)(thetas)
+    ``everyone``: of :func:`populations`, which are of a program of their own: asked for by
+    themselves too, they are compiled once.
+    """
+    return program.evaluate(spec, seen, everyone)
 
 
 @partial(jax.jit, static_argnames=("program", "spec"))

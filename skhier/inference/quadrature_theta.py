@@ -17,6 +17,8 @@ from skhier.utils.budget import Budget
 
 __all__ = ["QuadratureTheta"]
 
+MANY_BATCHES = 100  # of which calls take longer than a program for all points is compiled
+
 
 class QuadratureTheta(ABC):
     """The posterior of theta, evaluated a batch at a time.
@@ -52,13 +54,17 @@ class QuadratureTheta(ABC):
         device: Any,
         budget: Budget,
     ):
+        import jax
+
         from skhier.inference import quadrature_target
 
         self.program, self.spec, self.model = program, spec, model
         self.batch, self.check, self.device, self.budget = batch, check, device, budget
         self.target = quadrature_target
-        self.size = len(self.target.size(model, program, spec))
+        self._model = jax.tree.flatten(model)  # once, and not with every batch
+        self.size = self.target.size(model, program, spec)
         self.n_evaluations = 0
+        self.known: tuple[np.ndarray, list[Population]] = np.zeros((0, self.size)), []
         self.use(n_nodes)
 
     def use(self, n_nodes: int) -> None:
@@ -68,6 +74,11 @@ class QuadratureTheta(ABC):
     @abstractmethod
     def rule_of(self, n_nodes: int) -> Any:
         """A rule of so many nodes a dimension."""
+
+    @property
+    def finer_rule(self) -> Any:
+        """The next finer rule."""
+        return self.rule_of(self.n_nodes + 2)
 
     @property
     @abstractmethod
@@ -144,7 +155,12 @@ class QuadratureTheta(ABC):
 
     def _density_and_gradient(self, points):
         self.n_evaluations += len(points)
-        parts = self.over(self._compiled(self.target.density_and_gradient, self.data), points)
+
+        def at(part):
+            how = self.program, self.spec
+            return self.target.density_and_gradient(part, self.data, *how)
+
+        parts = self.over(at, points)
         values, gradients = (
             np.concatenate([np.asarray(part) for part in half])[: len(points)]
             for half in zip(*parts, strict=True)
@@ -153,28 +169,55 @@ class QuadratureTheta(ABC):
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
-        return self.evaluated(points, self.data)[0]
+        return self.evaluated(points, lambda part: self.seen)[0]
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same as exact as weights need them; ``n_kept``: see :meth:`of_levels`."""
         return self.log_densities(points)
 
-    def evaluated(self, points: np.ndarray, data: tuple) -> tuple[np.ndarray, list[Any]]:
-        """Log densities (n,), and what was learnt of the levels, a batch each."""
-        self.n_evaluations += len(points)
-        parts = self.over(self._compiled(self.target.evaluate, data), points)
-        values = np.concatenate([np.asarray(value) for value, _ in parts])[: len(points)]
-        return values, [learnt for _, learnt in parts]
+    def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
+        """The same by the next finer rule."""
+        rule, self.rule = self.rule, self.finer_rule
+        try:
+            return self.rough_log_densities(points)
+        finally:
+            self.rule = rule
 
-    def _compiled(self, function, data):
-        return lambda part: function(part, data, self.program, self.spec)
+    def evaluated(
+        self, points: np.ndarray, seen_at: Callable[[np.ndarray], tuple]
+    ) -> tuple[np.ndarray, list[Any]]:
+        """Log densities (n,), and what was learnt of the levels, a batch each.
+
+        ``seen_at``: what the likelihood sees of a batch of points.
+        """
+        self.n_evaluations += len(points)
+
+        def at(part):
+            prior, everyone = self._given(part)
+            of_rows = self.target.evaluate(everyone, seen_at(part), self.program, self.spec)
+            return prior, everyone, *of_rows
+
+        parts = self.over(at, points)
+        priors, everyone, likelihoods, learnt = map(list, zip(*parts, strict=True))
+        if len(points) >= len(self.known[0]):
+            self.known = points, everyone
+        values = [np.asarray(a) + np.asarray(b) for a, b in zip(priors, likelihoods, strict=True)]
+        return np.concatenate(values)[: len(points)], learnt
+
+    def _given(self, points):
+        numbers, structure = self._model
+        return self.target.populations(points, numbers, structure, self.program, self.spec)
 
     def populations(self, points: np.ndarray) -> Population:
         """The population at each of (n, d) points."""
         import jax
 
-        of_points = self.target.populations(points, self.model, self.program, self.spec)
-        return jax.tree.map(np.asarray, of_points)
+        known, parts = self.known
+        if not np.array_equal(known, points):
+            if len(points) > MANY_BATCHES * self.batch:
+                return jax.tree.map(np.asarray, self._given(points)[1])
+            parts = [everyone for _, everyone in self.over(self._given, points)]
+        return jax.tree.map(lambda *a: np.concatenate(a)[: len(points)], *parts)
 
     def over(self, function: Callable[[np.ndarray], Any], points: np.ndarray) -> list[Any]:
         """A compiled function at all points, a padded batch at a time, two of them side by side."""

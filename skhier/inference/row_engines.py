@@ -139,6 +139,7 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     n_nodes = _first_nodes(max(len(y), weights.sum() / few.repeated_rows) / n_levels, spec)
     theta = RowTheta(spec, blocks, n_levels, model, n_nodes, check, device, options.budget)
     modes = steadied(modes_of(theta, theta.starts(), rng))
+    theta.follow(modes.normals()[0])
     gap = refine(theta, modes, few.most_nodes, seed)
     n_points, most = options.budget.engine.few_points, few.most_nodes
     return sample_theta(theta, modes, n_points, most, problem, options, rng, seed, gap)

@@ -69,7 +69,7 @@ def _over(function, population, rows, response, varying, n_nodes, budget) -> lis
     import jax
 
     from skhier.inference import row_target, runtime
-    from skhier.kernels.rows.quadrature import product_rule
+    from skhier.kernels.rows.rules import product_rule
 
     compiled, rule = getattr(row_target, function), product_rule(n_nodes, len(varying))
     size = max(1, budget.rows_of_components // rows.y.size)

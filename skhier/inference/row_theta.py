@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from skhier.inference.mode import Laplace
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.kernels.records import EffectMoments, ModelSpec
 from skhier.statistics.rows import RowBlocks
@@ -13,6 +15,8 @@ from skhier.statistics.rows import RowBlocks
 __all__ = ["RowTheta"]
 
 FEWEST, MOST = 4, 32  # points of a batch
+FOLLOWED = 4.0  # sds of theta along an axis, beyond which effects begin as there
+MOST_IN_PARTS = 5  # nodes of a rule whose finer one takes parts: of more, parts have many cells
 
 
 class RowTheta(QuadratureTheta):
@@ -44,14 +48,25 @@ class RowTheta(QuadratureTheta):
         self.kept: tuple[np.ndarray, Any] | None = None
         self.effects = np.zeros((self.q, len(rows.present)))
         self.highest = -np.inf
+        self.along: np.ndarray | None = None  # see follow
         points = budget.quadrature.row_points * len(rows.levels) // rows.y.size
         batch = int(np.clip(points, FEWEST, MOST))
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:
-        """A product rule over a level's effects."""
-        from skhier.kernels.rows.quadrature import product_rule
+        """A product rule over a level's effects, of the shape that the next finer one has too."""
+        return self._rule(n_nodes, n_nodes)
 
+    @property
+    def finer_rule(self) -> Any:
+        """Of the same shape as the rule, so that no program is compiled for it."""
+        return self._rule(self.n_nodes + 2, self.n_nodes)
+
+    def _rule(self, n_nodes, width):
+        from skhier.kernels.rows.rules import product_rule, rule_in_parts
+
+        if 3 <= width <= MOST_IN_PARTS:
+            return rule_in_parts(n_nodes, self.q, width)
         return product_rule(n_nodes, self.q)
 
     @property
@@ -66,13 +81,50 @@ class RowTheta(QuadratureTheta):
 
     @property
     def seen(self) -> tuple:
-        """Rows, rule and search, for values that are near enough to be subtracted."""
-        return self._seen(closely=True)
+        """Rows, rule and search, for gradients and values near enough to be subtracted."""
+        from skhier.kernels.rows.modes import CLOSE, ModeSearch
+        from skhier.kernels.rows.rules import product_rule
 
-    def _seen(self, closely):
+        rule = product_rule(self.n_nodes, self.q)
+        return self.rows, rule, ModeSearch(self.effects, CLOSE)
+
+    def _seen_at(self, points, closely):
+        """The same of a batch of points, each with a start of its own for the modes."""
         from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
 
-        return self.rows, self.rule, ModeSearch(self.effects, CLOSE if closely else ROUGH)
+        starts = np.broadcast_to(self.effects, (len(points), *self.effects.shape))
+        if self.along is not None:
+            z = (points - self.normal.mean) @ self.coordinates.T
+            starts = starts + np.tensordot(np.clip(z, -FOLLOWED, FOLLOWED), self.along, 1)
+        return self.rows, self.rule, ModeSearch(starts, CLOSE if closely else ROUGH)
+
+    def _evaluated(self, points, closely):
+        """Log densities, and LevelMoments of some first of so many points by a function."""
+        from skhier.kernels.rows.quadrature import unpacked
+
+        values, batches = self.evaluated(points, partial(self._seen_at, closely=closely))
+
+        def moments(n):
+            used = batches[: -(-n // self.batch)]
+            return unpacked(np.concatenate(used)[:n], self.q)
+
+        return values, moments
+
+    def follow(self, normal: Laplace) -> None:
+        """Learn how modes of the effects change with theta around a mode of its own.
+
+        A linear function of theta is where searches begin from then on: most of them end at the
+        first look.
+        """
+        if not self.q:
+            return
+        one = np.eye(self.size)
+        z = np.concatenate([np.zeros((1, self.size)), one, -one])
+        points = normal.mean + z @ normal.root.T
+        modes = self._evaluated(points, closely=False)[1](len(z)).mode
+        up, down = np.split(modes[1:], 2)
+        self.effects, self.along = _finite(modes[0]), _finite((up - down) / 2)
+        self.normal, self.coordinates = normal, np.linalg.inv(normal.root)
 
     def starts(self) -> np.ndarray:
         """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
@@ -86,21 +138,18 @@ class RowTheta(QuadratureTheta):
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
-        values, batches = self.evaluated(points, self.data)
+        values, moments = self._evaluated(points, closely=True)
         best = int(np.where(np.isfinite(values), values, -np.inf).argmax())
-        if values[best] > self.highest:  # where the next search for effects begins
+        if values[best] > self.highest and self.along is None:
             self.highest = values[best]
-            batch, place = divmod(best, self.batch)
-            self.effects = np.asarray(batches[batch].mode[place])
+            self.effects = moments(best + 1).mode[best]  # where the next search begins
         return values
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same to a hundredth of a nat; keeps the moments at the first points, if so asked."""
-        values, batches = self.evaluated(points, (self._seen(closely=False), self.model))
+        values, moments = self._evaluated(points, closely=False)
         if n_kept:
-            first, used = points[:n_kept], batches[: -(-n_kept // self.batch)]
-            arrays = (np.concatenate(parts)[: len(first)] for parts in zip(*used, strict=True))
-            self.kept = first, type(used[0])(*arrays)
+            self.kept = points[:n_kept], moments(n_kept)
         return values
 
     def n_kept(self, n_points: int) -> int:
@@ -129,6 +178,11 @@ class RowTheta(QuadratureTheta):
             self.rough_log_densities(points, len(points))
         assert self.kept is not None
         return self.kept[1]
+
+
+def _finite(starts):
+    """0 where the density was not finite."""
+    return np.where(np.isfinite(starts), starts, 0.0)
 
 
 def _stretch(moments):

@@ -23,6 +23,10 @@ class Rules(SimpleNamespace):
         z = (points - self.mean) @ np.linalg.inv(self.root).T
         return -0.5 * (z**2).sum(1) + self.error(self.n_nodes, z)
 
+    def finer_log_densities(self, points):
+        finer = Rules(**vars(self) | {"n_nodes": self.n_nodes + 2})
+        return finer.rough_log_densities(points)
+
 
 def rules(d, error):
     rng = np.random.default_rng(0)

@@ -11,7 +11,8 @@ from runs import slow
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference.row_engines import engine_rows
 from skhier.kernels.records import Population
-from skhier.kernels.rows.quadrature import level_nodes, product_rule
+from skhier.kernels.rows.quadrature import level_nodes
+from skhier.kernels.rows.rules import product_rule
 from skhier.responses import Bernoulli, Poisson
 from skhier.statistics.rows import arrange_rows
 

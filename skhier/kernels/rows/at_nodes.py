@@ -1,6 +1,7 @@
 """Log densities of a block's levels at every node of a product rule, and the mean gradient."""
 
-import operator
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -9,27 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from skhier.kernels.records import Population
-from skhier.kernels.rows.blocks import Block, in_pairs, made, of_chunks
+from skhier.kernels.rows.blocks import Block, made, of_chunks, products_of_rows
+from skhier.kernels.rows.rules import Part
 from skhier.responses.base import Response
 
-__all__ = ["expected_gradient", "log_density_at_cells"]
+__all__ = ["densities_at_cells", "expected_gradient"]
 
-FACTORS = 8  # of a product whose logarithm is taken: each may reach e^88
 REACH = 700.0  # of all exponents together, below float64's end
 FEW = 3  # cells that no loop goes over
 WRITTEN_OUT = 7  # nodes of an axis up to which those along the last one share a loop
 
 
-def log_density_at_cells(
-    response: Response,
-    block: Block,
-    line: Any,
-    spread: Any,
-    own: Any,
-    rule: Any,
-    repeated: bool,
-) -> Any:
-    """Of the rows of each level at each cell, (n_cells, K).
+def densities_at_cells(
+    response: Response, block: Block, line: Any, spread: Any, own: Any, repeated: bool
+) -> Callable[[Part], Any]:
+    """A function of part of a rule: of the rows of each level at each of its cells, (n_cells, K).
 
     Parameters
     ----------
@@ -37,31 +32,34 @@ def log_density_at_cells(
     block : Block
     line : array of shape (C, M)
         At the modes.
-    spread : array of shape (q, C, M)
+    spread : list of q arrays of shape (C, M)
         What one step along each axis of the rule adds to the line.
     own : dict of str to scalar
-    rule : ProductRule
     repeated : bool
         Whether weights may be other than 0 and 1.
     """
     form = response.exponential_form(block.y, line, own, jnp)
     if form is None:
-        return _one_by_one(response, block, line, spread, own, rule)
-    rest = _rests(form, block, line, spread, rule, repeated)
+        return partial(_one_by_one, response, block, line, spread, own)
     slope = block.weight * form.slope
     linear = block.sums(jnp.stack([of_chunks(slope * a) for a in (line - form.shift, *spread)]))
-    constant = _without_line(response, block, own)
-    along = jnp.einsum("kj,jg->kg", rule.x, linear[1:])
-    return along + linear[0] - block.sums(rest) + block.sums(constant)
+    at_modes = linear[0] + block.sums(_without_line(response, block, own))
+    rests = _rests(form, block, line, spread, repeated)
+
+    def at(part):
+        along = jnp.einsum("kj,jg->kg", part.x, linear[1:])
+        return along + at_modes - block.sums(rests(part))
+
+    return at
 
 
-def _one_by_one(response, block, line, spread, own, rule):
+def _one_by_one(response, block, line, spread, own, part):
     def cell(_, x):
         at = line + sum(spread[j] * x[j] for j in range(len(spread)))
         density = response.log_density(block.y, at, own, jnp)
         return None, of_chunks(block.weight * density)
 
-    return block.sums(jax.lax.scan(cell, None, jnp.asarray(rule.x))[1])
+    return block.sums(jax.lax.scan(cell, None, jnp.asarray(part.x))[1])
 
 
 def _without_line(response, block, own):
@@ -72,21 +70,26 @@ def _without_line(response, block, own):
     return of_chunks(block.weight * rest)
 
 
-def _rests(form, block, line, spread, rule, repeated):
-    """``size g(E)``, weighted and added up over each chunk, (n_cells, M)."""
+def _rests(form, block, line, spread, repeated):
+    """``size g(E)``, weighted and added up over each chunk, (n_cells, M), by part of a rule."""
     once = form.logarithmic and form.size is None and not repeated
     weight = block.weight if form.size is None else block.weight * form.size
     e = form.exponential(line, jnp)
     e = made(jnp.where(weight > 0, e if form.logarithmic else weight * e, 0.0))
-    factors = [_at_nodes(form.sign * a, rule.axis, REACH / len(spread)) for a in spread]
 
     def of_cell(at):
         if once:
-            return _products(1 + at)
+            return products_of_rows(1 + at)
         return of_chunks(weight * jnp.log1p(at)) if form.logarithmic else of_chunks(at)
 
-    out = _over_cells(of_cell, e, factors, rule)
-    return jnp.log(out).sum(-2) if once else out
+    def at(part):
+        reach = REACH / max(len(spread), 1)
+        nodes = zip(spread, part.axis, strict=True)
+        factors = [_at_nodes(form.sign * a, axis, reach) for a, axis in nodes]
+        out = _over_cells(of_cell, e, factors, part)
+        return jnp.log(out).sum(-2) if once else out
+
+    return at
 
 
 def _at_nodes(exponent, axis, reach):
@@ -100,9 +103,9 @@ def _at_nodes(exponent, axis, reach):
     return [1 / a for a in reversed(above)] + [jnp.ones_like(exponent)] * (n % 2) + above
 
 
-def _over_cells(of_cell, e, factors, rule):
-    """``of_cell`` of e times the factors of each cell of the rule, the cells first."""
-    n, cells = len(rule.axis), jnp.asarray(rule.cells)
+def _over_cells(of_cell, e, factors, part):
+    """``of_cell`` of e times the factors of each cell, the cells first."""
+    n, cells = part.axis.shape[-1], jnp.asarray(part.cells)
     if not factors or n > WRITTEN_OUT:
         return _one_after_the_other(of_cell, e, factors, cells)
     *others, last = factors
@@ -130,13 +133,6 @@ def _at(e, factors, place):
     for j, factor in enumerate(factors):
         e = e * factor[place[j]]
     return e
-
-
-def _products(factors):
-    """Of so many rows of each chunk at a time, (C / FACTORS, M)."""
-    rows = list(factors)
-    some = [rows[begin : begin + FACTORS] for begin in range(0, len(rows), FACTORS)]
-    return jnp.stack([in_pairs(operator.mul, part) for part in some])
 
 
 def expected_gradient(

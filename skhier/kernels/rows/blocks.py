@@ -18,10 +18,13 @@ __all__ = [
     "over_blocks",
     "pairs",
     "products",
+    "products_of_rows",
     "symmetric",
     "times",
+    "zeros_of",
 ]
 
+FACTORS = 8  # of a product whose logarithm is taken: each may reach e^88
 FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
 
 
@@ -60,14 +63,14 @@ class Block(NamedTuple):
         return jnp.moveaxis(out, 0, -1)
 
     def of_rows(self, effects: Any) -> Any:
-        """``z' b`` of each row (C, M), from effects (q, K) of the levels."""
+        """``z' b`` of each row (..., C, M), from effects (..., q, K) of the levels."""
         if not len(self.z):
-            return jnp.zeros_like(self.y)
+            return jnp.zeros((*effects.shape[:-2], *self.y.shape))
         if self.indicator is None:
-            by_chunk = effects[:, self.level]
+            by_chunk = effects[..., self.level]
         else:
             by_chunk = jnp.where(jnp.isfinite(effects), effects, 0.0) @ self.indicator.T
-        return sum(self.z[a] * by_chunk[a] for a in range(len(self.z)))
+        return sum(self.z[a] * by_chunk[..., a, None, :] for a in range(len(self.z)))
 
 
 def of_chunks(rows: Any) -> Any:
@@ -91,11 +94,20 @@ def in_pairs(operation: Callable, terms: list[Any]) -> Any:
     return terms[0]
 
 
+def products_of_rows(factors: Any) -> Any:
+    """Of so many rows of each chunk at a time, (C / FACTORS, M), from (C, M)."""
+    rows = list(factors)
+    some = [rows[begin : begin + FACTORS] for begin in range(0, len(rows), FACTORS)]
+    return jnp.stack([in_pairs(operator.mul, part) for part in some])
+
+
 def products(a: Any, b: Any) -> Any:
     """Of small matrices, the levels last: (i, k, ...) from (i, j, ...) and (j, k, ...).
 
     Plain operations over the levels: a product with a batch of tiny matrices is a slow loop.
     """
+    if not len(b):
+        return jnp.zeros((len(a), *b.shape[1:]))
     return sum(a[:, j, None] * b[None, j] for j in range(len(b)))
 
 
@@ -116,7 +128,17 @@ def symmetric(entries: Any, q: int) -> Any:
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
-def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()) -> Any:
+def zeros_of(a: Any) -> Any:
+    """Zeros of its shape that vary with what it varies with.
+
+    A map traces a loop once more where it learns only from the results what varies.
+    """
+    return a - a
+
+
+def over_blocks(
+    function: Callable, rows: RowBlocks, z: Any, of_levels: Any = (), shape: Any = None
+) -> Any:
     """A function of each block, one after the other; its results by level.
 
     Parameters
@@ -126,6 +148,8 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
     rows : RowBlocks
     z : array of shape (q, C, N)
     of_levels : tree of array of shape (..., G)
+    shape : tuple of int or None
+        Of a result that is one array, without the levels; None: the function is traced once more.
 
     Returns
     -------
@@ -152,8 +176,11 @@ def over_blocks(function: Callable, rows: RowBlocks, z: Any, of_levels: Any = ()
         # cut out here and not in the branch, where each loop would read at a place that it does
         # not know, which is slow
         block = block_at(b)
-        shapes = jax.eval_shape(function, *block)
-        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        if shape is None:
+            shapes = jax.eval_shape(function, *block)
+            nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        else:
+            nothing = jnp.zeros((*shape, width))
         has_levels = rows.levels[b, 0] < len(rows.present) - 1
         return jax.lax.cond(has_levels, function, lambda *_: nothing, *block)
 

@@ -15,12 +15,22 @@ import jax
 import jax.numpy as jnp
 
 from skhier.kernels.cholesky import inverse_cholesky
-from skhier.kernels.rows.blocks import Block, of_chunks, pairs, products, symmetric, times
+from skhier.kernels.rows.blocks import (
+    Block,
+    of_chunks,
+    pairs,
+    products,
+    products_of_rows,
+    symmetric,
+    times,
+    zeros_of,
+)
 from skhier.responses.base import Response
 
-__all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of"]
+__all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of", "tolerance_of"]
 
-MAX_STEPS, MAX_FULL_STEPS = 60, 6
+MAX_STEPS, MAX_LOOKS = 60, 7
+LONG = 1e300  # a step before the first one, in posterior sds
 CLOSE = 1e-4  # of a step in posterior sds, after which one more is made: values may be subtracted
 ROUGH = 0.1  # the same for values that need a hundredth of a nat
 FARTHEST = 8.0  # prior sds from which an effect is no start
@@ -42,22 +52,34 @@ class ModeSearch(NamedTuple):
     tolerance: Any
 
 
-def start_of(search: ModeSearch | None, root: Any, n_levels: int) -> tuple[Any, Any]:
-    """Starts ``u`` (q, G) of a root L (q, q), and a tolerance; without a search 0 and a fine one.
+def tolerance_of(search: ModeSearch | None) -> Any:
+    """Its tolerance; without a search a fine one."""
+    return CLOSE if search is None else search.tolerance
+
+
+def start_of(effects: Any | None, root: Any, n_levels: int) -> Any:
+    """Starts ``u`` (q, G) of effects ``L u`` (q, G) by the root L (q, q); without any 0.
 
     Effects far out in the prior are no starts: of scales near 0 they are those of another theta.
     """
     q = len(root)
-    if search is None or not q:
-        return jnp.zeros((q, n_levels)), CLOSE
+    if effects is None or not q:
+        return jnp.zeros((q, n_levels))
     gram = root.T @ root
     half = inverse_cholesky(gram + (1e-10 * jnp.trace(gram) + 1e-200) * jnp.eye(q))
-    u = half.T @ (half @ (root.T @ search.effects))
-    return jnp.where((u**2).sum(0) < FARTHEST**2, u, 0.0), search.tolerance
+    u = half.T @ (half @ (root.T @ effects))
+    return jnp.where((u**2).sum(0) < FARTHEST**2, u, 0.0)
 
 
 def level_modes(
-    response: Response, block: Block, line: Any, root: Any, own: Any, start: Any, tolerance: Any
+    response: Response,
+    block: Block,
+    line: Any,
+    root: Any,
+    own: Any,
+    start: Any,
+    tolerance: Any,
+    repeated: bool,
 ) -> tuple[Any, Any]:
     """Mode ``u`` (q, K) of each level's effects, and ``R^-1`` (q, q, K) near it.
 
@@ -73,11 +95,15 @@ def level_modes(
     start : array of shape (q, K)
     tolerance : scalar
         See :class:`ModeSearch`.
+    repeated : bool
+        Whether weights may be other than 0 and 1.
     """
     q, n_levels = start.shape
     if not q:
         return start, jnp.zeros((0, 0, n_levels))
-    search = _Search(response, block, line, root, own)
+    search = _Search(response, block, line, root, own, repeated)
+    if search.has_values_of_products:
+        return _by_damped_steps(search, start, tolerance, False)
     quick, settled = _by_full_steps(search, start, tolerance)
     careful = _by_damped_steps(search, start, tolerance, settled)
     return jax.tree.map(lambda a, b: jnp.where(settled, a, b), quick, careful)
@@ -91,11 +117,18 @@ class _Search(NamedTuple):
     line: Any
     root: Any
     own: Any
+    repeated: bool
+
+    @property
+    def has_values_of_products(self):
+        """Whether values take a logarithm for several rows: one loop has them, half as compiled."""
+        form = self.response.exponential_form(self.block.y, self.line, self.own, jnp)
+        return form is not None and _once(form, self.repeated)
 
     def at(self, u, with_value):
         """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, and ``R^-1``."""
         line = self.line + self.block.of_rows(times(self.root[..., None], u))
-        value, score, inner = _sums(self.response, self.block, line, self.own, with_value)
+        value, score, inner = self._sums(line, with_value)
         root = self.root[..., None]
         turned = jnp.swapaxes(root, 0, 1)
         slope = times(turned, score) - u
@@ -105,6 +138,40 @@ class _Search(NamedTuple):
             value = value - 0.5 * (u**2).sum(0)
         return value, times(half, slope), half
 
+    def _sums(self, line, with_value):
+        """Of levels: log density (K,) if wanted, score by z (q, K) and ``Z'WZ`` (q, q, K)."""
+        response, block, own = self.response, self.block, self.own
+        form = response.exponential_form(block.y, line, own, jnp)
+        if form is not None:
+            value, score, curvature = form.derivatives(line, jnp)
+        else:
+            value = response.log_density(block.y, line, own, jnp) if with_value else None
+            score = response.score(block.y, line, own, jnp)
+            curvature = jnp.maximum(response.curvature(block.y, line, own, jnp), 0.0)
+        z, q = block.z, len(block.z)
+        score, curvature = block.weight * score, block.weight * curvature
+        parts = [score * z[j] for j in range(q)]
+        parts += [curvature * z[i] * z[j] for i, j in pairs(q)]
+        chunks = [of_chunks(part) for part in parts]
+        if with_value and form is not None and _once(form, self.repeated):
+            chunks.append(_value_of_products(form, block.weight, line))
+        elif with_value:
+            chunks.append(of_chunks(block.weight * value))
+        of_levels = block.sums(jnp.stack(chunks))
+        return of_levels[-1], of_levels[:q], symmetric(of_levels[q:], q)
+
+
+def _once(form, repeated):
+    """Whether a sum of logarithms is that of a product."""
+    return form.logarithmic and form.size is None and not repeated
+
+
+def _value_of_products(form, weight, line):
+    """Log density of each chunk's rows, (M,)."""
+    e = jnp.where(weight > 0, form.exponential(line, jnp), 0.0)
+    linear = of_chunks(weight * form.slope * (line - form.shift))
+    return linear - jnp.log(products_of_rows(1 + e)).sum(0)
+
 
 def _by_full_steps(search, start, tolerance):
     """Modes and ``R^-1``, and whether each step was shorter than half of the one before.
@@ -112,29 +179,27 @@ def _by_full_steps(search, start, tolerance):
     Near the modes that is so, and a look costs no logarithms.
     """
 
-    def look(u):
+    def look(state):
+        u, step, size, _, _, k = state
+        u = u + step
         _, white, half = search.at(u, with_value=False)
         step = times(jnp.swapaxes(half, 0, 1), white)
-        return u, step, jnp.sqrt((white**2).sum(0)), half
-
-    def again(state):
-        (u, step, size, _), _, k = state
-        return look(u + step), size, k + 1
+        return u, step, jnp.sqrt((white**2).sum(0)), size, half, k + 1
 
     def goes_on(state):
-        (_, _, size, _), before, k = state
+        _, _, size, before, _, k = state
         falls = (size <= tolerance) | (size < 0.5 * before)
-        return (k < MAX_FULL_STEPS) & jnp.any(size > tolerance) & jnp.all(falls)
+        return (k < MAX_LOOKS) & jnp.any(size > tolerance) & jnp.all(falls)
 
-    first = look(start)
-    state = first, jnp.full_like(first[2], jnp.inf), 0
-    (u, step, size, half), _, _ = jax.lax.while_loop(goes_on, again, state)
+    # one place for the look, so that it is compiled once: the first one is after a step of 0
+    zero = zeros_of(start)
+    state = (start, zero, zero[0] + LONG, zero[0] + jnp.inf, zero[:, None] * zero, 0)
+    u, step, size, _, half, _ = jax.lax.while_loop(goes_on, look, state)
     return (u + step, half), jnp.all(size <= tolerance)
 
 
 def _by_damped_steps(search, start, tolerance, settled):
     """The same with steps halved that lower the density; at the start if ``settled``."""
-    q, n_levels = start.shape
 
     def step(state):
         u, value, delta, size, half, k = state
@@ -152,28 +217,9 @@ def _by_damped_steps(search, start, tolerance, settled):
 
     def goes_on(state):
         *_, size, _, k = state
-        return ~settled & (k < MAX_STEPS) & jnp.any(size > tolerance)
+        return jnp.logical_not(settled) & (k < MAX_STEPS) & jnp.any(size > tolerance)
 
-    nowhere = jnp.full(n_levels, -jnp.inf), jnp.full(n_levels, jnp.inf)
-    state = (start, nowhere[0], jnp.zeros_like(start), nowhere[1], jnp.zeros((q, q, n_levels)), 0)
+    zero = zeros_of(start)
+    state = (start, zero[0] - jnp.inf, zero, zero[0] + jnp.inf, zero[:, None] * zero, 0)
     u, _, delta, size, half, _ = jax.lax.while_loop(goes_on, step, state)
     return jnp.where(size <= tolerance, u + delta, u), half
-
-
-def _sums(response, block, line, own, with_value):
-    """Of levels: log density (K,) if wanted, score by z (q, K) and ``Z'WZ`` (q, q, K)."""
-    form = response.exponential_form(block.y, line, own, jnp)
-    if form is not None:
-        value, score, curvature = form.derivatives(line, jnp)
-    else:
-        value = response.log_density(block.y, line, own, jnp) if with_value else None
-        score = response.score(block.y, line, own, jnp)
-        curvature = jnp.maximum(response.curvature(block.y, line, own, jnp), 0.0)
-    z, q = block.z, len(block.z)
-    score, curvature = block.weight * score, block.weight * curvature
-    parts = [score * z[j] for j in range(q)]
-    parts += [curvature * z[i] * z[j] for i, j in pairs(q)]
-    if with_value:
-        parts.append(block.weight * value)
-    of_levels = block.sums(jnp.stack([of_chunks(part) for part in parts]))
-    return of_levels[-1], of_levels[:q], symmetric(of_levels[q:], q)

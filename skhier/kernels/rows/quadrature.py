@@ -13,74 +13,31 @@ Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4; Rabe-Hesketh, Skrondal and
 J. Econometrics 128.
 """
 
-from itertools import combinations_with_replacement, product
+import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import Population
-from skhier.kernels.rows.at_nodes import expected_gradient, log_density_at_cells
-from skhier.kernels.rows.blocks import over_blocks, pairs, products, symmetric, times
-from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of
+from skhier.kernels.rows.around import Around, LevelNodes, effects_of
+from skhier.kernels.rows.at_nodes import expected_gradient
+from skhier.kernels.rows.blocks import over_blocks
+from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of, tolerance_of
+from skhier.kernels.rows.rules import ProductRule
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
-from skhier.utils.hermite import normal_rule
 
 __all__ = [
     "LevelMoments",
-    "LevelNodes",
-    "ProductRule",
-    "effect_moments",
     "level_moments",
     "level_nodes",
     "log_densities_without_row",
     "log_density",
-    "product_rule",
+    "moments_of_many",
+    "unpacked",
 ]
-
-TINY = 1e-14  # of a prior variance, so that a covariance of one node has a root
-N_TURNS = 4
-LEAST_WEIGHT = 1e-7  # of a cell; lighter ones are left out
-
-
-class ProductRule(NamedTuple):
-    """A product rule for a standard normal.
-
-    Attributes
-    ----------
-    x : array of shape (n_cells, q)
-    log_weight : array of shape (n_cells,)
-    axis : array of shape (n_nodes,)
-        The nodes of one dimension.
-    cells : int array of shape (n_cells, q)
-        Places on the axis, ``x = axis[cells]``.
-    """
-
-    x: Any
-    log_weight: Any
-    axis: Any
-    cells: Any
-
-
-class LevelNodes(NamedTuple):
-    """What the rule makes of each level; n_cells cells, q effects, G levels.
-
-    Attributes
-    ----------
-    log_density : array of shape (G,)
-        Of the level's rows, effects integrated out.
-    u : array of shape (n_cells, q, G)
-        Nodes.
-    log_share : array of shape (n_cells, G)
-        Log posterior mass of each node; sums to 1 over cells.
-    """
-
-    log_density: Any
-    u: Any
-    log_share: Any
 
 
 class LevelMoments(NamedTuple):
@@ -96,7 +53,7 @@ class LevelMoments(NamedTuple):
     skew : array of shape (q, G)
         Skewness of each entry of v.
     log_exp : array of shape (G,)
-        Log mean of ``e^b`` of the intercept.
+        Log mean of ``e^b`` of the intercept, where the link is the log; else 0.
     mode : array of shape (q, G)
     """
 
@@ -106,16 +63,6 @@ class LevelMoments(NamedTuple):
     skew: Any
     log_exp: Any
     mode: Any
-
-
-def product_rule(n_nodes: int, q: int) -> ProductRule:
-    """Gauss-Hermite with so many nodes a dimension, cells without weight left out."""
-    nodes, weights = normal_rule(n_nodes)
-    cells = np.array(list(product(range(n_nodes), repeat=q)), int)
-    weight = weights[cells].prod(1)
-    kept = weight > LEAST_WEIGHT
-    log_weight = np.log(weight[kept] / weight[kept].sum())
-    return ProductRule(nodes[cells[kept]], log_weight, nodes, cells[kept].astype(np.int32))
 
 
 def level_nodes(
@@ -132,6 +79,7 @@ def level_nodes(
     ----------
     response : Response
     rule : ProductRule
+        In one part.
     rows : RowBlocks
     z : array of shape (q, C, N)
         The columns of ``rows.x`` that vary by level.
@@ -140,10 +88,10 @@ def level_nodes(
         None: from 0, closely.
     """
 
-    def reduced(block, line, nodes):
-        return nodes
+    def reduced(around):
+        return around.nodes(rule.whole)
 
-    return _by_level(response, rule, rows, z, population, search, reduced)[0]
+    return _by_level(response, rows, z, population, search, reduced)[0]
 
 
 def level_moments(
@@ -154,50 +102,86 @@ def level_moments(
     population: Population,
     search: ModeSearch | None = None,
 ) -> LevelMoments:
-    """As :func:`level_nodes`, of which the moments are kept and not the nodes."""
-
-    def reduced(block, line, nodes):
-        mean, _, log_exp = effect_moments(nodes, population)
-        return nodes.log_density, mean, *_axes(nodes, _root(population)), log_exp
-
-    parts, mode = _by_level(response, rule, rows, z, population, search, reduced)
-    density, mean, root, skew, log_exp = parts
-    return LevelMoments(density, mean, root, skew, log_exp, mode)
+    """As :func:`level_nodes`, of which the moments are kept and not the nodes; of any parts."""
+    populations = jax.tree.map(lambda a: jnp.asarray(a)[None], population)
+    if search is not None:
+        search = search._replace(effects=jnp.asarray(search.effects)[None])
+    (moments,) = moments_of_many(response, rule, rows, z, populations, search)
+    return unpacked(moments, len(z))
 
 
-def _by_level(response, rule, rows, z, population, search, reduced):
-    """By level: what ``reduced`` makes of a block, its line and its nodes; modes of the effects."""
-    root = _root(population)
-    start, tolerance = start_of(search, root, len(rows.present))
+def moments_of_many(
+    response: Response,
+    rule: ProductRule,
+    rows: RowBlocks,
+    z: Any,
+    populations: Population,
+    search: ModeSearch | None = None,
+) -> Any:
+    """The same of several populations (n, ...), packed: see :func:`unpacked`.
+
+    ``search.effects`` (n, q, G) are of each one. A map from outside would trace the loops over
+    blocks several times.
+    """
+
+    def reduced(around):
+        return around.moments(rule, response.link == "log")
+
+    def start_at(population, effects):
+        return start_of(effects, _root(population), len(rows.present))
+
+    def of_block(block, starts):
+        at = partial(_of_block, response, block, search, rows.repeated is not None, reduced)
+        moments = jax.vmap(at)(populations, starts)
+        flat = [a.reshape(len(a), -1, a.shape[-1]) for a in jax.tree.leaves(moments)]
+        return jnp.concatenate(flat, 1)
+
+    effects = None if search is None else search.effects
+    starts = jax.vmap(start_at)(populations, effects)
+    n, q, _ = starts.shape
+    n_numbers = sum(math.prod(shape) for shape in _shapes(q))
+    return over_blocks(of_block, rows, z, starts, (n, n_numbers))
+
+
+def unpacked(numbers: Any, q: int) -> LevelMoments:
+    """LevelMoments of (..., n_numbers, G) numbers of each level, NumPy's or JAX's."""
+    parts, first = [], 0
+    for shape in _shapes(q):
+        last = first + math.prod(shape)
+        part = numbers[..., first:last, :]
+        parts.append(part.reshape(*numbers.shape[:-2], *shape, numbers.shape[-1]))
+        first = last
+    return LevelMoments(*parts)
+
+
+def _shapes(q):
+    """Of the entries of LevelMoments, without the levels."""
+    return (), (q,), (q, q), (q,), (), (q,)
+
+
+def _by_level(response, rows, z, population, search, reduced):
+    """By level: what ``reduced`` makes of the surroundings of a block's modes, and these modes."""
 
     def of_block(block, start):
-        line = _without_effects(block.x, block.offset, population.coef)
-        u, half = level_modes(response, block, line, root, population.own, start, tolerance)
-        nodes = _nodes(response, rule, block, line, root, population.own, u, half, rows.repeated)
-        return reduced(block, line, nodes), _effects(root, u)
+        repeated = rows.repeated is not None
+        return _of_block(response, block, search, repeated, reduced, population, start)
 
+    effects = None if search is None else search.effects
+    start = start_of(effects, _root(population), len(rows.present))
     return over_blocks(of_block, rows, z, start)
+
+
+def _of_block(response, block, search, repeated, reduced, population, start):
+    root, own = _root(population), population.own
+    line = _without_effects(block.x, block.offset, population.coef)
+    tolerance = tolerance_of(search)
+    u, half = level_modes(response, block, line, root, own, start, tolerance, repeated)
+    around = Around(response, block, line, root, own, u, half, repeated)
+    return reduced(around), effects_of(root, u)
 
 
 def _root(population):
     return population.group_root[0] if population.group_root else jnp.zeros((0, 0))
-
-
-def _nodes(response, rule, block, line, root, own, u, half, repeated):
-    """Of a block: log density, nodes and their masses."""
-    turned = jnp.swapaxes(half, 0, 1)
-    axes = products(root[..., None], turned)  # L R^-T, its columns the steps along each axis
-    spread = [block.of_rows(axes[:, j]) for j in range(len(u))]
-    line = line + block.of_rows(_effects(root, u))
-    x = jnp.asarray(rule.x)
-    density = log_density_at_cells(response, block, line, spread, own, rule, repeated is not None)
-    u_k = u + jnp.zeros((len(x), 1, 1))
-    u_k = u_k + sum(turned[:, j] * x[:, None, None, j] for j in range(len(u)))
-    outer = 0.5 * (x**2).sum(1) + rule.log_weight
-    values = density - 0.5 * (u_k**2).sum(1) + outer[:, None]
-    total = jax.scipy.special.logsumexp(values, axis=0)
-    log_det = jnp.log(jnp.diagonal(half)).sum(-1) if len(u) else 0.0
-    return LevelNodes(total + log_det, u_k, values - total)
 
 
 def _parts(rows, z, population):
@@ -233,96 +217,16 @@ def log_density(
     """
     fixed = jax.tree.map(jax.lax.stop_gradient, population)
 
-    def reduced(block, line, nodes):
-        return nodes.log_density, expected_gradient(response, block, line, nodes, fixed)
+    def reduced(around):
+        nodes = around.nodes(rule.whole)
+        gradient = expected_gradient(response, around.block, around.line, nodes, fixed)
+        return nodes.log_density, gradient
 
-    (density, by_level), _ = _by_level(response, rule, rows, z, fixed, search, reduced)
+    (density, by_level), _ = _by_level(response, rows, z, fixed, search, reduced)
     gradient = jax.tree.map(lambda a: a.sum(-1), by_level)
     away = jax.tree.map(lambda a, b: a - b, population, fixed)  # 0, with a gradient
     parts = jax.tree.map(lambda a, b: (a * b).sum(), gradient, away)
     return density.sum() + sum(jax.tree.leaves(parts))
-
-
-def effect_moments(nodes: LevelNodes, population: Population) -> tuple[Any, Any, Any]:
-    """Of each level's effects: mean (q, G), covariance (q, q, G), log mean of ``e^b`` (G,).
-
-    The last is of the intercept alone.
-    """
-    if not population.group_root:
-        n_levels = len(nodes.log_density)
-        return jnp.zeros((0, n_levels)), jnp.zeros((0, 0, n_levels)), jnp.zeros(n_levels)
-    share = jnp.exp(nodes.log_share)[:, None]
-    mean = (share * nodes.u).sum(0)
-    off = nodes.u - mean
-    cov = _second_moments(share[:, 0], off)
-    root = population.group_root[0]
-    intercepts = sum(root[-1, j] * nodes.u[:, j] for j in range(len(root)))
-    log_exp = jax.scipy.special.logsumexp(nodes.log_share + intercepts, axis=0)
-    roots = root[..., None]
-    return _effects(root, mean), products(products(roots, cov), root.T[..., None]), log_exp
-
-
-def _effects(root, u):
-    """``L u`` of each level, (q, G)."""
-    return times(root[..., None], u) if len(root) else u
-
-
-def _second_moments(share, off):
-    q = off.shape[1]
-    return symmetric([(share * off[:, i] * off[:, j]).sum(0) for i, j in pairs(q)], q)
-
-
-def _third_moments(share, off):
-    q = off.shape[1]
-    moments: dict[tuple[int, ...], Any] = {
-        (i, j, k): (share * off[:, i] * off[:, j] * off[:, k]).sum(0)
-        for i, j, k in combinations_with_replacement(range(q), 3)
-    }
-    every = [moments[tuple(sorted(place))] for place in product(range(q), repeat=3)]
-    return jnp.stack(every).reshape(q, q, q, -1)
-
-
-def _axes(nodes, root):
-    """A root of the covariance of ``b`` (q, q, K) and the skewness along its columns (q, K).
-
-    Standardised effects are turned so that the first column is where they are most skewed: a vector
-    v that the third moments take to a multiple of itself, ``T(., v, v) = s v``, by iteration.
-    """
-    q = len(root)
-    if not q:
-        n_levels = len(nodes.log_density)
-        return jnp.zeros((0, 0, n_levels)), jnp.zeros((0, n_levels))
-    share = jnp.exp(nodes.log_share)
-    off = nodes.u - (share[:, None] * nodes.u).sum(0)
-    cov = _second_moments(share, off) + TINY * _identity(q)
-    half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(cov, -1, 0)), 0, -1)
-    white = _turned(half, off)
-    third = _third_moments(share, white)
-    v = _normalised(sum(third[:, j, j] for j in range(q)))
-    for _ in range(N_TURNS):
-        v = _normalised(sum(third[:, i, j] * v[i] * v[j] for i, j in product(range(q), repeat=2)))
-    # a reflection that takes the first axis to v
-    away = _identity(q)[:, 0] - v
-    size = (away**2).sum(0)
-    turn = _identity(q) - away[:, None] * away[None] * jnp.where(size > 0, 2 / size, 0.0)
-    skew = (share[:, None] * _turned(turn, white) ** 3).sum(0)
-    lower = products(cov, jnp.swapaxes(half, 0, 1))
-    return products(root[..., None], products(lower, jnp.swapaxes(turn, 0, 1))), skew
-
-
-def _turned(matrix, vectors):
-    """(q, q, K) times each of (n, q, K)."""
-    return sum(matrix[:, j] * vectors[:, j, None] for j in range(len(matrix)))
-
-
-def _identity(q):
-    return jnp.eye(q)[..., None]
-
-
-def _normalised(v):
-    """Of unit length; the first axis where there is no length."""
-    size = jnp.sqrt((v**2).sum(0))
-    return jnp.where(size > 0, v / jnp.where(size > 0, size, 1.0), _identity(len(v))[:, 0])
 
 
 def log_densities_without_row(

@@ -11,7 +11,8 @@ from row_cases import N_LEVELS, Rows, grid, make_rows
 from runs import budget
 
 from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
-from skhier.kernels.rows.quadrature import level_moments, product_rule
+from skhier.kernels.rows.quadrature import level_moments
+from skhier.kernels.rows.rules import product_rule, rule_in_parts
 from skhier.statistics.rows import arrange_rows
 
 N_ROWS = [0, 40, 1, 3, 700, 0, 9, 17, 5, 120, 2, 0]
@@ -94,6 +95,31 @@ def test_start_of_the_modes_does_not_matter(name):
         ours = at(ModeSearch(away, tolerance))
         off = np.abs(ours.log_density - from_zero.log_density)[:N_LEVELS]
         assert off.max() < near
+
+
+@pytest.mark.parametrize("name", ["logit", "poisson"])
+def test_modes_are_found_from_afar(name):
+    response = CASES[name].response
+    rows, everyone = make_rows(response, {}, 2)
+    rows = rows._replace(y=np.where(rows.codes < 3, 0.0, rows.y))
+    blocks, z, _ = rows.blocks()
+    at = partial(moments_of, response.kind, product_rule(7, 2), blocks, z, everyone)
+    near = at()
+    away = np.array([4.0, -4.0])[:, None] @ np.ones((1, near.mode.shape[1]))  # steps overshoot
+    far = at(ModeSearch(away, CLOSE))
+    assert_allclose(far.mode[:, :N_LEVELS], near.mode[:, :N_LEVELS], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [pytest.param("logit", marks=pytest.mark.slow), "poisson"])
+def test_moments_of_a_rule_in_parts_are_those_of_the_whole(name):
+    response = CASES[name].response
+    rows, everyone = make_rows(response, {}, 2)
+    blocks, z, _ = rows.blocks()
+    of_rule = partial(moments_of, response.kind, rows=blocks, z=z, everyone=everyone)
+    whole, parts = of_rule(product_rule(7, 2)), of_rule(rule_in_parts(7, 2, 5))
+    for ours, theirs in zip(parts, whole, strict=True):
+        known = slice(0, N_LEVELS)  # whose skewness has a direction
+        assert_allclose(ours[..., known], theirs[..., known], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["logit", "poisson"])

@@ -11,12 +11,12 @@ from row_cases import N_LEVELS, level_on_grid, make_rows
 
 from skhier.kernels.records import Population
 from skhier.kernels.rows.quadrature import (
-    effect_moments,
+    level_moments,
     level_nodes,
     log_densities_without_row,
     log_density,
-    product_rule,
 )
+from skhier.kernels.rows.rules import product_rule
 from skhier.statistics.rows import merge_equal_rows
 
 NAMES = ["logit", "probit", "poisson", "negative_binomial", "gamma", "student_t"]
@@ -79,8 +79,9 @@ def test_error_falls_with_the_number_of_nodes(name, q):
 
 @partial(jax.jit, static_argnames="kind")
 def moments_of(kind, rule, rows, z, everyone):
-    nodes = level_nodes(kind.response(), rule, rows, z, everyone)
-    return effect_moments(nodes, everyone)
+    moments = level_moments(kind.response(), rule, rows, z, everyone)
+    cov = (moments.root[:, None] * moments.root[None]).sum(2)
+    return moments.mean, cov, moments.log_exp
 
 
 @pytest.mark.parametrize("name", ["logit", "student_t"])

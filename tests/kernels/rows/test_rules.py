@@ -1,0 +1,46 @@
+"""Product rules in parts, against whole ones and moments of a normal."""
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from skhier.kernels.rows.rules import monomials, product_rule, rule_in_parts
+
+
+def average(rule, function):
+    used = slice(0, rule.n_parts)
+    return (np.exp(rule.parts.log_weight[used]) * function(rule.parts.x[used])).sum()
+
+
+@pytest.mark.parametrize("q", [1, 2, 3])
+@pytest.mark.parametrize(("n_nodes", "width"), [(3, 3), (5, 3), (5, 5), (7, 5), (9, 7)])
+def test_parts_are_the_whole_rule(n_nodes, width, q):
+    def function(x):
+        return np.exp(0.3 * x.sum(-1)) + x[..., 0] ** 4 - x[..., -1] ** 3
+
+    whole, parts = product_rule(n_nodes, q), rule_in_parts(n_nodes, q, width)
+    assert_allclose(average(parts, function), average(whole, function), rtol=1e-12)
+    assert_allclose(average(parts, lambda x: x[..., 0] ** 4), 3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("q", [1, 2, 3])
+@pytest.mark.parametrize("width", [3, 5])
+def test_next_finer_rule_is_of_the_same_shape(width, q):
+    def kinds(rule):
+        return [(np.shape(a), a.dtype) for a in jax.tree.leaves(rule)]
+
+    assert kinds(rule_in_parts(width, q, width)) == kinds(rule_in_parts(width + 2, q, width))
+
+
+def test_powers_are_products_of_the_nodes():
+    rule = rule_in_parts(5, 2, 3)
+    place = monomials(2).index((0, 0, 1))
+    x = rule.parts.x
+    assert_allclose(rule.parts.powers[..., place], x[..., 0] ** 2 * x[..., 1])
+    assert_allclose(rule.parts.powers[..., 0], 1.0)
+
+
+def test_rule_in_parts_has_no_whole():
+    with pytest.raises(ValueError, match="unpack"):
+        _ = rule_in_parts(5, 2, 3).whole
