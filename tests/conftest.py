@@ -22,8 +22,10 @@ from skhier import HierarchicalSlopesRegressor
 from skhier.datasets import load_sleepstudy, make_hierarchical
 
 MANY_MAPS = 40_000
-# a search, and a noise column as groups: scikit-learn's rows, which a line fits, take them 20 s
-LONG_TO_CHECK = re.compile(r"RegressorCV\(|groups=0")
+# of scikit-learn's checks those with a column of noise as groups, and of rows that a line fits
+LONG_CHECKS = re.compile(
+    r"passes_sklearn\[HierarchicalSlopesRegressor.*(groups=0|sample_weight_eq)"
+)
 # most programs of the quick tests run once or twice, and take longer to optimise than to run
 COMPILE_QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
@@ -144,7 +146,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Checks that take long are slow tests; GPU tests skip with a reason where JAX sees no GPU."""
     for item in items:
-        if "check_sample_weight_equivalence" in item.name and LONG_TO_CHECK.search(item.name):
+        if LONG_CHECKS.search(item.name):
             item.add_marker("slow")
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _gpu_visible():

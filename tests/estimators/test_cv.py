@@ -74,10 +74,8 @@ def test_scores_are_those_of_grid_search(sleepstudy, cv):
     assert mean[found.best_index_] >= mean.max() - 2 * R2_ERROR
 
 
-@pytest.mark.parametrize(
-    "scoring",
-    ["log_predictive_density", pytest.param(log_predictive_density, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("scoring", ["log_predictive_density", log_predictive_density])
 def test_log_density_scores_are_those_of_grid_search(sleepstudy, scoring):
     cv = KFold(3, shuffle=True, random_state=0)
     found = search(cv, scoring=scoring).fit(*sleepstudy)

@@ -58,7 +58,7 @@ def assert_scores_are_those_of_grid_search(name, cv, scoring):
         assert_allclose(search.scores_[:, k], expected, rtol=ERROR[name], atol=ERROR[name])
 
 
-@pytest.mark.parametrize("name", ["exposure", "known_noise", *slow("noise_by")])
+@pytest.mark.parametrize("name", ["exposure", *slow("known_noise", "noise_by")])
 @pytest.mark.parametrize("scoring", [DENSITY, pytest.param(None, marks=pytest.mark.slow)])
 def test_scores_are_those_of_grid_search(name, scoring):
     assert_scores_are_those_of_grid_search(name, KFold(3, shuffle=True, random_state=0), scoring)

@@ -40,7 +40,8 @@ def fit(sleepstudy):
     return model().fit(*sleepstudy)
 
 
-@pytest.mark.parametrize("n_rows", [8, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_rows", [8, 30])
 def test_loo_is_the_density_that_refits_give(fit, sleepstudy, n_rows):
     X, y = sleepstudy
     found = fit.loo().pointwise

@@ -536,7 +536,12 @@ def test_second_fit_traces_nothing(sleepstudy, sleepstudy_fit):
 
 @pytest.mark.parametrize(
     ("n_groups", "n_rows", "prior"),
-    [(2, 3, "default"), (2, 3, "brms"), (10, 1, "default"), (10, 1, "bambi")],
+    [
+        (2, 3, "default"),
+        pytest.param(2, 3, "brms", marks=pytest.mark.slow),
+        (10, 1, "default"),
+        (10, 1, "bambi"),
+    ],
 )
 def test_few_rows_give_finite_estimates(n_groups, n_rows, prior):
     """Wide proposals reach points where nothing can be factorised, and which weigh nothing."""

@@ -179,6 +179,7 @@ def test_sensitivity_and_prior_draws_do_not_depend_on_the_origin(one):
     assert_allclose(far.sample_prior(moved(X, 2000), 20, 0), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_cross_validation_does_not_depend_on_the_origin(one):
     X, y = one
     grid = {"prior__group_scale": [0.3, 1.0], "correlated": [True, False]}

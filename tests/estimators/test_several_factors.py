@@ -176,7 +176,7 @@ def test_priors_are_by_factor(nested):
         light(nested.groups, nested.data, nested.target, prior=Prior(group_scale={"cafe": 1.0}))
 
 
-@pytest.mark.parametrize("design", ["crossed", "nested"])
+@pytest.mark.parametrize("design", [*slow("crossed"), "nested"])
 def test_order_of_rows_and_names_of_levels_do_not_matter(request, design):
     sim, model = (request.getfixturevalue(name) for name in (design, f"{design}_fit"))
     X, y = sim.data, sim.target
@@ -237,7 +237,8 @@ def joint(sim, **params):
         return model.fit(sim.data, sim.target)
 
 
-@pytest.mark.parametrize("noncentered", [True, *slow(False)])
+@pytest.mark.slow
+@pytest.mark.parametrize("noncentered", [True, False])
 def test_short_chains_of_the_joint_model_agree(crossed, crossed_fit, noncentered):
     model = joint(crossed, noncentered=noncentered, n_chains=2, n_warmup=600, n_draws=600)
     assert model.diagnostics_["engine"] == "nuts"
@@ -382,6 +383,7 @@ def test_parts_of_loo_add_up(crossed_fit, nested_fit):
             model.logo(next(iter(model.group_levels_)))
 
 
+@pytest.mark.slow
 def test_a_loo_weight_of_two_is_the_row_twice(crossed):
     X, y = crossed.data, crossed.target
     weight = np.where(np.arange(150) % 3, 1, 2)

@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_array_equal
-from runs import SHORT
+from runs import SHORT, slow
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -51,6 +51,12 @@ JAX_FLAGS = {
     "jax_debug_key_reuse": True,
     "jax_check_tracer_leaks": True,
     "jax_transfer_guard": "disallow",
+}
+QUICK_FLAGS = {
+    "jax_enable_x64",
+    "jax_numpy_dtype_promotion",
+    "jax_debug_nans",
+    "jax_debug_key_reuse",
 }
 HEAVY = {"jax", "jaxlib", "numpyro", "sklearn", "pandas", "arviz", "scipy", "numpy", "narwhals"}
 
@@ -224,7 +230,9 @@ def with_default_flags(people):
     return found, fitted.sample_prior(X, 3, 0), fitted.prior_sensitivity()
 
 
-@pytest.mark.parametrize("flag", JAX_FLAGS)
+@pytest.mark.parametrize(
+    "flag", [flag if flag in QUICK_FLAGS else slow(flag)[0] for flag in JAX_FLAGS]
+)
 def test_no_flag_of_jax_changes_a_draw(people, with_default_flags, flag):
     X, y = people
     fits, prior_draws, sensitivity = with_default_flags
@@ -765,6 +773,7 @@ json.dump(found, sys.stdout)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce the limit")
 def test_little_address_space_is_a_memory_error_and_no_end_of_the_process():
     found = run_python(LITTLE_ADDRESS_SPACE)

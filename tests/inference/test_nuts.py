@@ -78,7 +78,8 @@ def sample(of="joint", **changes):
     return nuts.sample_nuts(target, SETTINGS, **arguments)
 
 
-@pytest.mark.parametrize("of", [*slow("joint"), "marginal"])
+@pytest.mark.slow
+@pytest.mark.parametrize("of", TARGETS)
 def test_slicing_does_not_change_the_draws(of):
     whole = sample(of)
     sliced = sample(of, slice_seconds=0.0)  # one transition a slice
@@ -86,7 +87,7 @@ def test_slicing_does_not_change_the_draws(of):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("of", TARGETS)
+@pytest.mark.parametrize("of", [*slow("joint"), "marginal"])
 def test_chains_that_go_on_make_the_draws_of_longer_ones(of):
     whole, first = sample(of), sample(of, n_draws=15)
     rest = sample(of, n_draws=25, state=first.state)

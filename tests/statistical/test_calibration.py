@@ -105,12 +105,13 @@ def test_joint_model_is_calibrated(noncentered):
     assert report.p_value > LEVEL, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bug", "n_simulations"),
     [
         ("Jacobian of log sigma forgotten", 120),
-        pytest.param("groups' log determinants dropped", 30, marks=pytest.mark.slow),
-        pytest.param("all rows ignored: posterior = prior", 30, marks=pytest.mark.slow),
+        ("groups' log determinants dropped", 30),
+        ("all rows ignored: posterior = prior", 30),
     ],
 )
 def test_report_rejects_a_planted_bug(bug, n_simulations):
@@ -165,7 +166,11 @@ def model(**params):
     [
         ({"correlated": False}, 4 + 1 + 4 + 2),
         ({"slopes": None}, 4 + 0 + 2 + 2),
-        ({"prior": DecovPrior(*[dist.Normal(0.0, 1.0)] * 2, dist.HalfNormal(1.0))}, 6 + 4 + 2),
+        pytest.param(
+            {"prior": DecovPrior(*[dist.Normal(0.0, 1.0)] * 2, dist.HalfNormal(1.0))},
+            6 + 4 + 2,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"inference": "nuts", "noncentered": False, "n_chains": 1, "n_warmup": 100},
             6 + 4 + 2,

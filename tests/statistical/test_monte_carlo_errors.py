@@ -141,6 +141,7 @@ def by_importance(sleepstudy):
     return runs_of_sleepstudy(sleepstudy, N_RUNS)
 
 
+@pytest.mark.slow
 def test_reported_errors_are_honest_on_sleepstudy(by_importance):
     models, means, errors, *_ = by_importance
     assert {model.diagnostics_["sampler"] for model in models} == {"importance"}

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from response_cases import CASES
 from row_cases import N_LEVELS, Rows, grid, make_rows
-from runs import budget
+from runs import budget, slow
 
 from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
 from skhier.kernels.rows.quadrature import level_moments
@@ -44,7 +44,7 @@ def uneven(name):
     return response, Rows(x, y, codes, zeros + 1, zeros, (0, 2)), everyone
 
 
-@pytest.mark.parametrize("name", ["logit", "negative_binomial"])
+@pytest.mark.parametrize("name", ["logit", *slow("negative_binomial")])
 @pytest.mark.parametrize("dense", [0, 96])
 def test_levels_do_not_depend_on_their_blocks(name, dense):
     response, rows, everyone = uneven(name)
