@@ -126,6 +126,7 @@ def prior_profiles(grids: Any, data: tuple, spec: ModelSpec) -> dict[str, Any]:
     return flat.profiles(partial(marginal_parameters, spec), data, grids)
 
 
+@partial(jax.jit, static_argnames=("spec",))  # else each of its operations is compiled alone
 def site_values(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
     """Value of each entry of ``theta`` (n, d) by itself; NaN where several have one together."""
     return flat.own_values(partial(marginal_parameters, spec), data, thetas)

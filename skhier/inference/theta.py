@@ -158,7 +158,7 @@ class Theta:
         density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
         values = self.targets.site_values(grids[: len(NEAR_ZERO)], self.data, self.spec)
         with np.errstate(invalid="ignore", divide="ignore"):
-            is_log = np.abs(np.log(values) - NEAR_ZERO[:, None]).max(0) < SAME
+            is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME
             is_level = np.ptp(density[1:], axis=0) < SAME
         return is_log, is_log & is_level & np.isfinite(density).all(0)
 

@@ -66,17 +66,17 @@ def profiles(program: Callable[..., Any], data: tuple, grids: Any) -> dict[str, 
     return densities
 
 
-def own_values(program: Callable[..., Any], data: tuple, grids: Any) -> np.ndarray:
+def own_values(program: Callable[..., Any], data: tuple, grids: Any) -> Any:
     """Value of each parameter at its unconstrained one, (n, size); NaN for those of vectors."""
-    parts, first = [np.zeros((len(grids), 0))], 0
+    parts, first = [jnp.zeros((len(grids), 0))], 0
     for family, shape in _sites(program, data).values():
         last = first + int(np.prod(shape))
         at, first = grids[:, first:last], last
         family = family.base_dist if type(family) is dist.Independent else family
         transform = biject_to(family.support)
         alone = not (family.event_dim or transform.domain.event_dim)
-        parts.append(np.asarray(transform(at)) if alone else np.full(at.shape, np.nan))
-    return np.concatenate(parts, axis=1)
+        parts.append(transform(at) if alone else jnp.full(at.shape, jnp.nan))
+    return jnp.concatenate(parts, axis=1)
 
 
 def _shapes(program, data) -> dict[str, tuple[int, ...]]:
