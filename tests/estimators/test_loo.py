@@ -249,7 +249,10 @@ def log_normal(r, cov):
     return -0.5 * (quadratic + np.linalg.slogdet(cov)[1] + len(r) * np.log(2 * np.pi))
 
 
-@pytest.mark.parametrize(("seed", "sizes"), [(15, [1] * 10), (2, [1, 2, 1, 2, 2, 1, 1, 2, 1, 1])])
+@pytest.mark.parametrize(
+    ("seed", "sizes"),
+    [(15, [1] * 10), pytest.param(2, [1, 2, 1, 2, 2, 1, 1, 2, 1, 1], marks=pytest.mark.slow)],
+)
 def test_scores_are_those_of_quadrature(seed, sizes):
     """Two variance parameters: p(y_i | y_-i) = p(y) / p(y_-i), each a double integral."""
     X, y = few_rows(seed, sizes)

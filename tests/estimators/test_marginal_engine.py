@@ -212,6 +212,7 @@ def test_posterior_is_that_of_quadrature(name, towns):
     assert abs(model.log_evidence_ - truth.log_evidence) < 0.01
 
 
+@pytest.mark.slow
 def test_posterior_of_the_fallback_is_that_of_quadrature(towns):
     X, y = towns
     truth = exact_default(X, y)
@@ -290,7 +291,7 @@ def test_evidence_falls_by_the_logarithm_of_ys_unit(towns):
         assert abs(off.mean()) < min(5 * error, 0.01) + 1e-9
 
 
-@pytest.mark.parametrize("path", ["importance", "nuts"])
+@pytest.mark.parametrize("path", ["importance", pytest.param("nuts", marks=pytest.mark.slow)])
 def test_diagnostics_say_what_ran(path, people):
     X, y = people
     model, same = (

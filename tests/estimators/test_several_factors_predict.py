@@ -451,7 +451,7 @@ def test_scores_are_those_of_grid_search(case, folds, scoring):
 
 
 @pytest.mark.parametrize("case", DESIGNS, indirect=True)
-@pytest.mark.parametrize("cv", ["loo", "evidence"])
+@pytest.mark.parametrize("cv", [pytest.param("loo", marks=pytest.mark.slow), "evidence"])
 def test_scores_of_one_fit(case, cv):
     grid = {"prior__group_scale": [0.1, 1.0]}
     found = HierarchicalSlopesRegressorCV(

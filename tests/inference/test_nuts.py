@@ -105,6 +105,7 @@ def test_draws_of_theta_come_with_their_density():
     assert_allclose(drawn.lp.ravel(), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_bundling_chains_does_not_change_them():
     """Up to rounding, which a chain amplifies: the first transitions agree."""
     together = sample()

@@ -149,6 +149,7 @@ def test_reported_errors_are_honest_on_sleepstudy(by_importance):
     assert_honest(means, errors)
 
 
+@pytest.mark.slow
 def test_group_coefficients_vary_less_than_draws_would(by_importance):
     """Their conditionals are averaged: at most the error of as many independent draws."""
     *_, groups, sds, ess = by_importance
