@@ -46,3 +46,14 @@ def theta_of(monkeypatch, X, y, **settings):
     problem, choice, spec, options, *_ = taken
     data = engines.model_data(arrange(problem.stats, problem.plan), problem, choice, options)
     return Theta(spec, data, 64, lambda: None)
+
+
+def assert_means_agree(one, other, function):
+    """Means of ``function`` of the points, to five of the weighted points' standard errors."""
+    (mean, error), (other_mean, other_error) = (_mean(function(w.points), w) for w in (one, other))
+    assert (np.abs(mean - other_mean) < 5 * np.hypot(error, other_error)).all()
+
+
+def _mean(values, weighted):
+    mean = weighted.weights @ values
+    return mean, np.sqrt((weighted.weights[:, None] ** 2 * (values - mean) ** 2).sum(0))

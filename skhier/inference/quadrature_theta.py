@@ -17,8 +17,6 @@ from skhier.utils.budget import Budget
 
 __all__ = ["QuadratureTheta"]
 
-MANY_BATCHES = 100  # of which calls take longer than a program for all points is compiled
-
 
 class QuadratureTheta(ABC):
     """The posterior of theta, evaluated a batch at a time.
@@ -214,7 +212,7 @@ class QuadratureTheta(ABC):
 
         known, parts = self.known
         if not np.array_equal(known, points):
-            if len(points) > MANY_BATCHES * self.batch:
+            if len(points) > self.budget.quadrature.many_batches * self.batch:
                 return jax.tree.map(np.asarray, self._given(points)[1])
             parts = [everyone for _, everyone in self.over(self._given, points)]
         return jax.tree.map(lambda *a: np.concatenate(a)[: len(points)], *parts)

@@ -14,10 +14,6 @@ from skhier.statistics.rows import RowBlocks
 
 __all__ = ["RowTheta"]
 
-FEWEST, MOST = 4, 32  # points of a batch
-FOLLOWED = 4.0  # sds of theta along an axis, beyond which effects begin as there
-MOST_IN_PARTS = 5  # nodes of a rule whose finer one takes parts: of more, parts have many cells
-
 
 class RowTheta(QuadratureTheta):
     """See :class:`~skhier.inference.quadrature_theta.QuadratureTheta`.
@@ -49,8 +45,9 @@ class RowTheta(QuadratureTheta):
         self.effects = np.zeros((self.q, len(rows.present)))
         self.highest = -np.inf
         self.along: np.ndarray | None = None  # see follow
-        points = budget.quadrature.row_points * len(rows.levels) // rows.y.size
-        batch = int(np.clip(points, FEWEST, MOST))
+        own = budget.quadrature
+        points = own.row_points * len(rows.levels) // rows.y.size
+        batch = int(np.clip(points, own.fewest_points, own.points_at_once))
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:
@@ -65,7 +62,7 @@ class RowTheta(QuadratureTheta):
     def _rule(self, n_nodes, width):
         from skhier.kernels.rows.rules import product_rule, rule_in_parts
 
-        if 3 <= width <= MOST_IN_PARTS:
+        if 3 <= width <= self.budget.quadrature.nodes_in_parts:
             return rule_in_parts(n_nodes, self.q, width)
         return product_rule(n_nodes, self.q)
 
@@ -95,7 +92,8 @@ class RowTheta(QuadratureTheta):
         starts = np.broadcast_to(self.effects, (len(points), *self.effects.shape))
         if self.along is not None:
             z = (points - self.normal.mean) @ self.coordinates.T
-            starts = starts + np.tensordot(np.clip(z, -FOLLOWED, FOLLOWED), self.along, 1)
+            farthest = self.budget.quadrature.followed
+            starts = starts + np.tensordot(np.clip(z, -farthest, farthest), self.along, 1)
         return self.rows, self.rule, ModeSearch(starts, CLOSE if closely else ROUGH)
 
     def _evaluated(self, points, closely):

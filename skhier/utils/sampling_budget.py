@@ -211,8 +211,16 @@ class QuadratureBudget:
         Up to which a Hessian is of differences of values: a gradient of rows compiles for long.
     row_points : int
         Rows of a block times points that are evaluated together, in a processor's cache.
+    fewest_points, points_at_once : int
+        Of theta, whatever the rows.
     level_points : int
         The same of levels with a noise of their own.
+    many_batches : int
+        Of theta, of which calls take longer than a program for all points is compiled.
+    followed : float
+        Sds of theta along an axis, beyond which searches for effects begin as there.
+    nodes_in_parts : int
+        Of a rule whose finer one takes parts of one shape: of more nodes parts have many cells.
     round_points : int
         Levels times points of a round of importance sampling.
     moment_nodes : int
@@ -226,7 +234,12 @@ class QuadratureBudget:
     repeated_rows: int = 8
     few_entries_of_theta: int = 10
     row_points: int = 2**14
+    fewest_points: int = 4
+    points_at_once: int = 32
     level_points: int = 2**15
+    many_batches: int = 100
+    followed: float = 4.0
+    nodes_in_parts: int = 5
     round_points: int = 2**20
     moment_nodes: int = 9
 

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal, assert_equal
-from runs import BY_CHAINS, spending
+from runs import BY_CHAINS, slow, spending
 from scipy import stats as sp
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
@@ -291,7 +291,7 @@ def test_evidence_falls_by_the_logarithm_of_ys_unit(towns):
         assert abs(off.mean()) < min(5 * error, 0.01) + 1e-9
 
 
-@pytest.mark.parametrize("path", ["importance", pytest.param("nuts", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("path", ["importance", *slow("nuts")])
 def test_diagnostics_say_what_ran(path, people):
     X, y = people
     model, same = (

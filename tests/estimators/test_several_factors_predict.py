@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import slow
 from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -451,7 +452,7 @@ def test_scores_are_those_of_grid_search(case, folds, scoring):
 
 
 @pytest.mark.parametrize("case", DESIGNS, indirect=True)
-@pytest.mark.parametrize("cv", [pytest.param("loo", marks=pytest.mark.slow), "evidence"])
+@pytest.mark.parametrize("cv", [*slow("loo"), "evidence"])
 def test_scores_of_one_fit(case, cv):
     grid = {"prior__group_scale": [0.1, 1.0]}
     found = HierarchicalSlopesRegressorCV(

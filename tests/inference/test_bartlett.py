@@ -188,14 +188,7 @@ def test_both_coordinates_have_the_same_posterior(settings, monkeypatch):
     assert own.ess > 1000
     assert abs(own.log_evidence - plain.log_evidence) < 0.05
     for power in (1, 2):
-        means, errors = zip(*(_mean(w.points**power, w) for w in (own, plain)), strict=True)
-        assert (np.abs(means[0] - means[1]) < 5 * np.hypot(*errors)).all()
-
-
-def _mean(values, weighted):
-    mean = weighted.weights @ values
-    error = np.sqrt((weighted.weights[:, None] ** 2 * (values - mean) ** 2).sum(0))
-    return mean, error
+        thetas.assert_means_agree(own, plain, lambda points, k=power: points**k)
 
 
 def test_what_was_evaluated_in_parts_is_not_evaluated_again(monkeypatch):

@@ -5,6 +5,7 @@ from numpy.testing import assert_allclose
 
 from skhier.inference.mode import Laplace
 from skhier.inference.row_theta import RowTheta
+from skhier.utils.budget import USUAL
 
 D, Q, N_LEVELS, N_NUMBERS = 3, 2, 5, 12  # numbers of a level: LevelMoments of two effects
 
@@ -15,7 +16,7 @@ class LinearModes(RowTheta):
     def __init__(self):
         rng = np.random.default_rng(0)
         self.q, self.size, self.batch, self.rows, self.rule = Q, D, 4, None, None
-        self.effects, self.along = np.zeros((Q, N_LEVELS)), None
+        self.effects, self.along, self.budget = np.zeros((Q, N_LEVELS)), None, USUAL
         self.constant = rng.normal(size=(Q, N_LEVELS))
         self.slopes = rng.normal(size=(Q, N_LEVELS, D))
 

@@ -103,16 +103,7 @@ def test_signed_and_plain_coordinates_agree(correlated, monkeypatch):
     assert signed.ess > 1000
     assert abs(signed.log_evidence - plain.log_evidence) < 0.02
     for power in (1, 2):
-        means, errors = zip(
-            *(_mean(np.exp(power * w.points[:, 1:3]), w) for w in (signed, plain)), strict=True
-        )
-        assert (np.abs(means[0] - means[1]) < 5 * np.hypot(*errors)).all()
-
-
-def _mean(values, weighted):
-    mean = weighted.weights @ values
-    error = np.sqrt((weighted.weights[:, None] ** 2 * (values - mean) ** 2).sum(0))
-    return mean, error
+        thetas.assert_means_agree(signed, plain, lambda points, k=power: np.exp(k * points[:, 1:3]))
 
 
 def test_even_moments_are_averages_over_signs(monkeypatch):

@@ -119,4 +119,4 @@ class Around:
 
 def effects_of(root, u):
     """``L u`` of each level, (q, G)."""
-    return times(root[..., None], u) if len(root) else u
+    return times(root[..., None], u)

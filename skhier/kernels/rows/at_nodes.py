@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from skhier.kernels.records import Population
-from skhier.kernels.rows.blocks import Block, made, of_chunks, products_of_rows
+from skhier.kernels.rows.blocks import (
+    Block,
+    made,
+    of_chunks,
+    of_one_logarithm,
+    products_of_rows,
+)
 from skhier.kernels.rows.rules import Part
 from skhier.responses.base import Response
 
@@ -72,7 +78,7 @@ def _without_line(response, block, own):
 
 def _rests(form, block, line, spread, repeated):
     """``size g(E)``, weighted and added up over each chunk, (n_cells, M), by part of a rule."""
-    once = form.logarithmic and form.size is None and not repeated
+    once = of_one_logarithm(form, repeated)
     weight = block.weight if form.size is None else block.weight * form.size
     e = form.exponential(line, jnp)
     e = made(jnp.where(weight > 0, e if form.logarithmic else weight * e, 0.0))

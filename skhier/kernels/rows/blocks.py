@@ -15,6 +15,7 @@ __all__ = [
     "in_pairs",
     "made",
     "of_chunks",
+    "of_one_logarithm",
     "over_blocks",
     "pairs",
     "products",
@@ -99,6 +100,14 @@ def products_of_rows(factors: Any) -> Any:
     rows = list(factors)
     some = [rows[begin : begin + FACTORS] for begin in range(0, len(rows), FACTORS)]
     return jnp.stack([in_pairs(operator.mul, part) for part in some])
+
+
+def of_one_logarithm(form: Any, repeated: bool) -> bool:
+    """Whether rows of an exponential form, or None, have one logarithm: :func:`products_of_rows`.
+
+    ``repeated``: whether weights may be other than 0 and 1.
+    """
+    return form is not None and form.logarithmic and form.size is None and not repeated
 
 
 def products(a: Any, b: Any) -> Any:

@@ -18,6 +18,7 @@ from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.rows.blocks import (
     Block,
     of_chunks,
+    of_one_logarithm,
     pairs,
     products,
     products_of_rows,
@@ -123,7 +124,7 @@ class _Search(NamedTuple):
     def has_values_of_products(self):
         """Whether values take a logarithm for several rows: one loop has them, half as compiled."""
         form = self.response.exponential_form(self.block.y, self.line, self.own, jnp)
-        return form is not None and _once(form, self.repeated)
+        return of_one_logarithm(form, self.repeated)
 
     def at(self, u, with_value):
         """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, and ``R^-1``."""
@@ -153,17 +154,12 @@ class _Search(NamedTuple):
         parts = [score * z[j] for j in range(q)]
         parts += [curvature * z[i] * z[j] for i, j in pairs(q)]
         chunks = [of_chunks(part) for part in parts]
-        if with_value and form is not None and _once(form, self.repeated):
+        if with_value and of_one_logarithm(form, self.repeated):
             chunks.append(_value_of_products(form, block.weight, line))
         elif with_value:
             chunks.append(of_chunks(block.weight * value))
         of_levels = block.sums(jnp.stack(chunks))
         return of_levels[-1], of_levels[:q], symmetric(of_levels[q:], q)
-
-
-def _once(form, repeated):
-    """Whether a sum of logarithms is that of a product."""
-    return form.logarithmic and form.size is None and not repeated
 
 
 def _value_of_products(form, weight, line):
