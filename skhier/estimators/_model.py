@@ -6,7 +6,6 @@ import re
 import time
 from typing import Any, Self
 
-import numpy as np
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical, drawn_seed
@@ -19,7 +18,7 @@ from skhier.inference.engines import engine_for, load_jax, run_joint, run_margin
 from skhier.inference.noise_engine import integrates_noises, run_noise
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
-from skhier.inference.results import EngineResult, constant_posterior
+from skhier.inference.results import EngineResult, constant_posterior, report_on
 from skhier.inference.row_engines import run_rows
 from skhier.inference.statement import (
     model_spec,
@@ -39,7 +38,6 @@ from skhier.statistics.group_means import add_group_means
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
 from skhier.utils.columns import forbid_unused_slopes
-from skhier.utils.convergence import convergence_report
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import split_named
@@ -293,17 +291,13 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         if result.engine == "constant":
             unknown = dict.fromkeys(("r_hat", "ess_bulk", "ess_tail", "e_bfmi"), float("nan"))
             return {"engine": result.engine, "divergences": 0, "evaluations": 0} | unknown, []
-        stats = result.sample_stats
-        draws = self._fitted.named_draws() | {"lp": stats["lp"]}
-        chains = {k: stats[k] for k in ("diverging", "energy", "n_steps") if k in stats}
-        report = convergence_report(
-            draws,
-            **chains,
-            max_tree_depth=int(self.max_tree_depth),
-            noncentered=result.engine == "marginal"
+        report = report_on(
+            result,
+            self._fitted.named_draws(),
+            int(self.max_tree_depth),
+            result.engine == "marginal"
             or bool(self.noncentered)
             or not self._fitted.design.factors,
-            max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
         )
         diagnostics = {
             "engine": result.engine,
@@ -316,8 +310,8 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             "ess_tail_parameter": report.min_ess_tail_name,
             "divergences": report.n_divergences,
         }
-        if chains:
+        if "n_steps" in result.sample_stats:
             diagnostics["max_tree_depth_reached"] = report.n_saturated
-        if "energy" in chains:
+        if "energy" in result.sample_stats:
             diagnostics["e_bfmi"] = report.min_e_bfmi
         return diagnostics, [*result.advice, *report.warnings]

@@ -14,7 +14,7 @@ from skhier.inference.importance import covariance_root
 from skhier.inference.mode import Laplace
 from skhier.inference.options import EngineOptions
 from skhier.utils.callers import users_stacklevel
-from skhier.utils.convergence import E_BFMI_LIMIT
+from skhier.utils.convergence import E_BFMI_LIMIT, ESS_LIMIT
 from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
 __all__ = [
@@ -86,14 +86,15 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, s
     return draws._replace(state=states)
 
 
-def run_in_frame(run, frames, options, coordinates):
-    """Draws of theta in the frame of a normal approximation, and the frames they were made in.
+def run_in_frame(run, frames, options, coordinates, result_of, warns):
+    """Draws of theta in the frame of a normal approximation, and the result that they make.
 
     Where the frame is good the posterior is near a standard normal: few transitions of few steps
     warm up and move through it, and fewer draws than were asked for have the effective number that
-    is enough. Whether it was good R-hat, effective numbers, energies and divergences of the draws
-    tell; if not, the chains go on until there are as many draws as were asked for, and if these do
-    not agree either new ones are made as they were asked for, in the draws' own frame.
+    is enough. Whether they have, R-hat, effective numbers, energies and divergences tell, of theta
+    and of all that the diagnostics of the fit judge; if not, the chains go on until there are as
+    many draws as were asked for, and if these do not agree either new ones are made as they were
+    asked for, in the draws' own frame.
 
     Parameters
     ----------
@@ -102,21 +103,41 @@ def run_in_frame(run, frames, options, coordinates):
     frames, options
     coordinates : Signs or Bartlett
         Of the frames.
+    result_of : callable
+        Takes draws to the result whose draws a fit reports.
+    warns : callable
+        Whether the diagnostics of a fit with such a result warn of anything.
+
+    Returns
+    -------
+    draws : SamplerDraws
+    result : EngineResult
     """
+    if options.n_chains == 1 or options.n_draws < ESS_LIMIT:  # which diagnostics warn of anyway
+        draws = run(frames, options)
+        return draws, result_of(draws)
+
+    def result_if_good(draws):
+        if not _agree(coordinates.to_theta(draws.values), draws, options):
+            return None
+        result = result_of(draws)
+        return None if warns(result) else result
+
     short = _short(options)
     draws = run(frames, short)
+    result = result_if_good(draws)
     rest = options.n_draws - short.n_draws
-    agree = _agree(coordinates.to_theta(draws.values), draws, options)
-    if rest > 0 and not agree:
+    if rest > 0 and result is None:
         draws = _continued(draws, run(frames, short._replace(n_draws=rest), draws.state))
-        agree = _agree(coordinates.to_theta(draws.values), draws, options)
-    if agree:
-        return draws
+        result = result_if_good(draws)
+    if result is not None:
+        return draws, result
     points = draws.values.reshape(-1, draws.values.shape[-1])
     normal = coordinates.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
     ((_, data),) = frames
     frame = (*data[:3], *normal, *data[5:])
-    return run([(options.n_chains, frame)], options)
+    draws = run([(options.n_chains, frame)], options)
+    return draws, result_of(draws)
 
 
 def _continued(draws, more):
