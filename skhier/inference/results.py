@@ -107,7 +107,7 @@ def scalars(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     As :func:`~skhier.kernels.user_units.in_user_units` has them.
     """
-    by_entry = {}
+    by_entry: dict[str, np.ndarray] = {}
     for name, draws in parameters.items():
         if name.startswith("group_corr"):
             i, j = np.tril_indices(draws.shape[-1], -1)
