@@ -126,6 +126,8 @@ class ImportanceBudget:
         Of the multivariate t: tails heavy enough for any log-concave posterior.
     df_per_entry : float
         Of theta, if that is more: a t of many entries has most of its points too far out.
+    df_of_partials : float
+        The same where rows tell effects so badly that a posterior has heavier tails.
     inflation : float
         Of the sds of the first proposal: too wide costs less than too narrow.
     max_rounds : int
@@ -169,6 +171,7 @@ class ImportanceBudget:
     n_blocks: int = 16
     df: float = 5.0
     df_per_entry: float = 0.5
+    df_of_partials: float = 0.25
     inflation: float = 1.1
     max_rounds: int = 6
     good_k_hat: float = 0.5

@@ -7,11 +7,11 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from runs import BY_CHAINS, spending
+from runs import BY_CHAINS, budget, spending
 from sklearn.exceptions import ConvergenceWarning
 
 from skhier import HierarchicalSlopesRegressor, Prior
-from skhier.inference import chains, results
+from skhier.inference import chains, engines, results
 from skhier.inference.nuts import SamplerDraws
 from skhier.inference.options import EngineOptions
 from skhier.inference.signs import no_signs
@@ -107,13 +107,37 @@ def test_chains_are_judged_by_what_diagnostics_judge(crossed_fit):
         assert any(np.array_equal(draws, judged) for judged in parameters.values())
 
 
+def test_log_density_of_short_chains_is_judged(monkeypatch):
+    """Draws of the frame: theta has moved well, and its log density at first seems not to have."""
+    runs, rng = [], np.random.default_rng(4)
+
+    def run(target, frames, options, *others):
+        runs.append(options.n_warmup)
+        ((_, (*_, mean, root)),) = frames
+        z = rng.standard_normal((options.n_chains, options.n_draws, len(mean)))
+        lp = -0.5 * (z**2).sum(-1)
+        draws = drawn(mean + z @ root.T)
+        return draws._replace(lp=np.sort(lp) if len(runs) == 1 else lp)
+
+    monkeypatch.setattr(engines, "run_nuts", run)
+    X = pd.DataFrame({"g": np.repeat(np.arange(20), 10)})
+    y = rng.normal(size=20)[X.g] + rng.normal(size=200)
+    model = HierarchicalSlopesRegressor("g", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        spending(model, budget(max_importance_size=0, plain_size=0)).fit(X, y)
+    assert runs[:2] == [200, 200]
+    assert model.diagnostics_["ess_bulk"] >= 400
+
+
 @pytest.mark.slow
-def test_log_density_of_short_chains_is_judged():
-    """30 levels of 8 rows with 8 effects: theta agreed, of lp there were 374 effective draws."""
+@pytest.mark.parametrize(("seed", "sampler"), [(3, "importance"), (12, "nuts")])
+def test_levels_of_few_rows_are_no_obstacle(seed, sampler):
+    """30 levels of 8 rows with 8 effects: whose scales the rows hardly tell."""
     rng = np.random.default_rng(8)
     X = pd.DataFrame(rng.normal(size=(240, 7)), columns=list("abcdefh"))
     X["g"] = np.repeat(np.arange(30), 8)
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     scales, wide = np.exp(0.4 * rng.normal(size=8)), rng.normal(size=(8, 14))
     cov = wide @ wide.T
     root = np.linalg.cholesky(cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov))))
@@ -127,12 +151,13 @@ def test_log_density_of_short_chains_is_judged():
         group_scale=dist.LogNormal(0.0, 0.4),
         noise_scale=dist.LogNormal(0.0, 0.3),
     )
-    model = HierarchicalSlopesRegressor("g", prior=prior, random_state=3)
+    model = HierarchicalSlopesRegressor("g", prior=prior, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         model.fit(X, y)
-    assert model.diagnostics_["sampler"] == "nuts"
+    assert model.diagnostics_["sampler"] == sampler
     assert model.diagnostics_["ess_bulk"] >= 400
+    assert model.diagnostics_["evaluations"] < 60_000
 
 
 def theta_of(seconds, slopes=(0, 1, 2), sites=("group_corr_chol_0",)):
