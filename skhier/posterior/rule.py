@@ -24,8 +24,9 @@ __all__ = ["Rule", "places_by_lines", "rule_by_lines"]
 
 CHECKED = 3  # every third row tells the error
 # where distribution functions are compared, in sds from the mean
-AT, AT_CHECKED = (-2.9, -2.0, -1.1, 0.0, 1.1, 2.0, 2.9), (-2.5, -1.65, -0.5, 0.5, 1.65, 2.5)
-LEAST_DENSITY = 0.02  # times the sd, that a probability is divided by
+AT = (-3.3, -2.4, -1.6, -0.8, 0.0, 0.8, 1.6, 2.4, 3.3)
+AT_CHECKED = (-2.8, -2.0, -1.2, 0.0, 1.2, 2.0, 2.8)  # 1% and 99% of a line with heavy tails
+LEAST_DENSITY = 0.01  # times the sd, that a probability is divided by
 NARROWEST = 1e-9  # sd of a component, in the mixture's
 OF_SUM = 30.0  # weight of the weights' sum beside the features
 
