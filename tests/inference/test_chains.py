@@ -131,6 +131,7 @@ def test_log_density_of_short_chains_is_judged(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:No group has more rows")
 @pytest.mark.parametrize(("seed", "sampler"), [(3, "importance"), (12, "nuts")])
 def test_levels_of_few_rows_are_no_obstacle(seed, sampler):
     """30 levels of 8 rows with 8 effects: whose scales the rows hardly tell."""
