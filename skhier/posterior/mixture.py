@@ -3,7 +3,13 @@
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-__all__ = ["mixture_cdf", "mixture_log_density", "mixture_moments", "mixture_quantiles"]
+__all__ = [
+    "mixture_cdf",
+    "mixture_log_density",
+    "mixture_moments",
+    "mixture_quantiles",
+    "total_moments",
+]
 
 N_STEPS = 60
 NARROWEST = 1e-12  # sd of a component, in units of the mixture's: a step of its function
@@ -57,6 +63,23 @@ def mixture_moments(mean, sd, weights=None):
     mean, sd, weights = _rows_first(mean), _rows_first(sd), _of_rows(weights)
     centre = _average(mean, weights)
     return centre, _average(sd**2 + (mean - centre[:, None]) ** 2, weights)
+
+
+def total_moments(mean, variance, weights):
+    """Mean and variance of each row's mixture of any components, (n_samples,) each.
+
+    Parameters
+    ----------
+    mean, variance : array of shape (n_components, n_samples)
+        Means may be as large as numbers are: a variance that no number holds is infinite.
+    weights : array of shape (n_components,)
+        Sum 1.
+    """
+    kept = weights > 0
+    mean, variance, weights = mean[kept], variance[kept], weights[kept]
+    centre = weights @ mean
+    with np.errstate(over="ignore"):
+        return centre, weights @ (variance + (mean - centre) ** 2)
 
 
 def mixture_quantiles(mean, sd, q, weights=None):

@@ -14,6 +14,7 @@ from skhier.posterior.mixture import (
     mixture_log_density,
     mixture_moments,
     mixture_quantiles,
+    total_moments,
 )
 
 Q = np.array([1e-6, 0.05, 0.5, 0.9, 1 - 1e-6])
@@ -187,3 +188,11 @@ def test_rows_may_have_weights_of_their_own():
     points = mixture_quantiles(mean, np.zeros_like(sd), q, weights)
     alone = mixture_quantiles(mean[:, [2]], np.zeros((5, 1)), q, weights[:, 2])
     assert_allclose(points[2], alone[0])
+
+
+def test_variances_that_no_number_holds_are_infinite():
+    mean = np.array([[1.0, 1e200, np.finfo(float).max], [3.0, 2e200, 1.0], [9.0, 1.0, 1.0]])
+    variance = np.array([[1.0, np.inf, 1.0], [1.0, 1.0, 1.0], [np.inf, 1.0, 1.0]])
+    centre, total = total_moments(mean, variance, np.array([0.5, 0.5, 0.0]))
+    assert_allclose(centre, [2.0, 1.5e200, np.finfo(float).max / 2])
+    assert_array_equal(total, [2.0, np.inf, np.inf])
