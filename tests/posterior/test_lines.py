@@ -126,8 +126,8 @@ def test_few_components_have_the_quantiles_of_all(case, kind):
 
 
 def test_tails_of_lines_are_those_of_all_components(three_factors_fit):
-    """1% of a line in a new one of four departments, whose scale may be large: 0.025 sds off, if
-    distribution functions are compared up to 2.5 sds only.
+    """1% and 99% of lines in few departments, whose scale may be large: 65 components may be off by
+    more than the rows say that tell their error, so that 124 are asked for before CLOSE is near.
     """
     posterior, rng = three_factors_fit._fitted.posterior, np.random.default_rng(11)
     x = 1.3 * rng.standard_normal((300, 1))
@@ -138,7 +138,7 @@ def test_tails_of_lines_are_those_of_all_components(three_factors_fit):
     spread = np.sqrt(mixture_moments(mean, sd, weights)[1])[:, None]
     expected = mixture_quantiles(mean, sd, Q, weights)
     found = quantiles(posterior, x, codes, Q, "mean")
-    assert np.abs((found - expected) / spread).max() < CLOSE
+    assert np.abs((found - expected) / spread).max() < CLOSE / 2
 
 
 @pytest.mark.parametrize("case", FITS, indirect=True)
