@@ -23,6 +23,7 @@ __all__ = [
     "progress_bar",
     "run_in_frame",
     "run_nuts",
+    "run_shortly",
     "sample_stats",
     "stand_ins",
 ]
@@ -87,14 +88,9 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, s
 
 
 def run_in_frame(run, frames, options, coordinates, result_of, warns):
-    """Draws of theta in the frame of a normal approximation, and the result that they make.
+    """Draws of theta in the frame of a normal approximation: :func:`run_shortly`; and their result.
 
-    Where the frame is good the posterior is near a standard normal: few transitions of few steps
-    warm up and move through it, and fewer draws than were asked for have the effective number that
-    is enough. Whether they have, R-hat, effective numbers, energies and divergences tell, of theta
-    and of all that the diagnostics of the fit judge; if not, the chains go on until there are as
-    many draws as were asked for, and if these do not agree either new ones are made as they were
-    asked for, in the draws' own frame.
+    New chains move in the draws' own frame.
 
     Parameters
     ----------
@@ -113,31 +109,67 @@ def run_in_frame(run, frames, options, coordinates, result_of, warns):
     draws : SamplerDraws
     result : EngineResult
     """
+    judged: list[Any] = []
+
+    def anew(draws):
+        points = draws.values.reshape(-1, draws.values.shape[-1])
+        normal = coordinates.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
+        ((_, data),) = frames
+        frame = (*data[:3], *normal, *data[5:])
+        return run([(options.n_chains, frame)], options)
+
+    def seen(draws):
+        return coordinates.to_theta(draws.values)
+
+    def fit_warns(draws):
+        judged[:] = draws, result_of(draws)
+        return warns(judged[1])
+
     if options.n_chains == 1 or options.n_draws < ESS_LIMIT:  # which diagnostics warn of anyway
         draws = run(frames, options)
-        return draws, result_of(draws)
-
-    def result_if_good(draws):
-        if not _agree(coordinates.to_theta(draws.values), draws, options):
-            return None
-        result = result_of(draws)
-        return None if warns(result) else result
-
-    short = _short(options)
-    draws = run(frames, short)
-    result = result_if_good(draws)
-    rest = options.n_draws - short.n_draws
-    if rest > 0 and result is None:
-        draws = _continued(draws, run(frames, short._replace(n_draws=rest), draws.state))
-        result = result_if_good(draws)
-    if result is not None:
-        return draws, result
-    points = draws.values.reshape(-1, draws.values.shape[-1])
-    normal = coordinates.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
-    ((_, data),) = frames
-    frame = (*data[:3], *normal, *data[5:])
-    draws = run([(options.n_chains, frame)], options)
+    else:
+        how = options, _short(options), seen, anew, fit_warns
+        draws = run_shortly(partial(run, frames), *how)
+    if judged and judged[0] is draws:
+        return draws, judged[1]
     return draws, result_of(draws)
+
+
+def run_shortly(run, options, short, seen, anew, fit_warns):
+    """Draws in a frame where the posterior is near a standard normal, or as they were asked for.
+
+    Where the frame is good few transitions of few steps warm up and move through the posterior, and
+    fewer draws than were asked for have the effective number that is enough. Whether they have,
+    R-hat, effective numbers, energies and divergences tell, of what is seen and of all that the
+    diagnostics of the fit judge; if not, the chains go on until there are as many draws as were
+    asked for, and if these do not agree either new ones are made as they were asked for.
+
+    Parameters
+    ----------
+    run : callable
+        Takes options and ``states`` to draws.
+    options, short : EngineOptions
+        As asked for, and of a good frame.
+    seen : callable
+        Takes draws to an array (n_chains, n_draws, d) of what is to be told by them.
+    anew : callable
+        Takes draws that do not agree to others.
+    fit_warns : callable
+        Takes draws to whether the diagnostics of a fit with them warn of anything.
+    """
+
+    def agree(draws):
+        return _agree(seen(draws), draws, options) and not fit_warns(draws)
+
+    draws = run(short)
+    if agree(draws):
+        return draws
+    rest = options.n_draws - short.n_draws
+    if rest > 0:
+        draws = _continued(draws, run(short._replace(n_draws=rest), draws.state))
+        if agree(draws):
+            return draws
+    return anew(draws)
 
 
 def _continued(draws, more):
