@@ -69,6 +69,13 @@ class QuadratureTheta(ABC):
         """Take a rule of so many nodes a dimension."""
         self.n_nodes, self.rule = n_nodes, self.rule_of(n_nodes)
 
+    def improve(self, most: int) -> bool:
+        """Be more exact, with at most so many nodes a dimension; whether that is possible."""
+        if self.n_nodes >= most:
+            return False
+        self.use(self.n_nodes + 2)
+        return True
+
     @abstractmethod
     def rule_of(self, n_nodes: int) -> Any:
         """A rule of so many nodes a dimension."""
@@ -230,9 +237,8 @@ class QuadratureTheta(ABC):
             with runtime.precisely_on(self.device):
                 return jax.block_until_ready(function(np.concatenate([part, padding])))
 
-        first, *others = range(0, len(points), self.batch)
-        out = [at(first)]  # which compiles, once
-        if others:
-            with ThreadPoolExecutor(2) as pool:
-                out += pool.map(at, others)
-        return out
+        begins = range(0, len(points), self.batch)
+        if len(begins) == 1:
+            return [at(0)]
+        with ThreadPoolExecutor(2) as pool:  # JAX compiles once, and the other thread waits
+            return list(pool.map(at, begins))
