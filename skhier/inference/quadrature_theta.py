@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -67,7 +68,9 @@ class QuadratureTheta(ABC):
 
     def use(self, n_nodes: int) -> None:
         """Take a rule of so many nodes a dimension."""
-        self.n_nodes, self.rule = n_nodes, self.rule_of(n_nodes)
+        import jax
+
+        self.n_nodes, self.rule = n_nodes, jax.device_put(self.rule_of(n_nodes))
 
     def improve(self, most: int) -> bool:
         """Be more exact, with at most so many nodes a dimension; whether that is possible."""
@@ -182,7 +185,9 @@ class QuadratureTheta(ABC):
 
     def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
         """The same by the next finer rule."""
-        rule, self.rule = self.rule, self.finer_rule
+        import jax
+
+        rule, self.rule = self.rule, jax.device_put(self.finer_rule)
         try:
             return self.rough_log_densities(points)
         finally:
@@ -230,15 +235,25 @@ class QuadratureTheta(ABC):
 
         from skhier.inference import runtime
 
-        def at(begin):
-            self.check()
-            part = points[begin : begin + self.batch]
-            padding = np.broadcast_to(part[:1], (self.batch - len(part), *part.shape[1:]))
-            with runtime.precisely_on(self.device):
-                return jax.block_until_ready(function(np.concatenate([part, padding])))
-
         begins = range(0, len(points), self.batch)
+        pending, out = deque(begins), {}
+
+        def work(_):
+            with runtime.precisely_on(self.device):  # which takes longer than a batch of few rows
+                while True:
+                    self.check()
+                    try:
+                        begin = pending.popleft()
+                    except IndexError:
+                        return
+                    part = points[begin : begin + self.batch]
+                    padding = np.broadcast_to(part[:1], (self.batch - len(part), *part.shape[1:]))
+                    full = np.concatenate([part, padding])
+                    out[begin] = jax.block_until_ready(function(full))
+
         if len(begins) == 1:
-            return [at(0)]
-        with ThreadPoolExecutor(2) as pool:  # JAX compiles once, and the other thread waits
-            return list(pool.map(at, begins))
+            work(0)
+        else:
+            with ThreadPoolExecutor(2) as pool:  # one compiles, and the other waits for it
+                list(pool.map(work, range(2)))
+        return [out[begin] for begin in begins]

@@ -95,7 +95,8 @@ class RowTheta(QuadratureTheta):
         if self.along is not None:
             z = (points - self.normal.mean) @ self.coordinates.T
             farthest = self.budget.quadrature.followed
-            starts = starts + np.tensordot(np.clip(z, -farthest, farthest), self.along, 1)
+            moved = np.clip(z, -farthest, farthest) @ self.along.reshape(self.size, -1)
+            starts = starts + moved.reshape(starts.shape)
         rough = NEVER if self.foretells else ROUGH
         return self.rows, self.rule, ModeSearch(starts, CLOSE if closely else rough)
 

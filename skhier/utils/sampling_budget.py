@@ -235,7 +235,7 @@ class QuadratureBudget:
     few_entries_of_theta: int = 10
     row_points: int = 2**14
     fewest_points: int = 4
-    points_at_once: int = 32
+    points_at_once: int = 16
     level_points: int = 2**15
     many_batches: int = 100
     followed: float = 4.0
