@@ -119,6 +119,11 @@ class QuadratureTheta(ABC):
         return False
 
     @property
+    def climbs(self) -> int:
+        """Steps up of each start before it is judged."""
+        return self.budget.search.climbs
+
+    @property
     def by_values(self) -> int:
         """Entries of theta up to which values are faster than gradients to compile and run."""
         return self.budget.search.max_size_by_values

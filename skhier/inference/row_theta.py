@@ -74,6 +74,12 @@ class RowTheta(QuadratureTheta):
         return not self.q
 
     @property
+    def climbs(self) -> int:
+        """None where there are many levels."""
+        many = self.n_levels >= self.budget.quadrature.many_levels
+        return 0 if many else super().climbs
+
+    @property
     def by_values(self) -> int:
         """Few: a program of values compiles for long."""
         return self.budget.quadrature.few_entries_of_theta

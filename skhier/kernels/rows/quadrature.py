@@ -121,8 +121,8 @@ def moments_of_many(
 ) -> Any:
     """The same of several populations (n, ...), packed: see :func:`unpacked`.
 
-    ``search.normals`` (n, n_normals(q), G) are of each one. A map from outside would trace the loops
-    over blocks several times.
+    ``search.normals`` (n, n_normals(q), G) are of each one. A map from outside would trace the
+    loops over blocks several times.
     """
 
     def reduced(around):
