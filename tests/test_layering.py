@@ -40,7 +40,7 @@ ROOMS = {
         "options runtime statement checks estimates mode importance starts signs bartlett results "
         "target nuts chains theta centring reach engines prior quadrature_target quadrature_theta "
         "quadrature_engine row_target row_theta row_engines row_scores noise_target noise_theta "
-        "noise_engine"
+        "noise_engine dispatch"
     ),
     "posterior": (
         "designs drawn mixture reached skewed rule lines moment_components posterior row_posterior "

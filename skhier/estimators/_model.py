@@ -15,12 +15,11 @@ from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
 from skhier.estimators._statistics import Statistics
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
-from skhier.inference.engines import engine_for, load_jax, run_joint, run_marginal
-from skhier.inference.noise_engine import integrates_noises, run_noise
+from skhier.inference.dispatch import sample
+from skhier.inference.engines import load_jax
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
-from skhier.inference.results import EngineResult, constant_posterior
-from skhier.inference.row_engines import run_rows
+from skhier.inference.results import EngineResult
 from skhier.inference.statement import (
     model_spec,
     origin_warnings,
@@ -196,11 +195,6 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         forbid_improper(problem, choice, design.feature_names)
         how = bool(self.correlated), bool(self.noncentered), self._budget
         spec = model_spec(problem, choice, setting.response, *how, noise_by)
-        if problem.y_is_constant and setting.response.standardises:
-            result = constant_posterior(
-                problem, setting.response, int(self.n_chains), int(self.n_draws)
-            )
-            return setting, choice, result
         options = EngineOptions(
             n_chains=int(self.n_chains),
             n_warmup=int(self.n_warmup),
@@ -212,23 +206,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             verbose=bool(self.verbose),
             budget=self._budget,
         )
-        if noise_by is not None and integrates_noises(setting.response, len(design.factors)):
-            result = run_noise(problem, training, choice, spec, options, seed, self.inference)
-            return setting, choice, result
-        if not setting.response.conjugate:
-            fixed, inference = setting.response.fixed, self.inference
-            result = run_rows(problem, training, choice, fixed, spec, options, seed, inference)
-            return setting, choice, result
-        engine, announced = engine_for(problem, options, self.inference)
-        if engine == "nuts":
-            result = run_joint(problem, choice, spec, options, seed)
-        else:
-            result = run_marginal(problem, choice, spec, options, seed, start)
-        result = result._replace(announced=(*announced, *result.announced))
-        lacking = 0.0 if problem.noise is None else problem.noise.log_density
-        if training is not None:
-            lacking += float(setting.response.log_jacobian(training.y) @ training.weights)
-        return setting, choice, result._replace(log_evidence=result.log_evidence + lacking)
+        inference, response = self.inference, setting.response
+        result = sample(problem, training, choice, spec, response, options, seed, inference, start)
+        return setting, choice, result
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)
