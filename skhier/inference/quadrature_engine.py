@@ -79,8 +79,7 @@ def _gap(normal, z, finer_by) -> tuple[Gap | None, float]:
 
 def modes_of(theta: QuadratureTheta, starts: np.ndarray, rng: np.random.Generator) -> Mixture:
     """Modes of theta's posterior from ``starts`` (n, d), in proportion to their masses."""
-    search, budget = replace(theta.budget.search, climbs=theta.climbs), theta.budget.engine
-    search = replace(search, near_mode=theta.budget.quadrature.near_mode)
+    search, budget = theta.search, theta.budget.engine
     if search.climbs * len(starts) * (2 * theta.size + 4) > budget.climb_share * budget.few_points:
         search = replace(search, climbs=0)
     how = rng, theta.steps, search

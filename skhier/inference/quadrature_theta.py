@@ -14,7 +14,7 @@ import numpy as np
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values
 from skhier.inference.starts import PriorTops, prior_tops
 from skhier.kernels.records import ModelSpec, Population
-from skhier.utils.budget import Budget
+from skhier.utils.budget import Budget, SearchBudget
 
 __all__ = ["QuadratureTheta"]
 
@@ -119,9 +119,9 @@ class QuadratureTheta(ABC):
         return False
 
     @property
-    def climbs(self) -> int:
-        """Steps up of each start before it is judged."""
-        return self.budget.search.climbs
+    def search(self) -> SearchBudget:
+        """How thoroughly modes of theta are looked for."""
+        return self.budget.search
 
     @property
     def by_values(self) -> int:

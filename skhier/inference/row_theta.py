@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from skhier.inference.mode import Laplace
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.kernels.records import EffectMoments, ModelSpec
 from skhier.statistics.rows import RowBlocks
+from skhier.utils.budget import SearchBudget
 
 __all__ = ["RowTheta"]
 
@@ -74,10 +76,12 @@ class RowTheta(QuadratureTheta):
         return not self.q
 
     @property
-    def climbs(self) -> int:
-        """None where there are many levels."""
-        many = self.n_levels >= self.budget.quadrature.many_levels
-        return 0 if many else super().climbs
+    def search(self) -> SearchBudget:
+        """Of many levels theta is nearly normal: starts are judged where they are."""
+        own = self.budget.quadrature
+        if self.n_levels < own.many_levels:
+            return super().search
+        return replace(self.budget.search, climbs=0, near_mode=own.near_mode)
 
     @property
     def by_values(self) -> int:

@@ -226,10 +226,10 @@ class QuadratureBudget:
         Of theta, of which calls take longer than a program for all points is compiled.
     followed : float
         Sds of theta along an axis, beyond which searches for effects begin as there.
-    near_mode : float
-        See :class:`SearchBudget`, where a Hessian is many evaluations.
     many_levels : int
-        From which rows leave theta nearly normal, so that starts are judged where they are.
+        From which rows leave theta nearly normal: its modes are looked for less thoroughly.
+    near_mode : float
+        Then; see :class:`SearchBudget`.
     nodes_in_parts : int
         Of a rule whose finer one takes parts of one shape: of more nodes parts have many cells.
     round_points : int
@@ -250,8 +250,8 @@ class QuadratureBudget:
     level_points: int = 2**15
     many_batches: int = 100
     followed: float = 4.0
-    near_mode: float = 0.3
     many_levels: int = 200
+    near_mode: float = 0.3
     nodes_in_parts: int = 5
     round_points: int = 2**20
     moment_nodes: int = 9

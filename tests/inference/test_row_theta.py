@@ -1,6 +1,7 @@
 """Where searches for modes of the effects begin, against normals that are linear in theta."""
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from skhier.inference.mode import Laplace
@@ -60,3 +61,12 @@ def test_looks_are_made_before_nodes_are_added():
         stages.append((theta.n_nodes, theta.foretells))
     assert stages == [(3, False), (5, True), (5, False), (7, True), (7, False)]
     assert not theta.foretells
+
+
+@pytest.mark.parametrize(("n_levels", "thorough"), [(199, True), (200, False)])
+def test_modes_of_theta_are_looked_for_less_thoroughly_where_levels_are_many(n_levels, thorough):
+    theta = LinearNormals()
+    theta.n_levels = n_levels
+    assert (theta.search == USUAL.search) == thorough
+    assert (theta.search.climbs > 0) == thorough
+    assert (theta.search.near_mode == 0) == thorough
