@@ -32,7 +32,8 @@ ROOMS = {
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
-        "normal.given_noise normal.level_precision rows.models rows.blocks rows.modes "
+        "normal.given_noise normal.level_precision rows.models rows.blocks "
+        "rows.logarithm rows.modes "
         "rows.rules rows.at_nodes rows.moments rows.around rows.quadrature"
     ),
     "inference": (

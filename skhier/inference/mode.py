@@ -163,18 +163,38 @@ def _by_newton(derivatives, start, rng, budget) -> _Top:
             last[key] = _negative(derivatives(point))
         return last[key]
 
+    def slope(point: Any) -> np.ndarray:
+        here = at(point)  # flat near a mode: the descent ends there
+        return here.gradient if _step(here, budget) is None else np.zeros_like(here.gradient)
+
     start = _possible(lambda x: at(x).value, start, rng, budget)
     descent = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
         lambda x: float(at(x).value),
         start,
-        jac=lambda x: at(x).gradient,
+        jac=slope,
         hess=lambda x: at(x).hessian,
         method="trust-exact",
         tol=budget.tolerance,  # of the gradient
         options={"maxiter": budget.max_iterations},
     )
     end = at(descent.x)
-    return _Top(descent.x, -float(end.value), lambda: end.hessian)
+    step = _step(end, budget)
+    if step is None:
+        return _Top(descent.x, -float(end.value), lambda: end.hessian)
+    height = -float(end.value) - 0.5 * float(end.gradient @ step)
+    return _Top(descent.x + step, height, lambda: end.hessian)
+
+
+def _step(here, budget) -> np.ndarray | None:
+    """Newton's, where it is one to a mode that is near; ``here`` is of minus the log density."""
+    if not budget.near_mode or here.value >= IMPOSSIBLE:
+        return None
+    values, vectors = np.linalg.eigh(here.hessian)
+    if values[0] <= budget.max_sd**-2:
+        return None
+    white = vectors.T @ here.gradient / np.sqrt(values)
+    is_near = np.linalg.norm(white) <= budget.near_mode
+    return -vectors @ (white / np.sqrt(values)) if is_near else None
 
 
 def find_modes(

@@ -75,6 +75,9 @@ class SearchBudget:
         Of the gradient at a mode, in nats: far below a posterior sd.
     max_iterations : int
         Newton steps of a descent, so that each ends.
+    near_mode : float
+        Posterior sds from a mode, from where a step is the last one and nothing is evaluated where
+        it ends; 0: there is always another look.
     max_sd : float
         Of a normal approximation: theta are logarithms and the like, and wider is a flat direction.
     less_mass : float
@@ -103,6 +106,7 @@ class SearchBudget:
     max_gradients: int = 1000
     tolerance: float = 1e-2
     max_iterations: int = 200
+    near_mode: float = 0.0
     max_sd: float = 5.0
     less_mass: float = 7.0
     max_descents: int = 8
@@ -225,6 +229,10 @@ class QuadratureBudget:
         Of theta, of which calls take longer than a program for all points is compiled.
     followed : float
         Sds of theta along an axis, beyond which searches for effects begin as there.
+    many_levels : int
+        From which rows leave theta nearly normal: its modes are looked for less thoroughly.
+    near_mode : float
+        Then; see :class:`SearchBudget`.
     nodes_in_parts : int
         Of a rule whose finer one takes parts of one shape: of more nodes parts have many cells.
     round_points : int
@@ -241,10 +249,12 @@ class QuadratureBudget:
     few_entries_of_theta: int = 10
     row_points: int = 2**14
     fewest_points: int = 4
-    points_at_once: int = 32
+    points_at_once: int = 16
     level_points: int = 2**15
     many_batches: int = 100
     followed: float = 4.0
+    many_levels: int = 200
+    near_mode: float = 0.3
     nodes_in_parts: int = 5
     round_points: int = 2**20
     moment_nodes: int = 9
