@@ -84,6 +84,8 @@ class SearchBudget:
         Nats, a thousandth: modes that are lighter than the heaviest by more are left out.
     max_descents : int
         In all, however many starts there are.
+    steps_to_look : int
+        Of a descent, between looks whether it is on the hill of a known mode.
     max_in_vain : int
         Descents in a row that end at known modes, after which no further one is made.
     climbs : int
@@ -110,6 +112,7 @@ class SearchBudget:
     max_sd: float = 5.0
     less_mass: float = 7.0
     max_descents: int = 8
+    steps_to_look: int = 4
     max_in_vain: int = 3
     climbs: int = 2
     longest_climb: float = 3.0
