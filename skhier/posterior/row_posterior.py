@@ -250,19 +250,20 @@ class RowPosterior(Drawn):
 
     def mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the response at rows."""
-        return self._moments(x, codes)[0]
+        out = np.empty(len(x))
+        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
+            own, weights = self._shares(len(mean), codes[rows])
+            out[rows] = weights @ self.response.mean_over(mean, sd, own)
+        return out
 
     def predictive_sd(self, x, codes) -> np.ndarray:
         """Sd of a new response at rows."""
-        return np.sqrt(self._moments(x, codes)[1])
-
-    def _moments(self, x, codes):
-        out = np.empty((2, len(x)))
+        out = np.empty(len(x))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             own, weights = self._shares(len(mean), codes[rows])
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
-            out[:, rows] = total_moments(of_mean, variance, weights)
+            out[rows] = np.sqrt(total_moments(of_mean, variance, weights)[1])
         return out
 
     def quantiles(self, x, codes, q: np.ndarray, kind: str) -> np.ndarray:
@@ -321,17 +322,11 @@ class RowPosterior(Drawn):
 
     def log_density(self, x, codes, y) -> np.ndarray:
         """Log posterior predictive density of each row on its own, (n_rows,)."""
-        nodes, shares = normal_rule(N_NODES)
         out = np.empty(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             own, weights = self._shares(len(mean), codes[rows])
-            with np.errstate(divide="ignore"):
-                log_weights = np.log(weights)[:, None]
-            parts = [
-                self.response.log_density(y[rows], mean + node * sd, own) + log_weights + log_share
-                for node, log_share in zip(nodes, np.log(shares), strict=True)
-            ]
-            out[rows] = logsumexp(np.concatenate(parts), axis=0)
+            log_density = self.response.log_density_over(y[rows], mean, sd, own)
+            out[rows] = logsumexp(log_density, axis=0, b=weights[:, None])
         return out
 
     def row_log_densities(self, x, codes, y) -> np.ndarray:

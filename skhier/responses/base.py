@@ -176,6 +176,9 @@ class Response(Protocol):
     def variance_over(self, mean: Any, sd: Any, own: Own, weights: Any = None) -> Any:
         """Variance of y where the line is normal with that mean and sd."""
 
+    def log_density_over(self, y: Any, mean: Any, sd: Any, own: Own) -> Any:
+        """Log density of y where the line is normal with that mean and sd."""
+
     def over_lines(self, mean: Any, sd: Any, own: Own) -> tuple[Any, Any]:
         """Mean and sd of ``transformed(y)`` where the line is normal with that mean and sd."""
 

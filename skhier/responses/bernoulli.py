@@ -41,6 +41,10 @@ class Bernoulli(Probability):
         p = self.mean_over(mean, sd, own)
         return p * (1 - p)
 
+    def log_density_over(self, y, mean, sd, own):
+        """``log E[p]``, of no event ``log E[1 - p]``."""
+        return np.log(self.mean_over(np.where(np.asarray(y) > 0, mean, -mean), sd, own))
+
     def draw(self, line, own, rng, weights=None):
         """0.0 or 1.0."""
         return (rng.random(np.shape(line)) < self.mean(line, own)).astype(float)

@@ -17,8 +17,8 @@ from skhier.utils.hermite import normal_rule
 
 __all__ = ["LINKS", "Logit", "Probit"]
 
-_N_NODES = 20
-_WIDE = 2.0  # sd from which the logistic density is the smoother factor
+_UP_TO = (0.3, 0.6, 1.0, 2.0)  # sds; from the last on the logistic density is the smoother factor
+_N_NODES = (5, 8, 12, 20)
 _FAR = 5.0  # from there on the tail's ratio is a continued fraction
 _N_TERMS = 30
 _HALF_LOG_TAU = 0.5 * np.log(2 * np.pi)
@@ -60,25 +60,43 @@ class Logit:
         up = t > 0
         return ExponentialForm(y - up, xp.where(up, -1.0, 1.0), 0.0, None, True)
 
-    def averages(self, mean: Any, sd: Any) -> tuple[np.ndarray, np.ndarray]:
-        """``E[p]`` and ``E[p (1 - p)]``, the derivative of the former in the mean.
+    def average(self, mean: Any, sd: Any) -> np.ndarray:
+        """``E[p]`` over a normal line.
 
-        Twenty nodes for the normal line; for a wide one, twenty for the logistic variable that
-        ``p`` is the distribution function of: ``E[p] = E[Phi((mean - logistic) / sd)]``. Errors
-        are below 2e-5, largest where sd is 2.
+        Up to twenty nodes for the line; for a wide one, twenty for the logistic variable that ``p``
+        is the distribution function of: ``E[p] = E[Phi((mean - logistic) / sd)]``. Errors are below
+        2e-5, largest where sd is 2.
         """
+        return self._over_lines(mean, sd, self._p_of_normal, self._p_of_wide)
+
+    def curvature_average(self, mean: Any, sd: Any) -> np.ndarray:
+        """``E[p (1 - p)]``, the derivative of ``average`` in the mean; errors as there."""
+        return self._over_lines(mean, sd, self._pq_of_normal, self._pq_of_wide)
+
+    def _over_lines(self, mean, sd, of_normal, of_wide):
+        """As many nodes as a line's sd needs."""
         mean, sd = np.broadcast_arrays(np.asarray(mean, float), np.asarray(sd, float))
-        p, pq = np.zeros(mean.shape), np.zeros(mean.shape)
-        wide = sd >= _WIDE
-        m, s = mean[~wide], sd[~wide]
-        p[~wide] = sum(w * self.p(m + s * x) for x, w in _nodes_of_normal())
-        pq[~wide] = sum(w * self.curvature(0.0, m + s * x) for x, w in _nodes_of_normal())
-        if wide.any():
-            m, s = mean[wide], sd[wide]
-            z = [((m - x) / s, w) for x, w in _nodes_of_logistic()]
-            p[wide] = sum(w * special(np).ndtr(t) for t, w in z)
-            pq[wide] = sum(w * np.exp(-0.5 * t**2 - _HALF_LOG_TAU) / s for t, w in z)
-        return p, pq
+        out = np.empty(mean.shape)
+        rule_of = np.searchsorted(_UP_TO, sd, side="right")
+        for rule in np.unique(rule_of):
+            here = rule_of == rule
+            m, s = mean[here], sd[here]
+            out[here] = of_wide(m, s) if rule == len(_N_NODES) else of_normal(m, s, _N_NODES[rule])
+        return out
+
+    def _p_of_normal(self, m, s, n):
+        return sum(w * self.p(m + s * x) for x, w in _nodes_of_normal(n))
+
+    def _pq_of_normal(self, m, s, n):
+        ps = ((self.p(m + s * x), w) for x, w in _nodes_of_normal(n))
+        return sum(w * (p * (1 - p)) for p, w in ps)
+
+    def _p_of_wide(self, m, s):
+        return sum(w * special(np).ndtr((m - x) / s) for x, w in _nodes_of_logistic())
+
+    def _pq_of_wide(self, m, s):
+        z = (((m - x) / s, w) for x, w in _nodes_of_logistic())
+        return sum(w * np.exp(-0.5 * t**2 - _HALF_LOG_TAU) for t, w in z) / s
 
 
 @dataclass(frozen=True)
@@ -115,12 +133,15 @@ class Probit:
     def exponential_form(self, y: Any, t: Any, xp: Any = np) -> None:
         """None: a normal tail is no function of one exponential of t."""
 
-    def averages(self, mean: Any, sd: Any) -> tuple[np.ndarray, np.ndarray]:
-        """``E[p]`` and ``E[p (1 - p)]``; the latter by Owen's T function (1956)."""
+    def average(self, mean: Any, sd: Any) -> np.ndarray:
+        """``E[p]`` over a normal line."""
+        return special(np).ndtr(mean / np.sqrt(1 + np.square(np.asarray(sd, float))))
+
+    def curvature_average(self, mean: Any, sd: Any) -> np.ndarray:
+        """``E[p (1 - p)]``, by Owen's T function (1956)."""
         variance = np.square(np.asarray(sd, float))
         moved = mean / np.sqrt(1 + variance)
-        owens_t = special(np).owens_t(moved, 1 / np.sqrt(1 + 2 * variance))
-        return special(np).ndtr(moved), 2 * owens_t
+        return 2 * special(np).owens_t(moved, 1 / np.sqrt(1 + 2 * variance))
 
 
 LINKS: dict[str, Logit | Probit] = {"logit": Logit(), "probit": Probit()}
@@ -168,9 +189,9 @@ def _log_ndtr(t, xp):
 
 
 @cache
-def _nodes_of_normal():
+def _nodes_of_normal(n):
     """Nodes and weights for N(0, 1)."""
-    return tuple(zip(*normal_rule(_N_NODES), strict=True))
+    return tuple(zip(*normal_rule(n), strict=True))
 
 
 @cache
@@ -180,7 +201,7 @@ def _nodes_of_logistic():
     Its monic polynomials have ``b_n = pi^2 n^4 / (4 n^2 - 1)`` (Meixner-Pollaczek). Golub & Welsch
     (1969), Math. Comp. 23.
     """
-    n = np.arange(1, _N_NODES)
+    n = np.arange(1, _N_NODES[-1])
     beside = np.pi * n**2 / np.sqrt(4.0 * n**2 - 1)
     nodes, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
     return tuple(zip(nodes, vectors[0] ** 2, strict=True))

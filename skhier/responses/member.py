@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 
 from skhier.presets import gamma_above_one, named
 from skhier.priors import DataScales, positive_distribution, without_jax
 from skhier.responses.kind import Kind
+from skhier.utils.hermite import normal_rule
 
 __all__ = ["SCALE", "Member"]
 
+N_NODES = 20  # of a normal line
 SCALE = "noise_scale"  # the own parameter in y's units, whose prior is that of `Prior`
 
 
@@ -140,6 +143,15 @@ class Member(BaseEstimator):
     def spread(self, own):
         """No scale of y that decov could be a multiple of."""
         return 1.0
+
+    def log_density_over(self, y, mean, sd, own):
+        """By twenty nodes of the line."""
+        nodes, shares = normal_rule(N_NODES)
+        parts = [
+            self.log_density(y, mean + node * sd, own) + log_share
+            for node, log_share in zip(nodes, np.log(shares), strict=True)
+        ]
+        return logsumexp(parts, axis=0)
 
     def over_lines(self, mean, sd, own):
         """Mean and sd of y where the line is normal."""

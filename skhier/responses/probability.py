@@ -71,11 +71,11 @@ class Probability(Member):
 
     def mean_over(self, mean, sd, own):
         """Probability of an event where the line is normal."""
-        return self._link.averages(mean, sd)[0]
+        return self._link.average(mean, sd)
 
     def variance_over(self, mean, sd, own, weights=None):
         """``E[p (1 - p)]`` over the trials, and the variance of p."""
-        p, pq = self._link.averages(mean, sd)
+        p, pq = self._link.average(mean, sd), self._link.curvature_average(mean, sd)
         return pq / _trials(weights) + np.maximum(p * (1 - p) - pq, 0.0)
 
     def link_of(self, mean):
