@@ -23,16 +23,27 @@ __all__ = [
     "progress_bar",
     "run_in_frame",
     "run_nuts",
+    "run_shortly",
     "sample_stats",
     "stand_ins",
 ]
 
 
-def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, states=None):
+def run_nuts(
+    target,
+    frames,
+    options,
+    device,
+    seed,
+    check_caller=lambda: None,
+    states=None,
+    adapts_scales=True,
+):
     """Draws of all chains, in threads that Ctrl-C can leave behind.
 
     ``frames`` are pairs: a number of chains, and their data. ``states``: those of earlier draws in
-    the same frames, from where the chains go on.
+    the same frames, from where the chains go on. ``adapts_scales``: see
+    :class:`~skhier.inference.nuts.NutsSettings`.
     """
     import jax
 
@@ -45,6 +56,7 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, s
         options.max_tree_depth,
         search.start_tries,
         chains.slice_rows,
+        adapts_scales,
     )
     with runtime.precisely_on(device):
         keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
@@ -87,13 +99,9 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, s
 
 
 def run_in_frame(run, frames, options, coordinates):
-    """Draws of theta in the frame of a normal approximation, and the frames they were made in.
+    """Draws of theta in the frame of a normal approximation: :func:`run_shortly`.
 
-    Where the frame is good the posterior is near a standard normal: few transitions of few steps
-    warm up and move through it, and fewer draws than were asked for have the effective number that
-    is enough. Whether it was good R-hat, effective numbers, energies and divergences of the draws
-    tell; if not, the chains go on until there are as many draws as were asked for, and if these do
-    not agree either new ones are made as they were asked for, in the draws' own frame.
+    New chains move in the draws' own frame.
 
     Parameters
     ----------
@@ -103,27 +111,56 @@ def run_in_frame(run, frames, options, coordinates):
     coordinates : Signs or Bartlett
         Of the frames.
     """
-    short = _short(options)
-    draws = run(frames, short)
+
+    def anew(draws):
+        points = draws.values.reshape(-1, draws.values.shape[-1])
+        normal = coordinates.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
+        ((_, data),) = frames
+        frame = (*data[:3], *normal, *data[5:])
+        return run([(options.n_chains, frame)], options)
+
+    def seen(draws):
+        return coordinates.to_theta(draws.values)
+
+    return run_shortly(partial(run, frames), options, _short(options), seen, anew)
+
+
+def run_shortly(run, options, short, seen, anew):
+    """Draws in a frame where the posterior is near a standard normal, or as they were asked for.
+
+    Where the frame is good few transitions of few steps warm up and move through the posterior, and
+    fewer draws than were asked for have the effective number that is enough. Whether it was good
+    R-hat, effective numbers, energies and divergences of the draws tell; if not, the chains go on
+    until there are as many draws as were asked for, and if these do not agree either new ones are
+    made as they were asked for.
+
+    Parameters
+    ----------
+    run : callable
+        Takes options and ``states`` to draws.
+    options, short : EngineOptions
+        As asked for, and of a good frame.
+    seen : callable
+        Takes draws to an array (n_chains, n_draws, d) of what is to be told by them.
+    anew : callable
+        Takes draws that do not agree to others.
+    """
+    draws = run(short)
     rest = options.n_draws - short.n_draws
-    agree = _agree(coordinates.to_theta(draws.values), draws, options)
+    agree = _agree(seen(draws), draws, options)
     if rest > 0 and not agree:
-        draws = _continued(draws, run(frames, short._replace(n_draws=rest), draws.state))
-        agree = _agree(coordinates.to_theta(draws.values), draws, options)
-    if agree:
-        return draws
-    points = draws.values.reshape(-1, draws.values.shape[-1])
-    normal = coordinates.even(Laplace(points.mean(0), covariance_root(np.cov(points.T))))
-    ((_, data),) = frames
-    frame = (*data[:3], *normal, *data[5:])
-    return run([(options.n_chains, frame)], options)
+        draws = _continued(draws, run(short._replace(n_draws=rest), draws.state))
+        agree = _agree(seen(draws), draws, options)
+    return draws if agree else anew(draws)
 
 
 def _continued(draws, more):
     """Draws (n_chains, n_draws, ...) and those that the same chains made next."""
+    import jax
+
     of_transitions = ("values", "lp", "energy", "n_steps", "accept", "diverging")
     pairs = ((getattr(draws, name), getattr(more, name)) for name in of_transitions)
-    both = (np.concatenate(pair, axis=1) for pair in pairs)
+    both = (jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pair) for pair in pairs)
     return more._replace(**dict(zip(of_transitions, both, strict=True)))
 
 
