@@ -175,18 +175,14 @@ class _Search:
         return [np.asarray(root) for root in roots_of(self.target.spec, everyone)]
 
     def settle(self, point: _Point):
-        """The frame at the mode."""
+        """The frame of a point that is next to the mode."""
         chains = self.budget.chains
         for _ in range(chains.most_frames):
             frame = self.frame_at(point)
             position, point = self.climb(frame)
             if np.abs(position).max() < chains.near_mode:
                 break
-        d = len(frame.centre)
-        return frame._replace(
-            centre=frame.centre + frame.root @ position[:d],
-            rest=frame.rest + frame.coupling @ position[:d] + position[d:],
-        )
+        return frame
 
     def frame_at(self, point: _Point):
         """The frame of a point: what its rows say of each level, and the curvature there."""

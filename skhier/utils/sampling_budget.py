@@ -294,4 +294,4 @@ class ChainBudget:
     most_coupled: int = 4 * 10**6
     most_frames: int = 8
     longest_move: float = 10.0
-    near_mode: float = 0.3
+    near_mode: float = 0.1

@@ -112,25 +112,26 @@ def curvature(found):
 
 
 @pytest.mark.parametrize("case, slopes", [(counts, ()), *LONGER])
-def test_origin_is_a_mode_of_curvature_one(case, slopes):
+def test_origin_is_next_to_a_mode_and_of_curvature_one(case, slopes):
     problem = case(slopes=slopes)
     found = find_frame(problem.spec, problem.rows, problem.model, USUAL)
     slope, values = curvature(found)
-    assert np.abs(slope).max() < 0.1  # sds
-    assert 0.7 < values.min()  # the frame is that of a point within 0.3 sds of the mode
-    assert values.max() < 1.4
+    assert np.abs(slope).max() < 0.2  # sds
+    # of heavy tails negative curvatures count as 0, and the levels' own are less than 1
+    assert_allclose(values, 1.0, atol=0.5 if case is heavy_tails else 1e-3)
 
 
 @pytest.mark.slow
-def test_frame_without_dense_levels_is_still_one():
-    """Then the factors' levels count as independent of each other."""
+def test_levels_of_several_large_factors_count_as_independent_of_each_other():
     problem = counts()
     found = find_frame(problem.spec, problem.rows, problem.model, budget(most_dense=0))
     assert found.target.is_dense == (False, False)
     slope, values = curvature(found)
-    assert np.abs(slope).max() < 0.1
-    assert 0.1 < values.min()
-    assert values.max() < 10.0
+    assert np.abs(slope).max() < 0.2
+    # what both factors' averages share is left to the prior: wide, and no other direction is
+    assert values.min() > 0
+    assert (values > 0.3).sum() >= len(values) - 2 * problem.spec.factors[0].n_effects
+    assert values.max() < 10
 
 
 def test_separated_levels_have_a_frame():
@@ -140,7 +141,7 @@ def test_separated_levels_have_a_frame():
     found = find_frame(problem.spec, problem.rows, problem.model, USUAL)
     value, slope, _ = value_and_slope(np.zeros(found.size), found.data, found.target)
     assert np.isfinite(value)
-    assert np.abs(slope).max() < 0.1
+    assert np.abs(slope).max() < 0.2
 
 
 @pytest.mark.slow
@@ -149,9 +150,8 @@ def test_counts_of_a_million_have_a_frame():
     problem = stated(Poisson(), X, rng.poisson(np.exp(13 + line)).astype(float), slopes=())
     found = find_frame(problem.spec, problem.rows, problem.model, USUAL)
     slope, values = curvature(found)
-    assert np.abs(slope).max() < 0.1
-    assert 0.5 < values.min()
-    assert values.max() < 2.0
+    assert np.abs(slope).max() < 0.2
+    assert_allclose(values, 1.0, atol=0.05)
 
 
 def test_another_search_of_the_same_shapes_compiles_nothing():
