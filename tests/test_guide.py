@@ -1,8 +1,9 @@
-"""Lines of the user guide, run as they stand there."""
+"""Lines of the user guide and of the page of responses, run as they stand there."""
 
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skhier import HierarchicalSlopesClassifier, HierarchicalSlopesRegressor
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+RESPONSES = (DOCS / "responses.md").read_text(encoding="utf-8")
+GUIDE = (DOCS / "guide.md").read_text(encoding="utf-8") + RESPONSES
 NAMES = {
     "np": np,
     "pd": pd,
@@ -112,7 +115,7 @@ def test_noise_differs_between_groups():
 
 def test_classes_are_fitted():
     used = dict(NAMES)
-    exec(lines_with("HierarchicalSlopesClassifier"), used)
+    exec(lines_with('HierarchicalSlopesClassifier("clinic"'), used)
     assert np.all((used["low"] < used["probability"]) & (used["probability"] < used["high"]))
     assert abs(np.log(used["odds_ratio"][0]) - 0.9) < 0.5
 
@@ -153,3 +156,14 @@ def test_heavy_tails_predict_better():
     exec(lines_with('"student_t"'), used)
     assert used["better_by"] > 2
     assert used["tails"].df_ < 10
+
+
+@pytest.mark.slow
+def test_responses_are_drawn_as_shown():
+    used: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", RESPONSES, re.S):
+        exec(block, used)
+        plt.close("all")
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", RESPONSES)
+    assert RESPONSES.count("from_estimator(") == len(pictures) == 5
+    assert all((DOCS / picture).stat().st_size < 120_000 for picture in pictures)

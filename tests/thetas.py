@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from skhier import HierarchicalSlopesRegressor
-from skhier.estimators import _model
-from skhier.inference import engines
+from skhier.inference import dispatch, engines
 from skhier.inference.theta import Theta
 from skhier.statistics.elimination import arrange
 
@@ -39,7 +38,7 @@ def theta_of(monkeypatch, X, y, **settings):
         taken.extend(args)
         raise Taken
 
-    monkeypatch.setattr(_model, "run_marginal", take)
+    monkeypatch.setattr(dispatch, "run_marginal", take)
     groups = [name for name in X.columns if name.startswith("g")]
     with suppress(Taken):
         HierarchicalSlopesRegressor(groups, **settings).fit(X, y)

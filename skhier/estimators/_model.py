@@ -6,7 +6,6 @@ import re
 import time
 from typing import Any, Self
 
-import numpy as np
 from sklearn.utils.validation import validate_data
 
 from skhier.estimators._base import BaseHierarchical, drawn_seed
@@ -15,12 +14,11 @@ from skhier.estimators._reports import Reports
 from skhier.estimators._scores import Scores
 from skhier.estimators._statistics import Statistics
 from skhier.inference.checks import forbid_improper, forbid_nonfinite
-from skhier.inference.engines import engine_for, load_jax, run_joint, run_marginal
-from skhier.inference.noise_engine import integrates_noises, run_noise
+from skhier.inference.dispatch import sample
+from skhier.inference.engines import load_jax
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
-from skhier.inference.results import EngineResult, constant_posterior
-from skhier.inference.row_engines import run_rows
+from skhier.inference.results import EngineResult, report_on
 from skhier.inference.statement import (
     model_spec,
     origin_warnings,
@@ -39,7 +37,6 @@ from skhier.statistics.group_means import add_group_means
 from skhier.statistics.plan import dense_size
 from skhier.statistics.problem import reduce_rows
 from skhier.utils.columns import forbid_unused_slopes
-from skhier.utils.convergence import convergence_report
 from skhier.utils.forks import forbid_forked_process
 from skhier.utils.lazy_engines import lazy_engine
 from skhier.utils.named_columns import split_named
@@ -196,11 +193,6 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         forbid_improper(problem, choice, design.feature_names)
         how = bool(self.correlated), bool(self.noncentered), self._budget
         spec = model_spec(problem, choice, setting.response, *how, noise_by)
-        if problem.y_is_constant and setting.response.standardises:
-            result = constant_posterior(
-                problem, setting.response, int(self.n_chains), int(self.n_draws)
-            )
-            return setting, choice, result
         options = EngineOptions(
             n_chains=int(self.n_chains),
             n_warmup=int(self.n_warmup),
@@ -212,23 +204,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             verbose=bool(self.verbose),
             budget=self._budget,
         )
-        if noise_by is not None and integrates_noises(setting.response, len(design.factors)):
-            result = run_noise(problem, training, choice, spec, options, seed, self.inference)
-            return setting, choice, result
-        if not setting.response.conjugate:
-            fixed, inference = setting.response.fixed, self.inference
-            result = run_rows(problem, training, choice, fixed, spec, options, seed, inference)
-            return setting, choice, result
-        engine, announced = engine_for(problem, options, self.inference)
-        if engine == "nuts":
-            result = run_joint(problem, choice, spec, options, seed)
-        else:
-            result = run_marginal(problem, choice, spec, options, seed, start)
-        result = result._replace(announced=(*announced, *result.announced))
-        lacking = 0.0 if problem.noise is None else problem.noise.log_density
-        if training is not None:
-            lacking += float(setting.response.log_jacobian(training.y) @ training.weights)
-        return setting, choice, result._replace(log_evidence=result.log_evidence + lacking)
+        inference, response = self.inference, setting.response
+        result = sample(problem, training, choice, spec, response, options, seed, inference, start)
+        return setting, choice, result
 
     def _check_params(self):
         check_number("eta", self.eta, low=0, open_ends=True)
@@ -293,17 +271,13 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         if result.engine == "constant":
             unknown = dict.fromkeys(("r_hat", "ess_bulk", "ess_tail", "e_bfmi"), float("nan"))
             return {"engine": result.engine, "divergences": 0, "evaluations": 0} | unknown, []
-        stats = result.sample_stats
-        draws = self._fitted.named_draws() | {"lp": stats["lp"]}
-        chains = {k: stats[k] for k in ("diverging", "energy", "n_steps") if k in stats}
-        report = convergence_report(
-            draws,
-            **chains,
-            max_tree_depth=int(self.max_tree_depth),
-            noncentered=result.engine == "marginal"
+        report = report_on(
+            result,
+            self._fitted.named_draws(),
+            int(self.max_tree_depth),
+            result.engine == "marginal"
             or bool(self.noncentered)
             or not self._fitted.design.factors,
-            max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
         )
         diagnostics = {
             "engine": result.engine,
@@ -316,8 +290,8 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
             "ess_tail_parameter": report.min_ess_tail_name,
             "divergences": report.n_divergences,
         }
-        if chains:
+        if "n_steps" in result.sample_stats:
             diagnostics["max_tree_depth_reached"] = report.n_saturated
-        if "energy" in chains:
+        if "energy" in result.sample_stats:
             diagnostics["e_bfmi"] = report.min_e_bfmi
         return diagnostics, [*result.advice, *report.warnings]

@@ -15,7 +15,13 @@ import numpy as np
 
 from skhier.inference.mode import STEP, Laplace
 from skhier.inference.signs import Signs
-from skhier.kernels.bartlett import RootOfFactor, pulled_back, root_at, theta_and_log_volume
+from skhier.kernels.bartlett import (
+    PartialsOfFactor,
+    RootOfFactor,
+    pulled_back,
+    root_at,
+    theta_and_log_volume,
+)
 
 __all__ = ["Bartlett", "bartlett_at"]
 
@@ -30,14 +36,14 @@ class Bartlett(NamedTuple):
 
     Attributes
     ----------
-    factors : tuple of RootOfFactor
+    factors : tuple of RootOfFactor or PartialsOfFactor
     take : int array of shape (d,)
         See :func:`~skhier.kernels.bartlett.theta_and_log_volume`.
     signs : Signs or None
         Of scales of other factors.
     """
 
-    factors: tuple[RootOfFactor, ...]
+    factors: tuple[RootOfFactor | PartialsOfFactor, ...]
     take: np.ndarray
     signs: Signs | None = None
 
@@ -45,6 +51,10 @@ class Bartlett(NamedTuple):
     def are_plain(self) -> bool:
         """Whether these are the coordinates of theta itself."""
         return False
+
+    def in_partials(self) -> Bartlett:
+        """Scales and partial correlations in the same frame, in place of Bartlett's entries."""
+        return self._replace(factors=tuple(PartialsOfFactor(*factor) for factor in self.factors))
 
     def to_theta(self, points: np.ndarray) -> np.ndarray:
         """Theta at points (..., d) of these coordinates."""
@@ -88,7 +98,7 @@ class Bartlett(NamedTuple):
         return normal if self.signs is None else self.signs.even(normal)
 
     def from_theta(self, normal: Laplace) -> Laplace:
-        """A normal approximation at a mode in theta, where A is the identity, carried over.
+        """A normal approximation at a mode in theta, where B is the identity, carried over.
 
         The change of volume moves the mode by a Newton step and adds its curvature.
         """

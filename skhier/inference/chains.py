@@ -14,11 +14,12 @@ from skhier.inference.importance import covariance_root
 from skhier.inference.mode import Laplace
 from skhier.inference.options import EngineOptions
 from skhier.utils.callers import users_stacklevel
-from skhier.utils.convergence import E_BFMI_LIMIT
+from skhier.utils.convergence import E_BFMI_LIMIT, ESS_LIMIT
 from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
 __all__ = [
     "announce",
+    "are_too_few",
     "chains_ess",
     "progress_bar",
     "run_in_frame",
@@ -98,10 +99,10 @@ def run_nuts(
     return draws._replace(state=states)
 
 
-def run_in_frame(run, frames, options, coordinates):
-    """Draws of theta in the frame of a normal approximation: :func:`run_shortly`.
+def run_in_frame(run, frames, options, coordinates, result_of, warns):
+    """Draws of theta in the frame of a normal approximation, and the result that they make.
 
-    New chains move in the draws' own frame.
+    As :func:`run_shortly`; new chains move in the draws' own frame.
 
     Parameters
     ----------
@@ -110,7 +111,17 @@ def run_in_frame(run, frames, options, coordinates):
     frames, options
     coordinates : Signs or Bartlett
         Of the frames.
+    result_of, warns : callable
+        See :func:`run_shortly`.
+
+    Returns
+    -------
+    draws : SamplerDraws
+    result : EngineResult
     """
+    if are_too_few(options):
+        draws = run(frames, options)
+        return draws, result_of(draws)
 
     def anew(draws):
         points = draws.values.reshape(-1, draws.values.shape[-1])
@@ -122,17 +133,23 @@ def run_in_frame(run, frames, options, coordinates):
     def seen(draws):
         return coordinates.to_theta(draws.values)
 
-    return run_shortly(partial(run, frames), options, _short(options), seen, anew)
+    how = options, _short(options), seen, anew, result_of, warns
+    return run_shortly(partial(run, frames), *how)
 
 
-def run_shortly(run, options, short, seen, anew):
-    """Draws in a frame where the posterior is near a standard normal, or as they were asked for.
+def are_too_few(options: EngineOptions) -> bool:
+    """Whether diagnostics warn of so few chains or draws, however good they may be."""
+    return options.n_chains == 1 or options.n_draws < ESS_LIMIT
+
+
+def run_shortly(run, options, short, seen, anew, result_of, warns):
+    """Draws in a frame where the posterior is near a standard normal, and the result they make.
 
     Where the frame is good few transitions of few steps warm up and move through the posterior, and
-    fewer draws than were asked for have the effective number that is enough. Whether it was good
-    R-hat, effective numbers, energies and divergences of the draws tell; if not, the chains go on
-    until there are as many draws as were asked for, and if these do not agree either new ones are
-    made as they were asked for.
+    fewer draws than were asked for have the effective number that is enough. Whether they have,
+    R-hat, effective numbers, energies and divergences tell, of what is seen of them and of all that
+    the diagnostics of the fit judge; if not, the chains go on until there are as many draws as were
+    asked for, and if these do not agree either new ones are made as they were asked for.
 
     Parameters
     ----------
@@ -141,17 +158,36 @@ def run_shortly(run, options, short, seen, anew):
     options, short : EngineOptions
         As asked for, and of a good frame.
     seen : callable
-        Takes draws to an array (n_chains, n_draws, d) of what is to be told by them.
+        Takes draws to an array (n_chains, n_draws, d).
     anew : callable
         Takes draws that do not agree to others.
+    result_of : callable
+        Takes draws to the result whose draws a fit reports.
+    warns : callable
+        Whether the diagnostics of a fit with such a result warn of anything.
+
+    Returns
+    -------
+    draws : SamplerDraws
+    result : EngineResult
     """
+
+    def result_if_good(draws):
+        if not _agree(seen(draws), draws, options):
+            return None
+        result = result_of(draws)
+        return None if warns(result) else result
+
     draws = run(short)
+    result = result_if_good(draws)
     rest = options.n_draws - short.n_draws
-    agree = _agree(seen(draws), draws, options)
-    if rest > 0 and not agree:
+    if rest > 0 and result is None:
         draws = _continued(draws, run(short._replace(n_draws=rest), draws.state))
-        agree = _agree(seen(draws), draws, options)
-    return draws if agree else anew(draws)
+        result = result_if_good(draws)
+    if result is None:
+        draws = anew(draws)
+        result = result_of(draws)
+    return draws, result
 
 
 def _continued(draws, more):

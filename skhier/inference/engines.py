@@ -26,10 +26,18 @@ from skhier.inference.estimates import block_error, chain_error
 from skhier.inference.importance import Mixture
 from skhier.inference.options import EngineOptions
 from skhier.inference.reach import Reached, reach
-from skhier.inference.results import EngineResult, advice_on_modes, n_modes, with_finite_numbers
+from skhier.inference.results import (
+    EngineResult,
+    advice_on_modes,
+    n_modes,
+    report_on,
+    scalars,
+    with_finite_numbers,
+)
 from skhier.inference.statement import prior_dists
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import ModelSpec
+from skhier.kernels.user_units import in_user_units
 from skhier.priors import PriorChoice
 from skhier.statistics.elimination import arrange
 from skhier.statistics.padding import pad_groups
@@ -215,10 +223,23 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     def run(frames, options, states=None):
         return run_nuts(targets.Marginal(spec), frames, options, device, seed, check, states)
 
+    def result_of(draws):
+        return _from_chains(theta, data, options, draws, reached, rng)
+
+    def warns(result):
+        parameters = in_user_units(result.draws, data[1], theta.slopes, spec.response)
+        return bool(report_on(result, scalars(parameters), options.max_tree_depth).warnings)
+
     # of few parameters chains are cheap; those of several modes agree at no length
-    as_asked = len(frames) > 1 or theta.size <= options.budget.importance.plain_size
-    draws = run(frames, options) if as_asked else run_in_frame(run, frames, options, coordinates)
-    return _from_chains(theta, data, options, draws, reached, rng)
+    if len(frames) > 1 or theta.size <= options.budget.importance.plain_size:
+        draws = run(frames, options)
+        result = result_of(draws)
+    else:
+        draws, result = run_in_frame(run, frames, options, coordinates, result_of, warns)
+    evidence = _evidence_of_chains(theta, data, draws, coordinates, rng)
+    evaluations = theta.n_evaluations + int(draws.n_steps.sum())
+    facts = {**result.facts, "evaluations": evaluations}
+    return result._replace(log_evidence=evidence, facts=facts)
 
 
 def _n_points(data, options) -> int:
@@ -280,13 +301,14 @@ def frames_of(modes, data, n_chains, coordinates=None) -> list[tuple[int, tuple]
 
 
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
-    from skhier.inference.importance import fitted_mixture, resample
+    from skhier.inference.importance import fitted_mixture, resample, without_lightest
 
     stats, units, _ = data
+    weights = without_lightest(weighted.weights, theta.budget.importance)
     n_draws = options.n_chains * options.n_draws
-    chosen = resample(weighted.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
+    chosen = resample(weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
     error = block_error(theta.budget.importance.n_blocks)
-    population = population_of(theta, units, weighted.points, weighted.weights, chosen, error, rng)
+    population = population_of(theta, units, weighted.points, weights, chosen, error, rng)
     normal = fitted_mixture(weighted)
     facts = {
         "sampler": "importance",
@@ -311,28 +333,21 @@ def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
 
 
 def _from_chains(theta, data, options, draws, reached, rng) -> EngineResult:
-    from skhier.inference.importance import bridge
-
+    """All but the evidence, and what it costs."""
     forbid_nonfinite({"draws of the variance parameters": draws.values, "lp": draws.lp})
-    stats, units, _ = data
     shape = draws.lp.shape
     order = rng.permutation(draws.lp.size)  # any first few points stand for the posterior
     place = np.argsort(order).reshape(shape)[:, stand_ins(shape[1], options.n_draws)]
-    coordinates, budget = reached.coordinates, theta.budget.importance
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
-    both_signs, lp = coordinates.flipped(points, rng), draws.lp.ravel()[order]
-    log_evidence = bridge(coordinates.density(theta.log_densities), both_signs, lp, rng, budget)
-    points = coordinates.to_theta(points)
+    points = reached.coordinates.to_theta(points)
     weights = np.full(len(points), 1 / len(points))
-    population = population_of(theta, units, points, weights, place, chain_error(place), rng)
+    population = population_of(theta, data[1], points, weights, place, chain_error(place), rng)
     facts = {
         "sampler": "nuts",
         "pareto_k": reached.k_hat,
         "modes": n_modes(reached.modes.shares, theta.budget.search),
-        "evaluations": theta.n_evaluations + int(draws.n_steps.sum()),
         "e_bfmi": float(e_bfmi(draws.energy).min()),
     }
-    evidence = float(log_evidence - stats.n * np.log(units.y_scale))
     return EngineResult(
         population.draws,
         "marginal",
@@ -340,9 +355,20 @@ def _from_chains(theta, data, options, draws, reached, rng) -> EngineResult:
         population.components,
         population.estimates,
         facts,
-        evidence,
         advice=advice_on_modes(facts["modes"], len(draws.lp)),
     )
+
+
+def _evidence_of_chains(theta, data, draws, coordinates, rng) -> float:
+    """Log evidence, in the user's units of y, from draws in such coordinates."""
+    from skhier.inference.importance import bridge
+
+    stats, units, _ = data
+    order = rng.permutation(draws.lp.size)
+    points = draws.values.reshape(draws.lp.size, theta.size)[order]
+    both_signs, lp = coordinates.flipped(points, rng), draws.lp.ravel()[order]
+    density, budget = coordinates.density(theta.log_densities), theta.budget.importance
+    return float(bridge(density, both_signs, lp, rng, budget) - stats.n * np.log(units.y_scale))
 
 
 def model_data(stats, problem, choice, options):

@@ -7,6 +7,7 @@ spares the descents that would end where others did.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,7 +125,7 @@ class _Top(NamedTuple):
         return Mode(normal, self.log_density)
 
 
-def _by_gradients(gradients, derivatives, start, rng, budget) -> _Top:
+def _by_gradients(gradients, derivatives, start, rng, budget, is_known=None) -> _Top:
     """L-BFGS: of many parameters a Hessian a step would be most of the work."""
 
     def downhill(x):
@@ -136,7 +137,10 @@ def _by_gradients(gradients, derivatives, start, rng, budget) -> _Top:
     start = _possible(lambda x: downhill(x)[0], start, rng, budget)
     how: Any = {"maxiter": budget.max_gradients, "maxfun": budget.max_gradients}
     how["gtol"] = budget.tolerance
-    descent: Any = minimize(downhill, start, jac=True, method="L-BFGS-B", options=how)
+    looks = _looks(is_known, budget)
+    descent: Any = minimize(
+        downhill, start, jac=True, method="L-BFGS-B", options=how, callback=looks
+    )
     at = descent.x
     return _Top(at, -float(descent.fun), lambda: _negative(derivatives(at)).hessian)
 
@@ -153,7 +157,18 @@ def _possible(height, start, rng, budget):
     )
 
 
-def _by_newton(derivatives, start, rng, budget) -> _Top:
+def _looks(is_known, budget):
+    """Ends an ascent, at a look every few steps, on the hill of a mode that is known."""
+    steps = count(1)
+
+    def look(intermediate_result):
+        if next(steps) % budget.steps_to_look == 0 and is_known(intermediate_result.x):
+            raise StopIteration
+
+    return None if is_known is None else look
+
+
+def _by_newton(derivatives, start, rng, budget, is_known=None) -> _Top:
     last: dict[bytes, Derivatives] = {}
 
     def at(point: Any) -> Derivatives:
@@ -163,18 +178,39 @@ def _by_newton(derivatives, start, rng, budget) -> _Top:
             last[key] = _negative(derivatives(point))
         return last[key]
 
+    def slope(point: Any) -> np.ndarray:
+        here = at(point)  # flat near a mode: the descent ends there
+        return here.gradient if _step(here, budget) is None else np.zeros_like(here.gradient)
+
     start = _possible(lambda x: at(x).value, start, rng, budget)
     descent = minimize(  # type: ignore[call-overload]  # the stubs know no such Hessian
         lambda x: float(at(x).value),
         start,
-        jac=lambda x: at(x).gradient,
+        jac=slope,
         hess=lambda x: at(x).hessian,
         method="trust-exact",
         tol=budget.tolerance,  # of the gradient
         options={"maxiter": budget.max_iterations},
+        callback=_looks(is_known, budget),
     )
     end = at(descent.x)
-    return _Top(descent.x, -float(end.value), lambda: end.hessian)
+    step = _step(end, budget)
+    if step is None:
+        return _Top(descent.x, -float(end.value), lambda: end.hessian)
+    height = -float(end.value) - 0.5 * float(end.gradient @ step)
+    return _Top(descent.x + step, height, lambda: end.hessian)
+
+
+def _step(here, budget) -> np.ndarray | None:
+    """Newton's, where it is one to a mode that is near; ``here`` is of minus the log density."""
+    if not budget.near_mode or here.value >= IMPOSSIBLE:
+        return None
+    values, vectors = np.linalg.eigh(here.hessian)
+    if values[0] <= budget.max_sd**-2:
+        return None
+    white = vectors.T @ here.gradient / np.sqrt(values)
+    is_near = np.linalg.norm(white) <= budget.near_mode
+    return -vectors @ (white / np.sqrt(values)) if is_near else None
 
 
 def find_modes(
@@ -221,10 +257,10 @@ def find_modes(
         if not len(points) or in_vain == budget.max_in_vain:
             break
         start = points[heights.argmax()]
-        end = ascend(derivatives, start, rng, budget)
         means = np.array([known.normal.mean for known in modes])
-        is_new = on_other_hills(log_densities, end.point[None], means, budget)[0]
-        if is_new:
+        is_known = partial(_is_on_hill, log_densities, means, budget)
+        end = ascend(derivatives, start, rng, budget, is_known)
+        if not is_known(end.point):
             modes, in_vain, top = [*modes, end.mode(budget)], 0, end.point
         else:  # a curved hill: others there look as far away
             in_vain, top = in_vain + 1, start
@@ -257,6 +293,11 @@ def on_other_hills(
     values = _finite(log_densities(ways.reshape(-1, d))).reshape(n, len(tops), len(part))
     ends = np.minimum(values[..., 0], values[..., -1])
     return (np.isfinite(values[..., 0]) & (values.min(2) < ends - budget.valley)).all(1)
+
+
+def _is_on_hill(log_densities, tops, budget, point) -> bool:
+    """Of any top."""
+    return not on_other_hills(log_densities, point[None], tops, budget)[0]
 
 
 def _climb(log_densities, points, heights, steps, budget):

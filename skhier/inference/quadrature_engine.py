@@ -25,6 +25,7 @@ from skhier.inference.importance import (
     mixture_of,
     resample,
     trustworthy,
+    without_lightest,
 )
 from skhier.inference.mode import Laplace, find_modes
 from skhier.inference.options import EngineOptions
@@ -78,7 +79,7 @@ def _gap(normal, z, finer_by) -> tuple[Gap | None, float]:
 
 def modes_of(theta: QuadratureTheta, starts: np.ndarray, rng: np.random.Generator) -> Mixture:
     """Modes of theta's posterior from ``starts`` (n, d), in proportion to their masses."""
-    search, budget = theta.budget.search, theta.budget.engine
+    search, budget = theta.search, theta.budget.engine
     if search.climbs * len(starts) * (2 * theta.size + 4) > budget.climb_share * budget.few_points:
         search = replace(search, climbs=0)
     how = rng, theta.steps, search
@@ -98,9 +99,8 @@ def refine(theta: QuadratureTheta, modes: Mixture, most: int, seed: int) -> Gap 
     while True:
         finer_by = _finer_by(theta, around)
         gap, error = (None, finer_by.std()) if others else _gap(normal, z, finer_by)
-        if not _too_coarse(theta, error, most):
+        if not _too_coarse(theta, error) or not theta.improve(most):
             return gap
-        theta.use(theta.n_nodes + 2)
 
 
 def sample_theta(
@@ -165,8 +165,7 @@ def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
         which = rng.choice(n_points, budget.points_compared, p=weighted.weights)
         finer_by = _finer_by(theta, weighted.points[which], weighted.log_density[which])
         error = float(finer_by.std())
-        if _too_coarse(theta, error, most_nodes):
-            theta.use(theta.n_nodes + 2)
+        if _too_coarse(theta, error) and theta.improve(most_nodes):
             gap = None
             continue
         if weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= budget.most_points:
@@ -183,8 +182,8 @@ def _finer_by(theta, points, coarse=None) -> np.ndarray:
     return theta.finer_log_densities(points) - coarse
 
 
-def _too_coarse(theta, error, most) -> bool:
-    return error > theta.budget.engine.quadrature_error and theta.n_nodes < most
+def _too_coarse(theta, error) -> bool:
+    return error > theta.budget.engine.quadrature_error
 
 
 def _from_weighted(
@@ -196,12 +195,12 @@ def _from_weighted(
     facts: dict[str, Any],
     rng: np.random.Generator,
 ) -> EngineResult:
-    populations = theta.populations(weighted.points).take(_possible(weighted.weights))
-    components = Components(weighted.weights, populations)
+    weights = without_lightest(weighted.weights, theta.budget.importance)
+    components = Components(weights, theta.populations(weighted.points).take(_possible(weights)))
     error = block_error(theta.budget.importance.n_blocks)
     values = _in_user_units(components.population, problem, theta)
-    moments = estimates(weighted.weights, values, {}, error)
-    kept = components.first(theta.n_kept(len(weighted.weights)))
+    moments = estimates(weights, values, {}, error)
+    kept = components.first(theta.n_kept(len(weights)))
     points = weighted.points[: len(kept.weights)]
     counts = np.flatnonzero(kept.weights)
     kept = kept.take(counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values
 from skhier.inference.starts import PriorTops, prior_tops
 from skhier.kernels.records import ModelSpec, Population
-from skhier.utils.budget import Budget
+from skhier.utils.budget import Budget, SearchBudget
 
 __all__ = ["QuadratureTheta"]
 
@@ -67,7 +68,16 @@ class QuadratureTheta(ABC):
 
     def use(self, n_nodes: int) -> None:
         """Take a rule of so many nodes a dimension."""
-        self.n_nodes, self.rule = n_nodes, self.rule_of(n_nodes)
+        import jax
+
+        self.n_nodes, self.rule = n_nodes, jax.device_put(self.rule_of(n_nodes))
+
+    def improve(self, most: int) -> bool:
+        """Be more exact, with at most so many nodes a dimension; whether that is possible."""
+        if self.n_nodes >= most:
+            return False
+        self.use(self.n_nodes + 2)
+        return True
 
     @abstractmethod
     def rule_of(self, n_nodes: int) -> Any:
@@ -107,6 +117,11 @@ class QuadratureTheta(ABC):
     def is_exact(self) -> bool:
         """Whether there is nothing to integrate."""
         return False
+
+    @property
+    def search(self) -> SearchBudget:
+        """How thoroughly modes of theta are looked for."""
+        return self.budget.search
 
     @property
     def by_values(self) -> int:
@@ -175,7 +190,9 @@ class QuadratureTheta(ABC):
 
     def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
         """The same by the next finer rule."""
-        rule, self.rule = self.rule, self.finer_rule
+        import jax
+
+        rule, self.rule = self.rule, jax.device_put(self.finer_rule)
         try:
             return self.rough_log_densities(points)
         finally:
@@ -223,16 +240,25 @@ class QuadratureTheta(ABC):
 
         from skhier.inference import runtime
 
-        def at(begin):
-            self.check()
-            part = points[begin : begin + self.batch]
-            padding = np.broadcast_to(part[:1], (self.batch - len(part), *part.shape[1:]))
-            with runtime.precisely_on(self.device):
-                return jax.block_until_ready(function(np.concatenate([part, padding])))
+        begins = range(0, len(points), self.batch)
+        pending, out = deque(begins), {}
 
-        first, *others = range(0, len(points), self.batch)
-        out = [at(first)]  # which compiles, once
-        if others:
-            with ThreadPoolExecutor(2) as pool:
-                out += pool.map(at, others)
-        return out
+        def work(_):
+            with runtime.precisely_on(self.device):  # which takes longer than a batch of few rows
+                while True:
+                    self.check()
+                    try:
+                        begin = pending.popleft()
+                    except IndexError:
+                        return
+                    part = points[begin : begin + self.batch]
+                    padding = np.broadcast_to(part[:1], (self.batch - len(part), *part.shape[1:]))
+                    full = np.concatenate([part, padding])
+                    out[begin] = jax.block_until_ready(function(full))
+
+        if len(begins) == 1:
+            work(0)
+        else:
+            with ThreadPoolExecutor(2) as pool:  # one compiles, and the other waits for it
+                list(pool.map(work, range(2)))
+        return [out[begin] for begin in begins]

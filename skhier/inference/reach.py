@@ -8,6 +8,7 @@ chains are not kept waiting.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from skhier.inference.importance import (
 )
 from skhier.inference.signs import Signs, no_signs
 from skhier.inference.theta import Theta
+from skhier.utils.budget import ImportanceBudget
 
 __all__ = ["Reached", "reach"]
 
@@ -93,31 +95,76 @@ def reach(
     return reached if reached.weighted is not None else reached._replace(k_hat=weighted.k_hat)
 
 
+class _Begun(NamedTuple):
+    """A proposal, and what its points say of it so far."""
+
+    coordinates: Bartlett
+    proposal: Mixture
+    budget: ImportanceBudget
+    drawn: WeightedPoints
+
+    def missing(self, min_ess) -> float:
+        """Points, to be so many effective ones."""
+        drawn = self.drawn
+        return len(drawn.points) * (self.budget.margin * min_ess / drawn.ess - 1)
+
+    def with_more(self, theta, n, rng) -> _Begun:
+        """The same with n points more."""
+        density = self.coordinates.density(theta.log_densities)
+        of_self = self.proposal, n, rng, self.budget, self.drawn
+        return self._replace(drawn=weighted_points(density, *of_self))
+
+
 def _from_one_proposal(theta, coordinates, modes, n_points, min_ess, rng) -> Reached:
-    """In Bartlett's coordinates a proposal is as good at once as its rounds would make it, and what
-    may be missing is points.
+    """In Bartlett's coordinates or, where they do badly, in scales and partial correlations of the
+    same frame. A proposal there is as good at once as its rounds would make it, and what may be
+    missing is points.
     """
-    budget, search = theta.budget.importance, theta.budget.search
-    gradients = coordinates.gradients(theta.gradients)
-    begin = coordinates.from_theta(modes.normals()[0])
-    normal = coordinates.even(centred(gradients, begin, rng, budget, search))
-    proposal = steadied(modes.with_normals([normal]))
+    budget = theta.budget.importance
+    proposal = _centred(theta, coordinates, modes, rng)
     if theta.size > theta.budget.engine.max_importance_size:
         return Reached(None, np.nan, coordinates, proposal)
+    n, left = max(n_points // budget.probe, budget.n_blocks), budget.more_points * n_points
+    begun = _begun(theta, coordinates, proposal, budget, n, rng)
+    left -= n
+    if not weights.trustworthy(begun.drawn, 0.0) or begun.missing(min_ess) > left:
+        other, budget = (
+            coordinates.in_partials(),
+            replace(budget, df_per_entry=budget.df_of_partials),
+        )
+        begun = _begun(theta, other, _centred(theta, other, modes, rng), budget, n, rng)
+        left -= n
+    return _with_more_points(theta, begun, left, min_ess, rng)
+
+
+def _centred(theta, coordinates, modes, rng) -> Mixture:
+    gradients = coordinates.gradients(theta.gradients)
+    begin = coordinates.from_theta(modes.normals()[0])
+    budgets = theta.budget.importance, theta.budget.search
+    normal = coordinates.even(centred(gradients, begin, rng, *budgets))
+    return steadied(modes.with_normals([normal]))
+
+
+def _begun(theta, coordinates, proposal, budget, n, rng) -> _Begun:
     density = coordinates.density(theta.log_densities)
-    drawn: WeightedPoints | None = None
-    k_hat, total, n = np.nan, 0, max(n_points // budget.probe, budget.n_blocks)
-    while total + n <= budget.more_points * n_points:
-        drawn = weighted_points(density, proposal, n, rng, budget, drawn)
-        k_hat, total = drawn.k_hat, total + n
-        if weights.trustworthy(drawn, min_ess):
-            in_theta = _in_theta(drawn, coordinates)
-            return Reached(in_theta, k_hat, coordinates, fitted_mixture(drawn))
-        if k_hat > budget.poor_k_hat:
-            break
-        missing = total * (budget.margin * min_ess / drawn.ess - 1)
-        n = int(2 ** np.ceil(np.log2(max(total, missing))))
-    return Reached(None, k_hat, coordinates, proposal)
+    drawn = weighted_points(density, proposal, n, rng, budget)
+    return _Begun(coordinates, proposal, budget, drawn)
+
+
+def _with_more_points(theta, begun, left, min_ess, rng) -> Reached:
+    """At most ``left`` more, and none if these would not be enough."""
+    budget = begun.budget
+    while not weights.trustworthy(begun.drawn, min_ess):
+        missing, n_drawn = begun.missing(min_ess), len(begun.drawn.points)
+        is_poor = begun.drawn.k_hat > budget.poor_k_hat
+        if is_poor or max(missing, budget.n_blocks) > left:
+            return Reached(None, begun.drawn.k_hat, begun.coordinates, begun.proposal)
+        wanted = np.ceil(np.log2(max(n_drawn, missing)))
+        n = int(2 ** min(wanted, np.floor(np.log2(left))))
+        begun, left = begun.with_more(theta, n, rng), left - n
+    drawn, coordinates = begun.drawn, begun.coordinates
+    in_theta = _in_theta(drawn, coordinates)
+    return Reached(in_theta, drawn.k_hat, coordinates, fitted_mixture(drawn))
 
 
 def _signs(theta, modes, near_zero) -> Signs:

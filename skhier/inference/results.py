@@ -14,12 +14,15 @@ from skhier.kernels.records import Components, EffectMoments, LevelNoises, Popul
 from skhier.responses.base import Response
 from skhier.statistics.problem import Problem
 from skhier.utils.budget import SearchBudget
+from skhier.utils.convergence import ConvergenceReport, convergence_report
 
 __all__ = [
     "EngineResult",
     "advice_on_modes",
     "constant_posterior",
     "n_modes",
+    "report_on",
+    "scalars",
     "with_finite_numbers",
 ]
 
@@ -78,6 +81,40 @@ def with_finite_numbers(result: EngineResult) -> EngineResult:
     lp = result.sample_stats["lp"]
     forbid_nonfinite({**values, "lp": lp, "components": result.components, **moments})
     return result
+
+
+def report_on(
+    result: EngineResult,
+    parameters: Mapping[str, np.ndarray],
+    max_tree_depth: int,
+    noncentered: bool = True,
+) -> ConvergenceReport:
+    """What diagnostics say of a result, whose scalar ``parameters`` (n_chains, n_draws) have these
+    draws; the log density is one more.
+    """
+    stats = result.sample_stats
+    return convergence_report(
+        {**parameters, "lp": stats["lp"]},
+        **{fact: stats[fact] for fact in ("diverging", "energy", "n_steps") if fact in stats},
+        max_tree_depth=max_tree_depth,
+        noncentered=noncentered,
+        max_ess=result.max_ess if np.isfinite(result.max_ess) else None,
+    )
+
+
+def scalars(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each entry of ``parameters`` (n_chains, n_draws, ...) by itself; of correlations one half.
+
+    As :func:`~skhier.kernels.user_units.in_user_units` has them.
+    """
+    by_entry: dict[str, np.ndarray] = {}
+    for name, draws in parameters.items():
+        if name.startswith("group_corr"):
+            i, j = np.tril_indices(draws.shape[-1], -1)
+            draws = draws[..., i, j]
+        draws = draws.reshape(*draws.shape[:2], -1)
+        by_entry |= {f"{name}[{i}]": draws[..., i] for i in range(draws.shape[2])}
+    return by_entry
 
 
 def constant_posterior(

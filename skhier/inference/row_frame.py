@@ -72,7 +72,8 @@ def find_frame(
 
     sites = quadrature_target.sites(model, ROWS, spec)
     n_theta = sum(sites.values())
-    shapes = [(factor.n_effects, len(here)) for factor, here in zip(spec.factors, rows.present)]
+    pairs = zip(spec.factors, rows.present, strict=True)
+    shapes = [(factor.n_effects, len(here)) for factor, here in pairs]
     if spec.noise_by is not None:
         shapes.append((1, len(rows.present[spec.noise_by])))
     target = Framed(spec, _dense(shapes, n_theta, budget))
@@ -214,7 +215,6 @@ class _Search:
 
     def climb(self, frame) -> tuple[np.ndarray, _Point]:
         """Position of the mode in a frame, and the point there."""
-
         start = self.nowhere
         height = float(self.at(frame, start)[0])
         if not np.isfinite(height):
@@ -230,6 +230,8 @@ class _Search:
         how: Any = {"maxiter": search.max_gradients, "maxfun": search.max_gradients}
         how["gtol"] = search.tolerance
         within = [(-chains.longest_move, chains.longest_move)] * len(start)
-        descent: Any = minimize(downhill, start, jac=True, method="L-BFGS-B", bounds=within, options=how)
+        descent: Any = minimize(
+            downhill, start, jac=True, method="L-BFGS-B", bounds=within, options=how
+        )
         theta, _, standard = self.at(frame, descent.x)[2]
         return descent.x, _Point(theta, standard)

@@ -90,7 +90,8 @@ def start_of_rows(
     Coefficients and one factor after the other, given the covariances and own parameters of
     ``everyone``, by Newton's steps that no level's density falls by.
     """
-    standard = [np.zeros((f.n_effects, len(h))) for f, h in zip(spec.factors, rows.present)]
+    pairs = zip(spec.factors, rows.present, strict=True)
+    standard = [np.zeros((factor.n_effects, len(here))) for factor, here in pairs]
     lines = np.zeros((len(standard), len(rows.y)))
     response, own = spec.response, everyone.own
     for _ in range(SWEEPS):

@@ -12,9 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from skhier.inference.chains import run_nuts, run_shortly, sample_stats, stand_ins
+from skhier.inference.chains import (
+    are_too_few,
+    run_nuts,
+    run_shortly,
+    sample_stats,
+    stand_ins,
+)
 from skhier.inference.options import EngineOptions
-from skhier.inference.results import EngineResult
+from skhier.inference.results import EngineResult, report_on, scalars
 from skhier.inference.row_frame import find_frame
 from skhier.kernels.records import Components, EffectMoments, ModelSpec
 from skhier.kernels.user_units import in_user_units
@@ -25,7 +31,6 @@ from skhier.utils.diagnostics import e_bfmi
 
 __all__ = ["run_joint_rows"]
 
-CORR = "group_corr_"
 JUDGED = 4  # effects of each factor that chains have to agree on
 
 
@@ -62,35 +67,43 @@ def run_joint_rows(
     x, codes, y, weights, offset = rows
     present = tuple((f.zz[-1, -1] > 0).astype(float) for f in problem.stats.factors)
     joint = JointRows(x, y, weights, offset, codes.astype(np.int32), present)
-    draws, n_gradients = _chains(joint, problem, model, spec, options, device, seed)
-    return _from_draws(draws, spec, options, n_gradients)
+    return _result(joint, problem, model, spec, options, device, seed)
 
 
-def _chains(joint, problem, model, spec, options, device, seed):
-    """Draws, and the number of gradients that were not theirs."""
+def _result(joint, problem, model, spec, options, device, seed) -> EngineResult:
     from skhier.inference import runtime
     from skhier.inference.quadrature_target import Joint
     from skhier.inference.row_target import ROWS
-
-    def search(check):
-        with runtime.precisely_on(device):
-            return find_frame(spec, joint, model, options.budget, check)
 
     def as_asked(draws=None):
         frames = [(options.n_chains, (joint, *model))]
         return run_nuts(Joint(ROWS, spec), frames, options, device, seed)
 
+    def search(check):
+        with runtime.precisely_on(device):
+            return find_frame(spec, joint, model, options.budget, check)
+
+    result_of = partial(_from_draws, spec=spec, options=options)
+    if are_too_few(options):
+        return result_of(as_asked())
     (found,) = runtime.run_side_by_side([search])
     if found is None:
-        return as_asked(), 0
+        return result_of(as_asked())
     frames = [(options.n_chains, found.data)]
 
     def run(options, states=None):
         how = options, device, seed
         return run_nuts(found.target, frames, *how, states=states, adapts_scales=False)
 
+    def warns(result):
+        parameters = in_user_units(result.draws, problem.units, problem.slopes, spec.response)
+        report = report_on(result, scalars(parameters), options.max_tree_depth)
+        return bool(report.warnings)
+
     short, seen = _short(options, found.size), partial(_seen, problem, spec)
-    return run_shortly(run, options, short, seen, as_asked), found.n_evaluations
+    _, result = run_shortly(run, options, short, seen, as_asked, result_of, warns)
+    evaluations = found.n_evaluations + result.facts["evaluations"]
+    return result._replace(facts={**result.facts, "evaluations": evaluations})
 
 
 def _short(options, size):
@@ -113,19 +126,15 @@ def _seen(problem, spec, draws) -> np.ndarray:
     """The population in the user's units and some effects, (n_chains, n_draws, d)."""
     population, effects, noises = draws.values
     values = in_user_units(population, problem.units, problem.slopes, spec.response)
-    parts = [_below(value) if name.startswith(CORR) else value for name, value in values.items()]
+    parts = [value[..., None] for value in scalars(values).values()]
     for b in (*effects, *([noises] if spec.noise_by is not None else [])):
-        parts.append(b[..., np.unique(np.linspace(0, b.shape[-1] - 1, JUDGED).astype(int))])
-    every = np.concatenate([part.reshape(*draws.lp.shape, -1) for part in parts], axis=-1)
+        which = np.unique(np.linspace(0, b.shape[-1] - 1, JUDGED).astype(int))
+        parts.append(b[..., which].reshape(*draws.lp.shape, -1))
+    every = np.concatenate(parts, axis=-1)
     return every[..., (every != every[:1, :1]).any((0, 1))]  # known parameters do not vary
 
 
-def _below(corr):
-    rows, columns = np.tril_indices(corr.shape[-1], -1)
-    return corr[..., rows, columns]
-
-
-def _from_draws(draws, spec, options, n_gradients) -> EngineResult:
+def _from_draws(draws, spec, options) -> EngineResult:
     shape = draws.lp.shape
     which, place = _kept(draws, options.budget.memory.effect_entries)
     chosen = stand_ins(shape[1], options.n_draws)
@@ -140,7 +149,7 @@ def _from_draws(draws, spec, options, n_gradients) -> EngineResult:
     )
     facts = {
         "sampler": "nuts",
-        "evaluations": n_gradients + int(draws.n_steps.sum()),
+        "evaluations": int(draws.n_steps.sum()),
         "e_bfmi": float(e_bfmi(draws.energy).min()),
     }
     components = Components(np.full(len(which), 1 / len(which)), flat)

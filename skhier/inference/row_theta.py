@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.kernels.records import EffectMoments, ModelSpec
 from skhier.responses.base import Own, Response
 from skhier.statistics.rows import RowBlocks
+from skhier.utils.budget import SearchBudget
 
 __all__ = ["RowTheta", "fit_without_groups"]
 
@@ -38,14 +40,16 @@ class RowTheta(QuadratureTheta):
         import jax
 
         from skhier.inference.row_target import ROWS
+        from skhier.kernels.rows.modes import n_normals
 
         self.q = spec.factors[0].n_effects if spec.factors else 0
         self.rows: RowBlocks = jax.device_put(rows)
         self.n_levels = n_levels
         self.kept: tuple[np.ndarray, Any] | None = None
-        self.effects = np.zeros((self.q, len(rows.present)))
+        self.normals = np.zeros((n_normals(self.q), len(rows.present)))
         self.highest = -np.inf
         self.along: np.ndarray | None = None  # see follow
+        self.foretells = False  # where nodes lie, without a look at the rows
         own = budget.quadrature
         points = own.row_points * len(rows.levels) // rows.y.size
         batch = int(np.clip(points, own.fewest_points, own.points_at_once))
@@ -73,6 +77,14 @@ class RowTheta(QuadratureTheta):
         return not self.q
 
     @property
+    def search(self) -> SearchBudget:
+        """Of many levels theta is nearly normal: starts are judged where they are."""
+        own = self.budget.quadrature
+        if self.n_levels < own.many_levels:
+            return super().search
+        return replace(self.budget.search, climbs=0, near_mode=own.near_mode)
+
+    @property
     def by_values(self) -> int:
         """Few: a program of values compiles for long."""
         return self.budget.quadrature.few_entries_of_theta
@@ -84,18 +96,20 @@ class RowTheta(QuadratureTheta):
         from skhier.kernels.rows.rules import product_rule
 
         rule = product_rule(self.n_nodes, self.q)
-        return self.rows, rule, ModeSearch(self.effects, CLOSE)
+        return self.rows, rule, ModeSearch(self.normals, CLOSE)
 
     def _seen_at(self, points, closely):
         """The same of a batch of points, each with a start of its own for the modes."""
-        from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
+        from skhier.kernels.rows.modes import CLOSE, NEVER, ROUGH, ModeSearch
 
-        starts = np.broadcast_to(self.effects, (len(points), *self.effects.shape))
+        starts = np.broadcast_to(self.normals, (len(points), *self.normals.shape))
         if self.along is not None:
             z = (points - self.normal.mean) @ self.coordinates.T
             farthest = self.budget.quadrature.followed
-            starts = starts + np.tensordot(np.clip(z, -farthest, farthest), self.along, 1)
-        return self.rows, self.rule, ModeSearch(starts, CLOSE if closely else ROUGH)
+            moved = np.clip(z, -farthest, farthest) @ self.along.reshape(self.size, -1)
+            starts = starts + moved.reshape(starts.shape)
+        rough = NEVER if self.foretells else ROUGH
+        return self.rows, self.rule, ModeSearch(starts, CLOSE if closely else rough)
 
     def _evaluated(self, points, closely):
         """Log densities, and LevelMoments of some first of so many points by a function."""
@@ -110,20 +124,38 @@ class RowTheta(QuadratureTheta):
         return values, moments
 
     def follow(self, normal: Laplace) -> None:
-        """Learn how modes of the effects change with theta around a mode of its own.
+        """Learn how what rows say of the effects changes with theta around a mode of its own.
 
-        A linear function of theta is where searches begin from then on: most of them end at the
-        first look.
+        A linear function of theta is where searches begin from then on, and where nodes lie as
+        long as that is exact enough: :meth:`improve`.
         """
         if not self.q:
             return
         one = np.eye(self.size)
         z = np.concatenate([np.zeros((1, self.size)), one, -one])
         points = normal.mean + z @ normal.root.T
-        modes = self._evaluated(points, closely=False)[1](len(z)).mode
-        up, down = np.split(modes[1:], 2)
-        self.effects, self.along = _finite(modes[0]), _finite((up - down) / 2)
+        normals = self._evaluated(points, closely=True)[1](len(z)).normals
+        up, down = np.split(normals[1:], 2)
+        self.normals, self.along = _finite(normals[0]), _finite((up - down) / 2)
         self.normal, self.coordinates = normal, np.linalg.inv(normal.root)
+        self.foretells = True
+
+    def improve(self, most: int) -> bool:
+        """Look at the rows before nodes are laid, or take more nodes and look no more."""
+        if self.foretells:
+            self.foretells = False
+            return True
+        more = super().improve(most)
+        self.foretells = more and self.along is not None
+        return more
+
+    def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
+        """By the next finer rule, whose nodes lie where a look says."""
+        foretells, self.foretells = self.foretells, False
+        try:
+            return super().finer_log_densities(points)
+        finally:
+            self.foretells = foretells
 
     def starts(self) -> np.ndarray:
         """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
@@ -145,7 +177,7 @@ class RowTheta(QuadratureTheta):
         best = int(np.where(np.isfinite(values), values, -np.inf).argmax())
         if values[best] > self.highest and self.along is None:
             self.highest = values[best]
-            self.effects = moments(best + 1).mode[best]  # where the next search begins
+            self.normals = moments(best + 1).normals[best]  # where the next search begins
         return values
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:

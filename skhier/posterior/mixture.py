@@ -3,7 +3,13 @@
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-__all__ = ["mixture_cdf", "mixture_log_density", "mixture_moments", "mixture_quantiles"]
+__all__ = [
+    "mixture_cdf",
+    "mixture_log_density",
+    "mixture_moments",
+    "mixture_quantiles",
+    "total_moments",
+]
 
 N_STEPS = 60
 NARROWEST = 1e-12  # sd of a component, in units of the mixture's: a step of its function
@@ -57,6 +63,23 @@ def mixture_moments(mean, sd, weights=None):
     mean, sd, weights = _rows_first(mean), _rows_first(sd), _of_rows(weights)
     centre = _average(mean, weights)
     return centre, _average(sd**2 + (mean - centre[:, None]) ** 2, weights)
+
+
+def total_moments(mean, variance, weights):
+    """Mean and variance of each row's mixture of any components, (n_samples,) each.
+
+    Parameters
+    ----------
+    mean, variance : array of shape (n_components, n_samples)
+        Means may be as large as numbers are: a variance that no number holds is infinite.
+    weights : array of shape (n_components,)
+        Sum 1.
+    """
+    kept = weights > 0
+    mean, variance, weights = mean[kept], variance[kept], weights[kept]
+    centre = weights @ mean
+    with np.errstate(over="ignore"):
+        return centre, weights @ (variance + (mean - centre) ** 2)
 
 
 def mixture_quantiles(mean, sd, q, weights=None):
@@ -121,19 +144,63 @@ def _quantiles_of_points(points, q, weights):
 
 def _quantiles(mean, sd, q, weights):
     """As above, of rows (n_samples, n_components) with spread, in units that overflow nowhere."""
+    every = mean, sd, weights
     centre = _average(mean, weights)[:, None]
     scale = (np.abs(mean - centre) + sd).max(axis=1, keepdims=True)
     mean, sd = (mean - centre) / scale, sd / scale
     spread = np.sqrt(_average(sd**2 + mean**2, weights))
-    sd = np.maximum(sd, NARROWEST * spread[:, None])
+    least = NARROWEST * spread[:, None]
+    # beside such a spread those are steps that are none
+    hidden = ((sd > 0) & (sd < least)).any(axis=1)
+    sd = np.maximum(sd, least)
     low, high = (mean - 40 * sd).min(axis=1), (mean + 40 * sd).max(axis=1)
     search = _Search(mean, 1 / sd, spread, sd.min(axis=1), weights)
-    ends = [search.quantile(level, low.copy(), high.copy()) for level in q]
-    return centre + scale * np.stack(ends, axis=1)
+    out = np.empty((len(mean), len(q)))
+    for k, level in enumerate(q):
+        at, without_end = search.quantile(level, low.copy(), high.copy())
+        out[:, k] = centre[:, 0] + scale[:, 0] * at
+        again = hidden.copy()
+        again[without_end] = True
+        if again.any():
+            out[again, k] = _quantile_of_most(every, again, level)
+    return out
+
+
+def _quantile_of_most(mixtures, rows, level):
+    """Where some components are so much wider than most that the others are a point beside them.
+
+    Not all components matter to a bracket: at the upper end those of enough weight have enough of
+    theirs below, at the lower end above.
+    """
+    mean, sd, weights = mixtures
+    mean, sd = mean[rows], sd[rows]
+    weights = weights[rows] if np.ndim(weights) == 2 else weights
+    if weights is None:
+        weights = np.full(mean.shape[1], 1 / mean.shape[1])
+    below, above = 0.5 * (1 + level), 1 - 0.5 * level
+    high = _reached(mean + sd * ndtri(level / below), weights, below)
+    low = -_reached(sd * ndtri((1 - level) / above) - mean, weights, above)
+    centre, scale = 0.5 * (low + high)[:, None], np.maximum(high - low, np.finfo(float).tiny)
+    mean, sd = (mean - centre) / scale[:, None], sd / scale[:, None]
+    sd = np.maximum(sd, NARROWEST)
+    one = np.ones(len(mean))
+    search = _Search(mean, 1 / sd, one, sd.min(axis=1), weights)
+    return centre[:, 0] + scale * search.quantile(level, -0.5 * one, 0.5 * one)[0]
+
+
+def _reached(places, weights, share):
+    """The least place up to which each row's components have that share of the weight."""
+    order = np.argsort(places, axis=1, kind="stable")
+    weights = np.take_along_axis(np.broadcast_to(weights, places.shape), order, axis=1)
+    first = (np.cumsum(weights, axis=1) >= share).argmax(axis=1)
+    return np.take_along_axis(places, order, axis=1)[np.arange(len(places)), first]
 
 
 class _Search:
-    """Halley's steps inside brackets that shrink, for rows of mixtures with mean near 0."""
+    """Halley's steps inside brackets that shrink, for rows of mixtures with mean near 0.
+
+    ``quantile`` returns places, and which rows have not come to an end.
+    """
 
     def __init__(self, mean, precise, spread, narrowest, weights):
         self.rows = mean, precise, spread, narrowest
@@ -152,7 +219,7 @@ class _Search:
                 weights = weights[~done] if np.ndim(weights) == 2 else weights
             if not len(todo):
                 break
-        return at
+        return at, todo
 
     def _step(self, at, low, high, rows, weights, level):
         """Halves the bracket where a step leads out of it."""
@@ -175,6 +242,7 @@ class _Search:
         new = np.where(inside, new, 0.5 * (low + high))
         moved = np.abs(new - at)
         # a step is also small within a component far narrower than the mixture
-        near = np.abs(off) <= 1e-4 * min(level, 1 - level)
+        bound = 1e-4 * min(level, 1 - level)
+        near = (np.abs(off) <= bound) & (moved * slope <= 2 * bound)
         small = (moved <= ACCURATE * spread) | (inside & (moved <= CUBED * narrowest))
         return new, low, high, near & small

@@ -27,7 +27,7 @@ from skhier.posterior.designs import (
     varying_columns,
 )
 from skhier.posterior.drawn import Drawn
-from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.mixture import mixture_quantiles, total_moments
 from skhier.posterior.reached import reached
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
@@ -262,11 +262,7 @@ class RowPosterior(Drawn):
             own, weights = self._shares(len(mean), codes[rows])
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
-            centre = weights @ of_mean
-            out[0, rows] = centre
-            with np.errstate(over="ignore"):  # far points of theta, hardly of any weight
-                square = variance + (of_mean - centre) ** 2
-            out[1, rows] = weights @ np.minimum(square, np.finfo(float).max)
+            out[:, rows] = total_moments(of_mean, variance, weights)
         return out
 
     def quantiles(self, x, codes, q: np.ndarray, kind: str) -> np.ndarray:

@@ -75,13 +75,18 @@ def places_by_lines(
     sizes = budget.sizes
     if most is not None:
         sizes = ((most // 2, (most - 1) // 2, budget.sizes[1][2]),)
+    tries = []
     for n_lines, n_theta, n_candidates in sizes:
         at = _candidates(weights, n_candidates)
         features = [_principal(of_lines[at], n_lines), _sketch(of_theta, n_theta)[at]]
         chosen, share = _average_to_zero(np.concatenate(features, axis=1))
         error = float(np.abs(share @ checked[at[chosen]]).max())
-        if error <= budget.quantile_error or most is not None:
-            return at[chosen], share, error
+        tries.append((at[chosen], share, error))
+        if error <= budget.wanted_error:
+            break
+    best = min(tries, key=lambda of_try: of_try[2])
+    if best[2] <= budget.quantile_error or most is not None:
+        return best
     return np.arange(len(weights)), weights, 0.0
 
 

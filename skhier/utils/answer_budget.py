@@ -88,8 +88,10 @@ class RuleBudget:
         Shares of those rows' levels that no row of fit has, and that do not count.
     sizes : tuple of tuple of int
         Features of lines, features of theta, and candidates: the next where the error is too large.
+    wanted_error : float
+        Of the chosen components, in sds, above which more features are asked.
     quantile_error : float
-        Of the chosen components, in sds, that is small enough.
+        The same of those with the smallest error that is small enough; above it all stay.
     max_squared : int
         Products of two scores of theta, beyond which only squares are features.
     work : float
@@ -106,6 +108,7 @@ class RuleBudget:
     new: float = 0.25
     absent: float = 0.15
     sizes: tuple[tuple[int, int, int], ...] = ((40, 24, 512), (96, 32, 1024), (200, 56, 2048))
+    wanted_error: float = 0.0025
     quantile_error: float = 0.005
     max_squared: int = 2**11
     work: float = 2**27

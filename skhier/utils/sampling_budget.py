@@ -75,12 +75,17 @@ class SearchBudget:
         Of the gradient at a mode, in nats: far below a posterior sd.
     max_iterations : int
         Newton steps of a descent, so that each ends.
+    near_mode : float
+        Posterior sds from a mode, from where a step is the last one and nothing is evaluated where
+        it ends; 0: there is always another look.
     max_sd : float
         Of a normal approximation: theta are logarithms and the like, and wider is a flat direction.
     less_mass : float
         Nats, a thousandth: modes that are lighter than the heaviest by more are left out.
     max_descents : int
         In all, however many starts there are.
+    steps_to_look : int
+        Of a descent, between looks whether it is on the hill of a known mode.
     max_in_vain : int
         Descents in a row that end at known modes, after which no further one is made.
     climbs : int
@@ -103,9 +108,11 @@ class SearchBudget:
     max_gradients: int = 1000
     tolerance: float = 1e-2
     max_iterations: int = 200
+    near_mode: float = 0.0
     max_sd: float = 5.0
     less_mass: float = 7.0
     max_descents: int = 8
+    steps_to_look: int = 4
     max_in_vain: int = 3
     climbs: int = 2
     longest_climb: float = 3.0
@@ -126,6 +133,8 @@ class ImportanceBudget:
         Of the multivariate t: tails heavy enough for any log-concave posterior.
     df_per_entry : float
         Of theta, if that is more: a t of many entries has most of its points too far out.
+    df_of_partials : float
+        The same where rows tell effects so badly that a posterior has heavier tails.
     inflation : float
         Of the sds of the first proposal: too wide costs less than too narrow.
     max_rounds : int
@@ -138,6 +147,8 @@ class ImportanceBudget:
         Factor of the effective points below which a round was the last.
     least_share : float
         Of the points, shared out evenly among a mixture's components, whatever their masses.
+    negligible : float
+        Share of all weight that the lightest points lose: far below any Monte Carlo error.
     plain_size : int
         Entries of theta up to which rounds have all points, and chains are as long as asked for.
     near_zero : float
@@ -169,12 +180,14 @@ class ImportanceBudget:
     n_blocks: int = 16
     df: float = 5.0
     df_per_entry: float = 0.5
+    df_of_partials: float = 0.25
     inflation: float = 1.1
     max_rounds: int = 6
     good_k_hat: float = 0.5
     good_efficiency: float = 0.35
     min_gain: float = 1.1
     least_share: float = 0.2
+    negligible: float = 1e-5
     plain_size: int = 30
     near_zero: float = 0.25
     many_signs: int = 5
@@ -219,6 +232,10 @@ class QuadratureBudget:
         Of theta, of which calls take longer than a program for all points is compiled.
     followed : float
         Sds of theta along an axis, beyond which searches for effects begin as there.
+    many_levels : int
+        From which rows leave theta nearly normal: its modes are looked for less thoroughly.
+    near_mode : float
+        Then; see :class:`SearchBudget`.
     nodes_in_parts : int
         Of a rule whose finer one takes parts of one shape: of more nodes parts have many cells.
     round_points : int
@@ -235,10 +252,12 @@ class QuadratureBudget:
     few_entries_of_theta: int = 10
     row_points: int = 2**14
     fewest_points: int = 4
-    points_at_once: int = 32
+    points_at_once: int = 16
     level_points: int = 2**15
     many_batches: int = 100
     followed: float = 4.0
+    many_levels: int = 200
+    near_mode: float = 0.3
     nodes_in_parts: int = 5
     round_points: int = 2**20
     moment_nodes: int = 9

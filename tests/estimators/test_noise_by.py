@@ -190,6 +190,20 @@ def test_intervals_follow_each_levels_noise(fitted):
     assert stats.spearmanr(widths, fitted.group_noise_["person"]["mean"]).statistic > 0.95
 
 
+def test_new_levels_beside_few_have_an_interval():
+    """Eight levels' noises hardly bound how much those of others differ."""
+    table, y, _ = panel(n_levels=8, n_rows=20, seed=4)
+    few = model(n_chains=2, n_draws=300).fit(table, y)
+    of_new = table.head(40).assign(person=["new"] * 40)
+    low, high = few.predict_interval(of_new, coverage=0.9).T
+    draws = few.sample_y(of_new, 2000, random_state=0)
+    inside = ((draws > low[:, None]) & (draws < high[:, None])).mean()
+    assert abs(inside - 0.9) < 4.5 * np.sqrt(0.9 * 0.1 / 2000)  # draws of one new level
+    sd = few.predict(of_new, return_std=True)[1]
+    assert np.all(sd < 20 * draws.std(1))
+    assert np.all(few.predict_quantiles(of_new, [0.01, 0.5, 0.99])[:, 1] < high)
+
+
 def test_new_levels_mix_the_population_of_noises(fitted):
     new = X[:1].assign(person="new")
     draws = fitted.sample_y(new, 4000, random_state=0)[0]

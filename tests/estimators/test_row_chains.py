@@ -70,7 +70,6 @@ def crossed(request):
 def test_two_factors_agree_with_chains_without_a_frame(crossed, monkeypatch):
     model, X, y = crossed
     monkeypatch.setattr(row_joint, "find_frame", lambda *args: None)
-    long = model_of(type(model).__name__[-10:-2] and getattr(model, "response", "bernoulli"), {})
     long = type(model)(**model.get_params()).set_params(n_draws=3000).fit(X, y)
     assert_same(model, long)
 
@@ -108,7 +107,7 @@ def test_second_fit_traces_nothing(crossed):
 
 
 def test_levels_of_only_yes_are_finite():
-    X, line, rng = table()
+    X, _, rng = table()
     y = np.where(X["a"] < 5, 1, rng.integers(2, size=len(X)))
     model = model_of("bernoulli", ["a", "b"], slopes=None).fit(X, y)
     assert np.isfinite(model.predict_proba(X)).all()

@@ -1,6 +1,9 @@
-"""Bartlett's coordinates: the same posterior where many effects vary, nearly normal."""
+"""Bartlett's coordinates, and partial correlations in the same frame: the same posterior where many
+effects vary, nearly normal.
+"""
 
 from dataclasses import replace
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +13,14 @@ from numpy.testing import assert_allclose
 from scipy.stats import chi, invwishart, norm
 
 from skhier.inference import engines, runtime
+from skhier.inference import importance as weights
 from skhier.inference.bartlett import bartlett_at
 from skhier.inference.importance import importance
 from skhier.inference.mode import Laplace
 from skhier.inference.reach import reach
 from skhier.inference.signs import Signs
 from skhier.inference.target import _in_theta
-from skhier.kernels.bartlett import root_at
+from skhier.kernels.bartlett import PartialsOfFactor, root_at
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +29,20 @@ def in_float64():
         yield
 
 
-def of_three_effects(n_others=1, seed=0):
+@pytest.fixture(params=["Bartlett", "partials"])
+def of_three_effects(request):
+    return partial(three_effects, in_partials=request.param == "partials")
+
+
+def three_effects(n_others=1, seed=0, in_partials=False):
     """Coordinates of 3 effects among other entries, around a mode."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(6 + n_others)
     places = np.zeros((3, 3), int)
     places[np.tril_indices(3)] = order[:6]
     mode = 0.4 * rng.standard_normal(len(order))
-    return bartlett_at(mode, [places]), mode, places, rng
+    coordinates = bartlett_at(mode, [places])
+    return coordinates.in_partials() if in_partials else coordinates, mode, places, rng
 
 
 def lower_of(points, places):
@@ -55,7 +65,7 @@ def numerical_jacobian(function, point, step=1e-5):
 
 
 def test_theta_has_the_covariance_of_the_root_times_the_inverse():
-    coordinates, mode, places, rng = of_three_effects()
+    coordinates, mode, places, rng = three_effects()
     assert_allclose(coordinates.to_theta(origin_of(mode, places)), mode, atol=1e-12)
     points = 0.3 * rng.standard_normal((5, len(mode)))
     a, theta = lower_of(points, places), coordinates.to_theta(points)
@@ -66,7 +76,21 @@ def test_theta_has_the_covariance_of_the_root_times_the_inverse():
     assert_allclose(theta[:, others], points[:, others])
 
 
-def test_volume_is_the_determinant_of_the_change():
+def test_theta_has_the_covariance_of_the_root_times_the_other_root():
+    coordinates, mode, places, rng = three_effects(in_partials=True)
+    assert_allclose(coordinates.to_theta(origin_of(mode, places)), mode, atol=1e-12)
+    for point in 0.3 * rng.standard_normal((5, len(mode))):
+        scales = np.exp(point[np.diagonal(places)])
+        one, two, three = np.tanh(point[places[np.tril_indices(3, -1)]])
+        between = one * two + three * np.sqrt((1 - one**2) * (1 - two**2))  # given the first effect
+        corr = np.array([[1, one, two], [one, 1, between], [two, between, 1]])
+        start = root_at(mode, places)
+        covariance = start @ (corr * np.outer(scales, scales)) @ start.T
+        root = root_at(coordinates.to_theta(point), places)
+        assert_allclose(root @ root.T, covariance, atol=1e-12)
+
+
+def test_volume_is_the_determinant_of_the_change(of_three_effects):
     coordinates, mode, _, rng = of_three_effects()
     for point in 0.3 * rng.standard_normal((4, len(mode))):
         jacobian = numerical_jacobian(coordinates.to_theta, point)
@@ -76,7 +100,7 @@ def test_volume_is_the_determinant_of_the_change():
 
 def test_entries_of_an_inverse_wishart_are_independent():
     """Bartlett (1933): normal below the diagonal, chi on it, one degree more with each row."""
-    coordinates, mode, places, rng = of_three_effects()
+    coordinates, mode, places, rng = three_effects()
     lower, df = np.tril_indices(3), 20.0
     start = root_at(mode, places)
 
@@ -96,7 +120,8 @@ def test_entries_of_an_inverse_wishart_are_independent():
     assert_allclose(differences, 0, atol=1e-6)
 
 
-def with_signs():
+@pytest.fixture
+def with_signs(of_three_effects):
     """The same, and a signed scale of another factor with what changes sign with it."""
     coordinates, mode, places, rng = of_three_effects(n_others=3)
     others = np.setdiff1d(np.arange(len(mode)), places[np.tril_indices(3)])
@@ -107,8 +132,8 @@ def with_signs():
     return coordinates._replace(signs=Signs(signed, flips)), points
 
 
-def test_gradients_are_differences_of_the_density():
-    coordinates, points = with_signs()
+def test_gradients_are_differences_of_the_density(with_signs):
+    coordinates, points = with_signs
     rates = np.linspace(0.5, 1.5, points.shape[1])
 
     def of_theta(theta):
@@ -129,8 +154,8 @@ def test_gradients_are_differences_of_the_density():
         assert_allclose(slope, differences, rtol=1e-6, atol=1e-7)
 
 
-def test_chains_see_theta_and_volume_of_the_points():
-    coordinates, points = with_signs()
+def test_chains_see_theta_and_volume_of_the_points(with_signs):
+    coordinates, points = with_signs
     theta, volume = coordinates.to_theta(points), coordinates.log_volume(points)
     for i, point in enumerate(points):
         at, log_volume = _in_theta(jnp.asarray(point), coordinates)
@@ -138,7 +163,7 @@ def test_chains_see_theta_and_volume_of_the_points():
         assert_allclose(log_volume, volume[i], rtol=1e-10)
 
 
-def test_normal_approximations_carry_over_with_their_curvature():
+def test_normal_approximations_carry_over_with_their_curvature(of_three_effects):
     # a density that is normal in theta: what comes out is its curvature where it is highest
     coordinates, mode, places, rng = of_three_effects()
     d = len(mode)
@@ -189,6 +214,30 @@ def test_both_coordinates_have_the_same_posterior(settings, monkeypatch):
     assert abs(own.log_evidence - plain.log_evidence) < 0.05
     for power in (1, 2):
         thetas.assert_means_agree(own, plain, lambda points, k=power: points**k)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_features", [1, 3], ids=["two effects", "four effects"])
+def test_partial_correlations_are_tried_where_weights_fail(n_features, monkeypatch):
+    """Levels of four rows; rounds in theta itself are the oracle."""
+    X, y = thetas.table(n_features, n=200, n_groups=50, slope_sd=0.8)
+    theta = thetas.theta_of(monkeypatch, X, y)
+    rng = np.random.default_rng(0)
+    modes = engines._search(theta, 2**12, rng)
+    plain = importance(theta.log_densities, modes, 2**14, rng)
+    own = replace(theta.budget.importance, plain_size=0, more_points=16)
+    theta.budget = replace(theta.budget, importance=own)
+    trusted = weights.trustworthy
+    in_bartletts = iter([False])
+    monkeypatch.setattr(
+        weights, "trustworthy", lambda *args: next(in_bartletts, True) and trusted(*args)
+    )
+    reached = reach(theta, modes, 2**13, 400.0, rng)
+    assert [type(factor) for factor in reached.coordinates.factors] == [PartialsOfFactor]
+    assert reached.weighted.ess > 400
+    assert abs(reached.weighted.log_evidence - plain.log_evidence) < 0.05
+    for power in (1, 2):
+        thetas.assert_means_agree(reached.weighted, plain, lambda points, k=power: points**k)
 
 
 def test_what_was_evaluated_in_parts_is_not_evaluated_again(monkeypatch):

@@ -1,14 +1,17 @@
 """Chains in the frame of a normal approximation: short if they agree, said if they take long."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from runs import BY_CHAINS, spending
+from runs import BY_CHAINS, budget, spending
+from sklearn.exceptions import ConvergenceWarning
 
-from skhier import HierarchicalSlopesRegressor
-from skhier.inference import chains
+from skhier import HierarchicalSlopesRegressor, Prior
+from skhier.inference import chains, engines, results
 from skhier.inference.nuts import SamplerDraws
 from skhier.inference.options import EngineOptions
 from skhier.inference.signs import no_signs
@@ -23,16 +26,24 @@ def drawn(values):
     return SamplerDraws(values, zeros, energy, zeros, zeros, zeros > 0, zeros[:, 0], "its state")
 
 
-def run_with(*results):
-    """The options of each run of chains whose draws are these."""
-    runs, left = [], list(results)
+def run_with(*drawn_values, warned=(), options=OPTIONS):
+    """Draws and the options of each run of chains whose draws are ``drawn_values``; of
+    fits with the first of these diagnostics warn, if ``warned`` says so.
+    """
+    runs, left, warnings_left = [], list(drawn_values), list(warned)
 
     def run(frames, options, states=None):
         runs.append((options, frames, states))
         return drawn(left.pop(0))
 
     frames = [(4, ("stats", "units", "prior", np.zeros(2), np.eye(2)))]
-    draws = chains.run_in_frame(run, frames, OPTIONS, no_signs(2))
+
+    def warns(result):
+        return bool(warnings_left) and warnings_left.pop(0)
+
+    of_run = run, frames, options, no_signs(2)
+    draws, result = chains.run_in_frame(*of_run, lambda draws: ("result of", draws), warns)
+    assert result == ("result of", draws)
     return draws, runs
 
 
@@ -68,6 +79,86 @@ def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
     points = np.concatenate([apart, apart]).reshape(-1, 2)
     np.testing.assert_allclose(mean, points.mean(0))
     np.testing.assert_allclose(root @ root.T, np.cov(points.T))
+
+
+def test_chains_whose_fit_would_warn_go_on():
+    good = np.random.default_rng(0).normal(size=(4, 2000, 2))
+    draws, runs = run_with(good[:, :500], good[:, 500:1000], warned=[True])
+    assert draws.values.shape == (4, 1000, 2)
+    assert [options.n_warmup for options, *_ in runs] == [200, 200]
+    draws, runs = run_with(*np.split(good, [500, 1000], axis=1), warned=[True, True])
+    assert [options.n_warmup for options, *_ in runs] == [200, 200, 1000]
+
+
+@pytest.mark.parametrize("few", [{"n_chains": 1}, {"n_draws": 99}])
+def test_chains_that_are_warned_of_anyway_are_not_tried_short(few):
+    good = np.random.default_rng(0).normal(size=(4, 1000, 2))
+    options = OPTIONS._replace(**few)
+    _, ((of_run, *_),) = run_with(good, options=options)
+    assert of_run == options
+
+
+def test_chains_are_judged_by_what_diagnostics_judge(crossed_fit):
+    fitted = crossed_fit._fitted
+    parameters = results.scalars(fitted.posterior.population_draws())
+    named = fitted.named_draws()
+    assert len(parameters) == len(named)
+    for draws in named.values():
+        assert any(np.array_equal(draws, judged) for judged in parameters.values())
+
+
+def test_log_density_of_short_chains_is_judged(monkeypatch):
+    """Draws of the frame: theta has moved well, and its log density at first seems not to have."""
+    runs, rng = [], np.random.default_rng(4)
+
+    def run(target, frames, options, *others):
+        runs.append(options.n_warmup)
+        ((_, (*_, mean, root)),) = frames
+        z = rng.standard_normal((options.n_chains, options.n_draws, len(mean)))
+        lp = -0.5 * (z**2).sum(-1)
+        draws = drawn(mean + z @ root.T)
+        return draws._replace(lp=np.sort(lp) if len(runs) == 1 else lp)
+
+    monkeypatch.setattr(engines, "run_nuts", run)
+    X = pd.DataFrame({"g": np.repeat(np.arange(20), 10)})
+    y = rng.normal(size=20)[X.g] + rng.normal(size=200)
+    model = HierarchicalSlopesRegressor("g", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        spending(model, budget(max_importance_size=0, plain_size=0)).fit(X, y)
+    assert runs[:2] == [200, 200]
+    assert model.diagnostics_["ess_bulk"] >= 400
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:No group has more rows")
+@pytest.mark.parametrize(("seed", "sampler"), [(3, "importance"), (12, "nuts")])
+def test_levels_of_few_rows_are_no_obstacle(seed, sampler):
+    """30 levels of 8 rows with 8 effects: whose scales the rows hardly tell."""
+    rng = np.random.default_rng(8)
+    X = pd.DataFrame(rng.normal(size=(240, 7)), columns=list("abcdefh"))
+    X["g"] = np.repeat(np.arange(30), 8)
+    rng = np.random.default_rng(seed)
+    scales, wide = np.exp(0.4 * rng.normal(size=8)), rng.normal(size=(8, 14))
+    cov = wide @ wide.T
+    root = np.linalg.cholesky(cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov))))
+    effects = rng.normal(size=(30, 8)) @ root.T * scales
+    z = np.column_stack([X.drop(columns="g"), np.ones(240)])
+    y = z @ rng.normal(size=8) + (z * effects[X.g]).sum(1)
+    y += np.exp(0.3 * rng.normal()) * rng.normal(size=240)
+    prior = Prior(
+        intercept=dist.Normal(0.0, 2.0),
+        coef=dist.Normal(0.0, 1.0),
+        group_scale=dist.LogNormal(0.0, 0.4),
+        noise_scale=dist.LogNormal(0.0, 0.3),
+    )
+    model = HierarchicalSlopesRegressor("g", prior=prior, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model.fit(X, y)
+    assert model.diagnostics_["sampler"] == sampler
+    assert model.diagnostics_["ess_bulk"] >= 400
+    assert model.diagnostics_["evaluations"] < 60_000
 
 
 def theta_of(seconds, slopes=(0, 1, 2), sites=("group_corr_chol_0",)):

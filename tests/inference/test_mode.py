@@ -1,5 +1,7 @@
 """Mode and curvature of densities whose mode and curvature are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -71,6 +73,26 @@ def by_gradients(target):
 
 def rng():
     return np.random.default_rng(0)
+
+
+def test_last_step_to_a_near_mode_is_made_without_a_look():
+    target, budget = LogGammas(), replace(SEARCH, near_mode=0.3)
+    looks = []
+
+    def derivatives(x):
+        looks.append(x)
+        return from_values(target.values, x)
+
+    start = np.array([0.2, 0.3, 1.0])
+    (exact,) = find_modes(target.values, derivatives, start[None], rng())
+    n_looks = len(looks)
+    looks.clear()
+    (near,) = find_modes(target.values, derivatives, start[None], rng(), budget=budget)
+    assert len(looks) == n_looks - 1
+    away = np.linalg.solve(exact.normal.root, near.normal.mean - exact.normal.mean)
+    before = np.linalg.solve(exact.normal.root, looks[-1] - exact.normal.mean)
+    assert np.linalg.norm(away) < 0.3 * np.linalg.norm(before) < 0.3**2
+    assert_allclose(near.log_density, exact.log_density, atol=0.3**3)
 
 
 def test_derivatives_match_calculus():

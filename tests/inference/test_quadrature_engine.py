@@ -16,8 +16,9 @@ class Rules(SimpleNamespace):
 
     budget, is_exact, n_nodes = USUAL, False, 3
 
-    def use(self, n_nodes):
-        self.n_nodes = n_nodes
+    def improve(self, most):
+        self.n_nodes += 2
+        return self.n_nodes <= most
 
     def rough_log_densities(self, points):
         z = (points - self.mean) @ np.linalg.inv(self.root).T

@@ -39,7 +39,9 @@ def in_float64():
 
 def table(seed=0, n=160):
     rng = np.random.default_rng(seed)
-    X = pd.DataFrame({"x": rng.normal(size=n), "a": np.arange(n) % 12, "b": rng.integers(5, size=n)})
+    X = pd.DataFrame(
+        {"x": rng.normal(size=n), "a": np.arange(n) % 12, "b": rng.integers(5, size=n)}
+    )
     line = 0.5 + 0.4 * X["x"] + rng.normal(size=12)[X["a"]] + 0.5 * rng.normal(size=5)[X["b"]]
     return X, line.to_numpy(), rng
 
@@ -84,7 +86,7 @@ def centered_position(target, data, position):
     return jnp.concatenate([theta, moved, *(b.ravel() for b in others), *noises])
 
 
-@pytest.mark.parametrize("case, slopes", [(counts, ()), *LONGER])
+@pytest.mark.parametrize(("case", "slopes"), [(counts, ()), *LONGER])
 def test_density_is_that_of_the_centered_joint_model(case, slopes):
     """With the volume of the map by its Jacobian, at random points; that of root is a constant."""
     problem = case(noncentered=False, slopes=slopes)
@@ -111,7 +113,7 @@ def curvature(found):
     return slope, np.linalg.eigvalsh(-hessian)
 
 
-@pytest.mark.parametrize("case, slopes", [(counts, ()), *LONGER])
+@pytest.mark.parametrize(("case", "slopes"), [(counts, ()), *LONGER])
 def test_origin_is_next_to_a_mode_and_of_curvature_one(case, slopes):
     problem = case(slopes=slopes)
     found = find_frame(problem.spec, problem.rows, problem.model, USUAL)

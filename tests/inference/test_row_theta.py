@@ -1,43 +1,72 @@
-"""Where searches for modes of the effects begin, against modes that are linear in theta."""
+"""Where searches for modes of the effects begin, against normals that are linear in theta."""
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from skhier.inference.mode import Laplace
 from skhier.inference.row_theta import RowTheta
+from skhier.kernels.rows.modes import NEVER, ROUGH
 from skhier.utils.budget import USUAL
 
-D, Q, N_LEVELS, N_NUMBERS = 3, 2, 5, 12  # numbers of a level: LevelMoments of two effects
+D, Q, N_LEVELS, N_NORMALS = 3, 2, 5, 5
+N_NUMBERS = 10 + N_NORMALS  # of a level: LevelMoments of two effects, the normals last
 
 
-class LinearModes(RowTheta):
-    """Modes that are ``constant + slopes theta``, those of the last level nowhere finite."""
+class LinearNormals(RowTheta):
+    """Normals that are ``constant + slopes theta``, those of the last level nowhere finite."""
 
     def __init__(self):
         rng = np.random.default_rng(0)
         self.q, self.size, self.batch, self.rows, self.rule = Q, D, 4, None, None
-        self.effects, self.along, self.budget = np.zeros((Q, N_LEVELS)), None, USUAL
-        self.constant = rng.normal(size=(Q, N_LEVELS))
-        self.slopes = rng.normal(size=(Q, N_LEVELS, D))
+        self.along, self.foretells, self.budget = None, False, USUAL
+        self.normals = np.zeros((N_NORMALS, N_LEVELS))
+        self.constant = rng.normal(size=(N_NORMALS, N_LEVELS))
+        self.slopes = rng.normal(size=(N_NORMALS, N_LEVELS, D))
 
-    def modes_at(self, points):
+    def normals_at(self, points):
         return self.constant + np.moveaxis(self.slopes @ points.T, -1, 0)
 
     def evaluated(self, points, seen_at):
         numbers = np.zeros((len(points), N_NUMBERS, N_LEVELS))
-        numbers[:, -Q:] = self.modes_at(points)
+        numbers[:, -N_NORMALS:] = self.normals_at(points)
         numbers[..., -1] = np.nan
         return np.zeros(len(points)), [numbers]
 
+    def rule_of(self, n_nodes):
+        return n_nodes
 
-def test_searches_begin_where_modes_go_as_theta_changes():
-    theta, rng = LinearModes(), np.random.default_rng(1)
+
+def test_searches_begin_where_normals_go_as_theta_changes():
+    theta, rng = LinearNormals(), np.random.default_rng(1)
     root = np.tril(rng.normal(size=(D, D))) + 2 * np.eye(D)
     normal = Laplace(rng.normal(size=D), root)
     points = normal.mean + rng.uniform(-3, 3, (7, D)) @ root.T
-    before = theta._seen_at(points, closely=False)[-1].effects
-    assert_allclose(before, np.zeros((7, Q, N_LEVELS)))
+    before = theta._seen_at(points, closely=False)[-1]
+    assert_allclose(before.normals, np.zeros((7, N_NORMALS, N_LEVELS)))
+    assert before.tolerance == ROUGH
     theta.follow(normal)
-    starts = theta._seen_at(points, closely=False)[-1].effects
-    assert_allclose(starts[..., :-1], theta.modes_at(points)[..., :-1], atol=1e-10)
-    assert_allclose(starts[..., -1], 0.0)
+    search = theta._seen_at(points, closely=False)[-1]
+    assert_allclose(search.normals[..., :-1], theta.normals_at(points)[..., :-1], atol=1e-10)
+    assert_allclose(search.normals[..., -1], 0.0)
+    assert search.tolerance == NEVER
+
+
+def test_looks_are_made_before_nodes_are_added():
+    theta = LinearNormals()
+    theta.use(3)
+    theta.follow(Laplace(np.zeros(D), np.eye(D)))
+    stages = []
+    while theta.improve(7):
+        stages.append((theta.n_nodes, theta.foretells))
+    assert stages == [(3, False), (5, True), (5, False), (7, True), (7, False)]
+    assert not theta.foretells
+
+
+@pytest.mark.parametrize(("n_levels", "thorough"), [(199, True), (200, False)])
+def test_modes_of_theta_are_looked_for_less_thoroughly_where_levels_are_many(n_levels, thorough):
+    theta = LinearNormals()
+    theta.n_levels = n_levels
+    assert (theta.search == USUAL.search) == thorough
+    assert (theta.search.climbs > 0) == thorough
+    assert (theta.search.near_mode == 0) == thorough

@@ -5,6 +5,7 @@ import pickle
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from runs import budget
@@ -42,6 +43,33 @@ def ungrouped_fit():
     sim = make_hierarchical(30, 2, groups=3, random_state=0)
     X = sim.data[["x0", "x1"]]
     return HierarchicalSlopesRegressor(random_state=0).fit(X, sim.target)
+
+
+def rated(n_rows, n_students, n_lecturers, n_departments, seed=0):
+    """Ratings by students of lecturers, few of whom are rated often, mostly in departments of their
+    own (InstEval's shape), and the default fit.
+    """
+    rng = np.random.default_rng(seed)
+    home = rng.integers(n_departments, size=n_lecturers)
+    lecturer = rng.choice(n_lecturers, n_rows, p=rng.dirichlet(np.full(n_lecturers, 0.8)))
+    lecturer[:n_lecturers] = np.arange(n_lecturers)
+    elsewhere = rng.random(n_rows) < 0.1
+    codes = {
+        "student": np.append(np.arange(n_students), rng.integers(n_students, size=n_rows))[:n_rows],
+        "lecturer": lecturer,
+        "department": np.where(elsewhere, rng.integers(n_departments, size=n_rows), home[lecturer]),
+    }
+    X = pd.DataFrame({"x": rng.standard_normal(n_rows), **codes})
+    y = 3.2 + 0.1 * X.x + 1.2 * rng.standard_normal(n_rows)
+    for name, sd in (("student", 0.3), ("lecturer", 0.5), ("department", 0.1)):
+        y = y + sd * rng.standard_normal(X[name].max() + 1)[X[name]]
+    return HierarchicalSlopesRegressor(dict.fromkeys(codes), random_state=0).fit(X, y), X, y
+
+
+@pytest.fixture(scope="module")
+def three_factors_fit():
+    """Of few departments: lines in new ones have heavy tails."""
+    return rated(300, 20, 12, 4, seed=5)[0]
 
 
 FITS = [
@@ -85,7 +113,7 @@ def of_all_components(case, kind):
 
 
 @pytest.mark.parametrize("kind", ["mean", "response"])
-@pytest.mark.parametrize("case", FITS, indirect=True)
+@pytest.mark.parametrize("case", [*FITS, "three_factors_fit"], indirect=True)
 def test_few_components_have_the_quantiles_of_all(case, kind):
     mean, sd, weights = of_all_components(case, kind)
     spread = np.sqrt(mixture_moments(mean, sd, weights)[1])[:, None]
@@ -95,6 +123,22 @@ def test_few_components_have_the_quantiles_of_all(case, kind):
     n = len(case.posterior.rule.weights)
     assert n <= 257
     assert_allclose(case.posterior.rule.weights.sum(), 1, rtol=1e-12)
+
+
+def test_tails_of_lines_are_those_of_all_components(three_factors_fit):
+    """1% and 99% of lines in few departments, whose scale may be large: 65 components may be off by
+    more than the rows say that tell their error, so that 124 are asked for before CLOSE is near.
+    """
+    posterior, rng = three_factors_fit._fitted.posterior, np.random.default_rng(11)
+    x = 1.3 * rng.standard_normal((300, 1))
+    codes = np.stack([rng.integers(n_levels, size=300) for n_levels in posterior.n_levels], 1)
+    codes = np.where(rng.random(codes.shape) < 0.3, 100, codes)
+    case = SimpleNamespace(model=three_factors_fit, posterior=posterior, x=x, codes=codes)
+    mean, sd, weights = of_all_components(case, "mean")
+    spread = np.sqrt(mixture_moments(mean, sd, weights)[1])[:, None]
+    expected = mixture_quantiles(mean, sd, Q, weights)
+    found = quantiles(posterior, x, codes, Q, "mean")
+    assert np.abs((found - expected) / spread).max() < CLOSE / 2
 
 
 @pytest.mark.parametrize("case", FITS, indirect=True)
@@ -140,7 +184,7 @@ def long_draws(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", FITS, indirect=True)
+@pytest.mark.parametrize("case", [*FITS, "three_factors_fit"], indirect=True)
 def test_quantiles_are_those_of_long_draws(case):
     case.x, case.codes = case.x[:40], case.codes[:40]
     mean, sd, draws = long_draws(case)
@@ -161,6 +205,51 @@ def test_quantiles_are_those_of_long_draws(case):
             error = 5 * below.std(0) / np.sqrt(N_LONG)
             assert np.all(moved[0] > level - error), (kind, level)
             assert np.all(moved[1] < level + error), (kind, level)
+
+
+@pytest.mark.slow
+def test_quantiles_of_many_crossed_levels_are_those_of_the_rows():
+    """Students, lecturers and departments: what endlessly many draws of all components have."""
+    sizes = np.array([400, 150, 14])
+    model, X, y = rated(10_000, *sizes)
+    rng = np.random.default_rng(1)
+    codes = X.iloc[rng.integers(len(X), size=200), 1:].to_numpy()
+    codes = np.where(rng.random(codes.shape) < 0.3, sizes + 1, codes)
+    x = 1.3 * rng.standard_normal((200, 1))
+    mean, sd = moments_from_rows(model, X, y, x, codes)
+    components, scale = model._fitted.components, model._fitted.posterior.units.y_scale
+    sigma = scale * components.population.own["noise_scale"][:, None]
+    for kind, own in (("mean", 0.0), ("response", sigma)):
+        found = quantiles(model._fitted.posterior, x, codes, Q, kind)
+        expected = mixture_quantiles(mean, np.hypot(sd, own), Q, components.weights)
+        spread = mixture_moments(mean, np.hypot(sd, own), components.weights)[1] ** 0.5
+        assert np.abs((found - expected) / spread[:, None]).max() < CLOSE
+
+
+def moments_from_rows(model, X, y, x, codes):
+    """Mean and sd (S, n) of the line given each component: the intercepts' joint normal, dense."""
+    c, u = model._fitted.components, model._fitted.posterior.units
+    rows, at = (
+        np.column_stack([(a - u.x_mean) / u.x_scale, np.ones(len(a))]) for a in (X[["x"]], x)
+    )
+    sizes = X.iloc[:, 1:].max().to_numpy() + 1
+    z = np.column_stack([np.eye(size)[X.iloc[:, 1 + k]] for k, size in enumerate(sizes)])
+    zz, zd = z.T @ z, z.T @ np.column_stack([rows, (y - u.y_mean) / u.y_scale])
+    known = codes < sizes
+    of_levels = np.zeros((len(x), sizes.sum()))
+    places = np.minimum(codes, sizes - 1) + np.cumsum(sizes) - sizes
+    of_levels[np.arange(len(x))[:, None], places] = known
+    mean, sd = np.empty((2, len(c.weights), len(x)))
+    for i, sigma in enumerate(c.population.own["noise_scale"]):
+        tau = np.array([root[i, 0, 0] for root in c.group_root])
+        precision = zz / sigma**2 + np.diag(np.repeat(tau**-2, sizes))
+        solved = np.linalg.solve(precision, np.column_stack([zd / sigma**2, of_levels.T]))
+        of_coef = at - of_levels @ solved[:, :2]
+        mean[i] = of_coef @ c.coef[i] + of_levels @ solved[:, 2]
+        variance = np.einsum("nl,ln->n", of_levels, solved[:, 3:]) + ~known @ tau**2
+        variance += np.einsum("np,pr,nr->n", of_coef, c.coef_cov[i], of_coef)
+        sd[i] = np.sqrt(variance)
+    return u.y_mean + u.y_scale * mean, u.y_scale * sd
 
 
 @pytest.mark.parametrize("case", ["sleepstudy_fit", "crossed_fit", "nested_fit"], indirect=True)

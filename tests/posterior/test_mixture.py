@@ -14,6 +14,7 @@ from skhier.posterior.mixture import (
     mixture_log_density,
     mixture_moments,
     mixture_quantiles,
+    total_moments,
 )
 
 Q = np.array([1e-6, 0.05, 0.5, 0.9, 1 - 1e-6])
@@ -187,3 +188,32 @@ def test_rows_may_have_weights_of_their_own():
     points = mixture_quantiles(mean, np.zeros_like(sd), q, weights)
     alone = mixture_quantiles(mean[:, [2]], np.zeros((5, 1)), q, weights[:, 2])
     assert_allclose(points[2], alone[0])
+
+
+def test_variances_that_no_number_holds_are_infinite():
+    mean = np.array([[1.0, 1e200, np.finfo(float).max], [3.0, 2e200, 1.0], [9.0, 1.0, 1.0]])
+    variance = np.array([[1.0, np.inf, 1.0], [1.0, 1.0, 1.0], [np.inf, 1.0, 1.0]])
+    centre, total = total_moments(mean, variance, np.array([0.5, 0.5, 0.0]))
+    assert_allclose(centre, [2.0, 1.5e200, np.finfo(float).max / 2])
+    assert_array_equal(total, [2.0, np.inf, np.inf])
+
+
+@pytest.mark.parametrize("width", [1e8, 1e30, 1e66, 1e200])
+@pytest.mark.parametrize("rows_have_weights", [False, True])
+def test_few_wide_components_hide_no_quantile(width, rows_have_weights):
+    rng = np.random.default_rng(0)
+    mean, sd = rng.normal(size=(60, 3)), rng.uniform(0.2, 1.0, (60, 3))
+    mean[7], sd[7], sd[20, :2] = 0.3 * width, 0.1 * width, width
+    weights = rng.dirichlet(np.ones(60))
+    weights[[7, 20]] = 1e-6, 1e-9
+    weights /= weights.sum()
+    levels = np.array([0.05, 0.5, 0.95])
+    each = np.tile(weights[:, None], 3) if rows_have_weights else weights
+    ends = mixture_quantiles(mean, sd, levels, each)
+    for row, of_row in enumerate(ends):
+        for level, end in zip(levels, of_row, strict=True):
+
+            def off(y, row=row, level=level):
+                return weights @ norm.cdf(y, mean[:, row], sd[:, row]) - level
+
+            assert_allclose(end, brentq(off, -9, 9, xtol=1e-12), atol=2e-4)

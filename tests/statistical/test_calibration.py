@@ -59,11 +59,13 @@ def test_posterior_is_calibrated_in_a_thousand_fits(design):
     assert report.p_value > LEVEL, report
 
 
-def calibrate_many_slopes(n_simulations, seed, group_scale=None):
-    """Eight effects; by default the prior of their scales has much of its mass near 0."""
+def calibrate_many_slopes(n_simulations, seed, group_scale=None, n_rows=8):
+    """Eight effects of 30 levels of ``n_rows``; by default the prior of their scales has much of
+    its mass near 0.
+    """
     rng = np.random.default_rng(8)
-    X = pd.DataFrame(rng.normal(size=(240, 7)), columns=list("abcdefh"))
-    X["g"] = np.repeat(np.arange(30), 8)
+    X = pd.DataFrame(rng.normal(size=(30 * n_rows, 7)), columns=list("abcdefh"))
+    X["g"] = np.repeat(np.arange(30), n_rows)
     prior = Prior(
         intercept=dist.Normal(0.0, 2.0),
         coef=dist.Normal(0.0, 1.0),
@@ -82,7 +84,15 @@ def test_many_slopes_are_calibrated():
 
 @pytest.mark.slow
 def test_many_slopes_that_vary_are_calibrated():
-    report = calibrate_many_slopes(N_QUICK, seed=5, group_scale=dist.LogNormal(0.0, 0.4))
+    scale = dist.LogNormal(0.0, 0.4)
+    report = calibrate_many_slopes(N_QUICK, seed=5, group_scale=scale, n_rows=35)
+    assert report.p_value > LEVEL, report
+
+
+@pytest.mark.slow
+def test_many_slopes_that_few_rows_tell_are_calibrated():
+    """As many rows of a level as it has effects: a third of the fits is by chains."""
+    report = calibrate_many_slopes(60, seed=6, group_scale=dist.LogNormal(0.0, 0.4))
     assert report.p_value > LEVEL, report
 
 

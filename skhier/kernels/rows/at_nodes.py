@@ -17,6 +17,7 @@ from skhier.kernels.rows.blocks import (
     of_one_logarithm,
     products_of_rows,
 )
+from skhier.kernels.rows.logarithm import log, log1p
 from skhier.kernels.rows.rules import Part
 from skhier.responses.base import Response
 
@@ -86,14 +87,14 @@ def _rests(form, block, line, spread, repeated):
     def of_cell(at):
         if once:
             return products_of_rows(1 + at)
-        return of_chunks(weight * jnp.log1p(at)) if form.logarithmic else of_chunks(at)
+        return of_chunks(weight * log1p(at)) if form.logarithmic else of_chunks(at)
 
     def at(part):
         reach = REACH / max(len(spread), 1)
         nodes = zip(spread, part.axis, strict=True)
         factors = [_at_nodes(form.sign * a, axis, reach) for a, axis in nodes]
         out = _over_cells(of_cell, e, factors, part)
-        return jnp.log(out).sum(-2) if once else out
+        return log(out).sum(-2) if once else out
 
     return at
 

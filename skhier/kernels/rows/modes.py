@@ -7,6 +7,13 @@ With ``b = L u``, s and w the score and the curvature of the response in the lin
 A step that lowers the density is halved. Where the curvature is negative (heavy tails) it counts as
 0 in H, which places nodes and does not change what they integrate. The last step, which is short,
 is made without another look.
+
+A look at effects b makes of a level's rows a normal in b,
+
+    log p(y_g | b) = a'b - b'Pb / 2 + a constant,  P = Z'WZ,  a = P b + Z's
+
+whose mode times the prior's is where the step goes. As theta changes these normals change little,
+and hardly at all with L, so that those of another theta are where a search begins.
 """
 
 from typing import Any, NamedTuple
@@ -26,15 +33,16 @@ from skhier.kernels.rows.blocks import (
     times,
     zeros_of,
 )
+from skhier.kernels.rows.logarithm import log
 from skhier.responses.base import Response
 
-__all__ = ["CLOSE", "ROUGH", "ModeSearch", "level_modes", "start_of", "tolerance_of"]
+__all__ = ["CLOSE", "NEVER", "ROUGH", "ModeSearch", "level_modes", "n_normals", "tolerance_of"]
 
 MAX_STEPS, MAX_LOOKS = 60, 7
 LONG = 1e300  # a step before the first one, in posterior sds
 CLOSE = 1e-4  # of a step in posterior sds, after which one more is made: values may be subtracted
 ROUGH = 0.1  # the same for values that need a hundredth of a nat
-FARTHEST = 8.0  # prior sds from which an effect is no start
+NEVER = float("inf")  # no look is made: nodes lie where the normals put them
 
 
 class ModeSearch(NamedTuple):
@@ -42,34 +50,25 @@ class ModeSearch(NamedTuple):
 
     Attributes
     ----------
-    effects : array of shape (q, G)
-        Near the modes, of some other theta.
+    normals : array of shape (n_normals(q), G)
+        What rows say of effects, of some other theta: a, then the lower triangle of a root of P.
     tolerance : scalar
         In posterior sds: a step that is shorter is the last one. ``ROUGH`` leaves the nodes a
         hundredth from their best places; differences of values need ``CLOSE``.
     """
 
-    effects: Any
+    normals: Any
     tolerance: Any
+
+
+def n_normals(q: int) -> int:
+    """Numbers of a level's normal."""
+    return q + len(pairs(q))
 
 
 def tolerance_of(search: ModeSearch | None) -> Any:
     """Its tolerance; without a search a fine one."""
     return CLOSE if search is None else search.tolerance
-
-
-def start_of(effects: Any | None, root: Any, n_levels: int) -> Any:
-    """Starts ``u`` (q, G) of effects ``L u`` (q, G) by the root L (q, q); without any 0.
-
-    Effects far out in the prior are no starts: of scales near 0 they are those of another theta.
-    """
-    q = len(root)
-    if effects is None or not q:
-        return jnp.zeros((q, n_levels))
-    gram = root.T @ root
-    half = inverse_cholesky(gram + (1e-10 * jnp.trace(gram) + 1e-200) * jnp.eye(q))
-    u = half.T @ (half @ (root.T @ effects))
-    return jnp.where((u**2).sum(0) < FARTHEST**2, u, 0.0)
 
 
 def level_modes(
@@ -81,8 +80,8 @@ def level_modes(
     start: Any,
     tolerance: Any,
     repeated: bool,
-) -> tuple[Any, Any]:
-    """Mode ``u`` (q, K) of each level's effects, and ``R^-1`` (q, q, K) near it.
+) -> tuple[Any, Any, Any]:
+    """Mode ``u`` (q, K) of each level's effects, ``R^-1`` (q, q, K) near it, and the normals.
 
     Parameters
     ----------
@@ -93,15 +92,14 @@ def level_modes(
     root : array of shape (q, q)
         ``L``.
     own : dict of str to scalar
-    start : array of shape (q, K)
+    start : array of shape (n_normals(q), K)
     tolerance : scalar
         See :class:`ModeSearch`.
     repeated : bool
         Whether weights may be other than 0 and 1.
     """
-    q, n_levels = start.shape
-    if not q:
-        return start, jnp.zeros((0, 0, n_levels))
+    if not len(root):
+        return start, jnp.zeros((0, 0, start.shape[1])), start
     search = _Search(response, block, line, root, own, repeated)
     if search.has_values_of_products:
         return _by_damped_steps(search, start, tolerance, False)
@@ -126,18 +124,33 @@ class _Search(NamedTuple):
         form = self.response.exponential_form(self.block.y, self.line, self.own, jnp)
         return of_one_logarithm(form, self.repeated)
 
+    def top(self, normals):
+        """Where the prior times the normals has its mode ``u`` (q, K), and ``R^-1`` (q, q, K)."""
+        q = len(self.root)
+        lower = _lower(normals[q:], q)
+        half = self._half(products(lower, jnp.swapaxes(lower, 0, 1)))
+        turned = jnp.swapaxes(self.root[..., None], 0, 1)
+        u = times(jnp.swapaxes(half, 0, 1), times(half, times(turned, normals[:q])))
+        return u, half
+
     def at(self, u, with_value):
-        """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, and ``R^-1``."""
-        line = self.line + self.block.of_rows(times(self.root[..., None], u))
-        value, score, inner = self._sums(line, with_value)
+        """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, ``R^-1``, normals."""
         root = self.root[..., None]
-        turned = jnp.swapaxes(root, 0, 1)
-        slope = times(turned, score) - u
-        gram = products(turned, products(inner, root)) + jnp.eye(len(u))[..., None]
-        half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
+        b = times(root, u)
+        value, score, precision = self._sums(self.line + self.block.of_rows(b), with_value)
+        slope = times(jnp.swapaxes(root, 0, 1), score) - u
+        half = self._half(precision)
         if with_value:
             value = value - 0.5 * (u**2).sum(0)
-        return value, times(half, slope), half
+        normals = jnp.concatenate([times(precision, b) + score, _root_of(precision)])
+        return value, times(half, slope), half, normals
+
+    def _half(self, precision):
+        """``R^-1`` of ``I + L'PL = R R'``."""
+        root = self.root[..., None]
+        gram = products(jnp.swapaxes(root, 0, 1), products(precision, root))
+        gram = gram + jnp.eye(len(self.root))[..., None]
+        return jnp.moveaxis(inverse_cholesky(jnp.moveaxis(gram, -1, 0)), 0, -1)
 
     def _sums(self, line, with_value):
         """Of levels: log density (K,) if wanted, score by z (q, K) and ``Z'WZ`` (q, q, K)."""
@@ -166,40 +179,60 @@ def _value_of_products(form, weight, line):
     """Log density of each chunk's rows, (M,)."""
     e = jnp.where(weight > 0, form.exponential(line, jnp), 0.0)
     linear = of_chunks(weight * form.slope * (line - form.shift))
-    return linear - jnp.log(products_of_rows(1 + e)).sum(0)
+    return linear - log(products_of_rows(1 + e)).sum(0)
+
+
+def _lower(entries, q):
+    """Lower triangular matrices (q, q, K) of the entries at :func:`pairs`."""
+    place, zero = {at: k for k, at in enumerate(pairs(q))}, zeros_of(entries[0])
+    rows = [[entries[place[i, j]] if j <= i else zero for j in range(q)] for i in range(q)]
+    return jnp.stack([jnp.stack(row) for row in rows])
+
+
+def _root_of(matrix):
+    """Entries at :func:`pairs` of a lower triangular root; of a matrix that may be singular."""
+    root: dict[tuple[int, int], Any] = {}
+    for i, j in pairs(len(matrix)):
+        rest = matrix[i, j] - sum(root[i, k] * root[j, k] for k in range(j))
+        if i == j:
+            root[i, j] = jnp.sqrt(jnp.maximum(rest, 0.0))
+        else:
+            root[i, j] = jnp.where(root[j, j] > 0, rest / root[j, j], 0.0)
+    return jnp.stack(list(root.values()))
 
 
 def _by_full_steps(search, start, tolerance):
-    """Modes and ``R^-1``, and whether each step was shorter than half of the one before.
+    """Modes, ``R^-1`` and normals, and whether each step was shorter than half of the one before.
 
     Near the modes that is so, and a look costs no logarithms.
     """
 
     def look(state):
-        u, step, size, _, _, k = state
+        u, step, size, *_, k = state
         u = u + step
-        _, white, half = search.at(u, with_value=False)
+        _, white, half, normals = search.at(u, with_value=False)
         step = times(jnp.swapaxes(half, 0, 1), white)
-        return u, step, jnp.sqrt((white**2).sum(0)), size, half, k + 1
+        return u, step, jnp.sqrt((white**2).sum(0)), size, half, normals, k + 1
 
     def goes_on(state):
-        _, _, size, before, _, k = state
+        _, _, size, before, *_, k = state
         falls = (size <= tolerance) | (size < 0.5 * before)
         return (k < MAX_LOOKS) & jnp.any(size > tolerance) & jnp.all(falls)
 
     # one place for the look, so that it is compiled once: the first one is after a step of 0
-    zero = zeros_of(start)
-    state = (start, zero, zero[0] + LONG, zero[0] + jnp.inf, zero[:, None] * zero, 0)
-    u, step, size, _, half, _ = jax.lax.while_loop(goes_on, look, state)
-    return (u + step, half), jnp.all(size <= tolerance)
+    u, half = search.top(start)
+    zero = zeros_of(u)
+    state = (u, zero, zero[0] + LONG, zero[0] + jnp.inf, half, start, 0)
+    u, step, size, _, half, normals, _ = jax.lax.while_loop(goes_on, look, state)
+    return (u + step, half, normals), jnp.all(size <= jnp.minimum(tolerance, LONG))
 
 
 def _by_damped_steps(search, start, tolerance, settled):
     """The same with steps halved that lower the density; at the start if ``settled``."""
 
     def step(state):
-        u, value, delta, size, half, k = state
-        new, white, new_half = search.at(u + delta, with_value=True)
+        u, value, delta, size, half, normals, k = state
+        new, white, new_half, new_normals = search.at(u + delta, with_value=True)
         rises = new >= value - 1e-9 * (1 + jnp.abs(value))
         towards = times(jnp.swapaxes(new_half, 0, 1), white)
         return (
@@ -208,14 +241,16 @@ def _by_damped_steps(search, start, tolerance, settled):
             jnp.where(rises, towards, 0.5 * delta),
             jnp.where(rises, jnp.sqrt((white**2).sum(0)), size),
             jnp.where(rises, new_half, half),
+            jnp.where(rises, new_normals, normals),
             k + 1,
         )
 
     def goes_on(state):
-        *_, size, _, k = state
+        *_, size, _, _, k = state
         return jnp.logical_not(settled) & (k < MAX_STEPS) & jnp.any(size > tolerance)
 
-    zero = zeros_of(start)
-    state = (start, zero[0] - jnp.inf, zero, zero[0] + jnp.inf, zero[:, None] * zero, 0)
-    u, _, delta, size, half, _ = jax.lax.while_loop(goes_on, step, state)
-    return jnp.where(size <= tolerance, u + delta, u), half
+    u, half = search.top(start)
+    zero = zeros_of(u)
+    state = (u, zero[0] - jnp.inf, zero, zero[0] + jnp.inf, half, start, 0)
+    u, _, delta, size, half, normals, _ = jax.lax.while_loop(goes_on, step, state)
+    return jnp.where(size <= tolerance, u + delta, u), half, normals

@@ -8,8 +8,8 @@ a normal density. With a root L of the effects' covariance, ``b_g = L z_g`` and 
 has ``zeta_g ~ N(0, I)`` given the population, as far as that density goes. Of a level of few rows
 zeta is z, non-centered; of one of many, b is where its rows want it, and zeta what they leave open.
 ``log|K|`` is Laplace's: as far as levels do not depend on each other a mode in these coordinates
-is one of the population with the effects integrated out, and no funnel draws it in. Papaspiliopoulos,
-Roberts and Skoeld (2007), Stat. Sci. 22.
+is one of the population with the effects integrated out, and no funnel draws it in.
+Papaspiliopoulos, Roberts and Skoeld (2007), Stat. Sci. 22.
 """
 
 from typing import Any

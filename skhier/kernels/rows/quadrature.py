@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 
 from skhier.kernels.records import Population
-from skhier.kernels.rows.around import Around, LevelNodes, effects_of
+from skhier.kernels.rows.around import Around, LevelNodes
 from skhier.kernels.rows.at_nodes import expected_gradient
 from skhier.kernels.rows.blocks import over_blocks
-from skhier.kernels.rows.modes import ModeSearch, level_modes, start_of, tolerance_of
+from skhier.kernels.rows.modes import ModeSearch, level_modes, n_normals, tolerance_of
 from skhier.kernels.rows.rules import ProductRule
 from skhier.responses.base import Response
 from skhier.statistics.rows import RowBlocks
@@ -54,7 +54,8 @@ class LevelMoments(NamedTuple):
         Skewness of each entry of v.
     log_exp : array of shape (G,)
         Log mean of ``e^b`` of the intercept, where the link is the log; else 0.
-    mode : array of shape (q, G)
+    normals : array of shape (n_normals(q), G)
+        Where a search begins for another theta: see :class:`~.modes.ModeSearch`.
     """
 
     log_density: Any
@@ -62,7 +63,7 @@ class LevelMoments(NamedTuple):
     root: Any
     skew: Any
     log_exp: Any
-    mode: Any
+    normals: Any
 
 
 def level_nodes(
@@ -105,7 +106,7 @@ def level_moments(
     """As :func:`level_nodes`, of which the moments are kept and not the nodes; of any parts."""
     populations = jax.tree.map(lambda a: jnp.asarray(a)[None], population)
     if search is not None:
-        search = search._replace(effects=jnp.asarray(search.effects)[None])
+        search = search._replace(normals=jnp.asarray(search.normals)[None])
     (moments,) = moments_of_many(response, rule, rows, z, populations, search)
     return unpacked(moments, len(z))
 
@@ -120,15 +121,12 @@ def moments_of_many(
 ) -> Any:
     """The same of several populations (n, ...), packed: see :func:`unpacked`.
 
-    ``search.effects`` (n, q, G) are of each one. A map from outside would trace the loops over
-    blocks several times.
+    ``search.normals`` (n, n_normals(q), G) are of each one. A map from outside would trace the
+    loops over blocks several times.
     """
 
     def reduced(around):
         return around.moments(rule, response.link == "log")
-
-    def start_at(population, effects):
-        return start_of(effects, _root(population), len(rows.present))
 
     def of_block(block, starts):
         at = partial(_of_block, response, block, search, rows.repeated is not None, reduced)
@@ -136,9 +134,8 @@ def moments_of_many(
         flat = [a.reshape(len(a), -1, a.shape[-1]) for a in jax.tree.leaves(moments)]
         return jnp.concatenate(flat, 1)
 
-    effects = None if search is None else search.effects
-    starts = jax.vmap(start_at)(populations, effects)
-    n, q, _ = starts.shape
+    n, q = len(populations.coef), len(z)
+    starts = _no_normals(rows, z, n) if search is None else search.normals
     n_numbers = sum(math.prod(shape) for shape in _shapes(q))
     return over_blocks(of_block, rows, z, starts, (n, n_numbers))
 
@@ -156,18 +153,21 @@ def unpacked(numbers: Any, q: int) -> LevelMoments:
 
 def _shapes(q):
     """Of the entries of LevelMoments, without the levels."""
-    return (), (q,), (q, q), (q,), (), (q,)
+    return (), (q,), (q, q), (q,), (), (n_normals(q),)
+
+
+def _no_normals(rows, z, *shape):
+    return jnp.zeros((*shape, n_normals(len(z)), len(rows.present)))
 
 
 def _by_level(response, rows, z, population, search, reduced):
-    """By level: what ``reduced`` makes of the surroundings of a block's modes, and these modes."""
+    """By level: what ``reduced`` makes of the surroundings of a block's modes, and its normals."""
 
     def of_block(block, start):
         repeated = rows.repeated is not None
         return _of_block(response, block, search, repeated, reduced, population, start)
 
-    effects = None if search is None else search.effects
-    start = start_of(effects, _root(population), len(rows.present))
+    start = _no_normals(rows, z) if search is None else search.normals
     return over_blocks(of_block, rows, z, start)
 
 
@@ -175,9 +175,9 @@ def _of_block(response, block, search, repeated, reduced, population, start):
     root, own = _root(population), population.own
     line = _without_effects(block.x, block.offset, population.coef)
     tolerance = tolerance_of(search)
-    u, half = level_modes(response, block, line, root, own, start, tolerance, repeated)
+    u, half, normals = level_modes(response, block, line, root, own, start, tolerance, repeated)
     around = Around(response, block, line, root, own, u, half, repeated)
-    return reduced(around), effects_of(root, u)
+    return reduced(around), normals
 
 
 def _root(population):

@@ -10,7 +10,7 @@ from response_cases import CASES
 from row_cases import N_LEVELS, Rows, grid, make_rows
 from runs import budget, slow
 
-from skhier.kernels.rows.modes import CLOSE, ROUGH, ModeSearch
+from skhier.kernels.rows.modes import CLOSE, NEVER, ROUGH, ModeSearch
 from skhier.kernels.rows.quadrature import level_moments
 from skhier.kernels.rows.rules import product_rule, rule_in_parts
 from skhier.statistics.rows import arrange_rows
@@ -27,6 +27,28 @@ def in_float64():
 @partial(jax.jit, static_argnames="kind")
 def moments_of(kind, rule, rows, z, everyone, search=None):
     return level_moments(kind.response(), rule, rows, z, everyone, search)
+
+
+def lower(entries):
+    """Lower triangular matrices (G, 2, 2) of entries (3, G)."""
+    out = np.zeros((entries.shape[1], 2, 2))
+    out[:, [0, 1, 1], [0, 0, 1]] = entries.T
+    return out
+
+
+def modes_of(normals, everyone):
+    """Modes (2, G) of the normals times the prior of the effects."""
+    pull, root = np.asarray(normals[:2]).T, lower(np.asarray(normals[2:]))
+    cov = everyone.group_root[0] @ everyone.group_root[0].T
+    precision = np.linalg.inv(cov) + root @ root.swapaxes(1, 2)
+    return np.linalg.solve(precision, pull[..., None])[..., 0].T
+
+
+def normals_at(effects):
+    """Normals so narrow that searches begin at effects (2, G)."""
+    precision = 1e8
+    roots = np.tile(np.sqrt([precision, 0, precision])[:, None], effects.shape[1])
+    return np.concatenate([precision * effects, roots])
 
 
 def uneven(name):
@@ -57,6 +79,8 @@ def test_levels_do_not_depend_on_their_blocks(name, dense):
     assert (several.indicated is None) == (dense == 0)
     assert len(several.levels) > 1
     parts = moments_of(response.kind, rule, several, z, everyone)
+    # of the normals the modes, which depend little on the look that made them
+    parts, whole = (a._replace(normals=modes_of(a.normals, everyone)) for a in (parts, whole))
     for ours, theirs in zip(parts, whole, strict=True):
         known = slice(0, len(N_ROWS))
         # steps to the modes end when all levels of a block are there
@@ -91,8 +115,9 @@ def test_start_of_the_modes_does_not_matter(name):
     from_zero = at()
     rng = np.random.default_rng(0)
     for tolerance, near in ((CLOSE, 1e-6), (ROUGH, 1e-2)):
-        away = from_zero.mode + 0.5 * rng.normal(size=from_zero.mode.shape)
-        ours = at(ModeSearch(away, tolerance))
+        modes = modes_of(from_zero.normals, everyone)
+        away = modes + 0.5 * rng.normal(size=modes.shape)
+        ours = at(ModeSearch(normals_at(away), tolerance))
         off = np.abs(ours.log_density - from_zero.log_density)[:N_LEVELS]
         assert off.max() < near
 
@@ -105,9 +130,34 @@ def test_modes_are_found_from_afar(name):
     blocks, z, _ = rows.blocks()
     at = partial(moments_of, response.kind, product_rule(7, 2), blocks, z, everyone)
     near = at()
-    away = np.array([4.0, -4.0])[:, None] @ np.ones((1, near.mode.shape[1]))  # steps overshoot
-    far = at(ModeSearch(away, CLOSE))
-    assert_allclose(far.mode[:, :N_LEVELS], near.mode[:, :N_LEVELS], atol=1e-6)
+    of_near = modes_of(near.normals, everyone)[:, :N_LEVELS]
+    away = np.array([4.0, -4.0])[:, None] @ np.ones((1, near.normals.shape[1]))  # steps overshoot
+    far = at(ModeSearch(normals_at(away), CLOSE))
+    assert_allclose(modes_of(far.normals, everyone)[:, :N_LEVELS], of_near, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["logit", "poisson", "student_t"])
+def test_nodes_lie_where_normals_say_without_a_look(name):
+    response = CASES[name].response
+    own = {key: np.float64(value) for key, value in CASES[name].own.items()}
+    rows, everyone = make_rows(response, own, 2)
+    blocks, z, _ = rows.blocks()
+    known = slice(0, N_LEVELS)
+    at = partial(moments_of, response.kind, product_rule(3, 2), blocks, z)
+    looked = at(everyone)
+    without = at(everyone, ModeSearch(looked.normals, NEVER))
+    assert_allclose(without.normals, looked.normals)
+    assert_allclose(without.log_density[known], looked.log_density[known], atol=1e-6)
+    assert_allclose(without.mean[:, known], looked.mean[:, known], atol=1e-6)
+    # of a population near by the normals place the nodes nearly as well, whatever its scales
+    (root,) = everyone.group_root
+    other = everyone._replace(coef=everyone.coef + 0.02, group_root=(0.8 * root,))
+    exact, without = at(other), at(other, ModeSearch(looked.normals, NEVER))
+    from_zero = at(other, ModeSearch(0 * looked.normals, NEVER))
+    off, worse = (np.abs(a.log_density - exact.log_density)[known] for a in (without, from_zero))
+    finer = moments_of(response.kind, product_rule(9, 2), blocks, z, other).log_density
+    assert 0 < off.sum() < np.abs(exact.log_density - finer)[known].sum()
+    assert worse.sum() > 10 * off.sum()
 
 
 @pytest.mark.parametrize("name", [pytest.param("logit", marks=pytest.mark.slow), "poisson"])

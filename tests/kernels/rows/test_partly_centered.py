@@ -29,7 +29,7 @@ def information(rng):
 
 
 def test_zeta_is_standard_normal_under_any_covariance():
-    """The density of z and of what the rows say, with the volume, is that of zeta but for a constant."""
+    """The density of z and of what rows say, with the volume, is that of zeta and a constant."""
     rng = np.random.default_rng(0)
     levels = information(rng)
     for scale in (1e-3, 1.0, 30.0):
@@ -38,9 +38,7 @@ def test_zeta_is_standard_normal_under_any_covariance():
         for zeta in rng.normal(size=(5, Q, N_LEVELS)):
             z, log_volume = standard_effects(root, levels, zeta)
             b = root @ z
-            said = (levels.pull * b).sum() - 0.5 * np.einsum(
-                "ig,ijg,jg->", b, levels.precision, b
-            )
+            said = (levels.pull * b).sum() - 0.5 * np.einsum("ig,ijg,jg->", b, levels.precision, b)
             density = said - 0.5 * (z**2).sum() + log_volume
             densities.append(float(density + 0.5 * (zeta**2).sum()))
         assert_allclose(densities, densities[0], rtol=1e-9)
