@@ -23,7 +23,7 @@ from skhier.inference.row_information import information_of_rows, start_of_rows,
 from skhier.kernels.records import LevelInformation, ModelSpec
 from skhier.utils.budget import Budget
 
-__all__ = ["FoundFrame", "find_frame"]
+__all__ = ["Framing", "find_frame"]
 
 STEP = 1e-3  # of differences of gradients
 NARROW = 0.03  # sds, the same of an entry that is known better by far than to a step
@@ -34,7 +34,7 @@ SCALES = "group_scale_", "decov_size_"
 LARGE = -0.7  # of their logarithms, in internal units
 
 
-class FoundFrame(NamedTuple):
+class Framing(NamedTuple):
     """A target, its data, and the number of gradients that were asked for."""
 
     target: Any
@@ -53,7 +53,7 @@ def find_frame(
     model: tuple,
     budget: Budget,
     check: Callable[[], None] = lambda: None,
-) -> FoundFrame | None:
+) -> Framing | None:
     """The frame at the mode; None where no density there is finite.
 
     Parameters
@@ -82,7 +82,7 @@ def find_frame(
         frame = search.settle(search.start(sites))
     except FloatingPointError:
         return None
-    return FoundFrame(target, (search.rows, search.model, frame), search.n_evaluations)
+    return Framing(target, (search.rows, search.model, frame), search.n_evaluations)
 
 
 def _dense(shapes: Sequence[tuple[int, int]], n_theta: int, budget: Budget) -> tuple[bool, ...]:

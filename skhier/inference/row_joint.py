@@ -86,23 +86,23 @@ def _result(joint, problem, model, spec, options, device, seed) -> EngineResult:
     result_of = partial(_from_draws, spec=spec, options=options)
     if are_too_few(options):
         return result_of(as_asked())
-    (found,) = runtime.run_side_by_side([search])
-    if found is None:
+    (framing,) = runtime.run_side_by_side([search])
+    if framing is None:
         return result_of(as_asked())
-    frames = [(options.n_chains, found.data)]
+    frames = [(options.n_chains, framing.data)]
 
     def run(options, states=None):
         how = options, device, seed
-        return run_nuts(found.target, frames, *how, states=states, adapts_scales=False)
+        return run_nuts(framing.target, frames, *how, states=states, adapts_scales=False)
 
     def warns(result):
         parameters = in_user_units(result.draws, problem.units, problem.slopes, spec.response)
         report = report_on(result, scalars(parameters), options.max_tree_depth)
         return bool(report.warnings)
 
-    short, seen = _short(options, found.size), partial(_seen, problem, spec)
+    short, seen = _short(options, framing.size), partial(_seen, problem, spec)
     _, result = run_shortly(run, options, short, seen, as_asked, result_of, warns)
-    evaluations = found.n_evaluations + result.facts["evaluations"]
+    evaluations = framing.n_evaluations + result.facts["evaluations"]
     return result._replace(facts={**result.facts, "evaluations": evaluations})
 
 

@@ -76,13 +76,15 @@ def test_two_factors_agree_with_chains_without_a_frame(crossed, monkeypatch):
 
 def test_chains_in_a_frame_are_short_and_say_so(crossed):
     model, *_ = crossed
-    found = model.diagnostics_
-    assert found["sampler"] == "nuts"
-    assert found["r_hat"] <= 1.01
-    assert min(found["ess_bulk"], found["ess_tail"]) >= 400
-    assert found["divergences"] == 0
-    assert found["evaluations"] < 4 * 1000 * 15  # half round, and not as many as a usual run's 31
-    assert found["e_bfmi"] > 0.3
+    diagnostics = model.diagnostics_
+    assert diagnostics["sampler"] == "nuts"
+    assert diagnostics["r_hat"] <= 1.01
+    assert min(diagnostics["ess_bulk"], diagnostics["ess_tail"]) >= 400
+    assert diagnostics["divergences"] == 0
+    assert (
+        diagnostics["evaluations"] < 4 * 1000 * 15
+    )  # half round, and not as many as a usual run's 31
+    assert diagnostics["e_bfmi"] > 0.3
     assert model.posterior_["intercept"].shape == (4, 1000)
 
 

@@ -90,25 +90,25 @@ def centered_position(target, data, position):
 def test_density_is_that_of_the_centered_joint_model(case, slopes):
     """With the volume of the map by its Jacobian, at random points; that of root is a constant."""
     problem = case(noncentered=False, slopes=slopes)
-    found = find_frame(problem.spec, problem.rows, problem.model, USUAL)
-    of_root = np.linalg.slogdet(found.data[2].root)[1]
+    framing = find_frame(problem.spec, problem.rows, problem.model, USUAL)
+    of_root = np.linalg.slogdet(framing.data[2].root)[1]
     joint, data = Joint(ROWS, problem.spec), (problem.rows, *problem.model)
 
     def of_both(position):
-        of_frame = partial(centered_position, found.target, found.data)
+        of_frame = partial(centered_position, framing.target, framing.data)
         log_volume = jnp.linalg.slogdet(jax.jacobian(of_frame)(position))[1]
         density = joint.log_density(data, of_frame(position)) + log_volume
-        return found.target.log_density(found.data, position) + of_root, density
+        return framing.target.log_density(framing.data, position) + of_root, density
 
-    points = 0.5 * np.random.default_rng(0).normal(size=(4, found.size))
+    points = 0.5 * np.random.default_rng(0).normal(size=(4, framing.size))
     ours, theirs = np.array([jax.jit(of_both)(point) for point in points]).T
     assert_allclose(ours, theirs, rtol=1e-10)
 
 
-def curvature(found):
+def curvature(framing):
     """Gradient, and eigenvalues of minus the Hessian, at the frame's origin."""
-    density = partial(found.target.log_density, found.data)
-    origin = np.zeros(found.size)
+    density = partial(framing.target.log_density, framing.data)
+    origin = np.zeros(framing.size)
     slope, hessian = jax.jit(lambda at: (jax.grad(density)(at), jax.hessian(density)(at)))(origin)
     return slope, np.linalg.eigvalsh(-hessian)
 
@@ -116,8 +116,8 @@ def curvature(found):
 @pytest.mark.parametrize(("case", "slopes"), [(counts, ()), *LONGER])
 def test_origin_is_next_to_a_mode_and_of_curvature_one(case, slopes):
     problem = case(slopes=slopes)
-    found = find_frame(problem.spec, problem.rows, problem.model, USUAL)
-    slope, values = curvature(found)
+    framing = find_frame(problem.spec, problem.rows, problem.model, USUAL)
+    slope, values = curvature(framing)
     assert np.abs(slope).max() < 0.2  # sds
     # of heavy tails negative curvatures count as 0, and the levels' own are less than 1
     assert_allclose(values, 1.0, atol=0.5 if case is heavy_tails else 1e-3)
@@ -126,9 +126,9 @@ def test_origin_is_next_to_a_mode_and_of_curvature_one(case, slopes):
 @pytest.mark.slow
 def test_levels_of_several_large_factors_count_as_independent_of_each_other():
     problem = counts()
-    found = find_frame(problem.spec, problem.rows, problem.model, budget(most_dense=0))
-    assert found.target.is_dense == (False, False)
-    slope, values = curvature(found)
+    framing = find_frame(problem.spec, problem.rows, problem.model, budget(most_dense=0))
+    assert framing.target.is_dense == (False, False)
+    slope, values = curvature(framing)
     assert np.abs(slope).max() < 0.2
     # what both factors' averages share is left to the prior: wide, and no other direction is
     assert values.min() > 0
@@ -140,8 +140,8 @@ def test_separated_levels_have_a_frame():
     X, _, rng = table()
     y = np.where(X["a"] < 3, 1.0, np.where(X["a"] < 5, 0.0, rng.integers(2, size=len(X))))
     problem = stated(Bernoulli(), X, y, slopes=())
-    found = find_frame(problem.spec, problem.rows, problem.model, USUAL)
-    value, slope, _ = value_and_slope(np.zeros(found.size), found.data, found.target)
+    framing = find_frame(problem.spec, problem.rows, problem.model, USUAL)
+    value, slope, _ = value_and_slope(np.zeros(framing.size), framing.data, framing.target)
     assert np.isfinite(value)
     assert np.abs(slope).max() < 0.2
 
@@ -150,8 +150,8 @@ def test_separated_levels_have_a_frame():
 def test_counts_of_a_million_have_a_frame():
     X, line, rng = table()
     problem = stated(Poisson(), X, rng.poisson(np.exp(13 + line)).astype(float), slopes=())
-    found = find_frame(problem.spec, problem.rows, problem.model, USUAL)
-    slope, values = curvature(found)
+    framing = find_frame(problem.spec, problem.rows, problem.model, USUAL)
+    slope, values = curvature(framing)
     assert np.abs(slope).max() < 0.2
     assert_allclose(values, 1.0, atol=0.05)
 
