@@ -19,7 +19,6 @@ from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
 __all__ = [
     "announce",
-    "are_too_few",
     "chains_ess",
     "progress_bar",
     "run_in_frame",
@@ -100,9 +99,9 @@ def run_nuts(
 
 
 def run_in_frame(run, frames, options, coordinates, result_of, warns):
-    """Draws of theta in the frame of a normal approximation, and the result that they make.
+    """Draws of theta in the frame of a normal approximation: :func:`run_shortly`; and their result.
 
-    As :func:`run_shortly`; new chains move in the draws' own frame.
+    New chains move in the draws' own frame.
 
     Parameters
     ----------
@@ -111,17 +110,17 @@ def run_in_frame(run, frames, options, coordinates, result_of, warns):
     frames, options
     coordinates : Signs or Bartlett
         Of the frames.
-    result_of, warns : callable
-        See :func:`run_shortly`.
+    result_of : callable
+        Takes draws to the result whose draws a fit reports.
+    warns : callable
+        Whether the diagnostics of a fit with such a result warn of anything.
 
     Returns
     -------
     draws : SamplerDraws
     result : EngineResult
     """
-    if are_too_few(options):
-        draws = run(frames, options)
-        return draws, result_of(draws)
+    judged: list[Any] = []
 
     def anew(draws):
         points = draws.values.reshape(-1, draws.values.shape[-1])
@@ -133,22 +132,27 @@ def run_in_frame(run, frames, options, coordinates, result_of, warns):
     def seen(draws):
         return coordinates.to_theta(draws.values)
 
-    how = options, _short(options), seen, anew, result_of, warns
-    return run_shortly(partial(run, frames), *how)
+    def fit_warns(draws):
+        judged[:] = draws, result_of(draws)
+        return warns(judged[1])
+
+    if options.n_chains == 1 or options.n_draws < ESS_LIMIT:  # which diagnostics warn of anyway
+        draws = run(frames, options)
+    else:
+        how = options, _short(options), seen, anew, fit_warns
+        draws = run_shortly(partial(run, frames), *how)
+    if judged and judged[0] is draws:
+        return draws, judged[1]
+    return draws, result_of(draws)
 
 
-def are_too_few(options: EngineOptions) -> bool:
-    """Whether diagnostics warn of so few chains or draws, however good they may be."""
-    return options.n_chains == 1 or options.n_draws < ESS_LIMIT
-
-
-def run_shortly(run, options, short, seen, anew, result_of, warns):
-    """Draws in a frame where the posterior is near a standard normal, and the result they make.
+def run_shortly(run, options, short, seen, anew, fit_warns):
+    """Draws in a frame where the posterior is near a standard normal, or as they were asked for.
 
     Where the frame is good few transitions of few steps warm up and move through the posterior, and
     fewer draws than were asked for have the effective number that is enough. Whether they have,
-    R-hat, effective numbers, energies and divergences tell, of what is seen of them and of all that
-    the diagnostics of the fit judge; if not, the chains go on until there are as many draws as were
+    R-hat, effective numbers, energies and divergences tell, of what is seen and of all that the
+    diagnostics of the fit judge; if not, the chains go on until there are as many draws as were
     asked for, and if these do not agree either new ones are made as they were asked for.
 
     Parameters
@@ -158,36 +162,25 @@ def run_shortly(run, options, short, seen, anew, result_of, warns):
     options, short : EngineOptions
         As asked for, and of a good frame.
     seen : callable
-        Takes draws to an array (n_chains, n_draws, d).
+        Takes draws to an array (n_chains, n_draws, d) of what is to be told by them.
     anew : callable
         Takes draws that do not agree to others.
-    result_of : callable
-        Takes draws to the result whose draws a fit reports.
-    warns : callable
-        Whether the diagnostics of a fit with such a result warn of anything.
-
-    Returns
-    -------
-    draws : SamplerDraws
-    result : EngineResult
+    fit_warns : callable
+        Takes draws to whether the diagnostics of a fit with them warn of anything.
     """
 
-    def result_if_good(draws):
-        if not _agree(seen(draws), draws, options):
-            return None
-        result = result_of(draws)
-        return None if warns(result) else result
+    def agree(draws):
+        return _agree(seen(draws), draws, options) and not fit_warns(draws)
 
     draws = run(short)
-    result = result_if_good(draws)
+    if agree(draws):
+        return draws
     rest = options.n_draws - short.n_draws
-    if rest > 0 and result is None:
+    if rest > 0:
         draws = _continued(draws, run(short._replace(n_draws=rest), draws.state))
-        result = result_if_good(draws)
-    if result is None:
-        draws = anew(draws)
-        result = result_of(draws)
-    return draws, result
+        if agree(draws):
+            return draws
+    return anew(draws)
 
 
 def _continued(draws, more):

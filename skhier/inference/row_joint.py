@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from skhier.inference.chains import (
-    are_too_few,
     run_nuts,
     run_shortly,
     sample_stats,
@@ -27,6 +26,7 @@ from skhier.kernels.user_units import in_user_units
 from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
 from skhier.statistics.problem import Problem
+from skhier.utils.convergence import ESS_LIMIT
 from skhier.utils.diagnostics import e_bfmi
 
 __all__ = ["run_joint_rows"]
@@ -84,7 +84,7 @@ def _result(joint, problem, model, spec, options, device, seed) -> EngineResult:
             return find_frame(spec, joint, model, options.budget, check)
 
     result_of = partial(_from_draws, spec=spec, options=options)
-    if are_too_few(options):
+    if options.n_chains == 1 or options.n_draws < ESS_LIMIT:  # diagnostics warn of them anyway
         return result_of(as_asked())
     (framing,) = runtime.run_side_by_side([search])
     if framing is None:
@@ -95,13 +95,14 @@ def _result(joint, problem, model, spec, options, device, seed) -> EngineResult:
         how = options, device, seed
         return run_nuts(framing.target, frames, *how, states=states, adapts_scales=False)
 
-    def warns(result):
+    def fit_warns(draws):
+        result = result_of(draws)
         parameters = in_user_units(result.draws, problem.units, problem.slopes, spec.response)
         report = report_on(result, scalars(parameters), options.max_tree_depth)
         return bool(report.warnings)
 
     short, seen = _short(options, framing.size), partial(_seen, problem, spec)
-    _, result = run_shortly(run, options, short, seen, as_asked, result_of, warns)
+    result = result_of(run_shortly(run, options, short, seen, as_asked, fit_warns))
     evaluations = framing.n_evaluations + result.facts["evaluations"]
     return result._replace(facts={**result.facts, "evaluations": evaluations})
 

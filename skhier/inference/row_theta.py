@@ -82,7 +82,7 @@ class RowTheta(QuadratureTheta):
         own = self.budget.quadrature
         if self.n_levels < own.many_levels:
             return super().search
-        return replace(self.budget.search, climbs=0, near_mode=own.near_mode)
+        return replace(self.budget.search, climbs=0, near_mode=own.near_mode_of_many)
 
     @property
     def by_values(self) -> int:

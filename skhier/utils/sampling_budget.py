@@ -234,8 +234,8 @@ class QuadratureBudget:
         Sds of theta along an axis, beyond which searches for effects begin as there.
     many_levels : int
         From which rows leave theta nearly normal: its modes are looked for less thoroughly.
-    near_mode : float
-        Then; see :class:`SearchBudget`.
+    near_mode_of_many : float
+        Then ``near_mode``; see :class:`SearchBudget`.
     nodes_in_parts : int
         Of a rule whose finer one takes parts of one shape: of more nodes parts have many cells.
     round_points : int
@@ -257,7 +257,7 @@ class QuadratureBudget:
     many_batches: int = 100
     followed: float = 4.0
     many_levels: int = 200
-    near_mode: float = 0.3
+    near_mode_of_many: float = 0.3
     nodes_in_parts: int = 5
     round_points: int = 2**20
     moment_nodes: int = 9
