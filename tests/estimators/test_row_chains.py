@@ -10,8 +10,8 @@ from skhier.inference.row_frame_target import value_and_slope
 
 pytestmark = [
     pytest.mark.slow,
-    # a single transition is said, and moves no mean
-    pytest.mark.filterwarnings("ignore:.*transitions diverged"),
+    # usual runs of skewed posteriors warn; Monte Carlo errors, by which all is judged, know of it
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
 
 
@@ -121,7 +121,6 @@ def test_levels_of_only_yes_are_finite():
     assert model.diagnostics_["r_hat"] <= 1.01
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_counts_of_a_million_are_finite():
     X, line, rng = table()
     y = rng.poisson(np.exp(13 + line)).astype(float)
