@@ -33,14 +33,14 @@ ROOMS = {
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
         "normal.given_noise normal.level_precision rows.models rows.blocks "
-        "rows.logarithm rows.modes "
+        "rows.partly_centered rows.logarithm rows.modes "
         "rows.rules rows.at_nodes rows.moments rows.around rows.quadrature"
     ),
     "inference": (
         "options runtime statement checks estimates mode importance starts signs bartlett results "
         "target nuts chains theta centring reach engines prior quadrature_target quadrature_theta "
-        "quadrature_engine row_target row_theta row_engines row_scores noise_target noise_theta "
-        "noise_engine dispatch"
+        "quadrature_engine row_target row_theta row_information row_frame_target row_frame "
+        "row_joint row_engines row_scores noise_target noise_theta noise_engine dispatch"
     ),
     "posterior": (
         "designs drawn mixture reached skewed rule lines moment_components posterior row_posterior "

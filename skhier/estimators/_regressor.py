@@ -49,7 +49,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         is ``"default"``, weakly informative priors scaled by the data. See ``prior_summary``.
     noncentered : bool, default=True
         Parameterisation of the joint model's group effects (``inference="nuts"``); the posterior
-        is the same. False suits groups with many rows each, True suits the others.
+        is the same. False suits groups with many rows each, True suits the others. Of responses
+        without sufficient statistics, where chains in coordinates of their own do not do.
     response : str or response object, default="normal"
         What y is, given the line: ``"normal"``, ``"lognormal"`` (both exact), ``"student_t"``,
         ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"binomial"`` (y is a share in [0, 1],

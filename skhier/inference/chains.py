@@ -29,11 +29,21 @@ __all__ = [
 ]
 
 
-def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, states=None):
+def run_nuts(
+    target,
+    frames,
+    options,
+    device,
+    seed,
+    check_caller=lambda: None,
+    states=None,
+    adapts_scales=True,
+):
     """Draws of all chains, in threads that Ctrl-C can leave behind.
 
     ``frames`` are pairs: a number of chains, and their data. ``states``: those of earlier draws in
-    the same frames, from where the chains go on.
+    the same frames, from where the chains go on. ``adapts_scales``: see
+    :class:`~skhier.inference.nuts.NutsSettings`.
     """
     import jax
 
@@ -46,6 +56,7 @@ def run_nuts(target, frames, options, device, seed, check_caller=lambda: None, s
         options.max_tree_depth,
         search.start_tries,
         chains.slice_rows,
+        adapts_scales,
     )
     with runtime.precisely_on(device):
         keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
@@ -174,9 +185,11 @@ def run_shortly(run, options, short, seen, anew, fit_warns):
 
 def _continued(draws, more):
     """Draws (n_chains, n_draws, ...) and those that the same chains made next."""
+    import jax
+
     of_transitions = ("values", "lp", "energy", "n_steps", "accept", "diverging")
     pairs = ((getattr(draws, name), getattr(more, name)) for name in of_transitions)
-    both = (np.concatenate(pair, axis=1) for pair in pairs)
+    both = (jax.tree.map(lambda *a: np.concatenate(a, axis=1), *pair) for pair in pairs)
     return more._replace(**dict(zip(of_transitions, both, strict=True)))
 
 

@@ -31,13 +31,17 @@ _COMPILING = threading.Lock()  # threads that need the same program wait for it
 
 
 class NutsSettings(NamedTuple):
-    """Static settings of the sampler: a new value compiles a new program."""
+    """Static settings of the sampler: a new value compiles a new program.
+
+    ``adapts_scales``: whether warm-up fits a scale to each coordinate, and not steps alone.
+    """
 
     n_warmup: int
     target_accept: float
     max_tree_depth: int
     start_tries: int = USUAL.search.start_tries
     slice_rows: int = USUAL.chains.slice_rows
+    adapts_scales: bool = True
 
 
 class SamplerDraws(NamedTuple):
@@ -171,6 +175,7 @@ def _kernels(target, data, settings):
             num_warmup=settings.n_warmup,
             target_accept_prob=settings.target_accept,
             max_tree_depth=settings.max_tree_depth,
+            adapt_mass_matrix=settings.adapts_scales,
             model_args=data,
             rng_key=key,
         )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from skhier.kernels import flat
 from skhier.kernels.records import ModelSpec, Population
@@ -23,6 +24,7 @@ __all__ = [
     "evaluate",
     "populations",
     "prior_profiles",
+    "sites",
     "size",
 ]
 
@@ -109,6 +111,17 @@ def size(model: tuple, program: LevelProgram, spec: ModelSpec) -> int:
 @partial(jax.jit, static_argnames=("program", "spec"))  # for its memory: it is never compiled
 def _zeros(model, program, spec):
     return jnp.zeros(flat.size(partial(program.population, spec), model))
+
+
+def sites(model: tuple, program: LevelProgram, spec: ModelSpec) -> dict[str, int]:
+    """Number of entries of theta of each site of the model, in their order."""
+    shapes = _sites.eval_shape(model, program, spec)
+    return {name: int(np.prod(of_site.shape)) for name, of_site in shapes.items()}
+
+
+@partial(jax.jit, static_argnames=("program", "spec"))  # never compiled either
+def _sites(model, program, spec):
+    return flat.zeros(partial(program.population, spec), model)
 
 
 @partial(jax.jit, static_argnames=("program", "spec"))

@@ -13,17 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from skhier.inference.chains import run_nuts, sample_stats
 from skhier.inference.importance import steadied
 from skhier.inference.options import EngineOptions
 from skhier.inference.quadrature_engine import modes_of, refine, sample_theta
 from skhier.inference.results import EngineResult, with_finite_numbers
+from skhier.inference.row_joint import run_joint_rows
 from skhier.inference.row_theta import RowTheta
 from skhier.inference.statement import numbers_of_model
-from skhier.kernels.records import Components, EffectMoments, ModelSpec
+from skhier.kernels.records import ModelSpec
 from skhier.priors import PriorChoice
-from skhier.responses.by_level import SPREAD
-from skhier.responses.normal import SCALE
 from skhier.statistics.problem import Problem
 from skhier.statistics.records import Units
 from skhier.statistics.rows import arrange_rows, merge_equal_rows
@@ -97,7 +95,7 @@ def run_rows(
     rows = engine_rows(problem.units, training, budget=options.budget.rows)
     model = numbers_of_model(problem.units, choice, options.eta, fixed)
     if inference == "nuts" or sampled or spec.noise_by is not None:
-        result = _run_joint(rows, problem, model, spec, options, device, seed)
+        result = run_joint_rows(rows, problem, model, spec, options, device, seed)
     else:
 
         def work(check):
@@ -150,56 +148,3 @@ def _first_nodes(rows_of_a_level: float, spec) -> int:
     if not spec.factors:
         return 1
     return 3 if rows_of_a_level >= 25 else 5 if rows_of_a_level >= 8 else 7
-
-
-def _run_joint(rows, problem, model, spec, options, device, seed) -> EngineResult:
-    """Every effect by NUTS; evenly spaced draws of the effects are kept."""
-    from skhier.inference.quadrature_target import Joint
-    from skhier.inference.row_target import ROWS
-    from skhier.kernels.rows.models import JointRows
-
-    x, codes, y, weights, offset = rows
-    present = tuple((f.zz[-1, -1] > 0).astype(float) for f in problem.stats.factors)
-    joint = JointRows(x, y, weights, offset, codes.astype(np.int32), present)
-    frames = [(options.n_chains, (joint, *model))]
-    draws = run_nuts(Joint(ROWS, spec), frames, options, device, seed)
-    population = draws.values[0]
-    which, place = _kept(draws, options.budget.memory.effect_entries)
-    flat, effects, noises = (_flat(part, which) for part in draws.values)
-    effects = EffectMoments(
-        effects,
-        tuple(np.zeros((len(which), b.shape[1], *b.shape[1:])) for b in effects),
-        None,
-        place,
-        0,
-        log_noise=None if spec.noise_by is None else _log_noises(flat, noises),
-    )
-    facts = {"sampler": "nuts", "evaluations": int(draws.n_steps.sum())}
-    components = Components(np.full(len(which), 1 / len(which)), flat)
-    stats = sample_stats(draws)
-    return EngineResult(population, "nuts", stats, components, {}, facts, effects=effects)
-
-
-def _kept(draws, entries) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the draws whose effects are kept, and which of them stands for each draw."""
-    _, effects, noises = draws.values
-    n_draws, shape = draws.lp.size, draws.lp.shape
-    size = sum(a[0, 0].size for a in (*effects, *([noises] if len(noises) else [])))
-    n_kept = int(np.clip(entries // max(size, 1), 64, n_draws))
-    which = (np.arange(n_kept) * n_draws) // n_kept
-    place = (np.arange(n_draws) * n_kept) // n_draws
-    order = np.random.default_rng(0).permutation(n_kept)  # any first few are a random choice
-    return which[order], np.argsort(order)[place].reshape(shape)
-
-
-def _flat(tree, which):
-    """Draws of all chains, one after the other, those at places ``which``."""
-    import jax
-
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[which], tree)
-
-
-def _log_noises(population, deviations) -> np.ndarray:
-    """Logs of the levels' noise scales, (S, n_levels), internal units."""
-    own = population.own
-    return np.log(own[SCALE])[:, None] + own[SPREAD][:, None] * deviations

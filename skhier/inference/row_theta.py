@@ -11,10 +11,11 @@ import numpy as np
 from skhier.inference.mode import Laplace
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.kernels.records import EffectMoments, ModelSpec
+from skhier.responses.base import Own, Response
 from skhier.statistics.rows import RowBlocks
 from skhier.utils.budget import SearchBudget
 
-__all__ = ["RowTheta"]
+__all__ = ["RowTheta", "fit_without_groups"]
 
 
 class RowTheta(QuadratureTheta):
@@ -159,7 +160,11 @@ class RowTheta(QuadratureTheta):
     def starts(self) -> np.ndarray:
         """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
         own = self.populations(np.zeros((1, self.size))).take(0).own
-        start = self.start_at(_fit_without_groups(self.spec.response, self.rows, own))
+        x = np.asarray(self.rows.x).reshape(len(self.rows.x), -1)
+        y, weight, offset = (
+            np.asarray(a).ravel() for a in (self.rows.y, self.rows.weight, self.rows.offset)
+        )
+        start = self.start_at(fit_without_groups(self.spec.response, x, y, weight, offset, own))
         scales = self.entries("group_scale_", "decov_size_")
         start[scales] = -0.7
         without = start.copy()
@@ -226,10 +231,17 @@ def _stretch(moments):
     return np.divide(wanted, variance, out=np.ones_like(variance), where=variance > 1e-6)
 
 
-def _fit_without_groups(response, rows, own) -> np.ndarray:
-    """Coefficients (p,) of a fit that ignores groups, drawn a little to 0."""
-    x = np.asarray(rows.x).reshape(len(rows.x), -1)
-    y, weight, offset = (np.asarray(a).ravel() for a in (rows.y, rows.weight, rows.offset))
+def fit_without_groups(response: Response, x, y, weight, offset, own: Own) -> np.ndarray:
+    """Coefficients (p,) of a fit that ignores groups, drawn a little to 0.
+
+    Parameters
+    ----------
+    response : Response
+    x : array of shape (p, n_rows)
+        The constant last.
+    y, weight, offset : array of shape (n_rows,)
+    own : dict of str to scalar
+    """
     coef = np.zeros(len(x))
     coef[-1] = response.start(y[weight > 0], weight[weight > 0]) - np.average(
         offset, weights=weight

@@ -15,7 +15,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import potential_energy
 
-__all__ = ["log_density", "own_values", "profiles", "size", "values"]
+__all__ = ["log_density", "own_values", "profiles", "size", "values", "zeros"]
 
 _TRACING = threading.RLock()  # NumPyro's stack of handlers is one list for all threads
 
@@ -23,6 +23,12 @@ _TRACING = threading.RLock()  # NumPyro's stack of handlers is one list for all 
 def size(program: Callable[..., Any], data: tuple) -> int:
     """Number of unconstrained parameters of ``program(*data)``."""
     return sum(int(np.prod(shape)) for shape in _shapes(program, data).values())
+
+
+def zeros(program: Callable[..., Any], data: tuple) -> dict[str, Any]:
+    """0 for every unconstrained parameter, site by site in the order of the flat vector."""
+    sites = _shapes(program, data).items()
+    return OrderedDict((name, jnp.zeros(shape)) for name, shape in sites)  # a dict would be sorted
 
 
 def log_density(program: Callable[..., Any], data: tuple, position: Any) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "Components",
     "EffectMoments",
     "FactorSpec",
+    "LevelInformation",
     "LevelNoises",
     "ModelSpec",
     "Population",
@@ -222,6 +223,21 @@ class EffectMoments(NamedTuple):
     skew: tuple[np.ndarray, ...] | None = None
     stretch: tuple[np.ndarray, ...] | None = None
     log_noise: np.ndarray | None = None
+
+
+class LevelInformation(NamedTuple):
+    """What the rows say of the effects of each level, as a normal density; internal coordinates.
+
+    Attributes
+    ----------
+    precision : array of shape (q, q, n_levels)
+        ``A_g``; 0 of levels without rows.
+    pull : array of shape (q, n_levels)
+        The score at the mode, and ``A_g`` times the effects there.
+    """
+
+    precision: Any
+    pull: Any
 
 
 class LevelNoises(NamedTuple):

@@ -283,6 +283,20 @@ class ChainBudget:
         Up to which short chains agree, so that none as long as were asked for follow.
     long_seconds : float
         Of chains, beyond which a warning says so.
+    framed_warmup : int
+        Of chains of every parameter of rows, where scales are not fitted to anew.
+    half_turn : float
+        Steps of these chains half round a standard normal, of one dimension.
+    most_dense : int
+        Entries of theta and of levels' effects whose joint curvature is a frame's.
+    most_coupled : int
+        These times all levels' effects.
+    most_frames : int
+        Of rows, on the way to the mode.
+    longest_move : float
+        Sds of an entry, in one frame.
+    near_mode : float
+        Sds: a frame so near to the mode stays.
     """
 
     slice_rows: int = 100
@@ -293,3 +307,10 @@ class ChainBudget:
     short_share: float = 0.5
     good_r_hat: float = 1.01
     long_seconds: float = 30.0
+    framed_warmup: int = 100
+    half_turn: float = 1.4
+    most_dense: int = 500
+    most_coupled: int = 4 * 10**6
+    most_frames: int = 8
+    longest_move: float = 10.0
+    near_mode: float = 0.1

@@ -20,7 +20,14 @@ from skhier.responses.by_level import of_levels
 from skhier.responses.normal import SCALE
 from skhier.statistics.records import Units
 
-__all__ = ["JointRows", "joint_model", "parameters", "population", "varying_columns"]
+__all__ = [
+    "JointRows",
+    "joint_model",
+    "log_likelihood",
+    "parameters",
+    "population",
+    "varying_columns",
+]
 
 
 class JointRows(NamedTuple):
@@ -99,6 +106,12 @@ def parameters(spec: ModelSpec, rows: JointRows, units: Units, prior: PriorDists
 def joint_model(spec: ModelSpec, rows: JointRows, units: Units, prior: PriorDists, fixed: dict):
     """Every parameter and the likelihood of the rows."""
     everyone, effects, deviations = parameters(spec, rows, units, prior, fixed)
+    density = log_likelihood(spec, rows, everyone, effects, deviations)
+    numpyro.factor("log_likelihood", density)
+
+
+def log_likelihood(spec: ModelSpec, rows: JointRows, everyone: Population, effects, deviations):
+    """Of all rows, given what :func:`parameters` returns."""
     line = rows.x @ everyone.coef + rows.offset
     for k, b in enumerate(effects):
         z = rows.x[:, varying_columns(spec, k)]
@@ -108,4 +121,4 @@ def joint_model(spec: ModelSpec, rows: JointRows, units: Units, prior: PriorDist
         own = of_levels(own, deviations[rows.codes[:, spec.noise_by]], jnp)
         own[SCALE] = jnp.sqrt(own[SCALE] ** 2 + MIN_VARIANCE)
     density = spec.response.log_density(rows.y, line, own, jnp)
-    numpyro.factor("log_likelihood", (rows.weight * density).sum())
+    return (rows.weight * density).sum()
