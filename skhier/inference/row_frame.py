@@ -181,7 +181,7 @@ class _Search:
         for _ in range(chains.most_frames):
             frame = self.frame_at(point)
             position, point = self.climb(frame)
-            if np.abs(position).max() < chains.near_mode:
+            if np.abs(position).max() < chains.near_frame:
                 break
         return frame
 

@@ -295,7 +295,7 @@ class ChainBudget:
         Of rows, on the way to the mode.
     longest_move : float
         Sds of an entry, in one frame.
-    near_mode : float
+    near_frame : float
         Sds: a frame so near to the mode stays.
     """
 
@@ -313,4 +313,4 @@ class ChainBudget:
     most_coupled: int = 4 * 10**6
     most_frames: int = 8
     longest_move: float = 10.0
-    near_mode: float = 0.1
+    near_frame: float = 0.1
