@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from skhier.inference.row_theta import fit_without_groups
 from skhier.kernels.records import MIN_VARIANCE, LevelInformation, ModelSpec
-from skhier.kernels.rows.models import JointRows, varying_columns
 from skhier.responses.normal import SCALE
+
+if TYPE_CHECKING:
+    from skhier.kernels.rows.models import JointRows
 
 __all__ = ["information_of_rows", "start_of_rows", "zeta_of"]
 
@@ -35,7 +37,7 @@ def information_of_rows(
         Of each factor; last, where levels have noises of their own, the logs of these over the
         noise scale, (1, n_levels).
     """
-    columns = [rows.x[:, varying_columns(spec, k)].T for k in range(len(spec.factors))]
+    columns = [rows.x[:, spec.varying_columns(k)].T for k in range(len(spec.factors))]
     line = rows.x @ everyone.coef + rows.offset
     for k, z in enumerate(columns):
         line = line + (z * effects[k][:, rows.codes[:, k]]).sum(0)
@@ -99,7 +101,7 @@ def start_of_rows(
         coef = fit_without_groups(response, rows.x.T, rows.y, rows.weight, offset, own)
         for k, root in enumerate(everyone.group_root):
             others = rows.x @ coef + rows.offset + lines.sum(0) - lines[k]
-            z = rows.x[:, varying_columns(spec, k)].T
+            z = rows.x[:, spec.varying_columns(k)].T
             level = _Levels(response, rows, own, others, root.T @ z, rows.codes[:, k])
             standard[k] = level.stepped(standard[k])
             lines[k] = level.line(standard[k])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from skhier.inference.quadrature_target import LevelProgram
 from skhier.kernels.records import Population
-from skhier.kernels.rows.models import joint_model, parameters, population, varying_columns
+from skhier.kernels.rows.models import joint_model, parameters, population
 from skhier.kernels.rows.quadrature import (
     level_moments,
     log_densities_without_row,
@@ -20,7 +20,7 @@ __all__ = ["ROWS", "level_densities", "without_rows"]
 
 
 def _z(rows, spec):
-    return rows.x[varying_columns(spec, 0)] if spec.factors else rows.x[:0]
+    return rows.x[spec.varying_columns(0)] if spec.factors else rows.x[:0]
 
 
 def _log_density(spec, seen, everyone):

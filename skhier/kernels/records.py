@@ -323,6 +323,10 @@ class ModelSpec(NamedTuple):
     budget: KernelBudget = USUAL.kernels
     noise_by: int | None = None
 
+    def varying_columns(self, k: int) -> np.ndarray:
+        """Columns of x, the constant last, that vary with the k-th factor."""
+        return np.array([*self.factors[k].slopes, self.n_features], int)
+
     @property
     def response(self) -> Response:
         """One of this kind, for its functions of the line."""

@@ -207,6 +207,14 @@ class NoisePosterior(LevelNoisesPosterior):
         log_sd[:, known] = location + spread * z
         return np.exp(np.clip(log_sd, -FARTHEST, FARTHEST))
 
+    def mean(self, x, codes) -> np.ndarray:
+        """Posterior mean of the response at rows."""
+        return self._moments(x, codes)[0]
+
+    def predictive_sd(self, x, codes) -> np.ndarray:
+        """Sd of a new response at rows."""
+        return np.sqrt(self._moments(x, codes)[1])
+
     def _moments(self, x, codes):
         """Mean and variance of new responses at rows, (2, n_rows)."""
         u, m = self.units, self.moments

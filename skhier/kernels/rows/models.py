@@ -9,7 +9,6 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
@@ -26,7 +25,6 @@ __all__ = [
     "log_likelihood",
     "parameters",
     "population",
-    "varying_columns",
 ]
 
 
@@ -49,11 +47,6 @@ class JointRows(NamedTuple):
     offset: Any
     codes: Any
     present: tuple[Any, ...]
-
-
-def varying_columns(spec: ModelSpec, k: int) -> np.ndarray:
-    """Columns of x that vary with the k-th factor."""
-    return np.array([*spec.factors[k].slopes, spec.n_features], int)
 
 
 def population(spec: ModelSpec, units: Units, prior: PriorDists, fixed: dict) -> Population:
@@ -114,7 +107,7 @@ def log_likelihood(spec: ModelSpec, rows: JointRows, everyone: Population, effec
     """Of all rows, given what :func:`parameters` returns."""
     line = rows.x @ everyone.coef + rows.offset
     for k, b in enumerate(effects):
-        z = rows.x[:, varying_columns(spec, k)]
+        z = rows.x[:, spec.varying_columns(k)]
         line = line + (z.T * b[:, rows.codes[:, k]]).sum(0)
     own = everyone.own
     if spec.noise_by is not None:
