@@ -301,14 +301,13 @@ def frames_of(modes, data, n_chains, coordinates=None) -> list[tuple[int, tuple]
 
 
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
-    from skhier.inference.importance import fitted_mixture, resample, without_lightest
+    from skhier.inference.importance import fitted_mixture, resample
 
     stats, units, _ = data
-    weights = without_lightest(weighted.weights, theta.budget.importance)
     n_draws = options.n_chains * options.n_draws
-    chosen = resample(weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
+    chosen = resample(weighted.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
     error = block_error(theta.budget.importance.n_blocks)
-    population = population_of(theta, units, weighted.points, weights, chosen, error, rng)
+    population = population_of(theta, units, weighted.points, weighted.weights, chosen, error, rng)
     normal = fitted_mixture(weighted)
     facts = {
         "sampler": "importance",

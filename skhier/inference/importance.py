@@ -37,7 +37,6 @@ __all__ = [
     "steadied",
     "trustworthy",
     "weighted_points",
-    "without_lightest",
 ]
 
 BITS = 30  # of a coordinate of the sequence: SciPy's default, and exact in float64
@@ -271,17 +270,6 @@ def _weigh(points, log_density, log_parts):
         total - np.log(len(points)),
         np.exp(log_parts - log_proposal[:, None]),
     )
-
-
-def without_lightest(weights: np.ndarray, budget: ImportanceBudget) -> np.ndarray:
-    """Weights (n,) with 0 for the lightest points, which have ``budget.negligible`` together.
-
-    Points far out have next to no weight, and yet all of a mean whose integral has no end.
-    """
-    order = np.argsort(weights, kind="stable")
-    kept = weights.copy()
-    kept[order[np.cumsum(weights[order]) <= budget.negligible]] = 0
-    return kept / kept.sum()
 
 
 def pooled(rounds: Sequence[WeightedPoints]) -> WeightedPoints:

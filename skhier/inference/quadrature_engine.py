@@ -25,7 +25,6 @@ from skhier.inference.importance import (
     mixture_of,
     resample,
     trustworthy,
-    without_lightest,
 )
 from skhier.inference.mode import Laplace, find_modes
 from skhier.inference.options import EngineOptions
@@ -195,12 +194,12 @@ def _from_weighted(
     facts: dict[str, Any],
     rng: np.random.Generator,
 ) -> EngineResult:
-    weights = without_lightest(weighted.weights, theta.budget.importance)
-    components = Components(weights, theta.populations(weighted.points).take(_possible(weights)))
+    populations = theta.populations(weighted.points).take(_possible(weighted.weights))
+    components = Components(weighted.weights, populations)
     error = block_error(theta.budget.importance.n_blocks)
     values = _in_user_units(components.population, problem, theta)
-    moments = estimates(weights, values, {}, error)
-    kept = components.first(theta.n_kept(len(weights)))
+    moments = estimates(weighted.weights, values, {}, error)
+    kept = components.first(theta.n_kept(len(weighted.weights)))
     points = weighted.points[: len(kept.weights)]
     counts = np.flatnonzero(kept.weights)
     kept = kept.take(counts)

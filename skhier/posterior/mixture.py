@@ -9,9 +9,11 @@ __all__ = [
     "mixture_moments",
     "mixture_quantiles",
     "total_moments",
+    "without_lightest",
 ]
 
 N_STEPS = 60
+NEGLIGIBLE = 1e-5  # of all weight: far below the Monte Carlo error of any number of components
 NARROWEST = 1e-12  # sd of a component, in units of the mixture's: a step of its function
 ACCURATE = 1e-10  # a step of the search, in units of the mixture's sd
 CUBED = 2e-4  # a step, in units of the narrowest component's sd, whose cube is below that
@@ -75,11 +77,24 @@ def total_moments(mean, variance, weights):
     weights : array of shape (n_components,)
         Sum 1.
     """
+    weights = without_lightest(weights)
     kept = weights > 0
     mean, variance, weights = mean[kept], variance[kept], weights[kept]
     centre = weights @ mean
     with np.errstate(over="ignore"):
         return centre, weights @ (variance + (mean - centre) ** 2)
+
+
+def without_lightest(weights):
+    """Weights (S,) with 0 for the lightest components, whose share together is negligible.
+
+    Those far out have next to no weight, and yet all of a moment whose integral has no end. What
+    divides by a density (leaving a row out) needs them.
+    """
+    order = np.argsort(weights, kind="stable")
+    kept = weights.copy()
+    kept[order[np.cumsum(weights[order]) <= NEGLIGIBLE * weights.sum()]] = 0
+    return kept / kept.sum()
 
 
 def mixture_quantiles(mean, sd, q, weights=None):

@@ -27,7 +27,12 @@ from skhier.kernels.records import Components, LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
 from skhier.posterior.level_noises import LevelNoisesPosterior
-from skhier.posterior.mixture import mixture_cdf, mixture_log_density, mixture_quantiles
+from skhier.posterior.mixture import (
+    mixture_cdf,
+    mixture_log_density,
+    mixture_quantiles,
+    without_lightest,
+)
 from skhier.posterior.row_posterior import RowsLeftOut
 from skhier.posterior.rule import places_by_lines
 from skhier.responses.by_level import SPREAD
@@ -229,7 +234,7 @@ class NoisePosterior(LevelNoisesPosterior):
         variance[new] += np.einsum("na,ab,nb->n", z[new], sigma, z[new])
         with np.errstate(over="ignore"):  # the mean over all levels has no bound but float64's
             new_noise = self.response.latent_variance(own, 0.0)
-        variance += weights @ np.minimum(new_noise, LARGEST)
+        variance += without_lightest(weights) @ np.minimum(new_noise, LARGEST)
         known = np.flatnonzero((code != OUT) & ~new)
         for part in slices(len(known), self.budget.memory.rows_at_once // m.cross[..., 0].size):
             rows = known[part]
@@ -250,7 +255,9 @@ class NoisePosterior(LevelNoisesPosterior):
         x[:, -1] = 1
         code = rng.integers(n, size=ASKED)
         code[::3], code[2::6] = n, OUT  # of lines of no level, which are points, responses alone
-        every, noises = self.rule, self.noises
+        at = np.flatnonzero(without_lightest(self.rule.weights))
+        every, noises = self.rule.take(at), self.noises.of(at)
+        every = every._replace(weights=every.weights / every.weights.sum())
         z, shape = x[:, self._varying()], (len(every.weights), OF_MOMENTS, ASKED)
         mixture = self._mixture_of((every, noises), x, z, code, OF_MOMENTS)
         line, sd, noise, weights = (a.reshape(shape) for a in mixture)

@@ -27,7 +27,7 @@ from skhier.posterior.designs import (
     varying_columns,
 )
 from skhier.posterior.drawn import Drawn
-from skhier.posterior.mixture import mixture_quantiles, total_moments
+from skhier.posterior.mixture import mixture_quantiles, total_moments, without_lightest
 from skhier.posterior.reached import reached
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
@@ -253,6 +253,7 @@ class RowPosterior(Drawn):
         out = np.empty(len(x))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             own, weights = self._shares(len(mean), codes[rows])
+            weights = without_lightest(weights)
             out[rows] = weights @ self.response.mean_over(mean, sd, own)
         return out
 

@@ -147,8 +147,6 @@ class ImportanceBudget:
         Factor of the effective points below which a round was the last.
     least_share : float
         Of the points, shared out evenly among a mixture's components, whatever their masses.
-    negligible : float
-        Share of all weight that the lightest points lose: far below any Monte Carlo error.
     plain_size : int
         Entries of theta up to which rounds have all points, and chains are as long as asked for.
     near_zero : float
@@ -187,7 +185,6 @@ class ImportanceBudget:
     good_efficiency: float = 0.35
     min_gain: float = 1.1
     least_share: float = 0.2
-    negligible: float = 1e-5
     plain_size: int = 30
     near_zero: float = 0.25
     many_signs: int = 5

@@ -22,7 +22,6 @@ from skhier.inference.importance import (
     resample,
     trustworthy,
     weighted_points,
-    without_lightest,
 )
 from skhier.inference.mode import Laplace, Mode
 from skhier.utils.budget import USUAL
@@ -510,11 +509,3 @@ def test_more_points_of_a_proposal_join_the_sample():
     assert_allclose(np.median(ratio), 512 / 1536, rtol=0.1)
     assert all_points.ess > 2 * few.ess
     assert abs(all_points.log_evidence) < 0.05
-
-
-def test_the_lightest_points_lose_their_weight():
-    weights = np.array([0.5, 3e-6, 0.3, 6e-6, 0.2, 2e-6])
-    kept = without_lightest(weights / weights.sum(), USUAL.importance)
-    assert_array_equal(kept > 0, [True, False, True, True, True, False])
-    assert_allclose(kept.sum(), 1, rtol=1e-12)
-    assert_allclose(kept[3] / kept[0], 6e-6 / 0.5, rtol=1e-12)

@@ -15,6 +15,7 @@ from skhier.posterior.mixture import (
     mixture_moments,
     mixture_quantiles,
     total_moments,
+    without_lightest,
 )
 
 Q = np.array([1e-6, 0.05, 0.5, 0.9, 1 - 1e-6])
@@ -217,3 +218,11 @@ def test_few_wide_components_hide_no_quantile(width, rows_have_weights):
                 return weights @ norm.cdf(y, mean[:, row], sd[:, row]) - level
 
             assert_allclose(end, brentq(off, -9, 9, xtol=1e-12), atol=2e-4)
+
+
+def test_the_lightest_components_lose_their_weight():
+    weights = np.array([0.5, 3e-6, 0.3, 6e-6, 0.2, 2e-6])
+    kept = without_lightest(weights / weights.sum())
+    assert_array_equal(kept > 0, [True, False, True, True, True, False])
+    assert_allclose(kept.sum(), 1, rtol=1e-12)
+    assert_allclose(kept[3] / kept[0], 6e-6 / 0.5, rtol=1e-12)
