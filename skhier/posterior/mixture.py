@@ -77,7 +77,6 @@ def total_moments(mean, variance, weights):
     weights : array of shape (n_components,)
         Sum 1.
     """
-    weights = without_lightest(weights)
     kept = weights > 0
     mean, variance, weights = mean[kept], variance[kept], weights[kept]
     centre = weights @ mean

@@ -29,7 +29,7 @@ from skhier.posterior.designs import (
 )
 from skhier.posterior.drawn import Drawn
 from skhier.posterior.lines import Lines, rule_of
-from skhier.posterior.mixture import mixture_moments, total_moments
+from skhier.posterior.mixture import mixture_moments, total_moments, without_lightest
 from skhier.posterior.moment_components import moment_components
 from skhier.responses.base import Response
 from skhier.statistics.records import FactorStats, GroupStats, Plan, Units
@@ -256,7 +256,7 @@ class Posterior(Drawn):
 
     def _response_moments(self, x, codes):
         """Mean and variance of new responses at rows, (2, n_rows)."""
-        own, weights = self._own(self.rule.population), self.rule.weights
+        own, weights = self._own(self.rule.population), without_lightest(self.rule.weights)
         out = np.empty((2, len(x)))
         for rows, mean, sd in self.line_mixture(x, codes):
             of_mean = self.response.mean_over(mean, sd, own)

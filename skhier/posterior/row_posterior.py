@@ -252,8 +252,7 @@ class RowPosterior(Drawn):
         """Posterior mean of the response at rows."""
         out = np.empty(len(x))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean), codes[rows])
-            weights = without_lightest(weights)
+            own, weights = self._shares_of_moments(len(mean), codes[rows])
             out[rows] = weights @ self.response.mean_over(mean, sd, own)
         return out
 
@@ -261,7 +260,7 @@ class RowPosterior(Drawn):
         """Sd of a new response at rows."""
         out = np.empty(len(x))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean), codes[rows])
+            own, weights = self._shares_of_moments(len(mean), codes[rows])
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
             out[rows] = np.sqrt(total_moments(of_mean, variance, weights)[1])
@@ -285,6 +284,11 @@ class RowPosterior(Drawn):
                 own = {name: values[kept] for name, values in own.items()}
                 out[rows] = self._response_quantiles(mean, sd, own, weights, q)
         return out
+
+    def _shares_of_moments(self, n_normals, codes):
+        """As :meth:`_shares`; under a log link lines far out have means beyond all others."""
+        own, weights = self._shares(n_normals, codes)
+        return own, without_lightest(weights) if self.response.link == "log" else weights
 
     def _shares(self, n_normals, codes, n=None):
         """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`.
