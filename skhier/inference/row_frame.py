@@ -148,20 +148,18 @@ class _Search:
         data = self.rows, self.model, frame
         return jax.device_get(value_and_slope(position, data, self.target))
 
-    def plain(self, point: _Point, levels=None):
-        """The frame whose origin is a point and whose unit is that of the coordinates."""
+    def plain(self, point: _Point):
+        """The frame whose origin is a point, in coordinates in which no row says anything."""
+        levels = tuple(
+            LevelInformation(np.zeros((q, q, n)), np.zeros((q, n))) for q, n in self.shapes
+        )
+        return self.unscaled(point.theta, levels, point.standard)
+
+    def unscaled(self, theta, levels, zetas):
+        """The frame whose origin is theta and zeta of the levels, and whose unit is theirs."""
         from skhier.inference.row_frame_target import RowFrame
 
-        if levels is None:
-            levels = tuple(
-                LevelInformation(np.zeros((q, q, n)), np.zeros((q, n))) for q, n in self.shapes
-            )
-            zetas = point.standard
-        else:
-            _, _, (_, everyone, _) = self.at(self.plain(point), self.nowhere)
-            pairs = zip(self.roots(everyone), levels, point.standard, strict=True)
-            zetas = [zeta_of(*of_levels) for of_levels in pairs]
-        parts = [(point.theta, True), *zip(zetas, self.target.is_dense, strict=True)]
+        parts = [(theta, True), *zip(zetas, self.target.is_dense, strict=True)]
         centre, rest = (
             np.concatenate([np.zeros(0), *(part.ravel() for part, here in parts if here == kind)])
             for kind in (True, False)
@@ -188,7 +186,9 @@ class _Search:
     def frame_at(self, point: _Point):
         """The frame of a point: what its rows say of each level, and the curvature there."""
         _, _, (_, everyone, standard) = self.at(self.plain(point), self.nowhere)
-        frame = self.plain(point, self.information(everyone, standard))
+        roots, levels = self.roots(everyone), self.information(everyone, standard)
+        zetas = [zeta_of(*each) for each in zip(roots, levels, point.standard, strict=True)]
+        frame = self.unscaled(point.theta, levels, zetas)
         d = len(frame.centre)
         columns = np.array([self.curved(frame, j, STEP) for j in range(d)])
         narrow = NARROW / np.sqrt(np.maximum(np.diagonal(columns), TINY))
