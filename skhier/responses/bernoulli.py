@@ -43,7 +43,7 @@ class Bernoulli(Probability):
 
     def log_density_over(self, y, mean, sd, own):
         """``log E[p]``, of no event ``log E[1 - p]``."""
-        return np.log(self.mean_over(np.where(np.asarray(y) > 0, mean, -mean), sd, own))
+        return self._link.log_average(np.where(np.asarray(y) > 0, mean, -mean), sd)
 
     def draw(self, line, own, rng, weights=None):
         """0.0 or 1.0."""

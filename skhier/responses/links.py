@@ -19,6 +19,7 @@ __all__ = ["LINKS", "Logit", "Probit"]
 
 _UP_TO = (0.3, 0.6, 1.0, 2.0)  # sds; from the last on the logistic density is the smoother factor
 _N_NODES = (5, 8, 12, 20)
+_RARE = 1e-2  # an average whose errors, which are absolute, its logarithm would show
 _FAR = 5.0  # from there on the tail's ratio is a continued fraction
 _N_TERMS = 30
 _HALF_LOG_TAU = 0.5 * np.log(2 * np.pi)
@@ -68,6 +69,19 @@ class Logit:
         2e-5, largest where sd is 2.
         """
         return self._over_lines(mean, sd, self._p_of_normal, self._p_of_wide)
+
+    def log_average(self, mean: Any, sd: Any) -> np.ndarray:
+        """``log E[p]``; of what is rare by twenty nodes of the line, in logarithms."""
+        mean, sd = np.broadcast_arrays(np.asarray(mean, float), np.asarray(sd, float))
+        p = self.average(mean, sd)
+        rare = p < _RARE
+        out = np.log(np.where(rare, 1.0, p))
+        m, s = mean[rare], sd[rare]
+        at_nodes = [
+            self.log_density(1.0, m + s * x) + np.log(w) for x, w in _nodes_of_normal(_N_NODES[-1])
+        ]
+        out[rare] = special(np).logsumexp(at_nodes, axis=0)
+        return out
 
     def curvature_average(self, mean: Any, sd: Any) -> np.ndarray:
         """``E[p (1 - p)]``, the derivative of ``average`` in the mean; errors as there."""
@@ -136,6 +150,10 @@ class Probit:
     def average(self, mean: Any, sd: Any) -> np.ndarray:
         """``E[p]`` over a normal line."""
         return special(np).ndtr(mean / np.sqrt(1 + np.square(np.asarray(sd, float))))
+
+    def log_average(self, mean: Any, sd: Any) -> np.ndarray:
+        """``log E[p]`` over a normal line, in the tails too."""
+        return _log_ndtr(mean / np.sqrt(1 + np.square(np.asarray(sd, float))), np)
 
     def curvature_average(self, mean: Any, sd: Any) -> np.ndarray:
         """``E[p (1 - p)]``, by Owen's T function (1956)."""

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from response_cases import LINE, of_continuous, of_discrete, of_each
 from scipy import integrate, special, stats
 
-from skhier.responses import Binomial, Poisson
+from skhier.responses import Bernoulli, Binomial, Poisson
 
 
 @of_each
@@ -102,3 +102,23 @@ def test_binomial_rows_are_scipys_with_trials():
     draws = response.draw(np.broadcast_to(LINE, (5000, 4)), {}, np.random.default_rng(0), trials)
     error = np.sqrt(truth.var() / trials**2 / 5000)
     assert np.all(np.abs(draws.mean(0) - p) < 5 * error)
+
+
+@pytest.mark.parametrize("link", ["logit", "probit"])
+@pytest.mark.parametrize("sd", [0.0, 0.2, 0.5, 0.9, 1.9, 2.5])
+def test_densities_of_classes_over_lines_are_those_of_quadrature(link, sd):
+    response = Bernoulli(link=link)
+    lines = np.array([-12.0, -8.0, -3.0, 0.0, 2.0])
+    nodes, weights = np.polynomial.hermite_e.hermegauss(200)
+    log_shares = np.log(weights / weights.sum())[:, None]
+    for y in (0.0, 1.0):
+        at_nodes = response.log_density(y, lines + sd * nodes[:, None], {}) + log_shares
+        exact = special.logsumexp(at_nodes, axis=0)
+        assert_allclose(
+            response.log_density_over(np.full(5, y), lines, np.full(5, sd), {}), exact, atol=3e-3
+        )
+
+
+def test_densities_of_classes_far_out_are_finite():
+    far = Bernoulli().log_density_over(np.array([1.0, 0.0]), np.array([-800.0, 800.0]), 0.5, {})
+    assert_allclose(far, -800 + 0.5**2 / 2, rtol=1e-9)
