@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py                                # all sizes; on a CPU alone half an hour
     python benchmarks/gpu.py --groups 1000 10000 --q 2      # some of them
+    python benchmarks/gpu.py --groups 100000 --q 8 --devices gpu    # where a CPU takes too long
     python benchmarks/gpu.py --out gpu.md                   # the table into a file as well
 
 Each case is fitted once cold and up to three times warm on each device, fewer where that takes
@@ -43,7 +44,7 @@ def main() -> None:
     args = read_arguments()
     cases = [Case("marginal", q, n) for q in args.q for n in args.groups]
     cases += [Case("quadrature", 1, n) for n in args.groups if n <= args.quadrature_up_to]
-    devices = ["cpu", *(["gpu"] if gpu_name() else [])]
+    devices = [each for each in args.devices if each == "cpu" or gpu_name()]
     rows = []
     for case in cases:
         rows.append(measure(case, devices))
@@ -58,10 +59,12 @@ def main() -> None:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--q", type=int, nargs="+", default=[2, 8], help="effects of a group")
+    parser.add_argument("--q", type=int, nargs="*", default=[2, 8], help="effects of a group")
     sizes = [1_000, 10_000, 100_000, 1_000_000]
     parser.add_argument("--groups", type=int, nargs="+", default=sizes, help="numbers of groups")
     parser.add_argument("--quadrature-up-to", type=int, default=100_000, metavar="GROUPS")
+    both = ["cpu", "gpu"]
+    parser.add_argument("--devices", nargs="+", choices=both, default=both)
     parser.add_argument("--out", type=Path, help="a file for the table")
     return parser.parse_args()
 
