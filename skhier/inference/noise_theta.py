@@ -38,12 +38,17 @@ class NoiseTheta(QuadratureTheta):
     ):
         import jax
 
+        from skhier.inference import runtime
         from skhier.inference.noise_target import LEVELS
 
         padded = levels.padded()
         self.levels = levels
         self.padded: LevelRoots = jax.device_put(padded)
-        batch = int(np.clip(budget.quadrature.level_points // len(padded.n), 1, 32))
+        own = budget.quadrature
+        together, most = own.level_points, own.noise_points_at_once
+        if not runtime.is_cpu(device):
+            together, most = own.level_points_on_gpu, own.points_on_gpu
+        batch = int(np.clip(together // len(padded.n), 1, most))
         super().__init__(LEVELS, spec, model, n_nodes, batch, check, device, budget)
 
     @property

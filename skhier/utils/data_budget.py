@@ -57,8 +57,9 @@ class RowBudget:
     ----------
     least_saving : float
         Share of rows left, above which merging equal ones is not worth a copy.
-    chunks_of_block : int
-        At least, where there are as many: a block stays in a processor's cache.
+    chunks_of_block, chunks_on_gpu : int
+        At least, where there are as many: a block stays in a processor's cache, or is work enough
+        for a GPU.
     few_blocks : int
         Of so many chunks all are one block.
     dense_levels : int
@@ -67,6 +68,7 @@ class RowBudget:
 
     least_saving: float = 0.9
     chunks_of_block: int = 64
+    chunks_on_gpu: int = 2**14
     few_blocks: int = 2
     dense_levels: int = 96
 

@@ -219,11 +219,12 @@ class QuadratureBudget:
         Equal rows that count as one where a level's effects are judged for their shape.
     few_entries_of_theta : int
         Up to which a Hessian is of differences of values: a gradient of rows compiles for long.
-    row_points : int
-        Rows of a block times points that are evaluated together, in a processor's cache.
-    fewest_points, points_at_once : int
-        Of theta, whatever the rows.
-    level_points : int
+    row_points, row_points_on_gpu : int
+        Rows of a block times points that are evaluated together: in a processor's cache, or enough
+        for a GPU to be busy.
+    fewest_points, points_at_once, noise_points_at_once, points_on_gpu : int
+        Of theta, whatever the rows or levels.
+    level_points, level_points_on_gpu : int
         The same of levels with a noise of their own.
     many_batches : int
         Of theta, of which calls take longer than a program for all points is compiled.
@@ -248,9 +249,13 @@ class QuadratureBudget:
     repeated_rows: int = 8
     few_entries_of_theta: int = 10
     row_points: int = 2**14
+    row_points_on_gpu: int = 2**22
     fewest_points: int = 4
     points_at_once: int = 16
+    noise_points_at_once: int = 32
+    points_on_gpu: int = 128
     level_points: int = 2**15
+    level_points_on_gpu: int = 2**20
     many_batches: int = 100
     followed: float = 4.0
     many_levels: int = 200

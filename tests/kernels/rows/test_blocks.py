@@ -102,6 +102,7 @@ def test_every_row_has_a_seat_in_its_level():
     )
     inside = blocks.place[rows.codes] // blocks.levels.shape[1]
     assert np.array_equal(seats // size // length, inside)
+    assert len(blocks.levels) > len(arrange_rows(*of_rows, len(N_ROWS), short, False)[0].levels)
 
 
 @pytest.mark.parametrize("name", ["logit", "poisson", "student_t"])
