@@ -26,7 +26,7 @@ from skhier.kernels.bartlett import (
 __all__ = ["Bartlett", "bartlett_at"]
 
 POINTS = 1024  # at a time, so that their matrices stay small
-LEAST = 0.1  # of a curvature, by what it was before the change of coordinates
+LEAST_CURVATURE = 0.1  # in units of what it was before the change of coordinates
 
 Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -117,7 +117,7 @@ class Bartlett(NamedTuple):
         ahead, behind = slopes(mean + STEP * root.T), slopes(mean - STEP * root.T)
         curvature = (ahead - behind) / (2 * STEP)
         values, vectors = np.linalg.eigh(np.eye(d) - (curvature + curvature.T) / 2)
-        values = np.maximum(values, LEAST)
+        values = np.maximum(values, LEAST_CURVATURE)
         step = vectors @ (vectors.T @ slopes(mean[None])[0] / values)
         return Laplace(mean + root @ step, root @ (vectors / np.sqrt(values)))
 

@@ -23,6 +23,7 @@ from skhier.kernels.normal.models import (
     parameters,
 )
 from skhier.kernels.records import CoefPrior, ModelSpec, Population, PopulationGivenTheta
+from skhier.responses.numerics import TINY
 
 __all__ = [
     "Joint",
@@ -33,9 +34,6 @@ __all__ = [
     "prior_profiles",
     "site_values",
 ]
-
-
-TINY = float(jnp.finfo(float).tiny)
 
 
 class Joint(NamedTuple):

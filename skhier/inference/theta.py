@@ -16,7 +16,7 @@ from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.signs import Signs, scale_entries, signs_for
-from skhier.inference.starts import GRID, PriorTops, prior_tops, structured_starts
+from skhier.inference.starts import PROFILE_GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.records import (
     CoefPriors,
     Components,
@@ -151,7 +151,7 @@ class Theta:
     @cached_property
     def _of_scales(self):
         """Whether entries are logarithms (d,); whether their values can be 0, with a density."""
-        grids = np.zeros((len(GRID), self.size))  # of a shape that is compiled
+        grids = np.zeros((len(PROFILE_GRID), self.size))  # of a shape that is compiled
         grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
         of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
         heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)

@@ -17,7 +17,7 @@ __all__ = [
     "power_of_two",
 ]
 
-ROUNDING = 1e-13  # of a variance, in units of that of more rows: below it the column is constant
+VARIANCE_ROUNDING = 1e-13  # in units of that of more rows: a column below it is constant
 
 
 class MeanSd(NamedTuple):
@@ -70,7 +70,7 @@ def mean_sd_of_products(stats: GroupStats, units: Units) -> tuple[MeanSd, MeanSd
     total, n = total_products(stats), float(stats.n)
     mean = total[:, -2] / n
     variance = np.maximum(np.diagonal(total) - n * mean**2, 0) / (n - 1)
-    sd = np.sqrt(np.where(variance > ROUNDING, variance, 0))
+    sd = np.sqrt(np.where(variance > VARIANCE_ROUNDING, variance, 0))
     of_x = MeanSd(units.x_mean + units.x_scale * mean[:-2], units.x_scale * sd[:-2])
     y_mean = units.y_mean + units.y_scale * mean[-1]
     return of_x, MeanSd(np.array([y_mean]), units.y_scale * sd[-1:])

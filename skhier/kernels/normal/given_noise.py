@@ -22,14 +22,14 @@ from skhier.kernels.normal.conditional import residual
 from skhier.kernels.records import LevelNoises, Population
 from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
+from skhier.responses.numerics import LOG_2PI
 from skhier.statistics.level_roots import LevelRoots
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
 
-__all__ = ["FARTHEST", "LevelsGiven", "given_noise", "levels_given", "rows_given"]
+__all__ = ["FARTHEST_LOG_NOISE", "LevelsGiven", "given_noise", "levels_given", "rows_given"]
 
-LOG_2PI = np.log(2 * np.pi)
-FARTHEST = 100.0  # log of a noise, whose square and inverse are numbers; hardly of any weight
+FARTHEST_LOG_NOISE = 100.0  # its square and inverse are numbers; hardly of any weight
 ENTRIES = 2**20  # of the largest array of levels x components x nodes
 IN_CACHE = 2**16  # the same of rows, of which several are there at a time
 
@@ -78,7 +78,7 @@ def levels_given(
     n = len(population.coef)
     x, weight = (a[:, None] for a in normal_rule(n_nodes))
     log_sd = noises.log_sd[:n, None, which] + noises.spread[:n, None, which] * x
-    log_sd = np.clip(log_sd, -FARTHEST, FARTHEST)
+    log_sd = np.clip(log_sd, -FARTHEST_LOG_NOISE, FARTHEST_LOG_NOISE)
     levels = noises.levels.take(which)
     solved = _solved(levels, population, np.exp(2 * log_sd))
     log_share = np.log(weight) + 0.5 * x**2 + _log_density(levels, population, log_sd)

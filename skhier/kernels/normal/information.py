@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 EPS = np.finfo(float).eps
-TOLERANCE = 16 * EPS  # of squares whose sum is 1
+EIGENVALUE_ROUNDING = 16 * EPS  # of squares whose sum is 1
 
 
 class LevelRows(NamedTuple):
@@ -143,7 +143,7 @@ def _rest(total, zz, z_w, slopes):
     fitted = np.swapaxes(slopes, 1, 2) @ zz @ slopes
     rest = total / scale / np.swapaxes(scale, 1, 2) - explained - np.swapaxes(explained, 1, 2)
     values, vectors = np.linalg.eigh(rest + fitted)
-    values = np.where(values > TOLERANCE, values, 0.0)
+    values = np.where(values > EIGENVALUE_ROUNDING, values, 0.0)
     root = np.swapaxes(scale, 1, 2) * vectors * np.sqrt(values)[:, None]
     return root @ np.swapaxes(root, 1, 2)
 

@@ -41,6 +41,7 @@ from skhier.kernels.normal.information import (
     total_information,
 )
 from skhier.kernels.records import CoefPriors, Components
+from skhier.responses.numerics import LOG_2PI
 from skhier.utils.pareto import psis
 from skhier.utils.slices import slices
 
@@ -59,7 +60,6 @@ __all__ = [
     "smoothed",
 ]
 
-LOG_2PI = np.log(2 * np.pi)
 NEAR = 0.01  # what is left of 1, below which a difference from 1 is not trusted
 ALONE = 1e-10  # of what the others know, in units of what all know: nothing
 

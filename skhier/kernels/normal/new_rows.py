@@ -8,12 +8,11 @@ from skhier.kernels.normal.conditional import sigma_of
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.moments import line_moments
 from skhier.kernels.records import Components
+from skhier.responses.numerics import LOG_2PI
 from skhier.statistics.records import FactorStats, GroupStats, Plan
 from skhier.utils.slices import slices
 
 __all__ = ["new_level_density", "new_row_density"]
-
-LOG_2PI = np.log(2 * np.pi)
 
 
 def new_row_density(
