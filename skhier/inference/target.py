@@ -92,7 +92,7 @@ def _in_theta(point, coordinates):
     """``theta`` and the log volume, as the coordinates have them."""
     if not isinstance(coordinates, Bartlett):
         return _without_signs(point, *coordinates)
-    factors, take, signs = coordinates
+    factors, take, signs, _ = coordinates
     point, of_signs = (point, 0.0) if signs is None else _without_signs(point, *signs)
     theta, log_volume = theta_and_log_volume(point, factors, take, jnp, _inverse_of_lower)
     return theta, log_volume + of_signs

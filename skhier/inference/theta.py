@@ -32,7 +32,6 @@ __all__ = ["PopulationPosterior", "Theta", "population_of"]
 
 NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
 SAME = 1e-4  # in nats
-KEPT = 4  # batches of points: as many as may have been drawn of one proposal
 
 
 class Theta:
@@ -52,7 +51,7 @@ class Theta:
     device : Device or None
         Of those threads.
     budget : Budget
-        Its parts ``search`` and ``memory``.
+        Its parts ``search``, ``importance`` and ``memory``.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Theta:
         self.progress: Callable[[int], None] = lambda n: None
         self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
-        self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=budget.memory.kept_batches)
 
     def starts(self, rng: np.random.Generator) -> np.ndarray:
         """Where modes may be, (n_starts, d): structured, and the best of a batch of random points.
@@ -146,7 +145,12 @@ class Theta:
         if not factors:
             return None
         signs = self.signs(near_zero)
-        return bartlett_at(mode, factors, None if signs.are_plain else signs)
+        return bartlett_at(
+            mode,
+            factors,
+            None if signs.are_plain else signs,
+            self.budget.importance.carried_points,
+        )
 
     @cached_property
     def _of_scales(self):

@@ -367,7 +367,8 @@ class NoisePosterior(LevelNoisesPosterior):
             for n in (OF_LARGE, NOISE_NODES):
                 at = np.flatnonzero(n_nodes[rows] == n)
                 some = rows[at]
-                pair = rows_given(self.noises, everyone, codes[some], xy[some], z[some], n)
+                of_rows = codes[some], xy[some], z[some], n, self.budget.memory
+                pair = rows_given(self.noises, everyone, *of_rows)
                 out.without[at], out.within[at] = pair
             return LeftOut(*((part - np.log(u.y_scale)).T for part in out))
 

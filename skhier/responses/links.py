@@ -18,7 +18,7 @@ from skhier.utils.hermite import normal_rule
 __all__ = ["LINKS", "Logit", "Probit"]
 
 _UP_TO = (0.3, 0.6, 1.0, 2.0)  # sds; from the last on the logistic density is the smoother factor
-_RULES = (5, 8, 12, 20)  # nodes up to each of them, and beyond the last
+_RULES = (5, 8, 12, 20)  # nodes up to each of them
 _RARE = 1e-2  # an average whose errors, which are absolute, its logarithm would show
 _TAIL_FROM = 5.0  # from there on the tail's ratio is a continued fraction
 _N_TERMS = 30

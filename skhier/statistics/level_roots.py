@@ -19,6 +19,7 @@ import numpy as np
 from skhier.statistics.records import FactorStats, Units
 from skhier.statistics.rows import rounded_up
 from skhier.statistics.sums import exact_parts, sums_by_code
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.training import Training
 
 __all__ = ["LevelRoots", "level_roots", "roots_of_products", "without_residual"]
@@ -67,7 +68,11 @@ class LevelRoots(NamedTuple):
 
 
 def level_roots(
-    training: Training, units: Units, slopes: tuple[int, ...], n_levels: int
+    training: Training,
+    units: Units,
+    slopes: tuple[int, ...],
+    n_levels: int,
+    budget: DataBudget = USUAL.data,
 ) -> LevelRoots:
     """From rows of one factor.
 
@@ -79,13 +84,14 @@ def level_roots(
     slopes : tuple of int
         Features with a varying slope.
     n_levels : int
+    budget : DataBudget
     """
     codes, weights = training.codes[:, 0], training.weights
     columns = [*((training.x - units.x_mean) / units.x_scale).T]
     columns.append((training.y - units.y_mean) / units.y_scale)
 
     def sums(values):
-        return sums_by_code(codes, exact_parts(values, weights), n_levels)
+        return sums_by_code(codes, exact_parts(values, weights, budget=budget), n_levels)
 
     n = sums(np.ones(len(codes)))
     mean = np.stack([sums(column) for column in columns]) / np.where(n > 0, n, 1.0)

@@ -171,6 +171,8 @@ class ImportanceBudget:
     centrings, centring_pairs : int
         Times that a proposal in Bartlett's coordinates is moved to the mean, at most; pairs of
         gradients that tell by how much.
+    carried_points : int
+        Of such coordinates that are carried over to theta at a time: their matrices stay small.
     near_mean, far_mean : float
         Sds: so short a move was the last; so long a one asks for the curvature elsewhere.
     """
@@ -199,6 +201,7 @@ class ImportanceBudget:
     frame_ess: float = 2.0
     centrings: int = 3
     centring_pairs: int = 64
+    carried_points: int = 2**10
     near_mean: float = 0.5
     far_mean: float = 5.0
 
