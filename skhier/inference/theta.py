@@ -73,8 +73,9 @@ class Theta:
         # copying a few numbers at each call is faster than moving them there once
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
         self.data = jax.device_put(data) if size > budget.memory.few_entries else data
+        self._at_data = *jax.tree.flatten(self.data), spec  # taken apart once, not at each call
         self.targets = targets
-        zero, self.coef_prior = targets.origin(self.data, spec)
+        zero, self.coef_prior = targets.origin(*self._at_data)
         self.size = len(zero)
         self.gradient_seconds = np.inf  # of the fastest
         self.progress: Callable[[int], None] = lambda n: None
@@ -109,7 +110,7 @@ class Theta:
         """Where the prior of each entry of theta has its modes."""
 
         def profiles(grids):
-            return self.targets.prior_profiles(grids, self.data, self.spec)
+            return self.targets.prior_profiles(grids, *self._at_data)
 
         return prior_tops(profiles, self.size, self.budget.search)
 
@@ -157,10 +158,10 @@ class Theta:
         """Whether entries are logarithms (d,); whether their values can be 0, with a density."""
         grids = np.zeros((len(PROFILE_GRID), self.size))  # of a shape that is compiled
         grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
-        of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
+        of_sites = self.targets.prior_profiles(grids, *self._at_data)
         heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)
         density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
-        values = self.targets.site_values(grids[: len(NEAR_ZERO)], self.data, self.spec)
+        values = self.targets.site_values(grids[: len(NEAR_ZERO)], *self._at_data)
         with np.errstate(invalid="ignore", divide="ignore"):
             is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME
             is_level = np.ptp(density[1:], axis=0) < SAME
@@ -186,7 +187,7 @@ class Theta:
             self.progress(1)
             began = time.perf_counter()
             # one at a time: programs in flight together may wait for each other's threads
-            values[i], gradients[i] = self.targets.density_and_gradient(point, self.data, self.spec)
+            values[i], gradients[i] = self.targets.density_and_gradient(point, *self._at_data)
             self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
         return values, gradients
 
@@ -239,7 +240,7 @@ class Theta:
         part = points[start : start + self.batch]
         self.progress(len(part))
         padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
-        return self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
+        return self.targets.evaluate(np.concatenate([part, padding]), *self._at_data)
 
     def _evaluate_in_thread(self, points, start):
         import jax

@@ -12,6 +12,7 @@ from skhier.inference import engines as _engines
 from skhier.inference import runtime
 from skhier.inference.starts import LARGE_SCALE, SMALL_SCALE, structured_starts
 from skhier.inference.theta import Theta
+from skhier.kernels import distributions
 
 RNG = np.random.default_rng(0)
 CODE = np.arange(60) % 6
@@ -132,3 +133,12 @@ def test_effects_far_from_the_origin_are_uncorrelated_at_the_mean(monkeypatch):
 def test_start_of_no_groups(monkeypatch):
     theta = theta_of(monkeypatch, X[["x"]], groups=None)
     assert starts_of(theta).shape[1] == 1
+
+
+def test_data_are_not_taken_apart_at_each_call(monkeypatch):
+    theta, taken = theta_of(monkeypatch), []
+    points = np.zeros((3, theta.size))
+    expected = theta.log_densities(points)
+    monkeypatch.setattr(distributions, "_taken_apart", taken.append)
+    assert_allclose(theta.log_densities(points), expected, rtol=1e-15)
+    assert taken == []
