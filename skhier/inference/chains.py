@@ -19,7 +19,6 @@ from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
 __all__ = [
     "announce",
-    "chains_ess",
     "progress_bar",
     "run_in_frame",
     "run_nuts",
@@ -216,14 +215,9 @@ def _agree(theta, draws, options) -> bool:
         return False
     if e_bfmi(draws.energy).min() < E_BFMI_LIMIT:
         return False
-    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= chains_ess(options)
+    least = options.least_ess(options.n_chains * options.n_draws)
+    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= least
     return bool(enough and rank_rhat(theta).max() <= options.budget.chains.good_r_hat)
-
-
-def chains_ess(options: EngineOptions) -> float:
-    """The effective number of draws below which chains of theta are not trusted."""
-    per_chain = min(options.budget.engine.min_ess_per_chain, 0.1 * options.n_draws)
-    return per_chain * options.n_chains
 
 
 def _seconds(options, gradient_seconds):

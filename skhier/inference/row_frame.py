@@ -19,19 +19,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from skhier.inference.mode import IMPOSSIBLE, STEP
 from skhier.inference.row_information import information_of_rows, start_of_rows, zeta_of
+from skhier.inference.starts import LARGE_SCALE
 from skhier.kernels.records import LevelInformation, ModelSpec
+from skhier.responses.numerics import TINY
 from skhier.utils.budget import Budget
 
 __all__ = ["Framing", "find_frame"]
 
-STEP = 1e-3  # of differences of gradients
-NARROW = 0.03  # sds, the same of an entry that is known better by far than to a step
-TINY = np.finfo(float).tiny
-FLAT = 1e-10  # a precision that is none: what many rows leave open is wide in units of levels
-IMPOSSIBLE = 1e100  # minus a log density that is not finite
+NARROW = 0.03  # sds, a step of differences of an entry that is known better by far than to STEP
+LEAST_PRECISION = 1e-10  # less is none: what many rows leave open is wide in units of levels
 SCALES = "group_scale_", "decov_size_"
-LARGE = -0.7  # of their logarithms, in internal units
 
 
 class Framing(NamedTuple):
@@ -122,7 +121,7 @@ class _Search:
         point = _Point(np.zeros(first), [np.zeros(shape) for shape in self.shapes])
         for name, place in places.items():
             if name.startswith(SCALES):
-                point.theta[place] = LARGE
+                point.theta[place] = LARGE_SCALE
         *_, (_, everyone, _) = self.at(self.plain(point), self.nowhere)
         spec = self.target.spec
         coef, standard = start_of_rows(spec, self.on_host, everyone)
@@ -199,7 +198,8 @@ class _Search:
         coupling = columns[:, d:].T
         precision = (columns[:, :d] + columns[:, :d].T) / 2 - coupling.T @ coupling
         values, vectors = np.linalg.eigh(precision)
-        root = vectors / np.sqrt(np.maximum(np.abs(values), FLAT))  # of saddles, their steepness
+        # of saddles, their steepness
+        root = vectors / np.sqrt(np.maximum(np.abs(values), LEAST_PRECISION))
         return frame._replace(root=root, coupling=-coupling @ root)
 
     def curved(self, frame, j, step) -> np.ndarray:

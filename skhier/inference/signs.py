@@ -20,10 +20,9 @@ import numpy as np
 from skhier.inference.importance import covariance_root
 from skhier.inference.mode import Laplace
 from skhier.kernels.records import ModelSpec
+from skhier.responses.numerics import TINY
 
 __all__ = ["Signs", "no_signs", "scale_entries", "signs_for"]
-
-TINY = np.finfo(float).tiny
 
 
 class Signs(NamedTuple):

@@ -17,7 +17,7 @@ from skhier.utils.budget import USUAL, RowBudget
 
 __all__ = ["RowBlocks", "arrange_rows", "merge_equal_rows"]
 
-SMALL, LARGE = 8, 16  # rows of a chunk; the larger where most chunks are full
+SHORT_CHUNK, LONG_CHUNK = 8, 16  # rows of a chunk; the larger where most chunks are full
 
 
 class RowBlocks(NamedTuple):
@@ -103,7 +103,7 @@ def arrange_rows(
         Where blocks are small; a GPU's are large.
     """
     n_rows = np.bincount(codes, minlength=n_levels)
-    size = LARGE if len(codes) >= 4 * LARGE * max(n_levels, 1) else SMALL
+    size = LONG_CHUNK if len(codes) >= 4 * LONG_CHUNK * max(n_levels, 1) else SHORT_CHUNK
     chunks = -(-n_rows // size)
     least = budget.chunks_of_block if on_cpu else budget.chunks_on_gpu
     length, ends = _blocks(chunks, least, budget.few_blocks)

@@ -15,6 +15,11 @@ class DataBudget:
     ----------
     rows_compared : int
         At a time, where it is asked which features vary within levels: most do in the first rows.
+    rows_summed : int
+        At a time, exactly: they stay in a processor's cache.
+    few_levels : int
+        Of a part of a sum, up to which one operation on all of its products takes less than one on
+        each.
     level_products : int
         Entries of all levels' full cross-products, above which they are not kept. A sum has them
         where all of its parts do.
@@ -37,6 +42,8 @@ class DataBudget:
     """
 
     rows_compared: int = 2**14
+    rows_summed: int = 2**14
+    few_levels: int = 64
     level_products: int = 2**22
     first_rows: int = 2**14
     long_frame: int = 2**24

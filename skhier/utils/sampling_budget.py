@@ -24,7 +24,10 @@ class EngineBudget:
     climb_share : float
         Of the points, as many evaluations as may go into bringing starts nearer to modes.
     min_ess_per_chain : int
-        Effective points below which weights are not trusted: the limit by which chains are judged.
+        Effective points or draws below which neither weights nor chains are trusted: the limit by
+        which diagnostics judge chains.
+    min_ess_share : float
+        Of the points or draws, which is enough where they are too few for that.
     max_dense : int
         Crossed effects beyond which their matrix is too large to factorise often.
     nuts_seconds : float
@@ -42,6 +45,7 @@ class EngineBudget:
     patience: float = 1e10
     climb_share: float = 1 / 6
     min_ess_per_chain: int = 100
+    min_ess_share: float = 0.1
     max_dense: int = 3000
     nuts_seconds: float = 1e-8
     nuts_steps: tuple[int, int] = (63, 511)
@@ -171,6 +175,8 @@ class ImportanceBudget:
     centrings, centring_pairs : int
         Times that a proposal in Bartlett's coordinates is moved to the mean, at most; pairs of
         gradients that tell by how much.
+    carried_points : int
+        Of such coordinates that are carried over to theta at a time: their matrices stay small.
     near_mean, far_mean : float
         Sds: so short a move was the last; so long a one asks for the curvature elsewhere.
     """
@@ -199,6 +205,7 @@ class ImportanceBudget:
     frame_ess: float = 2.0
     centrings: int = 3
     centring_pairs: int = 64
+    carried_points: int = 2**10
     near_mean: float = 0.5
     far_mean: float = 5.0
 
