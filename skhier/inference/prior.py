@@ -7,6 +7,7 @@ posterior is sampled, play no part.
 from __future__ import annotations
 
 import copy
+import numbers
 from collections.abc import Mapping, Sequence
 from reprlib import repr as short
 from typing import Any, NamedTuple
@@ -71,8 +72,8 @@ class PriorSetting(NamedTuple):
             As :meth:`skhier.priors.Prior.resolve`; or a prior of a noise that the response lacks.
         """
         sampled = self.response.sampled
-        _forbid_unused_noise(self.prior, self.response)
         choice = self.prior.resolve(self.scales, self.names, self.factors, sampled)
+        _forbid_unused_noise(self.prior, self.response)
         own = choice.own | self.response.own_priors(preset_of(self.prior))
         return choice._replace(own={name: own[name] for name in sampled})
 
@@ -92,7 +93,7 @@ def _forbid_unused_noise(prior: Prior, response: Response) -> None:
                 f"response={response.name!r} has no such parameter. Leave it out; priors of a "
                 "response's own parameters are given to the response."
             )
-        said = describe(value) if hasattr(value, "log_prob") else short(value)
+        said = short(value) if isinstance(value, numbers.Real) else describe(value)
         raise ValueError(f"Prior's `{name}={said}` would not be used: {why}")
 
 

@@ -185,6 +185,5 @@ def test_prior_of_a_noise_that_there_is_not_is_an_error(model, prior, message):
     y = np.array([0, 1, 1, 0, 1, 1, 0, 1]) + (model.get_params().get("response") == "gamma")
     with pytest.raises(ValueError, match=message):
         model.set_params(prior=prior).fit(X, y)
-    if model.get_params().get("known_noise") is None:
-        with pytest.raises(ValueError, match=message):
-            model.sample_prior(X, 10)
+    with pytest.raises(ValueError, match=message):
+        model.sample_prior(X, 10, y=y)
