@@ -145,14 +145,15 @@ def run_in_frame(run, frames, options, coordinates, result_of, warns):
     return draws, result_of(draws)
 
 
-def run_shortly(run, options, short, seen, anew, fit_warns):
+def run_shortly(run, options, short, seen, anew, fit_warns, close=None):
     """Draws in a frame where the posterior is near a standard normal, or as they were asked for.
 
     Where the frame is good few transitions of few steps warm up and move through the posterior, and
     fewer draws than were asked for have the effective number that is enough. Whether they have,
     R-hat, effective numbers, energies and divergences tell, of what is seen and of all that the
     diagnostics of the fit judge; if not, the chains go on until there are as many draws as were
-    asked for, and if these do not agree either new ones are made as they were asked for.
+    asked for, which mends no divergence. If these do not agree either chains of smaller steps, and
+    of as many as they want, may, in the same frame; at last new ones are made as asked for.
 
     Parameters
     ----------
@@ -166,6 +167,8 @@ def run_shortly(run, options, short, seen, anew, fit_warns):
         Takes draws that do not agree to others.
     fit_warns : callable
         Takes draws to whether the diagnostics of a fit with them warn of anything.
+    close : EngineOptions or None
+        Of chains in the same frame with smaller steps; None: there are none.
     """
 
     def agree(draws):
@@ -175,8 +178,12 @@ def run_shortly(run, options, short, seen, anew, fit_warns):
     if agree(draws):
         return draws
     rest = options.n_draws - short.n_draws
-    if rest > 0:
+    if rest > 0 and not draws.diverging.any():
         draws = _continued(draws, run(short._replace(n_draws=rest), draws.state))
+        if agree(draws):
+            return draws
+    if close is not None:
+        draws = run(close)
         if agree(draws):
             return draws
     return anew(draws)

@@ -294,6 +294,8 @@ class ChainBudget:
         Of chains, beyond which a warning says so.
     framed_warmup : int
         Of chains of every parameter of rows, where scales are not fitted to anew.
+    close_warmup, close_accept : int, float
+        Of chains in the same frame where those do not agree: smaller steps, as many as they want.
     half_turn : float
         Steps of these chains half round a standard normal, of one dimension.
     most_dense : int
@@ -317,6 +319,8 @@ class ChainBudget:
     good_r_hat: float = 1.01
     long_seconds: float = 30.0
     framed_warmup: int = 100
+    close_warmup: int = 200
+    close_accept: float = 0.9
     half_turn: float = 1.4
     most_dense: int = 500
     most_coupled: int = 4 * 10**6
