@@ -88,7 +88,7 @@ def zeta_of(root: np.ndarray, information: LevelInformation, z: np.ndarray) -> n
 def start_of_rows(
     spec: ModelSpec, rows: JointRows, everyone: Any
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Coefficients (p,), and ``z`` (q, n_levels) of each factor, near their mode.
+    """Coefficients (p,), and effects (q, n_levels) of each factor, near their mode.
 
     Coefficients and one factor after the other, given the covariances and own parameters of
     ``everyone``, by Newton's steps that no level's density falls by.
@@ -106,7 +106,8 @@ def start_of_rows(
             level = _Levels(response, rows, own, others, root.T @ z, rows.codes[:, k])
             standard[k] = level.stepped(standard[k])
             lines[k] = level.line(standard[k])
-    return coef, standard
+    pairs = zip(everyone.group_root, standard, strict=True)
+    return coef, [np.asarray(root) @ z for root, z in pairs]
 
 
 class _Levels(NamedTuple):

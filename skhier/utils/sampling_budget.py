@@ -306,6 +306,8 @@ class ChainBudget:
         Of rows, on the way to the mode.
     longest_move : float
         Sds of an entry, in one frame.
+    signed_scale : float
+        Sd of a logarithm of a scale, above which the scale may be 0 and has a sign.
     near_frame : float
         Sds: a frame so near to the mode stays.
     """
@@ -326,4 +328,5 @@ class ChainBudget:
     most_coupled: int = 4 * 10**6
     most_frames: int = 8
     longest_move: float = 10.0
+    signed_scale: float = 0.45
     near_frame: float = 0.1
