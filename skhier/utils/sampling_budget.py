@@ -296,6 +296,10 @@ class ChainBudget:
         Of chains of every parameter of rows, where scales are not fitted to anew.
     close_warmup, close_accept : int, float
         Of chains in the same frame where those do not agree: smaller steps, as many as they want.
+    most_close : int
+        Times the draws asked for, so many of these where fewer have too low effective numbers.
+    reserve : float
+        Times as many further draws as an effective number, which is an estimate, says are missing.
     half_turn : float
         Steps of these chains half round a standard normal, of one dimension.
     most_dense : int
@@ -321,6 +325,8 @@ class ChainBudget:
     framed_warmup: int = 100
     close_warmup: int = 200
     close_accept: float = 0.9
+    most_close: int = 3
+    reserve: float = 1.5
     half_turn: float = 1.4
     most_dense: int = 500
     most_coupled: int = 4 * 10**6
