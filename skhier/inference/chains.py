@@ -204,7 +204,9 @@ def _further(seen, draws, options, most) -> int:
         return 0
     wanted = n * options.least_ess(options.n_chains * options.n_draws) / _effective(seen)
     reserve = options.budget.chains.reserve
-    return int(np.ceil(np.clip(reserve * wanted, reserve * n, most))) - n if wanted < most else 0
+    if wanted > reserve * most:
+        return 0
+    return int(np.ceil(np.clip(reserve * wanted, reserve * n, most))) - n
 
 
 def _continued(draws, more):
