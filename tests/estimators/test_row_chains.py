@@ -127,3 +127,17 @@ def test_counts_of_a_million_are_finite():
     model = model_of("poisson", {"a": ["x"], "b": None}).fit(X, y)
     assert np.isfinite(model.posterior_["intercept"]).all()
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("varying", [(0.5, 0.0), (0.5, 0.3), (0.05, 0.0)])
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_effects_that_hardly_vary_need_no_usual_run(varying):
+    """Of an intercept and a slope; a usual run of these makes some 130,000 steps, and warns."""
+    rng = np.random.default_rng(8)
+    a, b = rng.integers(25, size=800), rng.integers(8, size=800)
+    X = pd.DataFrame({"x": rng.normal(3, 2, 800), "a": a, "b": b})
+    of_a = rng.normal(size=(2, 25)) * np.array(varying)[:, None]
+    line = 0.3 + 0.15 * X["x"] + of_a[0, a] + of_a[1, a] * (X["x"] - 3)
+    y = rng.poisson(np.exp(line + 0.4 * rng.normal(size=8)[b])).astype(float)
+    model = model_of("poisson", {"a": ["x"], "b": None}).fit(X, y)
+    assert model.diagnostics_["evaluations"] < 4 * 1200 * 15
