@@ -89,6 +89,9 @@ class KernelBudget:
     lapack_rows : int
         Rows of a matrix above which LAPACK is faster, and the program it spares takes seconds to
         compile.
+    work_of_a_thread : float
+        Multiplications of a point, from which batches of points run side by side where levels are
+        products of matrices.
     max_wide : int
         Entries of a crossing as a full matrix, above which it stays sparse.
     full_share, wider : float, int
@@ -103,6 +106,7 @@ class KernelBudget:
     entries_on_gpu: int = 2**26
     scatter: float = 200.0
     lapack_rows: int = 64
+    work_of_a_thread: float = 1e5
     max_wide: int = 2**16
     full_share: float = 0.5
     wider: int = 2**5

@@ -29,6 +29,7 @@ __all__ = [
     "ROUNDING",
     "Collapsed",
     "collapse",
+    "is_worth_a_thread",
     "marginal_and_conditional",
     "points_at_once",
     "work_of_a_point",
@@ -265,6 +266,16 @@ def work_of_a_point(stats: Elimination, budget: KernelBudget = USUAL.kernels) ->
         work += n_levels * (q + r) ** 2 * q
         work += q * (step.table.shape[0] * float(m) ** 2 + budget.scatter * step.pairs.shape[1])
     return work
+
+
+def is_worth_a_thread(stats: Elimination, budget: KernelBudget = USUAL.kernels) -> bool:
+    """Whether batches of points take so long that they may run side by side."""
+    if len(stats.gram) > budget.lapack_rows:
+        return True
+    factorised = any(
+        not _is_small(len(step.d), step.d.shape[1] - 1, budget) for step in stats.steps
+    )
+    return factorised and work_of_a_point(stats, budget) > budget.work_of_a_thread
 
 
 def points_at_once(stats: Elimination, on_cpu: bool, budget: KernelBudget = USUAL.kernels) -> int:
