@@ -80,6 +80,9 @@ class KernelBudget:
     unrolled_effects, unrolled_columns : int
         Of a level, up to which its elimination is written out entry by entry and one loop over
         the levels does all of it; beyond, levels are products of matrices.
+    many_effects : int
+        Of a level, from which it is eliminated by the inverse of their covariance: half the work,
+        and a longer program.
     chunk, chunk_factorised : int
         Levels at a time, which keeps them in cache; of those written out and of the others.
     entries_on_cpu, entries_on_gpu : int
@@ -100,6 +103,7 @@ class KernelBudget:
 
     unrolled_effects: int = 4
     unrolled_columns: int = 32
+    many_effects: int = 13
     chunk: int = 1024
     chunk_factorised: int = 64
     entries_on_cpu: int = 2**18
