@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,10 @@ ROOMS = {
         "lazy_sums lazy lazy_rows partitions hashed_folds"
     ),
     "kernels": (
-        "records user_units linalg bartlett cholesky flat distributions covariance prior_programs "
-        "normal.level_sums normal.collapse normal.models normal.eliminate normal.conditional "
-        "normal.moments normal.effects normal.line_distribution normal.information normal.left_out "
+        "records user_units linalg bartlett signed cholesky flat distributions covariance "
+        "prior_programs normal.level_sums normal.collapse normal.models normal.eliminate "
+        "normal.conditional normal.moments normal.effects normal.line_distribution "
+        "normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
         "normal.given_noise normal.level_precision rows.models rows.blocks "
         "rows.partly_centered rows.logarithm rows.modes "
@@ -227,6 +229,25 @@ def test_package_imports_nothing_heavy():
     body = list(top_level(ast.parse((ROOT / "__init__.py").read_text())))
     names = set(imported(ast.Module(body=body, type_ignores=[]), "skhier"))
     assert {name.split(".")[0] for name in names} & (HEAVY | {"skhier"}) == set()
+
+
+def constants(path):
+    """Names in capitals that a module assigns, a leading underscore left out."""
+    for node in ast.parse(path.read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for part in (part for target in targets if target for part in ast.walk(target)):
+            if isinstance(part, ast.Name) and re.fullmatch("_?[A-Z][A-Z_0-9]+", part.id):
+                yield part.id.removeprefix("_")
+
+
+def test_no_two_modules_have_a_constant_of_one_name():
+    """One name is one quantity: whoever means the same imports it."""
+    own = {"HOMES"}  # where a package's public names live, read by that package's __getattr__ alone
+    modules = defaultdict(set)
+    for path in FILES:
+        for name in constants(path):
+            modules[name].add(module_name(path))
+    assert {name: at for name, at in modules.items() if len(at) > 1 and name not in own} == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

@@ -8,8 +8,8 @@ from skhier.responses.base import Response
 
 __all__ = ["reached"]
 
-N_STEPS = 200  # so that it ends
-LARGEST = 2.0**52  # counts above which the next one is no other number
+MAX_HALVINGS = 200  # and doublings, so that it ends
+LAST_COUNT = 2.0**52  # counts above which the next one is no other number
 
 
 def reached(
@@ -34,18 +34,18 @@ def reached(
     has_negative = not response.discrete and response.link == "identity"
     if has_negative:
         low, high = mean.min(0) - 1.0, mean.max(0) + 1.0
-        for _ in range(N_STEPS):
+        for _ in range(MAX_HALVINGS):
             out = below(low) > level
             if not out.any():
                 break
             low = np.where(out, low - 2 * (high - low), low)
-    for _ in range(N_STEPS):
-        out = (below(high) < level) & (high < LARGEST)
+    for _ in range(MAX_HALVINGS):
+        out = (below(high) < level) & (high < LAST_COUNT)
         if not out.any():
             break
         farther = high + 2 * (high - low) if has_negative else 2 * high
         low, high = np.where(out, high, low), np.where(out, farther, high)
-    for _ in range(N_STEPS):
+    for _ in range(MAX_HALVINGS):
         middle = np.floor((low + high) / 2) if response.discrete else (low + high) / 2
         up = below(middle) < level
         low, high = np.where(up, middle, low), np.where(up, high, middle)

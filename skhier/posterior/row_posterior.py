@@ -31,6 +31,7 @@ from skhier.posterior.mixture import mixture_quantiles, total_moments, without_l
 from skhier.posterior.reached import reached
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
+from skhier.responses.member import LINE_NODES
 from skhier.statistics.records import Units
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.hermite import normal_rule
@@ -40,8 +41,7 @@ from skhier.utils.training import Training
 
 __all__ = ["RowPosterior", "RowsLeftOut"]
 
-N_NODES = 20  # of the line's normal distribution, given a component
-OF_QUANTILES = 7  # the same where a distribution function is inverted
+OF_QUANTILES = 7  # nodes of a line where a distribution function is inverted
 
 
 class RowsLeftOut(NamedTuple):
@@ -316,7 +316,7 @@ class RowPosterior(Drawn):
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
-        nodes, shares = normal_rule(N_NODES)
+        nodes, shares = normal_rule(LINE_NODES)
         out = np.zeros(len(y))
         for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
             own, weights = self._shares(len(mean), codes[rows])
