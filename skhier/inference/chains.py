@@ -153,7 +153,7 @@ def run_shortly(run, options, short, seen, anew, fit_warns, close=None):
     R-hat, effective numbers, energies and divergences tell, of what is seen and of all that the
     diagnostics of the fit judge; if not, the chains go on where that may do, up to as many draws as
     were asked for. If these do not agree either chains of smaller steps, and of as many as they
-    want, may, in the same frame; at last new ones are made as asked for, of which the better remain.
+    want, may, in the same frame; at last new ones are made as asked for: the better remain.
 
     Parameters
     ----------
