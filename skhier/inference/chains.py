@@ -153,7 +153,7 @@ def run_shortly(run, options, short, seen, anew, fit_warns, close=None):
     R-hat, effective numbers, energies and divergences tell, of what is seen and of all that the
     diagnostics of the fit judge; if not, the chains go on where that may do, up to as many draws as
     were asked for. If these do not agree either chains of smaller steps, and of as many as they
-    want, may, in the same frame; at last new ones are made as asked for: the better remain.
+    want, may, in the same frame; at last new ones are made as asked for; the better stay.
 
     Parameters
     ----------
@@ -204,7 +204,9 @@ def _further(seen, draws, options, most) -> int:
         return 0
     wanted = n * options.least_ess(options.n_chains * options.n_draws) / _effective(seen)
     reserve = options.budget.chains.reserve
-    return int(np.ceil(np.clip(reserve * wanted, reserve * n, most))) - n if wanted < most else 0
+    if wanted > reserve * most:
+        return 0
+    return int(np.ceil(np.clip(reserve * wanted, reserve * n, most))) - n
 
 
 def _continued(draws, more):
@@ -246,9 +248,10 @@ def _seconds(options, gradient_seconds):
 
 
 def stand_ins(n: int, n_draws: int) -> np.ndarray:
-    """Which of a chain's n states each of the draws is, (n_draws,): the same ones in a row.
+    """Which of a chain's n states each of the draws is, (n_draws,).
 
-    Autocorrelations, and with them effective numbers, are then what they are.
+    The same ones in a row: autocorrelations, and with them effective numbers, are then what they
+    are. Of more states evenly spaced ones.
     """
     return np.arange(n_draws) * n // n_draws
 
@@ -275,11 +278,11 @@ def announce(theta: Any, options: EngineOptions) -> tuple[str, ...]:
 def sample_stats(draws: Any, n_draws: int | None = None) -> dict[str, np.ndarray]:
     """What the sampler says of itself, under ArviZ's names, (n_chains, n_draws) each.
 
-    Where a state stands for several draws its energy is left out: what is told by it are changes
-    from one transition to the next.
+    Where a state stands for several draws, or some are left out, its energy is left out: what is
+    told by it are changes from one transition to the next.
     """
     n = draws.lp.shape[1]
-    if n_draws is not None and n_draws > n:
+    if n_draws is not None and n_draws != n:
         which = stand_ins(n, n_draws)
         return {name: a[:, which] for name, a in sample_stats(draws).items() if name != "energy"}
     return {

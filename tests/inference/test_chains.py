@@ -67,7 +67,8 @@ def test_chains_that_agree_are_short():
 
 
 def test_chains_with_few_effective_draws_go_on_to_as_many_as_asked_for():
-    slow = np.repeat(np.random.default_rng(0).normal(size=(4, 60, 2)), 8, axis=1)  # 240 states
+    slow = np.repeat(np.random.default_rng(0).normal(size=(4, 63, 2)), 8, axis=1)  # 252 states
+    slow = slow[:, :500]
     good = np.random.default_rng(0).normal(size=(4, 1000, 2))
     draws, runs = run_with(slow, good)
     np.testing.assert_array_equal(draws.values, np.concatenate([slow, good], axis=1))
@@ -79,13 +80,13 @@ def test_chains_with_few_effective_draws_go_on_to_as_many_as_asked_for():
 def test_chains_that_disagree_are_made_anew_as_long_as_asked_for():
     good = np.random.default_rng(0).normal(size=(4, 1000, 2))
     apart = good + np.arange(4)[:, None, None]
-    draws, runs = run_with(apart, apart, good)
+    draws, runs = run_with(apart, good)  # no more of these would agree
     assert draws.values is good
-    _, _, (options, ((n, (*_, mean, root)),), states) = runs
+    _, (options, ((n, (*_, mean, root)),), states) = runs
     assert options == OPTIONS
     assert states is None
     assert n == 4
-    points = np.concatenate([apart, apart]).reshape(-1, 2)
+    points = apart.reshape(-1, 2)
     np.testing.assert_allclose(mean, points.mean(0))
     np.testing.assert_allclose(root @ root.T, np.cov(points.T))
 
@@ -97,6 +98,53 @@ def test_chains_whose_fit_would_warn_go_on():
     assert [options.n_warmup for options, *_ in runs] == [200, 200]
     draws, runs = run_with(*np.split(good, [500, 1000], axis=1), warned=[True, True])
     assert [options.n_warmup for options, *_ in runs] == [200, 200, 1000]
+
+
+def run_close(*drawn_values, diverging=()):
+    """The draws that stay, and the options of each run, of chains whose draws are these values;
+    the last ones are made anew. ``diverging``: which runs have a divergence.
+    """
+    runs, left = [], list(drawn_values)
+
+    def run(options, states=None):
+        draws = drawn(left.pop(0))
+        draws.diverging[0, 0] = len(runs) in diverging
+        runs.append(options)
+        return draws
+
+    short, close = OPTIONS._replace(n_draws=500), OPTIONS._replace(target_accept=0.9)
+    settings = OPTIONS, short, lambda draws: draws.values, lambda draws: run("anew")
+    return chains.run_shortly(run, *settings, lambda draws: False, close), runs
+
+
+def test_chains_of_smaller_steps_follow_in_the_same_frame():
+    good = np.random.default_rng(0).normal(size=(4, 1000, 2))
+    draws, (_, close) = run_close(good[:, :500], good, diverging=[0])  # which no draw mends
+    assert draws.values is good
+    assert (close.target_accept, close.n_draws) == (0.9, 1000)
+
+
+def test_chains_of_smaller_steps_go_on_to_their_effective_number():
+    rng = np.random.default_rng(0)
+    slow = np.repeat(rng.normal(size=(4, 50, 2)), 20, axis=1)  # 200 states
+    good = rng.normal(size=(4, 1000, 2))
+    draws, (*_, further) = run_close(good[:, :500], slow, good, diverging=[0])
+    assert draws.values.shape == (4, 2000, 2)
+    assert 500 < further.n_draws <= 2000
+
+
+def test_better_chains_stay_where_none_agree():
+    rng = np.random.default_rng(0)
+    far = np.arange(4)[:, None, None]
+    better, worse = (rng.normal(size=(4, 1000, 2)) + shift * far for shift in (0.3, 3.0))
+    for last, kept in ((worse, better), (better, better)):
+        other = better if last is worse else worse
+        draws, runs = run_close(worse[:, :500], other, last, diverging=[0])
+        assert runs[-1] == "anew"
+        assert draws.values is kept
+    # what diverges may have missed a part of the posterior
+    draws, _ = run_close(worse[:, :500], better, worse, diverging=[0, 1])
+    assert draws.values is worse
 
 
 @pytest.mark.parametrize("few", [{"n_chains": 1}, {"n_draws": 99}])
@@ -231,3 +279,6 @@ def test_states_that_stand_for_several_draws_keep_their_effective_number():
     assert "energy" not in told
     assert {a.shape for a in told.values()} == {(4, 1000)}
     assert "energy" in chains.sample_stats(draws, 500)
+    fewer = chains.sample_stats(draws, 200)
+    assert {a.shape for a in fewer.values()} == {(4, 200)}
+    assert "energy" not in fewer

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from skhier.inference.row_information import zeta_of
 from skhier.kernels.records import LevelInformation
-from skhier.kernels.rows.partly_centered import standard_effects
+from skhier.kernels.rows.partly_centered import standard_effects, triangular
 
 Q, N_LEVELS = 2, 4
 
@@ -74,3 +74,23 @@ def test_zeta_of_standard_effects_is_zeta():
     z = np.asarray(jax.jit(partial(standard_effects, root, levels))(zeta)[0])
     # a level's z of many rows holds zeta in its last digits
     assert_allclose(zeta_of(root, levels, z), zeta, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_root_in_an_order_is_one_of_the_same_covariance(order):
+    root = np.tril(np.random.default_rng(4).normal(size=(3, 3))) * np.array([[1.0], [1e-6], [1e3]])
+    other = np.asarray(triangular(root, np.eye(3)[list(order)]))
+    covariance = root @ root.T
+    sd = np.sqrt(np.diagonal(covariance))
+    assert_allclose(other @ other.T / np.outer(sd, sd), covariance / np.outer(sd, sd), rtol=1e-12)
+    rows = other[list(order)]
+    assert_allclose(rows, np.tril(rows))
+    assert (np.diagonal(rows) > 0).all()
+
+
+def test_root_of_an_effect_that_does_not_vary_has_a_gradient():
+    def determined(scale):
+        root = jnp.array([[scale, 0.0], [0.3, 0.8]])
+        return triangular(root, np.eye(2)[::-1])[1, 0]
+
+    assert_allclose(jax.jit(jax.grad(determined))(0.0), 0.0, atol=1e-12)
