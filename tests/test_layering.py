@@ -29,9 +29,10 @@ ROOMS = {
         "lazy_sums lazy lazy_rows partitions hashed_folds"
     ),
     "kernels": (
-        "records user_units linalg bartlett cholesky flat distributions covariance prior_programs "
-        "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
-        "normal.effects normal.line_distribution normal.information normal.left_out "
+        "records user_units linalg bartlett cholesky flat distributions covariance "
+        "prior_programs normal.level_sums normal.collapse normal.models normal.eliminate "
+        "normal.conditional normal.moments normal.effects normal.line_distribution "
+        "normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
         "normal.given_noise normal.level_precision rows.models rows.blocks "
         "rows.partly_centered rows.logarithm rows.modes "

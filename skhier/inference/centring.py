@@ -29,11 +29,11 @@ def centred(
     rng: np.random.Generator,
     budget: ImportanceBudget = USUAL.importance,
     search: SearchBudget = USUAL.search,
-) -> Laplace:
+) -> Laplace | None:
     """The normal approximation, moved to where the gradient's mean under it is 0.
 
     Where that is far away the curvature is another too; the mode is then sought from there, and the
-    curvature taken at it.
+    curvature taken at it. None where it stays far away: no such normal is like the density.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def centred(
     budget : ImportanceBudget
     search : SearchBudget
     """
-    was_far = False
+    was_far, length = False, 0.0
     for _ in range(budget.centrings):
         step = _mean_gradient(gradients, normal, budget.centring_pairs, rng)
         length = np.sqrt(step @ step)
@@ -54,7 +54,7 @@ def centred(
         normal = normal._replace(mean=normal.mean + normal.root @ step)
         if length < budget.near_mean:
             break
-    return normal
+    return normal if length <= budget.far_mean else None
 
 
 def _mean_gradient(gradients, normal, n_pairs, rng):

@@ -144,6 +144,7 @@ def run_marginal(
         No such device, no valid starting point, or a draw or moment that is not finite.
     """
     from skhier.inference import runtime
+    from skhier.kernels.normal.collapse import is_worth_a_thread
 
     n_draws = options.n_chains * options.n_draws
     numbers = len(problem.stats.xy) + sum((len(z) + 1) ** 2 for z in problem.slopes) + 2
@@ -157,7 +158,7 @@ def run_marginal(
             with ExitStack() as stack:
                 stack.enter_context(runtime.precisely_on(device))
                 workers = 1
-                if len(data[0].gram) > kernels.lapack_rows:
+                if is_worth_a_thread(data[0], kernels):
                     workers = stack.enter_context(runtime.side_by_side_calls(device))
                 return task(workers, check)
 

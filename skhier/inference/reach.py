@@ -121,31 +121,33 @@ def _from_one_proposal(theta, coordinates, modes, n_points, min_ess, rng) -> Rea
     missing is points.
     """
     budget = theta.budget.importance
-    proposal = _centred(theta, coordinates, modes, rng)
     if theta.size > theta.budget.engine.max_importance_size:
-        return Reached(None, np.nan, coordinates, proposal)
+        frame = _centred(theta, coordinates, modes, rng) or _carried_over(modes, coordinates)
+        return Reached(None, np.nan, coordinates, frame)
     n, left = max(n_points // budget.probe, budget.n_blocks), budget.more_points * n_points
-    begun = _begun(theta, coordinates, proposal, budget, n, rng)
-    left -= n
-    if not weights.trustworthy(begun.drawn, 0.0) or begun.missing(min_ess) > left:
-        other, budget = (
-            coordinates.in_partials(),
-            replace(budget, df_per_entry=budget.df_of_partials),
-        )
-        begun = _begun(theta, other, _centred(theta, other, modes, rng), budget, n, rng)
-        left -= n
+    partials = coordinates.in_partials(), replace(budget, df_per_entry=budget.df_of_partials)
+    begun = None
+    for of_frame in ((coordinates, budget), partials):
+        proposal = _centred(theta, of_frame[0], modes, rng)
+        if proposal is None:
+            continue
+        begun, left = _begun(theta, proposal, *of_frame, n, rng), left - n
+        if weights.trustworthy(begun.drawn, 0.0) and begun.missing(min_ess) <= left:
+            break
+    if begun is None:
+        return Reached(None, np.nan, coordinates, _carried_over(modes, coordinates))
     return _with_more_points(theta, begun, left, min_ess, rng)
 
 
-def _centred(theta, coordinates, modes, rng) -> Mixture:
+def _centred(theta, coordinates, modes, rng) -> Mixture | None:
     gradients = coordinates.gradients(theta.gradients)
     begin = coordinates.from_theta(modes.normals()[0])
     budgets = theta.budget.importance, theta.budget.search
-    normal = coordinates.even(centred(gradients, begin, rng, *budgets))
-    return steadied(modes.with_normals([normal]))
+    normal = centred(gradients, begin, rng, *budgets)
+    return None if normal is None else steadied(modes.with_normals([coordinates.even(normal)]))
 
 
-def _begun(theta, coordinates, proposal, budget, n, rng) -> _Begun:
+def _begun(theta, proposal, coordinates, budget, n, rng) -> _Begun:
     density = coordinates.density(theta.log_densities)
     drawn = weighted_points(density, proposal, n, rng, budget)
     return _Begun(coordinates, proposal, budget, drawn)
@@ -217,8 +219,8 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
     return Reached(None, largest.k_hat, signs, fitted(pooled(rounds)) if is_frame else begin)
 
 
-def _carried_over(modes, signs) -> Mixture:
-    return modes.with_normals([signs.from_theta(normal) for normal in modes.normals()])
+def _carried_over(modes, coordinates) -> Mixture:
+    return modes.with_normals([coordinates.from_theta(normal) for normal in modes.normals()])
 
 
 def _fitted(signs, weighted) -> Mixture:

@@ -182,14 +182,20 @@ class Theta:
         """Log densities (n,) and gradients (n, d) at points (n, d)."""
         self.n_evaluations += len(points)
         values, gradients = np.empty(len(points)), np.empty(points.shape)
-        for i, point in enumerate(points):
-            self.check()
-            self.progress(1)
-            began = time.perf_counter()
-            # one at a time: programs in flight together may wait for each other's threads
-            values[i], gradients[i] = self.targets.density_and_gradient(point, *self._at_data)
-            self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
+        for i, of_point in enumerate(self._side_by_side(self._gradient, points)):
+            values[i], gradients[i] = of_point
         return values, gradients
+
+    def _gradient(self, point):
+        import jax
+
+        self.check()
+        self.progress(1)
+        began = time.perf_counter()
+        # waited for: programs in flight together may wait for each other's threads
+        of_point = jax.block_until_ready(self.targets.density_and_gradient(point, *self._at_data))
+        self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
+        return of_point
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""
@@ -229,11 +235,15 @@ class Theta:
     def _batches(self, points):
         """Results for each batch, on the device, padded to the one size that is compiled."""
         starts = range(0, len(points), self.batch)
-        if self.workers == 1:
-            yield from (self._evaluate(points, start) for start in starts)
+        yield from self._side_by_side(partial(self._evaluate, points), starts)
+
+    def _side_by_side(self, task, parts):
+        """What the task makes of each part, in their order."""
+        if self.workers == 1 or len(parts) == 1:
+            yield from map(task, parts)
             return
         with ThreadPoolExecutor(self.workers) as pool:
-            yield from pool.map(partial(self._evaluate_in_thread, points), starts)
+            yield from pool.map(partial(self._in_thread, task), parts)
 
     def _evaluate(self, points, start):
         self.check()
@@ -242,13 +252,13 @@ class Theta:
         padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
         return self.targets.evaluate(np.concatenate([part, padding]), *self._at_data)
 
-    def _evaluate_in_thread(self, points, start):
+    def _in_thread(self, task, part):
         import jax
 
         from skhier.inference import runtime
 
         with runtime.precisely_on(self.device):
-            return jax.block_until_ready(self._evaluate(points, start))
+            return jax.block_until_ready(task(part))
 
 
 class PopulationPosterior(NamedTuple):

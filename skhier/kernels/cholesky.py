@@ -14,7 +14,7 @@ from jax.scipy.linalg import solve_triangular
 
 from skhier.utils.budget import USUAL
 
-__all__ = ["inverse_cholesky", "log_det_and_schur"]
+__all__ = ["inverse_by_columns", "inverse_cholesky", "inverse_of_lower", "log_det_and_schur"]
 
 # rows above which a matrix is split in two; those of the last splits
 HALVED_ABOVE, ROWS_WRITTEN_OUT = 8, 4
@@ -83,12 +83,18 @@ def _written_out(m):
 
 
 def _inverse_of_one(m):
-    """Of a single matrix: a loop over columns, of which the program is short."""
+    """Of a single matrix: loops over columns, of which the program is short."""
     q = len(m)
     if not q:
         return m
     if q > LOOP:
         return _by_halves(m, LOOP, _inverse_of_one, jnp.matmul, (0, 1))
+    return inverse_by_columns(m)
+
+
+def inverse_by_columns(m):
+    """What :func:`inverse_cholesky` gives, of one matrix: a longer way, and a short program."""
+    q = len(m)
     rows = jnp.arange(q)[:, None]
 
     def step(j, a):
@@ -116,7 +122,7 @@ def _solved(system, k, lapack_rows):
     if k > lapack_rows:
         root, half = _cholesky_and_half(system[:k])
         log_det = 2 * jnp.log(jnp.diagonal(root)).sum()
-        inverse = _inverse_of_lower(root)  # where nobody asks for it the compiler leaves it out
+        inverse = inverse_of_lower(root)  # where nobody asks for it the compiler leaves it out
     else:
         inverse = _inverse_of_one(system[:k, :k])
         half = inverse @ system[:k, k:]
@@ -133,7 +139,8 @@ def _cholesky_and_half(rows):
 
 
 @jax.custom_batching.sequential_vmap
-def _inverse_of_lower(root):
+def inverse_of_lower(root):
+    """``R^-1`` of a lower triangular R (q, q), by LAPACK; not finite where R is singular."""
     return solve_triangular(root, jnp.eye(len(root)), lower=True)
 
 

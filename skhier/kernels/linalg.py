@@ -46,9 +46,14 @@ def cholesky(m, least):
 def matmul(a, b):
     """Products of small matrices, (i, j, ...) and (j, k, ...), the batches broadcast.
 
-    Entry by entry for small ones, so that every operation runs over the whole batch.
+    Entry by entry for small ones, so that every operation runs over the whole batch. Of large ones
+    the batch comes first in memory, for BLAS: what is made of one product goes into the next as it
+    is.
     """
     (n, inner), k = a.shape[:2], b.shape[1]
+    if min(n, inner) > UNROLL_UP_TO:
+        first, second = (np.ascontiguousarray(np.moveaxis(m, (0, 1), (-2, -1))) for m in (a, b))
+        return np.moveaxis(first @ second, (-2, -1), (0, 1))
     if max(n, inner, k) > UNROLL_UP_TO:
         return np.einsum("ij...,jk...->ik...", a, b)
     out = np.empty((n, k, *np.broadcast_shapes(a.shape[2:], b.shape[2:])))

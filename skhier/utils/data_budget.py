@@ -89,6 +89,9 @@ class KernelBudget:
     unrolled_effects, unrolled_columns : int
         Of a level, up to which its elimination is written out entry by entry and one loop over
         the levels does all of it; beyond, levels are products of matrices.
+    many_effects : int
+        Of a level, from which it is eliminated by the inverse of their covariance: half the work,
+        and a longer program.
     chunk, chunk_factorised : int
         Levels at a time, which keeps them in cache; of those written out and of the others.
     entries_on_cpu, entries_on_gpu : int
@@ -98,6 +101,9 @@ class KernelBudget:
     lapack_rows : int
         Rows of a matrix above which LAPACK is faster, and the program it spares takes seconds to
         compile.
+    work_of_a_thread : float
+        Multiplications of a point, from which batches of points run side by side where levels are
+        products of matrices.
     max_wide : int
         Entries of a crossing as a full matrix, above which it stays sparse.
     full_share, wider : float, int
@@ -106,12 +112,14 @@ class KernelBudget:
 
     unrolled_effects: int = 4
     unrolled_columns: int = 32
+    many_effects: int = 13
     chunk: int = 1024
     chunk_factorised: int = 64
     entries_on_cpu: int = 2**18
     entries_on_gpu: int = 2**26
     scatter: float = 200.0
     lapack_rows: int = 64
+    work_of_a_thread: float = 1e5
     max_wide: int = 2**16
     full_share: float = 0.5
     wider: int = 2**5

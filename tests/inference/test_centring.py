@@ -42,3 +42,11 @@ def test_gradients_that_are_not_finite_say_nothing():
 
     start = Laplace(np.log(SHAPE), np.diag(1 / np.sqrt(SHAPE)))
     assert np.isfinite(centred(half, start, np.random.default_rng(0)).mean).all()
+
+
+def test_no_normal_is_found_where_the_mean_gradient_stays_far_from_zero():
+    # a slope of 100 wherever one looks: no mean makes it 0
+    def steep(x):
+        return 100 * x.sum(1), np.full(x.shape, 100.0)
+
+    assert centred(steep, Laplace(np.zeros(3), np.eye(3)), np.random.default_rng(0)) is None

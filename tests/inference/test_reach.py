@@ -7,7 +7,7 @@ import pytest
 
 from skhier.inference.importance import Mixture
 from skhier.inference.reach import reach
-from skhier.inference.signs import no_signs
+from skhier.inference.signs import Signs, no_signs
 from skhier.utils.budget import USUAL
 
 
@@ -73,3 +73,34 @@ def test_all_rounds_together_stay_within_their_budget(size):
     reach(theta, normal_at_zero(size, 1.4), 512, 500.0, np.random.default_rng(0))
     rounds_in_theta = USUAL.importance.max_rounds * 512 * (size <= USUAL.importance.plain_size)
     assert sum(theta.sizes) <= USUAL.importance.more_points * 512 + rounds_in_theta
+
+
+class Steep(Signs):
+    """Coordinates in which no normal is like the density: its gradient is nowhere 0."""
+
+    def gradients(self, gradients):
+        return lambda points: (points.sum(1), np.full(points.shape, 100.0))
+
+    def in_partials(self):
+        return self
+
+
+class Heavy(Steep):
+    """Coordinates in which the density has heavy tails."""
+
+    def gradients(self, gradients):
+        return lambda points: (normal_density(points), -points)
+
+    def in_partials(self):
+        return Steep(*self)
+
+
+@pytest.mark.parametrize("coordinates", [Steep, Heavy])
+def test_chains_move_in_the_last_coordinates_with_a_normal_like_the_density(coordinates):
+    theta = theta_like(80, lambda points: -np.log1p(25 * points**2).sum(1))
+    theta.gradients = None
+    theta.bartlett = lambda mode, near_zero: coordinates(*no_signs(80))
+    reached = reach(theta, normal_at_zero(80), 1024, 400.0, np.random.default_rng(0))
+    assert reached.weighted is None
+    assert type(reached.coordinates) is coordinates
+    assert np.abs(reached.modes.means).max() < 1

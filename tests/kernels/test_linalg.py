@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skhier.kernels.linalg import cholesky, inverse_root
+from skhier.kernels.linalg import cholesky, inverse_root, matmul
 
 
 def semidefinite(q, rank, batch, seed=0):
@@ -34,3 +34,19 @@ def test_cholesky_of_a_matrix_that_rounding_made_indefinite():
     assert_allclose(root @ np.swapaxes(root, 1, 2), np.stack([m, np.eye(2)]), atol=1e-15)
     assert_allclose(root, np.tril(root))
     assert np.all(np.diagonal(root, axis1=1, axis2=2) > 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (9, 10, 1), (9, 3, 12), (11, 12, 10)])
+@pytest.mark.parametrize("batches", [((4, 5), (4, 5)), ((1, 5), (4, 1))])
+def test_products_are_those_of_each_matrix(shape, batches):
+    n, inner, k = shape
+    rng = np.random.default_rng(0)
+    a, b = (
+        rng.standard_normal((n, inner, *batches[0])),
+        rng.standard_normal((inner, k, *batches[1])),
+    )
+    products = matmul(a, b)
+    assert products.shape == (n, k, 4, 5)
+    whole = np.broadcast_to(a, (n, inner, 4, 5)), np.broadcast_to(b, (inner, k, 4, 5))
+    for i, j in np.ndindex(4, 5):
+        assert_allclose(products[..., i, j], whole[0][..., i, j] @ whole[1][..., i, j], atol=1e-13)

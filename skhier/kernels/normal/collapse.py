@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skhier.kernels.cholesky import inverse_cholesky, log_det_and_schur
+from skhier.kernels.cholesky import log_det_and_schur
+from skhier.kernels.normal.level_sums import FEW, MANY, SOME, inverse_roots, sums
 from skhier.kernels.records import MIN_VARIANCE, CoefPrior
 from skhier.statistics.elimination import Elimination
 from skhier.statistics.records import Plan
@@ -29,6 +30,7 @@ __all__ = [
     "RESIDUAL_ROUNDING",
     "Collapsed",
     "collapse",
+    "is_worth_a_thread",
     "marginal_and_conditional",
     "points_at_once",
     "work_of_a_point",
@@ -158,14 +160,14 @@ def _level_sums(step, zz, d, varies, r, chol, variance, budget):
     q, columns, n_levels = d.shape
     slots = n_levels // len(step.owners[0]) if step.owners else 1
     small = _is_small(q, columns - 1, budget)
-    sums = partial(_sums, columns - r, slots, varies, small)
+    of_levels = partial(sums, columns - r, slots, varies, _way(q, small, budget))
     size = _chunk(n_levels, slots, budget.chunk if small else budget.chunk_factorised)
     if size == n_levels:
-        return sums(zz, d, chol, variance)
+        return of_levels(zz, d, chol, variance)
 
     @jax.checkpoint
     def add(total, chunk):
-        explained, dets, of_rows = sums(*chunk, chol, variance)
+        explained, dets, of_rows = of_levels(*chunk, chol, variance)
         return (total[0] + explained, total[1] + dets), of_rows
 
     zero = (jnp.zeros((r, r)), jnp.zeros_like(variance))
@@ -196,8 +198,8 @@ def _less_in_crossings(left, i, step, chol, variance, budget):
     """All products with dense columns less what the i-th factor of the chain explains."""
     (zz, d), cross = left.chain[i], step.cross
     if step.table.size and not cross.lifts and len(zz) > budget.unrolled_effects:
-        return _less_in_table(left, i, step.table, chol, variance)
-    half = jnp.moveaxis(_inverse_factors(zz, chol, variance)[1] @ chol.T, 0, 2)  # R^-1 L'
+        return _less_in_table(left, i, step.table, chol, variance, budget)
+    half = jnp.moveaxis(inverse_roots(zz, chol, variance) @ chol.T, 0, 2)  # R^-1 L'
     w = jnp.einsum("ijn,jn->in", half[..., cross.level], left.crossings[i])
     hd = jnp.einsum("iag,acg->icg", half, d)
     r, n_columns = left.d.shape[1], len(left.gram)
@@ -222,12 +224,13 @@ def _less_in_crossings(left, i, step, chol, variance, budget):
     return _Left(left.chain, tuple(crossings), left.gram - explained, left.d - of_d)
 
 
-def _less_in_table(left, i, table, chol, variance):
+def _less_in_table(left, i, table, chol, variance, budget):
     """The same where all levels meet most dense columns: columns like those of X."""
     (zz, d), (m, r) = left.chain[i], left.d.shape
     met = jnp.swapaxes(left.crossings[i][:, table], 1, 2)
     columns = jnp.concatenate([met, d[:, -r:]], 1)
-    explained, *_ = _sums(0, 1, i > 0, False, zz, columns, chol, variance)
+    way = _way(len(zz), False, budget)
+    explained, *_ = sums(0, 1, i > 0, way, zz, columns, chol, variance)
     return left._replace(gram=left.gram - explained[:m, :m], d=left.d - explained[:m, m:])
 
 
@@ -267,6 +270,16 @@ def work_of_a_point(stats: Elimination, budget: KernelBudget = USUAL.kernels) ->
     return work
 
 
+def is_worth_a_thread(stats: Elimination, budget: KernelBudget = USUAL.kernels) -> bool:
+    """Whether batches of points take so long that they may run side by side."""
+    if len(stats.gram) > budget.lapack_rows:
+        return True
+    factorised = any(
+        not _is_small(len(step.d), step.d.shape[1] - 1, budget) for step in stats.steps
+    )
+    return factorised and work_of_a_point(stats, budget) > budget.work_of_a_thread
+
+
 def points_at_once(stats: Elimination, on_cpu: bool, budget: KernelBudget = USUAL.kernels) -> int:
     """How many points of the variance parameters to evaluate together; a power of two."""
     small, entries = True, 0
@@ -289,6 +302,13 @@ def _is_small(q, p, budget):
     return q <= budget.unrolled_effects and p <= budget.unrolled_columns
 
 
+def _way(q, small, budget):
+    """Of a level with so many effects."""
+    if small:
+        return FEW
+    return MANY if q >= budget.many_effects else SOME
+
+
 def _chunk(n_levels, slots, size):
     """All levels if they are few, else whole rows, a power of two that divides their number."""
     if n_levels <= 2 * size:
@@ -307,130 +327,3 @@ def _joined(a):
     """The inverse."""
     a = jnp.moveaxis(a, 0, -2)
     return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
-
-
-def _unrolled(zz, d, chol, variance, w, slots):
-    """Entry by entry, so that each operation is one over the levels and the compiler fuses them.
-
-    The sum over all levels is a product of the entries of ``K = L M^-1 L'`` with those of ``D D'``.
-    Without it a fit takes longer: 0.47 s of a processor instead of 0.23 s for 100,000 rows in 1,000
-    levels, 0.050 s instead of 0.036 s for the sleep study (compiled, least of seven alternated).
-    """
-    q = len(zz)
-    al = [[sum(zz[a, b] * chol[b, j] for b in range(j, q)) for j in range(q)] for a in range(q)]
-    m = [[sum(chol[a, i] * al[a][j] for a in range(i, q)) for j in range(i + 1)] for i in range(q)]
-    for i in range(q):
-        m[i][i] = m[i][i] + variance
-    v = [[chol[a, i] if a >= i else 0.0 for a in range(q)] for i in range(q)]  # L'
-    k = {(a, b): 0.0 for a in range(q) for b in range(a + 1)}
-    pivots = 1.0
-    for j in range(q):
-        inverse, pivots = 1 / m[j][j], pivots * m[j][j]
-        for a, b in k:
-            k[a, b] = k[a, b] + v[j][a] * v[j][b] * inverse
-        for i in range(j + 1, q):
-            factor = m[i][j] * inverse
-            for c in range(j + 1, i + 1):
-                m[i][c] = m[i][c] - factor * m[c][j]
-            v[i] = [mine - factor * theirs for mine, theirs in zip(v[i], v[j], strict=True)]
-    columns = d.shape[1]
-    row, col = np.tril_indices(columns)
-    where = np.zeros((columns, columns), int)
-    where[row, col] = where[col, row] = np.arange(len(row))
-    within, of_rows = np.flatnonzero(col >= w), np.flatnonzero(col < w)
-    total, by_row = jnp.zeros(len(within)), jnp.zeros((len(of_rows), d.shape[2] // slots))
-    for a, b in k:
-        products = d[a][row] * d[b][col]
-        if a != b:
-            products = products + d[b][row] * d[a][col]
-        total = total + products[within] @ k[a, b]
-        by_row = by_row + _over_slots(products[of_rows], k[a, b], slots)
-    gram = jnp.zeros(len(row)).at[within].set(total)[where[w:, w:]]
-    place = np.zeros(len(row), int)
-    place[of_rows] = np.arange(len(of_rows))
-    return gram, jnp.log(pivots).sum(), by_row[place[where[:w]]]
-
-
-def _over_slots(products, k, slots):
-    """Sums of ``products * k`` over each so many levels."""
-    rows = k.shape[-1] // slots
-    split = products.reshape(*products.shape[:-1], rows, slots)
-    return jnp.einsum("...rc,...rc->...r", split, k.reshape(*k.shape[:-1], rows, slots))
-
-
-def _factorised(zz, d, chol, variance, w, slots):
-    """The same by a factorisation of each ``M``."""
-    return _factors_and_sums(zz, d, chol, variance, w, slots)[0]
-
-
-def _factors_and_sums(zz, d, chol, variance, w, slots):
-    """Levels first: products of one matrix with all levels' are one of two large matrices."""
-    d = jnp.moveaxis(d, 2, 0)
-    al, inverse = _inverse_factors(zz, chol, variance)
-    wide = inverse @ (chol.T @ d)
-    log_det = -2 * jnp.log(jnp.diagonal(inverse, axis1=1, axis2=2)).sum()
-    all_rows = wide[:, :, w:].reshape(-1, d.shape[2] - w)
-    rows = wide.reshape(len(d) // slots, -1, d.shape[2])  # those of the levels of a row of slots
-    by_row = jnp.moveaxis(jnp.swapaxes(rows[:, :, :w], 1, 2) @ rows, 0, 2)
-    return (all_rows.T @ all_rows, log_det, by_row), (d, al, inverse, wide)
-
-
-def _inverse_factors(zz, chol, variance):
-    """``A L`` and ``R^-1``, ``M = R R'``, (n_levels, q, q)."""
-    al = jnp.moveaxis(zz, 2, 0) @ chol
-    return al, inverse_cholesky(chol.T @ al + variance * jnp.eye(len(zz)))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _sums(w, slots, varies, small, zz, d, chol, variance):
-    """``sum D'K D`` without the first w columns, ``sum log|M|``, and the first w rows of ``D'K D``,
-    a sum for each so many slots; written out if ``small``.
-
-    Their gradient in closed form compiles and runs several times faster than that of the code.
-    """
-    return (_unrolled if small else _factorised)(zz, d, chol, variance, w, slots)
-
-
-def _sums_forward(w, slots, varies, small, zz, d, chol, variance):
-    if small:
-        kept = None
-        found = _unrolled(zz, d, chol, variance, w, slots)
-    else:
-        found, kept = _factors_and_sums(zz, d, chol, variance, w, slots)
-    return found, (zz, d, chol, variance, kept)
-
-
-def _sums_backward(w, slots, varies, small, inputs, cotangents):
-    """With ``Y = M^-1 L' D`` and E the cotangent of ``D'K D``, c that of the log determinants:
-
-    d/dL = 2 sum (D - A L Y) E Y' + c A L M^-1,  d/dD = 2 L Y E,
-    d/dA = c L M^-1 L' - L Y E Y' L',  d/dsigma^2 = sum c tr M^-1 - tr Y E Y'.
-    """
-    zz, d, chol, variance, kept = inputs
-    of_gram, c, of_rows = cotangents
-    if kept is None:
-        kept = _factors_and_sums(zz, d, chol, variance, w, slots)[1]
-    d, al, half, wide = kept
-    half = jnp.swapaxes(half, 1, 2)  # R'^-1
-    y, inverse = half @ wide, half @ jnp.swapaxes(half, 1, 2)
-    e = jnp.pad(of_gram, (w, 0))
-    if w:
-        by_row = jnp.repeat(jnp.moveaxis(of_rows, 2, 0), slots, 0)
-        e = e + jnp.pad(by_row, ((0, 0), (0, len(of_gram)), (0, 0)))
-    e = (e + jnp.swapaxes(e, -1, -2)) / 2
-    ye = y @ e
-    of_chol = 2 * (_sum_of_products(d - al @ y, ye) + c * _sum_of_products(al, inverse))
-    of_variance = c * jnp.einsum("gii->", inverse) - (ye * y).sum()
-    if not varies:
-        return jnp.zeros_like(zz), jnp.zeros_like(inputs[1]), of_chol, of_variance
-    ly, lye = chol @ y, chol @ ye
-    of_zz = c * chol @ inverse @ chol.T - lye @ jnp.swapaxes(ly, 1, 2)
-    return jnp.moveaxis(of_zz, 0, 2), 2 * jnp.moveaxis(lye, 0, 2), of_chol, of_variance
-
-
-def _sum_of_products(a, b):
-    """``sum_g a_g b_g'`` of (n_levels, q, c) each."""
-    return jnp.einsum("gac,gic->ai", a, b)
-
-
-_sums.defvjp(_sums_forward, _sums_backward)
