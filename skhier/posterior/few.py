@@ -1,8 +1,8 @@
 """The few weighted components behind predictions where levels are known component by component.
 
-See :mod:`skhier.posterior.rule`. Lines at rows of all kinds choose those behind distributions; those
-behind means and sds of a response without bounds are chosen by these, for a mean may be that of
-lines far out, of which no distribution function tells.
+See :mod:`skhier.posterior.rule`. Lines at rows of all kinds choose those behind distributions;
+means and sds of a response without bounds choose for themselves, for a mean may be that of lines
+far out, of which no distribution function tells.
 """
 
 from __future__ import annotations

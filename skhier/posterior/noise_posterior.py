@@ -266,7 +266,7 @@ class NoisePosterior(LevelNoisesPosterior):
         weights = weights / weights.sum(1, keepdims=True)
         mean = (weights * line).sum(1)
         variance = (weights * (sd**2 + (line - mean[:, None]) ** 2)).sum(1)
-        # of every second row the response, and of lines of no level, which are points, it alone; the
+        # of every second row the response, and of those of no level, whose lines are points; with the
         # typical noise: a mean square may be that of one component far out
         is_response = (np.arange(len(x)) % 2 == 0) | (code == OUT)
         typical = np.exp(2 * (weights * np.log(noise)).sum(1))

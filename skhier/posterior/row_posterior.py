@@ -30,7 +30,7 @@ from skhier.posterior.designs import (
 from skhier.posterior.drawn import Drawn
 from skhier.posterior.few import Behind, few_by_lines, few_by_moments, weighted
 from skhier.posterior.mixture import mixture_quantiles, total_moments
-from skhier.posterior.reached import reached
+from skhier.posterior.response_quantiles import response_quantiles
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.responses.links import LINKS
@@ -44,7 +44,6 @@ from skhier.utils.training import Training
 __all__ = ["RowPosterior", "RowsLeftOut"]
 
 N_NODES = 20  # of the line's normal distribution, given a component
-OF_QUANTILES = 7  # the same where a distribution function is inverted
 
 
 class RowsLeftOut(NamedTuple):
@@ -362,23 +361,12 @@ class RowPosterior(Drawn):
             mean, sd, weights = mean[kept], sd[kept], weights[kept]
             if of_response:
                 own = {name: values[kept] for name, values in own.items()}
-                out[rows] = self._response_quantiles(mean, sd, own, weights, q)
+                how = self.response, mean, sd, own, weights, q, self.budget.memory
+                out[rows] = response_quantiles(*how)
             else:
                 line = mixture_quantiles(mean, sd, q, weights)
                 out[rows] = self.response.mean(line, {})
         return out
-
-    def _response_quantiles(self, mean, sd, own, weights, q):
-        nodes, shares = normal_rule(OF_QUANTILES)
-
-        def below(y):
-            """P(Y <= y), (k,)."""
-            total = np.zeros(len(y))
-            for node, share in zip(nodes, shares, strict=True):
-                total += share * (weights @ self.response.cdf(y, mean + node * sd, own))
-            return total
-
-        return np.stack([reached(below, level, mean, self.response) for level in q], axis=1)
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
