@@ -43,7 +43,7 @@ ROOMS = {
         "row_joint row_engines row_scores noise_target noise_theta noise_engine dispatch"
     ),
     "posterior": (
-        "designs drawn mixture reached response_quantiles skewed rule few lines moment_components "
+        "designs drawn mixture reached response_quantiles skewed rule few row_lines lines moment_components "
         "posterior row_posterior level_noises noise_posterior joint_noise predictive within_between prior_draws "
         "sensitivity shares tables arviz elpd leaving_out fitted"
     ),

@@ -31,6 +31,7 @@ from skhier.posterior.drawn import Drawn
 from skhier.posterior.few import Behind, few_by_lines, few_by_moments, weighted
 from skhier.posterior.mixture import mixture_quantiles, total_moments
 from skhier.posterior.response_quantiles import response_quantiles
+from skhier.posterior.row_lines import are_new, row_lines
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.responses.links import LINKS
@@ -38,7 +39,6 @@ from skhier.statistics.records import Units
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.memory import require_memory
-from skhier.utils.slices import slices
 from skhier.utils.training import Training
 
 __all__ = ["RowPosterior", "RowsLeftOut"]
@@ -132,19 +132,24 @@ class RowPosterior(Drawn):
     def few(self) -> Behind:
         """A few components that give lines the distributions that all give.
 
-        Where effects were sampled there are draws, and nothing smooth to choose by: the first ones.
+        The first ones where effects were sampled: draws are nothing smooth to choose by.
         """
-        if not self.effects.n_nodes or not self.slopes:
+        if not self._chooses():
             return self.every.first(self.budget.memory.moment_components[1])
         mean, sd = self._asked_lines(self.every)
         own = self._own(self.rule.population)
         return few_by_lines(self.every, mean, sd, own, self.budget.rule)
 
+    def _chooses(self):
+        """Whether there is something to choose by, and enough to choose from."""
+        many = len(self.rule.weights) > self.budget.rule.all_of_rows
+        return many and bool(self.slopes) and self.effects.n_nodes > 0
+
     @cached_property
     def few_of_moments(self) -> Behind:
         """The same for means and sds of responses."""
         every = weighted(self.every, self.response)
-        if not self.effects.n_nodes or not self.slopes:
+        if not self._chooses():
             return every
         if self.response.link in LINKS:
             return self.few
@@ -269,34 +274,9 @@ class RowPosterior(Drawn):
 
     def _line_moments(self, x, codes, behind, of_response):
         """Of :meth:`line_mixture` by component: rows, mean, sd, third central moment or None."""
-        offset = side_of(self.units, x)
-        x, zs = internal_rows(self.units, self.slopes, x)
-        u, (rule, effects) = self.units, behind
-        stretch = effects.stretch if of_response else None
-        skew = None if stretch is not None else effects.skew
-        for here in slices(len(x), self.budget.memory.rows_at_once // (8 * len(rule.weights))):
-            rows = np.arange(len(x))[here]
-            mean, variance = rule.coef @ x[rows].T, np.zeros((len(rule.coef), len(rows)))
-            third = np.zeros_like(mean)
-            for k, z in enumerate(zs):
-                code, z = codes[rows, k], z[rows]
-                known = self._has_rows(k)[np.minimum(code, self.n_levels[k])]
-                old = np.flatnonzero((code != OUT) & known)
-                new = np.flatnonzero((code != OUT) & ~known)
-                level = code[old]
-                mean[:, old] += np.einsum("sak,ka->sk", effects.mean[k][..., level], z[old])
-                spread = np.einsum("sabk,ka->sbk", effects.root[k][..., level], z[old])
-                by = 1.0 if stretch is None else stretch[k][:, level]
-                variance[:, old] += by * (spread**2).sum(1)
-                if skew is not None:
-                    third[:, old] += (skew[k][..., level] * spread**3).sum(1)
-                root = rule.group_root[k]
-                variance[:, new] += (np.einsum("sab,ka->sbk", root, z[new]) ** 2).sum(1)
-            mean = u.y_mean + u.y_scale * mean
-            if offset is not None:
-                mean += offset[rows]
-            third = None if skew is None else u.y_scale**3 * third
-            yield rows, mean, u.y_scale * np.sqrt(variance), third
+        present = [self._has_rows(k) for k in range(len(self.slopes))]
+        how = of_response, self.budget.memory.rows_at_once // 8
+        return row_lines(behind, self.units, self.slopes, present, x, codes, *how)
 
     def _lines(self, x, codes, behind, of_response=True, of_moments=False):
         """As :meth:`line_mixture` with own parameters and weights of each normal."""
@@ -316,8 +296,7 @@ class RowPosterior(Drawn):
         out = (codes == OUT).all(1)
         if of_moments and self.response.link == "log":
             for k, code in enumerate(codes.T):
-                known = self._has_rows(k)[np.minimum(code, self.n_levels[k])]
-                out |= (code != OUT) & ~known
+                out |= are_new(code, self._has_rows(k))
         return out
 
     def _shares(self, n_normals, codes, behind):

@@ -102,6 +102,10 @@ class RuleBudget:
         Multiplications of the cubed number of crossed effects that all components then chosen take.
     unasked : tuple of int
         Fewest and most of them.
+    all_of_rows : int
+        Components of a response without statistics, up to which all predict: so few are no work.
+    all_of_rows_in_race : int
+        The same of a candidate of a search, which predicts a fold once, faster than it would choose.
     """
 
     rows: int = 66
@@ -115,6 +119,8 @@ class RuleBudget:
     few_to_ask: int = 512
     unasked_work: float = 1e9
     unasked: tuple[int, int] = (32, 128)
+    all_of_rows: int = 256
+    all_of_rows_in_race: int = 2**14
 
 
 @dataclass(frozen=True)
