@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ ROOMS = {
         "lazy_sums lazy lazy_rows partitions hashed_folds"
     ),
     "kernels": (
-        "records user_units linalg bartlett cholesky flat distributions covariance prior_programs "
+        "records user_units linalg bartlett signed cholesky flat distributions covariance "
+        "prior_programs "
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
@@ -43,9 +45,10 @@ ROOMS = {
         "row_joint row_engines row_scores noise_target noise_theta noise_engine dispatch"
     ),
     "posterior": (
-        "designs drawn mixture reached response_quantiles skewed rule few row_lines lines moment_components "
-        "posterior row_posterior level_noises noise_posterior joint_noise predictive within_between prior_draws "
-        "sensitivity shares tables arviz elpd leaving_out fitted"
+        "designs drawn mixture reached response_quantiles skewed rule few row_lines lines "
+        "moment_components posterior row_posterior level_noises noise_posterior joint_noise "
+        "predictive within_between prior_draws sensitivity shares tables arviz elpd leaving_out "
+        "fitted"
     ),
     "estimators": (
         "_group_tables _new_rows _base _reports _scores _statistics _model _classifier _compare "
@@ -227,6 +230,25 @@ def test_package_imports_nothing_heavy():
     body = list(top_level(ast.parse((ROOT / "__init__.py").read_text())))
     names = set(imported(ast.Module(body=body, type_ignores=[]), "skhier"))
     assert {name.split(".")[0] for name in names} & (HEAVY | {"skhier"}) == set()
+
+
+def constants(path):
+    """Names in capitals that a module assigns, a leading underscore left out."""
+    for node in ast.parse(path.read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for part in (part for target in targets if target for part in ast.walk(target)):
+            if isinstance(part, ast.Name) and re.fullmatch("_?[A-Z][A-Z_0-9]+", part.id):
+                yield part.id.removeprefix("_")
+
+
+def test_no_two_modules_have_a_constant_of_one_name():
+    """One name is one quantity: whoever means the same imports it."""
+    own = {"HOMES"}  # where a package's public names live, read by that package's __getattr__ alone
+    modules = defaultdict(set)
+    for path in FILES:
+        for name in constants(path):
+            modules[name].add(module_name(path))
+    assert {name: at for name, at in modules.items() if len(at) > 1 and name not in own} == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-LEAST = -300.0  # of a log density, less the best model's: beyond it hardly matters how bad
+LEAST_LOG_DENSITY = -300.0  # less the best model's: beyond it hardly matters how bad
 
 
 def compare(*models: Any, by: str = "loo", **named: Any) -> pd.DataFrame:
@@ -144,7 +144,8 @@ def _stacking_weights(elpd: np.ndarray, mass: np.ndarray) -> np.ndarray:
     n_models = elpd.shape[1]
     shifted = elpd - elpd.max(1, keepdims=True)
 
-    densities = np.exp(np.maximum(shifted, LEAST))  # else a weight of 0 is a density of 0
+    # else a weight of 0 is a density of 0
+    densities = np.exp(np.maximum(shifted, LEAST_LOG_DENSITY))
 
     def loss(weights):
         mixture = densities @ weights

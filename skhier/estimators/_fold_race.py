@@ -33,20 +33,20 @@ from skhier.statistics.slopes import with_slopes
 from skhier.utils.wanted_means import wanted_means
 from skhier.utils.words import listed
 
-__all__ = ["SCORES", "FoldRace"]
+__all__ = ["SCORES_OF_SUMS", "FoldRace"]
 
 NO_ROWS: Any = None
-ROUNDING = 1e-12  # of y's square about the mean of all rows: a fold's rest is that of a constant
+FOLD_ROUNDING = 1e-12  # of y's square about the mean of all rows: less is left of a constant
 
 
 def _r2(squares: Squares, spread: float) -> float:
     """1 of a constant that was predicted exactly and 0 of another, as ``r2_score`` has it."""
-    if squares.total <= ROUNDING * squares.n * spread:
-        return float(squares.residual <= ROUNDING * squares.n * spread)
+    if squares.total <= FOLD_ROUNDING * squares.n * spread:
+        return float(squares.residual <= FOLD_ROUNDING * squares.n * spread)
     return 1 - squares.residual / squares.total
 
 
-SCORES = {
+SCORES_OF_SUMS = {
     None: _r2,
     "r2": _r2,
     "neg_mean_squared_error": lambda squares, _: -squares.residual / squares.n,
@@ -149,7 +149,7 @@ class FoldRace:
                     f"{training.stats.n:.3g}: a fit needs two or more."
                 )
         few = [label for label, n in zip(self.labels, self.n_rows, strict=True) if n < 2]
-        if few and SCORES[self.estimator.scoring] is _r2:
+        if few and SCORES_OF_SUMS[self.estimator.scoring] is _r2:
             raise ValueError(
                 f"R^2 is not defined for one row, and folds have one: {listed(map(repr, few))}. "
                 "Use larger folds, or scoring='neg_mean_squared_error'."
@@ -170,7 +170,7 @@ class FoldRace:
             test = reduction_with_level_means(test, design.means, design.feature_names)
         coef, effects = _lines(fit.posterior, design)
         squares = residual_squares(test.in_units(problem.units), coef, effects)
-        score = SCORES[self.estimator.scoring](squares, spread)
+        score = SCORES_OF_SUMS[self.estimator.scoring](squares, spread)
         return score, start if result.normal is None else result.normal
 
 

@@ -12,7 +12,7 @@ from narwhals.dependencies import is_into_dataframe
 from sklearn.model_selection import PredefinedSplit
 
 from skhier.estimators._base import drawn_seed
-from skhier.estimators._fold_race import SCORES, FoldRace
+from skhier.estimators._fold_race import SCORES_OF_SUMS, FoldRace
 from skhier.estimators._model import HierarchicalModel
 from skhier.statistics.contents import Contents
 from skhier.statistics.group_statistics import GroupStatistics
@@ -144,8 +144,8 @@ class FoldStatistics(HierarchicalModel):
         if self.cv == "evidence" and self.scoring is not None:
             raise ValueError(f"cv={self.cv!r} is a score itself: scoring must be None.")
         known = self.scoring is None or isinstance(self.scoring, str)
-        if not known or self.scoring not in SCORES:
-            names = ", ".join(repr(name) for name in SCORES)
+        if not known or self.scoring not in SCORES_OF_SUMS:
+            names = ", ".join(repr(name) for name in SCORES_OF_SUMS)
             raise ValueError(
                 f"Of sums over rows, scoring may be one of {names}; others need rows in memory. "
                 f"Got {self.scoring!r}."

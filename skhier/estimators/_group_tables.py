@@ -14,7 +14,7 @@ __all__ = ["BY_EFFECT", "BY_LEVEL", "NOISE", "group_arrays", "group_tables"]
 
 BY_LEVEL = ("group_effects_", "group_coef_", "group_coef_std_")
 BY_EFFECT = ("group_scale_", "group_corr_")
-LEVELS = "group_levels_"
+LEVEL_LABELS = "group_levels_"
 NOISE = "group_noise_"  # of a fit whose levels have a noise of their own
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
@@ -39,7 +39,7 @@ def group_tables(arrays: Arrays, design: Design) -> dict[str, dict[str, Any]]:
     """
     import pandas as pd
 
-    tables: dict[str, dict[str, Any]] = {name: {} for name in (*BY_LEVEL, *BY_EFFECT, LEVELS)}
+    tables: dict[str, dict[str, Any]] = {name: {} for name in (*BY_LEVEL, *BY_EFFECT, LEVEL_LABELS)}
     for k, factor in enumerate(design.factors):
         name, effects, index = factor.name, design.effects(k), _index_of(factor)
         for attribute in BY_LEVEL:
@@ -47,7 +47,7 @@ def group_tables(arrays: Arrays, design: Design) -> dict[str, dict[str, Any]]:
         scale, corr = (arrays[attribute][name] for attribute in BY_EFFECT)
         tables["group_scale_"][name] = pd.Series(scale, effects, name=name)
         tables["group_corr_"][name] = pd.DataFrame(corr, effects, effects)
-        tables[LEVELS][name] = factor.levels.labels
+        tables[LEVEL_LABELS][name] = factor.levels.labels
         if name in arrays.get(NOISE, {}):
             noise = pd.DataFrame(arrays[NOISE][name], index, ["mean", "sd"])
             tables.setdefault(NOISE, {})[name] = noise
@@ -62,7 +62,7 @@ def group_arrays(state: dict[str, Any]) -> Arrays:
     dict
         What :func:`group_tables` makes them from; empty if there is no fit.
     """
-    state.pop(LEVELS, None)
+    state.pop(LEVEL_LABELS, None)
     taken = {name: state.pop(name) for name in (*BY_LEVEL, *BY_EFFECT, NOISE) if name in state}
     return {
         attribute: {name: np.ascontiguousarray(table) for name, table in of_factors.items()}

@@ -139,7 +139,7 @@ def normal_density(
     if counts is None:
         model = problem.stats, problem.plan, components
         x, y, zs = x * root, y * root, [z * root for z in zs]
-        return new_row_density(*model, x, zs, codes, y[0]) - np.log(units.y_scale)
+        return new_row_density(*model, x, zs, codes, y[0], entries) - np.log(units.y_scale)
     varying, xy = varying_columns(units, slopes[0]), np.column_stack([x, y])
     density = new_level_density(components, varying, xy, counts, entries)
     return density - counts.sum() * np.log(units.y_scale)

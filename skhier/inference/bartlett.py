@@ -22,11 +22,12 @@ from skhier.kernels.bartlett import (
     root_at,
     theta_and_log_volume,
 )
+from skhier.utils.budget import USUAL
+from skhier.utils.slices import slices
 
 __all__ = ["Bartlett", "bartlett_at"]
 
-POINTS = 1024  # at a time, so that their matrices stay small
-LEAST = 0.1  # of a curvature, by what it was before the change of coordinates
+LEAST_CURVATURE = 0.1  # in units of what it was before the change of coordinates
 
 Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -41,11 +42,14 @@ class Bartlett(NamedTuple):
         See :func:`~skhier.kernels.bartlett.theta_and_log_volume`.
     signs : Signs or None
         Of scales of other factors.
+    at_once : int
+        Points that are carried over to theta together.
     """
 
     factors: tuple[RootOfFactor | PartialsOfFactor, ...]
     take: np.ndarray
     signs: Signs | None = None
+    at_once: int = USUAL.importance.carried_points
 
     @property
     def are_plain(self) -> bool:
@@ -117,7 +121,7 @@ class Bartlett(NamedTuple):
         ahead, behind = slopes(mean + STEP * root.T), slopes(mean - STEP * root.T)
         curvature = (ahead - behind) / (2 * STEP)
         values, vectors = np.linalg.eigh(np.eye(d) - (curvature + curvature.T) / 2)
-        values = np.maximum(values, LEAST)
+        values = np.maximum(values, LEAST_CURVATURE)
         step = vectors @ (vectors.T @ slopes(mean[None])[0] / values)
         return Laplace(mean + root @ step, root @ (vectors / np.sqrt(values)))
 
@@ -128,10 +132,8 @@ class Bartlett(NamedTuple):
             points = self.signs.to_theta(points)
         flat = points.reshape(-1, points.shape[-1])
         parts = [
-            theta_and_log_volume(
-                flat[begin : begin + POINTS], self.factors, self.take, np, np.linalg.inv
-            )
-            for begin in range(0, max(len(flat), 1), POINTS)
+            theta_and_log_volume(flat[part], self.factors, self.take, np, np.linalg.inv)
+            for part in slices(max(len(flat), 1), self.at_once)
         ]
         theta, log_volume = (np.concatenate(part) for part in zip(*parts, strict=True))
         log_volume = log_volume + of_signs
@@ -139,10 +141,13 @@ class Bartlett(NamedTuple):
 
 
 def bartlett_at(
-    mode: np.ndarray, all_places: Sequence[np.ndarray], signs: Signs | None = None
+    mode: np.ndarray,
+    all_places: Sequence[np.ndarray],
+    signs: Signs | None = None,
+    at_once: int = USUAL.importance.carried_points,
 ) -> Bartlett:
     """The coordinates around a mode (d,) of theta of factors with such ``places`` (q, q) in it;
-    ``signs`` of scales of other factors.
+    ``signs`` of scales of other factors; ``at_once``: points that are carried over together.
     """
     take, begin = np.arange(len(mode)), len(mode)
     for places in all_places:
@@ -150,4 +155,4 @@ def bartlett_at(
         take[places[lower]] = begin + np.ravel_multi_index(lower, places.shape)
         begin += places.size
     factors = tuple(RootOfFactor(places, root_at(mode, places)) for places in all_places)
-    return Bartlett(factors, take, signs)
+    return Bartlett(factors, take, signs, at_once)

@@ -19,7 +19,6 @@ from skhier.utils.diagnostics import e_bfmi, ess_bulk, ess_tail, rank_rhat
 
 __all__ = [
     "announce",
-    "chains_ess",
     "progress_bar",
     "run_in_frame",
     "run_nuts",
@@ -146,14 +145,15 @@ def run_in_frame(run, frames, options, coordinates, result_of, warns):
     return draws, result_of(draws)
 
 
-def run_shortly(run, options, short, seen, anew, fit_warns):
+def run_shortly(run, options, short, seen, anew, fit_warns, close=None):
     """Draws in a frame where the posterior is near a standard normal, or as they were asked for.
 
     Where the frame is good few transitions of few steps warm up and move through the posterior, and
     fewer draws than were asked for have the effective number that is enough. Whether they have,
     R-hat, effective numbers, energies and divergences tell, of what is seen and of all that the
     diagnostics of the fit judge; if not, the chains go on until there are as many draws as were
-    asked for, and if these do not agree either new ones are made as they were asked for.
+    asked for, which mends no divergence. If these do not agree either chains of smaller steps, and
+    of as many as they want, may, in the same frame; at last new ones are made as asked for.
 
     Parameters
     ----------
@@ -167,6 +167,8 @@ def run_shortly(run, options, short, seen, anew, fit_warns):
         Takes draws that do not agree to others.
     fit_warns : callable
         Takes draws to whether the diagnostics of a fit with them warn of anything.
+    close : EngineOptions or None
+        Of chains in the same frame with smaller steps; None: there are none.
     """
 
     def agree(draws):
@@ -176,8 +178,12 @@ def run_shortly(run, options, short, seen, anew, fit_warns):
     if agree(draws):
         return draws
     rest = options.n_draws - short.n_draws
-    if rest > 0:
+    if rest > 0 and not draws.diverging.any():
         draws = _continued(draws, run(short._replace(n_draws=rest), draws.state))
+        if agree(draws):
+            return draws
+    if close is not None:
+        draws = run(close)
         if agree(draws):
             return draws
     return anew(draws)
@@ -209,14 +215,9 @@ def _agree(theta, draws, options) -> bool:
         return False
     if e_bfmi(draws.energy).min() < E_BFMI_LIMIT:
         return False
-    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= chains_ess(options)
+    least = options.least_ess(options.n_chains * options.n_draws)
+    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= least
     return bool(enough and rank_rhat(theta).max() <= options.budget.chains.good_r_hat)
-
-
-def chains_ess(options: EngineOptions) -> float:
-    """The effective number of draws below which chains of theta are not trusted."""
-    per_chain = min(options.budget.engine.min_ess_per_chain, 0.1 * options.n_draws)
-    return per_chain * options.n_chains
 
 
 def _seconds(options, gradient_seconds):

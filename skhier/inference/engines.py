@@ -14,7 +14,6 @@ import numpy as np
 
 from skhier.inference.chains import (
     announce,
-    chains_ess,
     progress_bar,
     run_in_frame,
     run_nuts,
@@ -202,10 +201,9 @@ def _weigh_theta(
             weighted = _from_similar(theta, start, n_points, rng)
             if weighted is not None:
                 return _from_weighted_points(theta, data, options, weighted, rng)
-        min_ess = min(budget.engine.min_ess_per_chain * options.n_chains, 0.1 * n_points)
-        of_chains = chains_ess(options)
+        least = options.least_ess(n_points), options.least_ess(options.n_chains * options.n_draws)
         modes = _search(theta, n_points, rng)
-        reached = reach(theta, modes, n_points, min_ess, rng, of_chains)
+        reached = reach(theta, modes, n_points, least[0], rng, least[1])
         theta.progress = lambda n: None
         if reached.weighted is not None:
             return _from_weighted_points(theta, data, options, reached.weighted, rng)

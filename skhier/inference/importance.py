@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 BITS = 30  # of a coordinate of the sequence: SciPy's default, and exact in float64
-GRID = 2.0**-8  # of a proposal's sd: coarse beside rounding, fine beside the posterior
+PROPOSAL_GRID = 2.0**-8  # of a proposal's sd: coarse beside rounding, fine beside the posterior
 
 
 class Mixture(NamedTuple):
@@ -83,11 +83,12 @@ def steadied(mixture: Mixture) -> Mixture:
     """
     upper = np.linalg.qr(mixture.roots.swapaxes(1, 2), mode="r")  # root root' = upper' upper
     own = np.abs(np.diagonal(upper, axis1=1, axis2=2))
-    grid = GRID * 2.0 ** np.frexp(own)[1]  # per coordinate, of what the others leave of its sd
+    # per coordinate, of what the others leave of its sd
+    grid = PROPOSAL_GRID * 2.0 ** np.frexp(own)[1]
     # the root itself and not its triangle: a net is evenest along its first columns
     rounded = np.round(mixture.roots / grid[..., None]) * grid[..., None]
     means = np.round(mixture.means / grid) * grid
-    shares = np.maximum(np.round(mixture.shares / GRID), 1)
+    shares = np.maximum(np.round(mixture.shares / PROPOSAL_GRID), 1)
     return Mixture(shares / shares.sum(), means, rounded)
 
 

@@ -76,7 +76,8 @@ def run_noise(
     if training is None:
         levels = roots_of_products(factor, slopes)
     else:
-        levels = level_roots(training, problem.units, slopes, factor.zy.shape[-1])
+        of_rows = training, problem.units, slopes, factor.zy.shape[-1]
+        levels = level_roots(*of_rows, options.budget.data)
     announced = _exact_levels(levels, problem)
     device = runtime.find_device(options.device)
     model = numbers_of_model(problem.units, choice, options.eta)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skhier.inference.quadrature_theta import QuadratureTheta
+from skhier.inference.starts import LARGE_SCALE, SMALL_SCALE
 from skhier.kernels.records import LevelNoises, ModelSpec, Population
 from skhier.statistics.level_roots import LevelRoots
 from skhier.statistics.records import GroupStats
@@ -14,7 +15,6 @@ from skhier.utils.budget import Budget
 
 __all__ = ["NoiseTheta"]
 
-LARGE, SMALL = -0.7, -4.0  # of logarithms of scales, in internal units of y
 SPREADS = -1.0, -3.0  # of the log of the noise's spread over levels
 
 
@@ -38,12 +38,17 @@ class NoiseTheta(QuadratureTheta):
     ):
         import jax
 
+        from skhier.inference import runtime
         from skhier.inference.noise_target import LEVELS
 
         padded = levels.padded()
         self.levels = levels
         self.padded: LevelRoots = jax.device_put(padded)
-        batch = int(np.clip(budget.quadrature.level_points // len(padded.n), 1, 32))
+        own = budget.quadrature
+        together, most = own.level_points, own.noise_points_at_once
+        if not runtime.is_cpu(device):
+            together, most = own.level_points_on_gpu, own.points_on_gpu
+        batch = int(np.clip(together // len(padded.n), 1, most))
         super().__init__(LEVELS, spec, model, n_nodes, batch, check, device, budget)
 
     @property
@@ -67,10 +72,10 @@ class NoiseTheta(QuadratureTheta):
         ridge = 1e-9 * stats.n * np.eye(len(stats.xy))
         start = self.start_at(np.linalg.solve(stats.xx + ridge, stats.xy))
         of_effects = self.entries("group_scale_", "decov_size_")
-        start[of_effects + self.entries("noise_scale")] = LARGE
+        start[of_effects + self.entries("noise_scale")] = LARGE_SCALE
         start[self.entries("noise_spread")] = SPREADS[0]
         without, equal = start.copy(), start.copy()
-        without[of_effects] = SMALL
+        without[of_effects] = SMALL_SCALE
         equal[self.entries("noise_spread")] = SPREADS[1]
         return np.unique([start, without, equal], axis=0)
 

@@ -133,8 +133,8 @@ def sample_theta(
     """
     from skhier.inference import quadrature_target
 
-    wanted = options.budget.engine.min_ess_per_chain * options.n_chains
-    least = min(wanted, 0.1 * n_points)
+    wanted = options.least_ess(options.budget.quadrature.most_points)
+    least = options.least_ess(n_points)
     for of_rule in [None] if gap is None else [gap, None]:  # chains know of no gap
         how = n_points, most_nodes, wanted, of_rule
         weighted, modes, facts, finer_by = _weigh(theta, modes, *how, rng)

@@ -128,11 +128,14 @@ def engine_rows(
 
 
 def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> EngineResult:
+    from skhier.inference import runtime
+
     rng = np.random.default_rng(seed)
     x, codes, y, weights, offset = rows
     codes = codes[:, 0] if codes.shape[1] else np.zeros(len(y), int)
     n_levels = len(problem.stats.factors[0].zy[0]) if spec.factors else 1
-    blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels, options.budget.rows)
+    how = options.budget.rows, runtime.is_cpu(device)
+    blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels, *how)
     few = options.budget.quadrature
     n_nodes = _first_nodes(max(len(y), weights.sum() / few.repeated_rows) / n_levels, spec)
     theta = RowTheta(spec, blocks, n_levels, model, n_nodes, check, device, options.budget)

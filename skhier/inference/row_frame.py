@@ -9,29 +9,42 @@ Of P the dense entries' precision, B what couples the others to them and I the o
 
 and x = M^-1 of a standard normal. Levels of further large factors are taken for independent of each
 other: that, and a mode that is not quite one, only make chains take more steps.
+
+The logarithm of a scale that may be 0 reaches far down, and chains with it; with a sign the scale
+has no edge there (:mod:`skhier.inference.signs`). The frame of such a posterior is an even one:
+both signs are as likely.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 
+from skhier.inference.importance import covariance_root
+from skhier.inference.mode import IMPOSSIBLE, STEP
 from skhier.inference.row_information import information_of_rows, start_of_rows, zeta_of
+from skhier.inference.signs import (
+    NEAR_ZERO,
+    Signs,
+    has_density_at_zero,
+    no_signs,
+    scale_entries,
+    signs_for,
+)
+from skhier.inference.starts import LARGE_SCALE
 from skhier.kernels.records import LevelInformation, ModelSpec
+from skhier.responses.numerics import TINY
 from skhier.utils.budget import Budget
 
 __all__ = ["Framing", "find_frame"]
 
-STEP = 1e-3  # of differences of gradients
-NARROW = 0.03  # sds, the same of an entry that is known better by far than to a step
-TINY = np.finfo(float).tiny
-FLAT = 1e-10  # a precision that is none: what many rows leave open is wide in units of levels
-IMPOSSIBLE = 1e100  # minus a log density that is not finite
+NARROW = 0.03  # sds, a step of differences of an entry that is known better by far than to STEP
+LEAST_PRECISION = 1e-10  # less is none: what many rows leave open is wide in units of levels
 SCALES = "group_scale_", "decov_size_"
-LARGE = -0.7  # of their logarithms, in internal units
 
 
 class Framing(NamedTuple):
@@ -82,6 +95,10 @@ def find_frame(
         frame = search.settle(search.start(sites))
     except FloatingPointError:
         return None
+    signs = search.wanted_signs(frame, sites)
+    if not signs.are_plain:
+        with suppress(FloatingPointError):
+            frame = search.even(search.settle(search.signed(frame, signs, sites)))
     return Framing(target, (search.rows, search.model, frame), search.n_evaluations)
 
 
@@ -96,8 +113,19 @@ def _dense(shapes: Sequence[tuple[int, int]], n_theta: int, budget: Budget) -> t
     return tuple(is_dense)
 
 
+def permutation(order) -> np.ndarray:
+    """The matrix (q, q) that puts q rows in an order."""
+    return np.eye(len(order))[order]
+
+
+def _spans(sites: dict[str, int]) -> dict[str, range]:
+    """Entries of theta of each site, from their numbers."""
+    ends = np.cumsum([0, *sites.values()])
+    return {name: range(*ends[i : i + 2]) for i, name in enumerate(sites)}
+
+
 class _Point(NamedTuple):
-    """``theta`` (n,) and of each of the frame's levels ``z`` (q, n_levels)."""
+    """``theta`` (n,) and of each of the frame's levels ``z`` (q, n_levels) by its root."""
 
     theta: np.ndarray
     standard: list[np.ndarray]
@@ -113,6 +141,9 @@ class _Search:
         self.on_host = rows
         self.rows, self.model = jax.device_put((rows, model))
         self.budget, self.check, self.n_evaluations = budget, check, 0
+        self.signs = no_signs(n_theta)
+        self.orders = tuple(permutation([q - 1, *range(q - 1)]) for q, _ in shapes)
+        self.turned = tuple(np.zeros((q, n_theta)) for q, _ in shapes)
 
     def start(self, sites) -> _Point:
         """Large scales, and the coefficients' and effects' mode given these."""
@@ -122,11 +153,12 @@ class _Search:
         point = _Point(np.zeros(first), [np.zeros(shape) for shape in self.shapes])
         for name, place in places.items():
             if name.startswith(SCALES):
-                point.theta[place] = LARGE
+                point.theta[place] = LARGE_SCALE
         *_, (_, everyone, _) = self.at(self.plain(point), self.nowhere)
         spec = self.target.spec
-        coef, standard = start_of_rows(spec, self.on_host, everyone)
-        point.standard[: len(standard)] = standard
+        coef, effects = start_of_rows(spec, self.on_host, everyone)
+        for k, root in enumerate(self.roots(everyone)[: len(effects)]):
+            point.standard[k] = np.linalg.solve(root, effects[k])
         for i, block in enumerate(spec.coef_blocks):
             point.theta[places[f"coef_{i}"]] = coef[list(block)]
         point.theta[places["intercept"]] = coef[-1]
@@ -159,19 +191,22 @@ class _Search:
         """The frame whose origin is theta and zeta of the levels, and whose unit is theirs."""
         from skhier.inference.row_frame_target import RowFrame
 
-        parts = [(theta, True), *zip(zetas, self.target.is_dense, strict=True)]
+        point = np.where(self.signs.signed, np.exp(theta), theta)
+        parts = [(point, True), *zip(zetas, self.target.is_dense, strict=True)]
         centre, rest = (
             np.concatenate([np.zeros(0), *(part.ravel() for part, here in parts if here == kind)])
             for kind in (True, False)
         )
         coupling = np.zeros((len(rest), len(centre)))
-        return RowFrame(levels, centre, np.eye(len(centre)), rest, coupling)
+        root = np.eye(len(centre))
+        of_effects = self.signs, self.orders, self.turned
+        return RowFrame(levels, centre, root, rest, coupling, *of_effects)
 
     def roots(self, everyone):
         """Of the covariance of what each of the levels vary in."""
         from skhier.inference.row_frame_target import roots_of
 
-        return [np.asarray(root) for root in roots_of(self.target.spec, everyone)]
+        return [np.asarray(root) for root in roots_of(self.target.spec, everyone, self.orders)]
 
     def settle(self, point: _Point):
         """The frame of a point that is next to the mode."""
@@ -182,6 +217,62 @@ class _Search:
             if np.abs(position).max() < chains.near_frame:
                 break
         return frame
+
+    def wanted_signs(self, frame, sites) -> Signs:
+        """Of the scales that may be 0, as the frame of their logarithms has it."""
+        from skhier.inference import quadrature_target
+        from skhier.inference.row_target import ROWS
+
+        spec, spans = self.target.spec, _spans(sites)
+        grids = np.tile(NEAR_ZERO[:, None], (1, self.n_theta))
+        profiles = quadrature_target.prior_profiles(grids, self.model, ROWS, spec)
+        heights = np.concatenate([np.asarray(profiles[name]) for name in sites], axis=1)
+        may_be_zero = np.sqrt((frame.root[: self.n_theta] ** 2).sum(1))
+        signed = may_be_zero > self.budget.chains.signed_scale
+        is_scale = np.zeros(self.n_theta, bool)
+        is_scale[[i for of_factor in scale_entries(spec, spans) for i in of_factor.values()]] = True
+        return signs_for(spec, spans, signed & is_scale & has_density_at_zero(heights))
+
+    def signed(self, frame, signs: Signs, sites) -> _Point:
+        """The origin of a frame, from where on scales have signs and their effects come last."""
+        theta, everyone, standard = self.at(frame, self.nowhere)[2]
+        effects = [root @ z for root, z in zip(self.roots(everyone), standard, strict=True)]
+        self.signs, places = signs, scale_entries(self.target.spec, _spans(sites))
+        orders = [np.argmax(order, axis=1) for order in self.orders]
+        for k, of_effect in enumerate(places):
+            is_small = {effect: signs.signed[place] for effect, place in of_effect.items()}
+            orders[k] = np.array(sorted(orders[k], key=lambda j: is_small.get(j, False)))
+            for column, effect in enumerate(orders[k]):
+                if is_small.get(effect, False):
+                    self.turned[k][column, of_effect[effect]] = 1.0
+        self.orders = tuple(map(permutation, orders))
+        pairs = zip(self.roots(everyone), effects, strict=True)
+        return _Point(theta, [np.linalg.solve(root, b) for root, b in pairs])
+
+    def even(self, frame):
+        """The frame with the moments that are left if every sign is either with equal chances."""
+        signed = self.signs.signed
+        of_levels = [
+            np.repeat(turned[:, signed], n, axis=0)
+            for turned, (_, n) in zip(self.turned, self.shapes, strict=True)
+        ]
+        dense = [self.signs.flips[:, signed]]
+        rest = [np.zeros((0, signed.sum()))]
+        for flips, is_dense in zip(of_levels, self.target.is_dense, strict=True):
+            (dense if is_dense else rest).append(flips)
+        kind, rest_kind = (
+            np.concatenate(a) @ 2.0 ** np.arange(signed.sum()) for a in (dense, rest)
+        )
+        off = np.where(kind > 0, frame.centre, 0.0)
+        covariance = np.equal.outer(kind, kind) * (frame.root @ frame.root.T + np.outer(off, off))
+        slopes = np.equal.outer(rest_kind, kind) * np.linalg.solve(frame.root.T, frame.coupling.T).T
+        root = covariance_root(covariance)
+        return frame._replace(
+            centre=frame.centre - off,
+            root=root,
+            rest=np.where(rest_kind > 0, 0.0, frame.rest),
+            coupling=slopes @ root,
+        )
 
     def frame_at(self, point: _Point):
         """The frame of a point: what its rows say of each level, and the curvature there."""
@@ -199,7 +290,8 @@ class _Search:
         coupling = columns[:, d:].T
         precision = (columns[:, :d] + columns[:, :d].T) / 2 - coupling.T @ coupling
         values, vectors = np.linalg.eigh(precision)
-        root = vectors / np.sqrt(np.maximum(np.abs(values), FLAT))  # of saddles, their steepness
+        # of saddles, their steepness
+        root = vectors / np.sqrt(np.maximum(np.abs(values), LEAST_PRECISION))
         return frame._replace(root=root, coupling=-coupling @ root)
 
     def curved(self, frame, j, step) -> np.ndarray:

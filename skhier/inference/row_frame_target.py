@@ -6,8 +6,10 @@ that hardly depend on each other given them. With x of the frame's own coordinat
     dense = centre + root x_1,   rest = centre of the rest + coupling x_1 + x_2
 
 The population's entries of ``dense`` are theta as :func:`skhier.kernels.rows.models.population`
-has it, those of levels zeta of :mod:`skhier.kernels.rows.partly_centered`. A new target, or other
-shapes, compile a new program; data, priors and frames do not.
+has it, those of levels zeta of :mod:`skhier.kernels.rows.partly_centered`. Scales that may be 0 can
+have a sign (:mod:`skhier.inference.signs`), with which the zeta of their effect change theirs: then
+the effects are smooth in it. A new target, or other shapes, compile a new program; data, priors and
+frames do not.
 """
 
 from collections.abc import Sequence
@@ -18,11 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from skhier.inference.signs import Signs
 from skhier.kernels import flat
 from skhier.kernels.prior_programs import fused_product
 from skhier.kernels.records import LevelInformation, ModelSpec, Population
 from skhier.kernels.rows.models import log_likelihood, population
-from skhier.kernels.rows.partly_centered import standard_effects
+from skhier.kernels.rows.partly_centered import standard_effects, triangular
+from skhier.kernels.signed import without_signs
 from skhier.responses.by_level import SPREAD
 
 __all__ = ["Framed", "RowFrame", "roots_of", "value_and_slope"]
@@ -40,6 +44,12 @@ class RowFrame(NamedTuple):
     root : array of shape (d, d)
     rest : array of shape (m,)
     coupling : array of shape (m, d)
+    signs : Signs
+        Of theta's scales.
+    orders : tuple of array of shape (q, q)
+        Permutation of the effects of each of the levels: :func:`roots_of`.
+    turned : tuple of array of shape (q, n_theta)
+        Of the effects of each of the levels, in this order, 1 where they change sign with a scale.
     """
 
     levels: tuple[LevelInformation, ...]
@@ -47,12 +57,20 @@ class RowFrame(NamedTuple):
     root: Any
     rest: Any
     coupling: Any
+    signs: Signs
+    orders: tuple[Any, ...]
+    turned: tuple[Any, ...]
 
 
-def roots_of(spec: ModelSpec, everyone: Population) -> list[Any]:
-    """Root (q, q) of the covariance of what each of :class:`RowFrame`'s levels vary in."""
+def roots_of(spec: ModelSpec, everyone: Population, orders: Sequence[Any]) -> list[Any]:
+    """Root (q, q) of the covariance of what each of :class:`RowFrame`'s levels vary in.
+
+    Each one's rows, in its order, are lower triangular. In the order of their sizes a correlation
+    with a small effect moves that one alone, and not what rows say of the large one.
+    """
     noise = [] if spec.noise_by is None else [everyone.own[SPREAD].reshape(1, 1)]
-    return [*everyone.group_root, *noise]
+    roots = [*everyone.group_root, *noise]
+    return [triangular(root, order) for root, order in zip(roots, orders, strict=True)]
 
 
 class Framed(NamedTuple):
@@ -73,16 +91,16 @@ class Framed(NamedTuple):
     def log_density(self, data: tuple, position: Any) -> Any:
         """Log density of the unconstrained parameters."""
         rows, model, _ = data
-        theta, everyone, standard, log_volume = self._at(data, position)
+        theta, everyone, standard, effects, log_volume = self._at(data, position)
         prior = flat.log_density(partial(population, self.spec), model, theta) + log_volume
         for z in standard:
             prior = prior - 0.5 * (z**2).sum() - 0.5 * z.size * jnp.log(2 * jnp.pi)
-        return prior + log_likelihood(self.spec, rows, *self._recorded(everyone, standard))
+        return prior + log_likelihood(self.spec, rows, everyone, *effects)
 
     def record(self, data: tuple, position: Any) -> tuple[Population, Any, Any]:
         """What is kept of a draw: population, effects, deviations of noises or ()."""
-        _, everyone, standard, _ = self._at(data, position)
-        return self._recorded(everyone, standard)
+        _, everyone, _, effects, _ = self._at(data, position)
+        return everyone, *effects
 
     def natural(self, data: tuple, position: Any) -> tuple[Any, Population, list[Any]]:
         """``theta``, the population, and of each of the frame's levels ``z`` (q, n_levels)."""
@@ -94,19 +112,21 @@ class Framed(NamedTuple):
         dense = frame.centre + frame.root @ position[:d]
         rest = frame.rest + frame.coupling @ position[:d] + position[d:]
         theta, zetas = _parts(dense, rest, [of.pull.shape for of in frame.levels], self.is_dense)
+        is_negative = jnp.where(frame.signs.signed & (theta < 0), 1.0, 0.0)
+        theta, log_volume = without_signs(theta, *frame.signs)
         everyone = flat.values(partial(population, self.spec), model, theta)
-        standard, log_volume = [], 0.0
-        roots = roots_of(self.spec, everyone)
-        for root, information, zeta in zip(roots, frame.levels, zetas, strict=True):
-            z, volume = standard_effects(root, information, zeta)
+        standard = []
+        roots = roots_of(self.spec, everyone, frame.orders)
+        of_levels = roots, frame.levels, zetas, frame.turned
+        for root, information, zeta, turned in zip(*of_levels, strict=True):
+            sign = 1 - 2 * (turned @ is_negative)[:, None]
+            z, volume = standard_effects(root, information, sign * zeta)
             standard.append(z)
             log_volume = log_volume + volume
-        return theta, everyone, standard, log_volume
-
-    def _recorded(self, everyone, standard):
         deviations = () if self.spec.noise_by is None else standard[-1][0]
-        pairs = zip(everyone.group_root, standard, strict=False)
-        return everyone, tuple(fused_product(root, z) for root, z in pairs), deviations
+        pairs = list(zip(roots, standard, strict=True))[: len(everyone.group_root)]
+        effects = tuple(fused_product(root, z) for root, z in pairs)
+        return theta, everyone, standard, (effects, deviations), log_volume
 
 
 def _parts(dense: Any, rest: Any, shapes: Sequence[tuple[int, ...]], is_dense: Sequence[bool]):

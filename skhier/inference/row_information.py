@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["information_of_rows", "start_of_rows", "zeta_of"]
 
 SWEEPS, HALVINGS = 5, 12  # of all factors; of a level's step
-STEP = 1e-3  # of logarithms of noises, of which responses state no derivatives
+LOG_NOISE_STEP = 1e-3  # of logarithms of noises, of which responses state no derivatives
 
 
 def information_of_rows(
@@ -51,10 +51,11 @@ def information_of_rows(
     ]
     if spec.noise_by is not None:
         up, here, down = (
-            response.log_density(rows.y, line, _moved(own, move)) for move in (STEP, 0.0, -STEP)
+            response.log_density(rows.y, line, _moved(own, move))
+            for move in (LOG_NOISE_STEP, 0.0, -LOG_NOISE_STEP)
         )
-        score = weight * (up - down) / (2 * STEP)
-        curvature = weight * np.maximum(2 * here - up - down, 0.0) / STEP**2
+        score = weight * (up - down) / (2 * LOG_NOISE_STEP)
+        curvature = weight * np.maximum(2 * here - up - down, 0.0) / LOG_NOISE_STEP**2
         one, which = np.ones((1, len(line))), rows.codes[:, spec.noise_by]
         of_levels.append(_summed(one, score, curvature, which, effects[-1]))
     return tuple(of_levels)
@@ -87,7 +88,7 @@ def zeta_of(root: np.ndarray, information: LevelInformation, z: np.ndarray) -> n
 def start_of_rows(
     spec: ModelSpec, rows: JointRows, everyone: Any
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Coefficients (p,), and ``z`` (q, n_levels) of each factor, near their mode.
+    """Coefficients (p,), and effects (q, n_levels) of each factor, near their mode.
 
     Coefficients and one factor after the other, given the covariances and own parameters of
     ``everyone``, by Newton's steps that no level's density falls by.
@@ -105,7 +106,8 @@ def start_of_rows(
             level = _Levels(response, rows, own, others, root.T @ z, rows.codes[:, k])
             standard[k] = level.stepped(standard[k])
             lines[k] = level.line(standard[k])
-    return coef, standard
+    pairs = zip(everyone.group_root, standard, strict=True)
+    return coef, [np.asarray(root) @ z for root, z in pairs]
 
 
 class _Levels(NamedTuple):

@@ -1,7 +1,8 @@
 """Every effect of a model of rows by NUTS, in the frame of its mode where there is one.
 
 Chains in the frame are short and judged by what users see of them: the population in their units,
-and some effects of each factor. Where they do not agree the joint model is sampled as asked for, in
+and some effects of each factor. Where they do not agree chains of smaller steps follow in the same
+frame, and where these do not either the joint model is sampled as asked for, in
 the coordinates asked for.
 """
 
@@ -101,8 +102,9 @@ def _result(joint, problem, model, spec, options, device, seed) -> EngineResult:
         report = report_on(result, scalars(parameters), options.max_tree_depth)
         return bool(report.warnings)
 
-    short, seen = _short(options, framing.size), partial(_seen, problem, spec)
-    result = result_of(run_shortly(run, options, short, seen, as_asked, fit_warns))
+    short, close = _short(options, framing.size), _close(options)
+    seen = partial(_seen, problem, spec)
+    result = result_of(run_shortly(run, options, short, seen, as_asked, fit_warns, close))
     evaluations = framing.n_evaluations + result.facts["evaluations"]
     return result._replace(facts={**result.facts, "evaluations": evaluations})
 
@@ -120,6 +122,15 @@ def _short(options, size):
         max_tree_depth=min(options.max_tree_depth, max(depth, chains.short_depth)),
         target_accept=min(options.target_accept, chains.short_accept),
         n_draws=int(np.ceil(chains.short_share * options.n_draws)),
+    )
+
+
+def _close(options):
+    """Chains of a frame that is not good everywhere: where it is not, steps have to be small."""
+    chains = options.budget.chains
+    return options._replace(
+        n_warmup=min(options.n_warmup, chains.close_warmup),
+        target_accept=max(options.target_accept, chains.close_accept),
     )
 
 

@@ -39,6 +39,7 @@ class RowTheta(QuadratureTheta):
     ):
         import jax
 
+        from skhier.inference import runtime
         from skhier.inference.row_target import ROWS
         from skhier.kernels.rows.modes import n_normals
 
@@ -51,8 +52,11 @@ class RowTheta(QuadratureTheta):
         self.along: np.ndarray | None = None  # see follow
         self.foretells = False  # where nodes lie, without a look at the rows
         own = budget.quadrature
-        points = own.row_points * len(rows.levels) // rows.y.size
-        batch = int(np.clip(points, own.fewest_points, own.points_at_once))
+        together, most = own.row_points, own.points_at_once
+        if not runtime.is_cpu(device):
+            together, most = own.row_points_on_gpu, own.points_on_gpu
+        points = together * len(rows.levels) // rows.y.size
+        batch = int(np.clip(points, own.fewest_points, most))
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:

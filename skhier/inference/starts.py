@@ -19,9 +19,9 @@ from skhier.utils.budget import USUAL, SearchBudget
 
 __all__ = ["PriorTops", "prior_tops", "structured_starts"]
 
-GRID = np.linspace(-24.0, 12.0, 145)  # of logarithms of scales, and of coefficients
+PROFILE_GRID = np.linspace(-24.0, 12.0, 145)  # of logarithms of scales, and of coefficients
 ZOOM, N_ZOOMS = 0.05, 4  # of a grid's span, so often: steps of 4e-7 at the end
-LARGE, SMALL = np.log(0.6), np.log(0.02)  # of a scale, in internal units of y
+LARGE_SCALE, SMALL_SCALE = np.log(0.6), np.log(0.02)  # logarithms, in internal units of y
 
 
 class PriorTops(NamedTuple):
@@ -64,7 +64,7 @@ def prior_tops(
         densities = {name: np.asarray(values) for name, values in profiles(grids).items()}
         return {name: np.where(np.isfinite(v), v, -np.inf) for name, v in densities.items()}
 
-    coarse = heights(np.tile(GRID[:, None], (1, size)))
+    coarse = heights(np.tile(PROFILE_GRID[:, None], (1, size)))
     ends = np.cumsum([0, *(values.shape[1] for values in coarse.values())])
     spans = (range(*ends[i : i + 2]) for i in range(len(coarse)))
     sites = dict(zip(coarse, spans, strict=True))
@@ -82,7 +82,7 @@ def _tops(log_density, less_dense) -> np.ndarray:
     is_top = (inner > log_density[:-2]) & (inner >= log_density[2:])
     is_top &= inner > log_density.max() - less_dense
     at = 1 + np.flatnonzero(is_top)
-    return GRID[at[np.argsort(-log_density[at])]] if len(at) else np.zeros(1)
+    return PROFILE_GRID[at[np.argsort(-log_density[at])]] if len(at) else np.zeros(1)
 
 
 def _refine(profiles, modes, widths, entries):
@@ -91,17 +91,17 @@ def _refine(profiles, modes, widths, entries):
     def heights(grids):
         return np.concatenate(list(profiles(grids).values()), axis=1)
 
-    part = np.linspace(-1, 1, len(GRID))[:, None]
+    part = np.linspace(-1, 1, len(PROFILE_GRID))[:, None]
     for rank in range(max(len(modes[j]) for j in entries)):
         top = np.array([at[min(rank, len(at) - 1)] for at in modes])
-        span = GRID[1] - GRID[0]
+        span = PROFILE_GRID[1] - PROFILE_GRID[0]
         for _ in range(N_ZOOMS):
             grids = top + span * part
             top = np.take_along_axis(grids, heights(grids).argmax(0)[None], 0)[0]
             span *= ZOOM
         for j in entries:
             modes[j][min(rank, len(modes[j]) - 1)] = top[j]
-        away = np.geomspace(1e-6, 1.0, len(GRID))[:, None]
+        away = np.geomspace(1e-6, 1.0, len(PROFILE_GRID))[:, None]
         ahead, behind = heights(top + away), heights(top - away)
         low = np.minimum(ahead, behind) < heights(top + 0 * away) - 0.5
         reach = np.where(low.any(0), away[low.argmax(0), 0], 1.0)
@@ -129,7 +129,7 @@ def structured_starts(
     groups = _scales(priors.sites, spec.response)
     coefs = _coefs(priors.sites)
     plain = np.zeros(len(priors.modes))
-    plain[[j for group in groups for j in group]] = LARGE
+    plain[[j for group in groups for j in group]] = LARGE_SCALE
     plain[coefs] = _least_squares(spec, units, total, priors.sites)
     starts = [plain, *_shares(plain, groups, priors.modes)]
     for j in coefs:
@@ -161,16 +161,16 @@ def _shares(plain, groups, modes) -> Iterator[np.ndarray]:
     """Ways to share out the variance."""
     scales = [j for group in groups for j in group]
     prior = _with(plain, scales, [modes[j][0] for j in scales])
-    nothing = _with(plain, scales[1:], SMALL)
+    nothing = _with(plain, scales[1:], SMALL_SCALE)
     yield prior
     yield nothing
     alone = [[j] for j in scales]
     together = [group for group in groups if 1 < len(group) < len(scales) - 1]
     for group in alone + together:
-        yield _with(plain, group, SMALL)
-        yield _with(nothing, group, LARGE)
+        yield _with(plain, group, SMALL_SCALE)
+        yield _with(nothing, group, LARGE_SCALE)
         yield _with(plain, group, [modes[j][0] for j in group])
-        yield _with(prior, group, LARGE)
+        yield _with(prior, group, LARGE_SCALE)
     for j in scales:
         yield from (_with(plain, [j], value) for value in modes[j][1:])
 

@@ -3,7 +3,8 @@
 ``theta`` are the parameters of :func:`~skhier.kernels.normal.models.marginal_model`, unconstrained:
 variance parameters and the coefficients whose prior is not normal. Its density is evaluated for
 many points at once by the compiled functions below; a new value of ``spec`` compiles a new program,
-data and prior values do not.
+data and prior values do not. They take the data, ``(stats, units, prior)``, as
+:func:`jax.tree.flatten` takes it apart, ``numbers`` and ``structure``: once for many calls.
 """
 
 from functools import partial
@@ -23,6 +24,7 @@ from skhier.kernels.normal.models import (
     parameters,
 )
 from skhier.kernels.records import CoefPrior, ModelSpec, Population, PopulationGivenTheta
+from skhier.kernels.signed import without_signs
 
 __all__ = [
     "Joint",
@@ -33,9 +35,6 @@ __all__ = [
     "prior_profiles",
     "site_values",
 ]
-
-
-TINY = float(jnp.finfo(float).tiny)
 
 
 class Joint(NamedTuple):
@@ -93,42 +92,41 @@ class Marginal(NamedTuple):
 def _in_theta(point, coordinates):
     """``theta`` and the log volume, as the coordinates have them."""
     if not isinstance(coordinates, Bartlett):
-        return _without_signs(point, *coordinates)
-    factors, take, signs = coordinates
-    point, of_signs = (point, 0.0) if signs is None else _without_signs(point, *signs)
+        return without_signs(point, *coordinates)
+    factors, take, signs, _ = coordinates
+    point, of_signs = (point, 0.0) if signs is None else without_signs(point, *signs)
     theta, log_volume = theta_and_log_volume(point, factors, take, jnp, _inverse_of_lower)
     return theta, log_volume + of_signs
-
-
-def _without_signs(point, signed, flips):
-    """The same of :class:`~skhier.inference.signs.Signs`."""
-    scale = jnp.where(signed, jnp.maximum(jnp.abs(point), TINY), 1.0)
-    parity = 1 - 2 * ((flips @ jnp.where(point < 0, 1.0, 0.0)) % 2)
-    theta = jnp.where(signed, jnp.log(scale), point * parity)
-    return theta, -jnp.where(signed, jnp.log(2 * scale), 0.0).sum()
 
 
 def _inverse_of_lower(a):
     return solve_triangular(a, jnp.eye(len(a)), lower=True)
 
 
-@partial(jax.jit, static_argnames=("spec",), keep_unused=True)  # else it is dispatched slowly
-def origin(data: tuple, spec: ModelSpec) -> tuple[Any, CoefPrior]:
+_compiled = partial(jax.jit, static_argnames=("structure", "spec"))
+
+
+@partial(_compiled, keep_unused=True)  # else it is dispatched slowly
+def origin(numbers: list[Any], structure: Any, spec: ModelSpec) -> tuple[Any, CoefPrior]:
     """The point ``theta = 0``, shape (d,), and the coefficients' prior there."""
-    program = partial(marginal_parameters, spec)
+    program, data = partial(marginal_parameters, spec), jax.tree.unflatten(structure, numbers)
     zero = jnp.zeros(flat.size(program, data))
     return zero, flat.values(program, data, zero)[1]
 
 
-@partial(jax.jit, static_argnames=("spec",))
-def prior_profiles(grids: Any, data: tuple, spec: ModelSpec) -> dict[str, Any]:
+@_compiled
+def prior_profiles(
+    grids: Any, numbers: list[Any], structure: Any, spec: ModelSpec
+) -> dict[str, Any]:
     """Log prior density of each entry of ``theta`` alone at ``grids`` (n_grid, d), per site."""
+    data = jax.tree.unflatten(structure, numbers)
     return flat.profiles(partial(marginal_parameters, spec), data, grids)
 
 
-@partial(jax.jit, static_argnames=("spec",))  # else each of its operations is compiled alone
-def site_values(thetas: Any, data: tuple, spec: ModelSpec) -> Any:
+@_compiled  # else each of its operations is compiled alone
+def site_values(thetas: Any, numbers: list[Any], structure: Any, spec: ModelSpec) -> Any:
     """Value of each entry of ``theta`` (n, d) by itself; NaN where several have one together."""
+    data = jax.tree.unflatten(structure, numbers)
     return flat.own_values(partial(marginal_parameters, spec), data, thetas)
 
 
@@ -144,8 +142,10 @@ def _log_density(data, spec, theta):
     return _at(theta, data, spec)[0]
 
 
-@partial(jax.jit, static_argnames=("spec",))
-def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, PopulationGivenTheta]:
+@_compiled
+def evaluate(
+    thetas: Any, numbers: list[Any], structure: Any, spec: ModelSpec
+) -> tuple[Any, PopulationGivenTheta]:
     """Log densities, evidence included, and population parameters at each row of ``thetas``.
 
     Returns
@@ -154,10 +154,14 @@ def evaluate(thetas: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Population
     population : PopulationGivenTheta
         Each array with a leading axis n.
     """
+    data = jax.tree.unflatten(structure, numbers)
     return jax.vmap(partial(_at, data=data, spec=spec))(thetas)
 
 
-@partial(jax.jit, static_argnames=("spec",))
-def density_and_gradient(theta: Any, data: tuple, spec: ModelSpec) -> tuple[Any, Any]:
+@_compiled
+def density_and_gradient(
+    theta: Any, numbers: list[Any], structure: Any, spec: ModelSpec
+) -> tuple[Any, Any]:
     """Log density and its gradient at one ``theta`` (d,)."""
+    data = jax.tree.unflatten(structure, numbers)
     return jax.value_and_grad(partial(_log_density, data, spec))(theta)

@@ -15,8 +15,14 @@ from skhier.inference.bartlett import Bartlett, bartlett_at
 from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
-from skhier.inference.signs import Signs, scale_entries, signs_for
-from skhier.inference.starts import GRID, PriorTops, prior_tops, structured_starts
+from skhier.inference.signs import (
+    NEAR_ZERO,
+    Signs,
+    has_density_at_zero,
+    scale_entries,
+    signs_for,
+)
+from skhier.inference.starts import PROFILE_GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.records import (
     CoefPriors,
     Components,
@@ -30,9 +36,7 @@ from skhier.utils.budget import USUAL, Budget
 
 __all__ = ["PopulationPosterior", "Theta", "population_of"]
 
-NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
-SAME = 1e-4  # in nats
-KEPT = 4  # batches of points: as many as may have been drawn of one proposal
+SAME_LOG = 1e-4  # of a scale and its entry of theta
 
 
 class Theta:
@@ -52,7 +56,7 @@ class Theta:
     device : Device or None
         Of those threads.
     budget : Budget
-        Its parts ``search`` and ``memory``.
+        Its parts ``search``, ``importance`` and ``memory``.
     """
 
     def __init__(
@@ -74,14 +78,15 @@ class Theta:
         # copying a few numbers at each call is faster than moving them there once
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
         self.data = jax.device_put(data) if size > budget.memory.few_entries else data
+        self._at_data = *jax.tree.flatten(self.data), spec  # taken apart once, not at each call
         self.targets = targets
-        zero, self.coef_prior = targets.origin(self.data, spec)
+        zero, self.coef_prior = targets.origin(*self._at_data)
         self.size = len(zero)
         self.gradient_seconds = np.inf  # of the fastest
         self.progress: Callable[[int], None] = lambda n: None
         self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
-        self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=budget.memory.kept_batches)
 
     def starts(self, rng: np.random.Generator) -> np.ndarray:
         """Where modes may be, (n_starts, d): structured, and the best of a batch of random points.
@@ -110,7 +115,7 @@ class Theta:
         """Where the prior of each entry of theta has its modes."""
 
         def profiles(grids):
-            return self.targets.prior_profiles(grids, self.data, self.spec)
+            return self.targets.prior_profiles(grids, *self._at_data)
 
         return prior_tops(profiles, self.size, self.budget.search)
 
@@ -146,21 +151,24 @@ class Theta:
         if not factors:
             return None
         signs = self.signs(near_zero)
-        return bartlett_at(mode, factors, None if signs.are_plain else signs)
+        return bartlett_at(
+            mode,
+            factors,
+            None if signs.are_plain else signs,
+            self.budget.importance.carried_points,
+        )
 
     @cached_property
     def _of_scales(self):
         """Whether entries are logarithms (d,); whether their values can be 0, with a density."""
-        grids = np.zeros((len(GRID), self.size))  # of a shape that is compiled
+        grids = np.zeros((len(PROFILE_GRID), self.size))  # of a shape that is compiled
         grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
-        of_sites = self.targets.prior_profiles(grids, self.data, self.spec)
+        of_sites = self.targets.prior_profiles(grids, *self._at_data)
         heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)
-        density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
-        values = self.targets.site_values(grids[: len(NEAR_ZERO)], self.data, self.spec)
+        values = self.targets.site_values(grids[: len(NEAR_ZERO)], *self._at_data)
         with np.errstate(invalid="ignore", divide="ignore"):
-            is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME
-            is_level = np.ptp(density[1:], axis=0) < SAME
-        return is_log, is_log & is_level & np.isfinite(density).all(0)
+            is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME_LOG
+        return is_log, is_log & has_density_at_zero(heights[: len(NEAR_ZERO)])
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -182,7 +190,7 @@ class Theta:
             self.progress(1)
             began = time.perf_counter()
             # one at a time: programs in flight together may wait for each other's threads
-            values[i], gradients[i] = self.targets.density_and_gradient(point, self.data, self.spec)
+            values[i], gradients[i] = self.targets.density_and_gradient(point, *self._at_data)
             self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
         return values, gradients
 
@@ -235,7 +243,7 @@ class Theta:
         part = points[start : start + self.batch]
         self.progress(len(part))
         padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
-        return self.targets.evaluate(np.concatenate([part, padding]), self.data, self.spec)
+        return self.targets.evaluate(np.concatenate([part, padding]), *self._at_data)
 
     def _evaluate_in_thread(self, points, start):
         import jax

@@ -16,7 +16,8 @@ from skhier.utils.budget import USUAL
 
 __all__ = ["inverse_cholesky", "log_det_and_schur"]
 
-LEAF, WRITTEN_OUT = 8, 4  # rows above which a matrix is split in two; those of the last splits
+# rows above which a matrix is split in two; those of the last splits
+HALVED_ABOVE, ROWS_WRITTEN_OUT = 8, 4
 LOOP = 16  # the same of a single matrix
 
 
@@ -35,15 +36,15 @@ def inverse_cholesky(m):
     -------
     array of shape (..., q, q)
     """
-    if m.shape[-1] <= LEAF:
+    if m.shape[-1] <= HALVED_ABOVE:
         return jnp.moveaxis(_batch_last(jnp.moveaxis(m, (-2, -1), (0, 1))), (0, 1), (-2, -1))
-    return _by_halves(m, LEAF, inverse_cholesky, jnp.matmul, (-2, -1))
+    return _by_halves(m, HALVED_ABOVE, inverse_cholesky, jnp.matmul, (-2, -1))
 
 
 def _batch_last(m):
-    if len(m) <= WRITTEN_OUT:
+    if len(m) <= ROWS_WRITTEN_OUT:
         return _written_out(m) if len(m) else m
-    return _by_halves(m, WRITTEN_OUT, _batch_last, _times, (0, 1))
+    return _by_halves(m, ROWS_WRITTEN_OUT, _batch_last, _times, (0, 1))
 
 
 def _by_halves(m, leaf, inverse, times, axes):

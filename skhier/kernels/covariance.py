@@ -20,10 +20,9 @@ import numpyro
 import numpyro.distributions as dist
 
 from skhier.kernels.distributions import draw, is_flat, rounded_size, sample_blocks, site
+from skhier.responses.numerics import TINY
 
 __all__ = ["Covariance", "Decov", "Independent", "Lkj"]
-
-TINY = np.finfo(float).tiny
 
 
 class Covariance(Protocol):

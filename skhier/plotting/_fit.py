@@ -18,11 +18,13 @@ from skhier.posterior.designs import OUT
 from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.predictive import distribution_function
 from skhier.posterior.shares import variance_shares
+from skhier.utils.budget import Budget
 from skhier.utils.design import Rows
 from skhier.utils.pipelines import unwrap
 
 __all__ = [
     "OUT",
+    "budget_of",
     "draws_by_name",
     "effects_by_factor",
     "event_of",
@@ -184,6 +186,11 @@ def target_of(model: BaseHierarchical) -> np.ndarray:
     training = model._fitted.training
     assert training is not None
     return training.y
+
+
+def budget_of(model: BaseHierarchical) -> Budget:
+    """What answers may cost."""
+    return model._fitted.budget
 
 
 def index_of(model: BaseHierarchical, factor: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhier.plotting._fit import OUT, group_draws, index_of, line_codes, line_means
+from skhier.plotting._fit import OUT, budget_of, group_draws, index_of, line_codes, line_means
 from skhier.utils.design import Rows
 from skhier.utils.slices import slices
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["coef_quantiles", "ellipse", "no_pooling", "population_coef", "tails", "without_others"]
 
-LEVELS_AT_ONCE = 500
 RANK_TOLERANCE = 1e-8  # of a group's least squares, relative to the largest singular value
 
 
@@ -58,7 +57,7 @@ def coef_quantiles(
     slopes = [draws["coef"][..., model.coef_names_.index(name)] for name in table.columns[1:]]
     population = np.stack([draws["intercept"], *slopes], axis=-1).reshape(-1, 1, table.shape[1])
     codes, parts = np.arange(len(table)), []
-    for part in slices(len(codes), LEVELS_AT_ONCE):
+    for part in slices(len(codes), budget_of(model).memory.levels_drawn):
         deviations = group_draws(model, factor, codes[part])
         parts.append(np.quantile((population + deviations)[..., at], tails(coverage), axis=0))
     ends = np.concatenate(parts, axis=1)

@@ -19,7 +19,7 @@ from skhier.utils.budget import RuleBudget
 
 __all__ = ["Behind", "few_by_lines", "few_by_moments", "weighted"]
 
-SMOOTH = 1.0  # of points' sd: as wide a normal stands for each, steps being no features
+SMOOTHED = 1.0  # of points' sd: as wide a normal stands for each, steps being no features
 
 
 class Behind(NamedTuple):
@@ -67,7 +67,7 @@ def few_by_lines(
     mean = np.concatenate([mean, *of_own])
     sd = np.concatenate([sd, np.zeros((len(mean) - len(sd), len(weights)))])
     apart = np.sqrt((mean - (mean @ weights)[:, None]) ** 2 @ weights)
-    sd = np.where(sd.any(1, keepdims=True), sd, SMOOTH * apart[:, None])
+    sd = np.where(sd.any(1, keepdims=True), sd, SMOOTHED * apart[:, None])
     places, shares, _ = places_by_lines(every.rule, mean, sd, budget=budget)
     return every.take(places, shares)
 

@@ -157,6 +157,7 @@ def _conditional(posterior, training) -> Callable[[np.ndarray], LeftOut]:
 
 def _marginal(posterior, components, training) -> Callable[[np.ndarray], LeftOut]:
     """Densities of rows, group effects and coefficients integrated out."""
+    entries = posterior.budget.memory.elimination_entries
     x, zs, y = posterior.internal(training.x, training.y)
     if training.precision is not None:  # as if all had the noise of a typical row
         root = np.sqrt(training.precision)
@@ -167,10 +168,11 @@ def _marginal(posterior, components, training) -> Callable[[np.ndarray], LeftOut
         _forbid_alone(alone, "loo", "row", np.arange(len(y)))
     if len(zs) > 1:
         _check_size(posterior, len(y))
-        return partial(leave_rows_out_of_several, posterior.layout, components, rows)
+        evaluate = partial(leave_rows_out_of_several, posterior.layout, components, rows)
+        return partial(evaluate, entries=entries)
     levels = _levels(posterior, training)
-    _, coefs = given_all(levels, components)
-    return partial(leave_rows_out, levels, coefs, components, rows)
+    _, coefs = given_all(levels, components, entries)
+    return partial(leave_rows_out, levels, coefs, components, rows, entries=entries)
 
 
 def leave_one_group_out(
@@ -195,8 +197,9 @@ def leave_one_group_out(
         p = len(posterior.stats.xx)
         alone = levels_alone(posterior.stats.xx, products[:p, :p, :n_groups], components.prior)
         _forbid_alone(alone, "logo", f"level of {factor!r}", labels)
-    total, coefs = given_all(levels, components)
-    evaluate = partial(leave_groups_out, levels, total, coefs, components)
+    entries = posterior.budget.memory.elimination_entries
+    total, coefs = given_all(levels, components, entries)
+    evaluate = partial(leave_groups_out, levels, total, coefs, components, entries=entries)
     mass = components.weights
     at_once = budget.at_once // (len(posterior.stats.xx) * len(mass))
     scores = _over(np.arange(n_groups), evaluate, mass, at_once, budget.at_once, "logo")

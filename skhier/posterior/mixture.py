@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
+from skhier.responses.numerics import TINY
+
 __all__ = [
     "mixture_cdf",
     "mixture_log_density",
@@ -12,7 +14,7 @@ __all__ = [
     "without_lightest",
 ]
 
-N_STEPS = 60
+MAX_STEPS_TO_QUANTILE = 60  # so that it ends
 NEGLIGIBLE = 1e-5  # of all weight: far below the Monte Carlo error of any number of components
 NARROWEST = 1e-12  # sd of a component, in units of the mixture's: a step of its function
 ACCURATE = 1e-10  # a step of the search, in units of the mixture's sd
@@ -194,7 +196,7 @@ def _quantile_of_most(mixtures, rows, level):
     below, above = 0.5 * (1 + level), 1 - 0.5 * level
     high = _reached(mean + sd * ndtri(level / below), weights, below)
     low = -_reached(sd * ndtri((1 - level) / above) - mean, weights, above)
-    centre, scale = 0.5 * (low + high)[:, None], np.maximum(high - low, np.finfo(float).tiny)
+    centre, scale = 0.5 * (low + high)[:, None], np.maximum(high - low, TINY)
     mean, sd = (mean - centre) / scale[:, None], sd / scale[:, None]
     sd = np.maximum(sd, NARROWEST)
     one = np.ones(len(mean))
@@ -224,7 +226,7 @@ class _Search:
         rows, weights = self.rows, self.weights
         at = np.clip(rows[2] * ndtri(level), low, high)
         todo = np.arange(len(at))
-        for _ in range(N_STEPS):
+        for _ in range(MAX_STEPS_TO_QUANTILE):
             at[todo], low[todo], high[todo], done = self._step(
                 at[todo], low[todo], high[todo], rows, weights, level
             )

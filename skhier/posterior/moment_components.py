@@ -25,7 +25,7 @@ def moment_components(layout: Layout, components: Components, budget: MemoryBudg
     if fewest * entries <= budget.group_entries:
         return components.first(n)
     pilot = components.first(budget.pilot_components)
-    enough = n_settled(layout, pilot, budget.moment_error)
+    enough = n_settled(layout, pilot, budget.moment_error, budget)
     size = 2 * budget.pilot_components
     while size < min(n, enough):  # in steps, for rounding moves the pilot's word
         size *= 2

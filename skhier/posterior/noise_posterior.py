@@ -17,7 +17,7 @@ import numpy as np
 
 from skhier.kernels.normal.conditional import coef_moments
 from skhier.kernels.normal.given_noise import (
-    FARTHEST,
+    FARTHEST_LOG_NOISE,
     given_noise,
     levels_given,
     rows_given,
@@ -51,12 +51,12 @@ from skhier.utils.validation import forbid_fractional_rows
 
 __all__ = ["NoisePosterior"]
 
-N_NODES = 9  # of a noise in predictions and where rows are left out
+NOISE_NODES = 9  # of a noise in predictions and where rows are left out
 OF_LARGE = 5  # the same of levels that have so many rows that it is nearly known
-LARGE = 25  # rows
+LARGE_LEVEL = 25  # rows
 OF_MOMENTS = 5  # nodes in averages over components
 FEWEST = 256  # components behind moments of levels
-LARGEST = 1e150  # variance of a level that nobody saw, whose square is a number
+LARGEST_VARIANCE = 1e150  # variance of a level that nobody saw, whose square is a number
 MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises within 3 sds
 
 
@@ -216,7 +216,7 @@ class NoisePosterior(LevelNoisesPosterior):
         z = noise[:, known]
         z = (z + skew * (z**2 - 1) / 6) / np.sqrt(1 + skew**2 / 18)  # Cornish and Fisher (1938)
         log_sd[:, known] = location + spread * z
-        return np.exp(np.clip(log_sd, -FARTHEST, FARTHEST))
+        return np.exp(np.clip(log_sd, -FARTHEST_LOG_NOISE, FARTHEST_LOG_NOISE))
 
     def mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the response at rows."""
@@ -240,7 +240,7 @@ class NoisePosterior(LevelNoisesPosterior):
         variance[new] += np.einsum("na,ab,nb->n", z[new], sigma, z[new])
         with np.errstate(over="ignore"):  # the mean over all levels has no bound but float64's
             new_noise = self.response.latent_variance(own, 0.0)
-        variance += without_lightest(weights) @ np.minimum(new_noise, LARGEST)
+        variance += without_lightest(weights) @ np.minimum(new_noise, LARGEST_VARIANCE)
         known = np.flatnonzero((code != OUT) & ~new)
         for part in slices(len(known), self.budget.memory.rows_at_once // m.cross[..., 0].size):
             rows = known[part]
@@ -266,7 +266,7 @@ class NoisePosterior(LevelNoisesPosterior):
         weights = weights / weights.sum(1, keepdims=True)
         mean = (weights * line).sum(1)
         variance = (weights * (sd**2 + (line - mean[:, None]) ** 2)).sum(1)
-        # of every second row the response, and of those of no level, whose lines are points; with the
+        # of every second row the response, and of those of no level, whose lines are points; by the
         # typical noise: a mean square may be that of one component far out
         is_response = (np.arange(len(x)) % 2 == 0) | (code == OUT)
         typical = np.exp(2 * (weights * np.log(noise)).sum(1))
@@ -282,8 +282,8 @@ class NoisePosterior(LevelNoisesPosterior):
         order = np.argsort(code, kind="stable")  # a level's nodes are made once
         known = (code[order] != OUT) & (code[order] < self.n_levels[0])
         is_large = known.copy()
-        is_large[known] = self.n_rows[0][code[order][known]] >= LARGE
-        for some, n_nodes in ((order[is_large], OF_LARGE), (order[~is_large], N_NODES)):
+        is_large[known] = self.n_rows[0][code[order][known]] >= LARGE_LEVEL
+        for some, n_nodes in ((order[is_large], OF_LARGE), (order[~is_large], NOISE_NODES)):
             size = self.budget.memory.rows_at_once // (8 * len(self.few.rule.weights) * n_nodes)
             for part in slices(len(some), size):
                 rows = some[part]
@@ -295,7 +295,7 @@ class NoisePosterior(LevelNoisesPosterior):
         shape = (len(rule.weights), n_nodes, len(x))
         own, root = rule.population.own, rule.group_root[0]
         line = np.broadcast_to((rule.coef @ x.T)[:, None], shape).copy()
-        far = np.clip(own[SPREAD][:, None] * nodes, -FARTHEST, FARTHEST)
+        far = np.clip(own[SPREAD][:, None] * nodes, -FARTHEST_LOG_NOISE, FARTHEST_LOG_NOISE)
         noise = own[SCALE][:, None] * np.exp(far)
         noise = np.broadcast_to(noise[..., None], shape).copy()
         share = np.broadcast_to(weight[:, None], shape).copy()
@@ -362,16 +362,17 @@ class NoisePosterior(LevelNoisesPosterior):
         u, codes = self.units, training.codes[:, 0]
         x, (z,) = internal_rows(u, self.slopes, training.x)
         xy = np.column_stack([x, (training.y - u.y_mean) / u.y_scale])
-        n_nodes = np.where(self.n_rows[0] >= LARGE, OF_LARGE, N_NODES)[codes]
+        n_nodes = np.where(self.n_rows[0] >= LARGE_LEVEL, OF_LARGE, NOISE_NODES)[codes]
         rule = self.rule.first(self.budget.scores.n_components(n_nodes.sum()))
         everyone: Population = rule.population
 
         def evaluate(rows):
             out = LeftOut(*(np.empty((len(rows), len(rule.weights))) for _ in range(2)))
-            for n in (OF_LARGE, N_NODES):
+            for n in (OF_LARGE, NOISE_NODES):
                 at = np.flatnonzero(n_nodes[rows] == n)
                 some = rows[at]
-                pair = rows_given(self.noises, everyone, codes[some], xy[some], z[some], n)
+                of_rows = codes[some], xy[some], z[some], n, self.budget.memory
+                pair = rows_given(self.noises, everyone, *of_rows)
                 out.without[at], out.within[at] = pair
             return LeftOut(*((part - np.log(u.y_scale)).T for part in out))
 

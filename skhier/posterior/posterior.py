@@ -98,7 +98,7 @@ class Posterior(Drawn):
             kept = moment_components(self.layout, components, budget.memory)
             # in a group's line coefficients and effects cancel: moments of the same components
             beta_mean, self.beta_cov_in_group = coef_moments(kept)
-            self.moments = group_moments(self.layout, kept)
+            self.moments = group_moments(self.layout, kept, budget.memory)
             leaf = plan.chain[0]
             moved = (beta_mean - self.beta_mean)[self._varying(leaf)]
             self.moments[leaf].mean[:-1] += moved
@@ -220,7 +220,7 @@ class Posterior(Drawn):
             q, n_levels = self.stats.factors[k].zy.shape
             shape = (q, len(draws.coef), n_levels)
             noise[k] = level_stream(seed, k, NO_LEVEL).standard_normal(shape)
-        return draw_others(self.layout, draws, noise) if noise else {}
+        return draw_others(self.layout, draws, noise, self.budget.memory) if noise else {}
 
     def _level_draws(self, k, codes, others, seed, which):
         """(q, n_draws, K); an unseen level's random numbers depend on seed and code only."""
@@ -375,7 +375,7 @@ class Posterior(Drawn):
 
         Up to a constant.
         """
-        return log_marginal(self.layout, self.population)
+        return log_marginal(self.layout, self.population, self.budget.memory)
 
     def own_parameters(self, which: Any = slice(None), x: Any = None) -> Mapping[str, np.ndarray]:
         """Draws of the response's own parameters, (n_draws, 1), or what rows ``x`` say of them."""

@@ -1,17 +1,53 @@
 """Quantiles of distributions of which the distribution functions are known, many at once."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
 
 __all__ = ["reached"]
 
-N_STEPS = 300  # so that it ends
-ACCURATE = 1e-10  # of a continuous value, relative
-FARTHEST = 8.0  # a normal score beyond which probabilities are 0 and 1
-GROWTH = 4.0  # of the steps that look for a bracket
-HALVED = 3  # every so many steps a bracket is halved, whatever the scores of its ends are
+MAX_FALSE_POSITIONS = 300  # so that it ends
+ACCURATE_QUANTILE = 1e-10  # of a continuous value, relative
+FARTHEST_SCORE = 8.0  # a normal score beyond which probabilities are 0 and 1
+BRACKET_GROWTH = 4.0  # of the steps that look for a bracket
+HALVED_EVERY = 3  # steps: then a bracket is halved, whatever the scores of its ends are
+
+
+class _Brackets(NamedTuple):
+    """Of n rows the ends, their normal scores less the wanted one, and a step that widens it.
+
+    ``was_up``: 1 where the last place was a new lower end, -1 an upper one, 0 at the start.
+    """
+
+    rows: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    at_low: np.ndarray
+    at_high: np.ndarray
+    was_up: np.ndarray
+    width: np.ndarray
+
+    def take(self, which) -> _Brackets:
+        return _Brackets(*(a[which] for a in self))
+
+    def shrunk(self, at, off, is_low) -> _Brackets:
+        """With places ``at`` as ends, whose scores are ``off``.
+
+        The score of an end that stays once more is halved: else it might stay for ever.
+        """
+        up = np.where(is_low, 1, -1)
+        stays = np.where(up == self.was_up, 0.5, 1.0)
+        return self._replace(
+            low=np.where(is_low, at, self.low),
+            at_low=np.where(is_low, off, stays * self.at_low),
+            high=np.where(is_low, self.high, at),
+            at_high=np.where(is_low, stays * self.at_high, off),
+            was_up=up,
+        )
 
 
 def reached(
@@ -42,56 +78,62 @@ def reached(
         No value is below or at it.
     """
     k, score = len(start), ndtri(level)
-    out = np.empty(k)
-    rows, at, width = np.arange(k), np.array(start, float), np.array(width, float)
-    low, high = np.full(k, least), np.full(k, np.inf)
-    at_low, at_high = np.full(k, -FARTHEST - score), np.full(k, FARTHEST - score)
+    ends = np.full(k, least), np.full(k, np.inf), -FARTHEST_SCORE - score, FARTHEST_SCORE - score
+    at, width = np.array(start, float), np.array(width, float)
     if discrete:
         at, width = np.maximum(np.floor(at), least + 1), np.maximum(np.ceil(width), 1.0)
-    was_up = np.zeros(k, int)  # 1: the last place was a new lower end, -1: an upper one
-    for step in range(N_STEPS):
+    brackets = _Brackets(np.arange(k), *ends, np.zeros(k, int), width)
+    out = np.empty(k)
+    for step in range(MAX_FALSE_POSITIONS):
+        rows = brackets.rows
         probability = below(at, rows)
-        up = np.where(probability < level[rows], 1, -1)
-        off = np.clip(ndtri(np.clip(probability, 0, 1)), -FARTHEST, FARTHEST) - score[rows]
-        again = up == was_up
-        low, at_low = np.where(up > 0, (at, off), (low, np.where(again, at_low / 2, at_low)))
-        high, at_high = np.where(up > 0, (high, np.where(again, at_high / 2, at_high)), (at, off))
-        room = _room(low, high, discrete)
-        open_ = high - low > room
-        out[rows[~open_]] = high[~open_]
-        state = rows, low, high, at_low, at_high, up, width, room
-        rows, low, high, at_low, at_high, was_up, width, room = (a[open_] for a in state)
-        if not len(rows):
+        brackets = brackets.shrunk(at, _score(probability) - score[rows], probability < level[rows])
+        room = _room(brackets, discrete)
+        is_open = brackets.high - brackets.low > room
+        out[rows] = brackets.high
+        brackets = brackets.take(is_open)
+        if not is_open.any():
             break
-        at = _next(low, high, at_low, at_high, least, step % HALVED == HALVED - 1)
-        at = np.clip(at, low + room / 2, high - room / 2)
-        at = np.where(low == least, np.fmax(high - width, at), at)
-        at = np.where(high == np.inf, low + width, at)
-        width = np.where((low == least) | (high == np.inf), GROWTH * width, width)
-        if discrete:
-            at = np.clip(np.round(at), low + 1, high - 1)
-    out[rows] = high
+        halved = step % HALVED_EVERY == HALVED_EVERY - 1
+        at, brackets = _next(brackets, room[is_open], discrete, least, halved)
     return out
 
 
-def _room(low, high, discrete):
+def _score(probability):
+    return np.clip(ndtri(np.clip(probability, 0, 1)), -FARTHEST_SCORE, FARTHEST_SCORE)
+
+
+def _room(brackets, discrete):
     """Brackets of this width are narrow enough, (n,)."""
-    end = np.where(np.isfinite(high), np.abs(high), np.abs(low))
+    end = np.where(np.isfinite(brackets.high), np.abs(brackets.high), np.abs(brackets.low))
     end = np.where(np.isfinite(end), end, 0.0)
-    # where neighbouring numbers are farther than 1 apart there are no others
-    return np.maximum(1.0, 4 * np.finfo(float).eps * end) if discrete else ACCURATE * (1 + end)
+    if discrete:  # where neighbouring numbers are farther than 1 apart there are no others
+        return np.maximum(1.0, 4 * np.finfo(float).eps * end)
+    return ACCURATE_QUANTILE * (1 + end)
 
 
-def _next(low, high, at_low, at_high, least, halved):
-    """False position, or the middle; no number where an end is missing.
+def _next(brackets, room, discrete, least, halved):
+    """Places in brackets, or beyond the end that is known; brackets with the step after that."""
+    low, high, width = brackets.low, brackets.high, brackets.width
+    no_low, no_high = low == least, high == np.inf
+    at = np.clip(_inside(brackets, least, halved), low + room / 2, high - room / 2)
+    at = np.where(no_low, np.fmax(high - width, at), at)
+    at = np.where(no_high, low + width, at)
+    if discrete:
+        at = np.clip(np.round(at), low + 1, high - 1)
+    return at, brackets._replace(width=np.where(no_low | no_high, BRACKET_GROWTH * width, width))
 
-    In a wide bracket of positive values the middle is the geometric one.
+
+def _inside(brackets, least, halved):
+    """False position, or the middle, of positive values the geometric one.
+
+    No number where an end is missing.
     """
+    _, low, high, at_low, at_high, *_ = brackets
     with np.errstate(invalid="ignore"):
         middle = low + 0.5 * (high - low)
         if np.isfinite(least):
-            from_least = 1 + low - least, 1 + high - least
-            middle = np.sqrt(from_least[0]) * np.sqrt(from_least[1]) + least - 1
+            middle = np.sqrt(1 + low - least) * np.sqrt(1 + high - least) + least - 1
         if halved:
             return middle
         at = low + (high - low) * at_low / (at_low - at_high)

@@ -29,14 +29,14 @@ from skhier.utils.slices import slices
 
 __all__ = ["response_quantiles"]
 
-STEP = 1.25  # of a grid, in widths of what varies fastest: an error below 1e-5
-REACH = 5.0  # sds of each normal
-MOST = 128  # points of a grid; where more were needed cells around the quantile are as exact
-N_CELLS, CELL = 41, 0.5  # their number and width, in sds of y on the scale of the line
-N_NODES = 7  # of a normal with nodes of its own
-OF_OWN = 3, 5  # nodes of an own parameter, the fewer where the sd of its log is below that
-NARROW = 0.15
-LEAST = -1.0  # below all values of a response with a link
+GRID_STEP = 1.25  # of a grid, in widths of what varies fastest: an error below 1e-5
+GRID_REACH = 5.0  # sds of each normal
+MOST_GRID_POINTS = 128  # where more were needed cells around the quantile are as exact
+CELLS, CELL_WIDTH = 41, 0.5  # their number and width, in sds of y on the scale of the line
+NODES_OF_NORMAL = 7  # of a normal with nodes of its own
+OWN_NODES = 3, 5  # nodes of an own parameter, the fewer where the sd of its log is below that
+NARROW_OWN = 0.15
+BELOW_ALL = -1.0  # below all values of a response with a link
 
 
 class _Points(NamedTuple):
@@ -98,7 +98,7 @@ def response_quantiles(
         sizes = _sizes(mean, sd, width)
     for size in np.unique(sizes):
         rows, level = np.nonzero(sizes == size)
-        n_entries = len(mean) * abs(size or N_NODES)
+        n_entries = len(mean) * abs(size or NODES_OF_NORMAL)
         for part in slices(len(rows), max(budget.line_entries // n_entries, 1)):
             at = rows[part], level[part]
             if size > 0:
@@ -126,7 +126,7 @@ def _reached(response, points, levels, near, latent, weights):
         return reached(below, levels, near, 0.1 * typical, response.discrete)
     start = response.mean(near, {})
     width = response.mean(near + 0.1 * np.minimum(typical, 1.0), {}) - start
-    return reached(below, levels, start, width, response.discrete, LEAST)
+    return reached(below, levels, start, width, response.discrete, BELOW_ALL)
 
 
 def _latent_sd(response, line, own):
@@ -143,19 +143,19 @@ def _latent_sd(response, line, own):
 
 def _sizes(mean, sd, width):
     """Points of the grid of each row and level (k, n_levels); -1: cells, 0: each normal's nodes."""
-    low, high = (mean - REACH * sd).min(0), (mean + REACH * sd).max(0)
+    low, high = (mean - GRID_REACH * sd).min(0), (mean + GRID_REACH * sd).max(0)
     narrowest = sd.min(0)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         fastest = narrowest * width / np.hypot(narrowest, width)
-        wanted = (high - low)[:, None] / (STEP * fastest)
-    of_grid = 4 * np.ceil(np.minimum(wanted, MOST) / 4) + 1
+        wanted = (high - low)[:, None] / (GRID_STEP * fastest)
+    of_grid = 4 * np.ceil(np.minimum(wanted, MOST_GRID_POINTS) / 4) + 1
     beyond = np.where(width < narrowest / 2, -1, 0)
-    return np.where(wanted <= MOST, of_grid, beyond).astype(int)
+    return np.where(wanted <= MOST_GRID_POINTS, of_grid, beyond).astype(int)
 
 
 def _on_grid(line, size, rows):
     mean, sd = line.mean[:, rows], line.sd[:, rows]
-    low, high = (mean - REACH * sd).min(0), (mean + REACH * sd).max(0)
+    low, high = (mean - GRID_REACH * sd).min(0), (mean + GRID_REACH * sd).max(0)
     at = low + (high - low) * np.linspace(0, 1, size)[:, None]
     density = np.exp(-0.5 * ((at - mean[:, None]) / sd[:, None]) ** 2) / sd[:, None]
     shares = np.tensordot(line.shares, density, 1)
@@ -164,7 +164,7 @@ def _on_grid(line, size, rows):
 
 def _in_cells(line, near, width, rows):
     mean, sd = line.mean[:, rows], line.sd[:, rows]
-    edges = near + CELL * width * (np.arange(N_CELLS + 1) - N_CELLS / 2)[:, None]
+    edges = near + CELL_WIDTH * width * (np.arange(CELLS + 1) - CELLS / 2)[:, None]
     passed = np.tensordot(line.shares, ndtr((edges - mean[:, None]) / sd[:, None]), 1)
     middles = (edges[1:] + edges[:-1]) / 2
     return _Points(middles, line.own, np.diff(passed, axis=1), passed[:, 0].sum(0))
@@ -173,7 +173,7 @@ def _in_cells(line, near, width, rows):
 def _at_nodes(mean, sd, own, weights, rows):
     """Each normal by nodes of its own; a point is one."""
     mean, sd = mean[:, rows], sd[:, rows]
-    nodes, of_nodes = normal_rule(N_NODES if sd.any() else 1)
+    nodes, of_nodes = normal_rule(NODES_OF_NORMAL if sd.any() else 1)
     line = (mean + nodes[:, None, None] * sd).reshape(-1, len(rows))
     shares = np.broadcast_to((of_nodes[:, None] * weights).reshape(1, -1, 1), (1, *line.shape))
     here = {
@@ -200,7 +200,7 @@ def _gauss_nodes(values, weights):
     centre = weights @ values
     scale = np.sqrt(weights @ (values - centre) ** 2)
     z, basis = (values - centre) / scale, [np.sqrt(weights / weights.sum())]
-    n_nodes = min(OF_OWN[int(scale > NARROW)], len(np.unique(values)))
+    n_nodes = min(OWN_NODES[int(scale > NARROW_OWN)], len(np.unique(values)))
     for _ in range(n_nodes - 1):
         new = z * basis[-1]
         for _ in range(2):  # once more for what rounding left

@@ -35,6 +35,7 @@ from skhier.posterior.row_lines import are_new, row_lines
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
 from skhier.responses.links import LINKS
+from skhier.responses.member import LINE_NODES
 from skhier.statistics.records import Units
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.hermite import normal_rule
@@ -42,8 +43,6 @@ from skhier.utils.memory import require_memory
 from skhier.utils.training import Training
 
 __all__ = ["RowPosterior", "RowsLeftOut"]
-
-N_NODES = 20  # of the line's normal distribution, given a component
 
 
 class RowsLeftOut(NamedTuple):
@@ -349,7 +348,7 @@ class RowPosterior(Drawn):
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
-        nodes, shares = normal_rule(N_NODES)
+        nodes, shares = normal_rule(LINE_NODES)
         out = np.zeros(len(y))
         for rows, mean, sd, own, weights in self._lines(x, codes, self.few):
             for node, share in zip(nodes, shares, strict=True):

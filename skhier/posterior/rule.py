@@ -18,6 +18,7 @@ from scipy.optimize import nnls
 from scipy.special import ndtr, ndtri
 
 from skhier.kernels.records import Components
+from skhier.posterior.mixture import NARROWEST
 from skhier.utils.budget import USUAL, RuleBudget
 
 __all__ = ["Rule", "places_by_lines", "places_by_moments", "rule_by_lines"]
@@ -26,7 +27,6 @@ CHECKED = 3  # every third row tells the error
 # where distribution functions are compared, in sds from the mean
 AT, AT_CHECKED = (-2.9, -2.0, -1.1, 0.0, 1.1, 2.0, 2.9), (-2.5, -1.65, -0.5, 0.5, 1.65, 2.5)
 LEAST_DENSITY = 0.02  # times the sd, that a probability is divided by
-NARROWEST = 1e-9  # sd of a component, in the mixture's
 OF_SUM = 30.0  # weight of the weights' sum beside the features
 
 

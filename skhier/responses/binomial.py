@@ -12,7 +12,7 @@ from skhier.responses.probability import Probability
 
 __all__ = ["Binomial"]
 
-_ROUNDING = 1e-6  # of a count of events, relative: shares may have been float32
+_EVENTS_ROUNDING = 1e-6  # of a count of events, relative: shares may have been float32
 
 
 class Binomial(Probability):
@@ -49,7 +49,7 @@ class Binomial(Probability):
                 f"{rows[0]}."
             )
         events = y * weights
-        whole = np.abs(events - np.round(events)) <= _ROUNDING * np.maximum(events, 1.0)
+        whole = np.abs(events - np.round(events)) <= _EVENTS_ROUNDING * np.maximum(events, 1.0)
         expected = "a whole number of events over the trials, which are the weights"
         check_rows(y, ~whole, self.name, expected)
 
@@ -68,7 +68,7 @@ class Binomial(Probability):
     def cdf(self, y, line, own, weights=None):
         """``P(Y <= y)``, an incomplete beta function."""
         trials = np.asarray(1.0 if weights is None else weights, float)
-        events = np.floor(np.asarray(y) * trials * (1 + _ROUNDING) + _ROUNDING)
+        events = np.floor(np.asarray(y) * trials * (1 + _EVENTS_ROUNDING) + _EVENTS_ROUNDING)
         below = np.clip(events, 0.0, np.maximum(trials - 1, 0.0))
         none = self.mean(-np.asarray(line), own)
         inside = special(np).betainc(np.maximum(trials - below, 1.0), below + 1, none)

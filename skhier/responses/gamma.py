@@ -9,7 +9,7 @@ import numpy as np
 from skhier.responses.checks import check_rows
 from skhier.responses.exponential import ExponentialForm
 from skhier.responses.log_link import LogLink
-from skhier.responses.numerics import held_exp, held_expm1, held_log, special, stirling_rest
+from skhier.responses.numerics import TINY, held_exp, held_expm1, held_log, special, stirling_rest
 
 __all__ = ["Gamma"]
 
@@ -82,7 +82,7 @@ class Gamma(LogLink):
         """Gamma draws; those that underflow are float64's smallest positive number."""
         shape = np.broadcast_to(own[SHAPE], np.shape(line))
         relative = rng.standard_gamma(shape) / shape
-        return np.maximum(held_exp(line) * relative, np.finfo(float).tiny)
+        return np.maximum(held_exp(line) * relative, TINY)
 
     def cdf(self, y, line, own, weights=None):
         """``P(Y <= y)``, an incomplete gamma function."""

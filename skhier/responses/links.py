@@ -12,17 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skhier.responses.exponential import ExponentialForm
-from skhier.responses.numerics import special
+from skhier.responses.numerics import LOG_2PI, special
 from skhier.utils.hermite import normal_rule
 
 __all__ = ["LINKS", "Logit", "Probit"]
 
 _UP_TO = (0.3, 0.6, 1.0, 2.0)  # sds; from the last on the logistic density is the smoother factor
-_N_NODES = (5, 8, 12, 20)
+_RULES = (5, 8, 12, 20)  # nodes up to each of them
 _RARE = 1e-2  # an average whose errors, which are absolute, its logarithm would show
-_FAR = 5.0  # from there on the tail's ratio is a continued fraction
+_TAIL_FROM = 5.0  # from there on the tail's ratio is a continued fraction
 _N_TERMS = 30
-_HALF_LOG_TAU = 0.5 * np.log(2 * np.pi)
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Logit:
         out = np.log(np.where(rare, 1.0, p))
         m, s = mean[rare], sd[rare]
         at_nodes = [
-            self.log_density(1.0, m + s * x) + np.log(w) for x, w in _nodes_of_normal(_N_NODES[-1])
+            self.log_density(1.0, m + s * x) + np.log(w) for x, w in _nodes_of_normal(_RULES[-1])
         ]
         out[rare] = special(np).logsumexp(at_nodes, axis=0)
         return out
@@ -95,7 +94,7 @@ class Logit:
         for rule in np.unique(rule_of):
             here = rule_of == rule
             m, s = mean[here], sd[here]
-            out[here] = of_wide(m, s) if rule == len(_N_NODES) else of_normal(m, s, _N_NODES[rule])
+            out[here] = of_wide(m, s) if rule == len(_RULES) else of_normal(m, s, _RULES[rule])
         return out
 
     def _p_of_normal(self, m, s, n):
@@ -110,7 +109,7 @@ class Logit:
 
     def _pq_of_wide(self, m, s):
         z = (((m - x) / s, w) for x, w in _nodes_of_logistic())
-        return sum(w * np.exp(-0.5 * t**2 - _HALF_LOG_TAU) for t, w in z) / s
+        return sum(w * np.exp(-0.5 * t**2 - 0.5 * LOG_2PI) for t, w in z) / s
 
 
 @dataclass(frozen=True)
@@ -173,11 +172,11 @@ def _hazard(t, xp):
     x, rest, second, third = _fraction(t, xp)
     w_far = 1 - rest * (second - rest)
     slope_far = w_far * rest * second * (second - third)
-    near = xp.maximum(t, -_FAR)
-    h = xp.exp(-0.5 * near**2 - _HALF_LOG_TAU - special(xp).log_ndtr(1.0 * near))
+    near = xp.maximum(t, -_TAIL_FROM)
+    h = xp.exp(-0.5 * near**2 - 0.5 * LOG_2PI - special(xp).log_ndtr(1.0 * near))
     w = h * (near + h)
     slope = h * (1 - w) - w * (near + h)
-    far = t < -_FAR
+    far = t < -_TAIL_FROM
     return (
         xp.where(far, x + rest, h),
         xp.where(far, w_far, w),
@@ -190,7 +189,7 @@ def _fraction(t, xp):
 
     ``h(t) = x + 1/(x + 2/(x + 3/(x + ...)))`` (Laplace); the parts begin with 1, 2 and 3.
     """
-    x = xp.maximum(-t, _FAR)
+    x = xp.maximum(-t, _TAIL_FROM)
     part = 0.0 * x
     for k in range(_N_TERMS, 3, -1):
         part = k / (x + part)
@@ -202,8 +201,8 @@ def _fraction(t, xp):
 def _log_ndtr(t, xp):
     """``log Phi(t)``; in the lower tail, where JAX's series has eight digits, by the fraction."""
     x, rest, *_ = _fraction(t, xp)
-    far = -0.5 * x**2 - _HALF_LOG_TAU - xp.log(x + rest)
-    return xp.where(t < -_FAR, far, special(xp).log_ndtr(1.0 * xp.maximum(t, -_FAR)))
+    far = -0.5 * x**2 - 0.5 * LOG_2PI - xp.log(x + rest)
+    return xp.where(t < -_TAIL_FROM, far, special(xp).log_ndtr(1.0 * xp.maximum(t, -_TAIL_FROM)))
 
 
 @cache
@@ -219,7 +218,7 @@ def _nodes_of_logistic():
     Its monic polynomials have ``b_n = pi^2 n^4 / (4 n^2 - 1)`` (Meixner-Pollaczek). Golub & Welsch
     (1969), Math. Comp. 23.
     """
-    n = np.arange(1, _N_NODES[-1])
+    n = np.arange(1, _RULES[-1])
     beside = np.pi * n**2 / np.sqrt(4.0 * n**2 - 1)
     nodes, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
     return tuple(zip(nodes, vectors[0] ** 2, strict=True))

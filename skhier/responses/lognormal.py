@@ -10,7 +10,7 @@ from skhier.responses.checks import check_rows
 from skhier.responses.log_link import lognormal_moments
 from skhier.responses.member import SCALE, Member
 from skhier.responses.normal import NORMAL
-from skhier.responses.numerics import held_exp, held_log, special
+from skhier.responses.numerics import TINY, held_exp, held_log, special
 
 __all__ = ["LogNormal"]
 
@@ -81,7 +81,7 @@ class LogNormal(Member):
 
     def draw(self, line, own, rng, weights=None):
         """Draws of log y, taken back."""
-        return np.maximum(held_exp(NORMAL.draw(line, own, rng)), np.finfo(float).tiny)
+        return np.maximum(held_exp(NORMAL.draw(line, own, rng)), TINY)
 
     def cdf(self, y, line, own, weights=None):
         """``P(Y <= y)``."""

@@ -17,7 +17,7 @@ from skhier.utils.hermite import normal_rule
 
 __all__ = ["SCALE", "Member"]
 
-N_NODES = 20  # of a normal line
+LINE_NODES = 20  # of a line's normal distribution
 SCALE = "noise_scale"  # the own parameter in y's units, whose prior is that of `Prior`
 
 
@@ -146,7 +146,7 @@ class Member(BaseEstimator):
 
     def log_density_over(self, y, mean, sd, own):
         """By twenty nodes of the line."""
-        nodes, shares = normal_rule(N_NODES)
+        nodes, shares = normal_rule(LINE_NODES)
         parts = [
             self.log_density(y, mean + node * sd, own) + log_share
             for node, log_share in zip(nodes, np.log(shares), strict=True)

@@ -7,11 +7,22 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["held_exp", "held_expm1", "held_log", "log_rising", "special", "stirling_rest"]
+__all__ = [
+    "LARGEST_EXPONENT",
+    "LOG_2PI",
+    "TINY",
+    "held_exp",
+    "held_expm1",
+    "held_log",
+    "log_rising",
+    "special",
+    "stirling_rest",
+]
 
-_LARGEST = 700.0  # e^700 is 1e304, near float64's end
+LOG_2PI = float(np.log(2 * np.pi))
+TINY = float(np.finfo(float).tiny)  # the smallest normal number
+LARGEST_EXPONENT = 700.0  # e^700 is 1e304, near float64's end
 _SERIES_FROM = 10.0  # where seven terms of Stirling's series have float64's accuracy
-_HALF_LOG_TAU = 0.5 * np.log(2 * np.pi)
 
 
 def special(xp: Any) -> Any:
@@ -22,17 +33,17 @@ def special(xp: Any) -> Any:
 
 def held_exp(t: Any, xp: Any = np) -> Any:
     """``e^t``, held at ``e^700``: finite for every t."""
-    return xp.exp(xp.minimum(t, _LARGEST))
+    return xp.exp(xp.minimum(t, LARGEST_EXPONENT))
 
 
 def held_expm1(t: Any, xp: Any = np) -> Any:
     """``e^t - 1``, held likewise."""
-    return xp.expm1(xp.minimum(t, _LARGEST))
+    return xp.expm1(xp.minimum(t, LARGEST_EXPONENT))
 
 
 def held_log(y: Any, xp: Any = np) -> Any:
     """``log y``, finite for y = 0, which padding has, by float64's smallest normal number."""
-    return xp.log(xp.maximum(y, np.finfo(float).tiny))
+    return xp.log(xp.maximum(y, TINY))
 
 
 def stirling_rest(z: Any, xp: Any = np) -> Any:
@@ -42,7 +53,7 @@ def stirling_rest(z: Any, xp: Any = np) -> Any:
     Abramowitz & Stegun (1964), 6.1.41.
     """
     near = xp.minimum(z, _SERIES_FROM)
-    direct = special(xp).gammaln(near) - (near - 0.5) * xp.log(near) + near - _HALF_LOG_TAU
+    direct = special(xp).gammaln(near) - (near - 0.5) * xp.log(near) + near - 0.5 * LOG_2PI
     w = 1 / xp.maximum(z, _SERIES_FROM)
     v = w * w
     tail = 1 / 1680 - v * (1 / 1188 - v * (691 / 360360 - v / 156))

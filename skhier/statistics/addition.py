@@ -11,8 +11,6 @@ from skhier.utils.budget import USUAL, DataBudget
 
 __all__ = ["added", "added_in_places"]
 
-FEW = 64  # levels of a part, up to which one operation on all of its products takes less
-
 
 def added(*parts: GroupStats) -> GroupStats:
     """The sum of statistics in the same units, with the same levels; pairs of levels are united."""
@@ -44,7 +42,7 @@ def added_in_places(
     factors = []
     for k, n in enumerate(n_levels):
         same = [part.factors[k] for part in parts]
-        factors.append(_added_levels(same, [at[k] for at in places], n, whole))
+        factors.append(_added_levels(same, [at[k] for at in places], n, whole, budget.few_levels))
     pairs = []
     for which, (one, other) in enumerate(combinations(range(len(n_levels)), 2)):
         moved = [
@@ -59,26 +57,32 @@ def added_in_places(
 
 
 def _added_levels(
-    parts: Sequence[FactorStats], places: Sequence[np.ndarray], n: int, whole: bool
+    parts: Sequence[FactorStats], places: Sequence[np.ndarray], n: int, whole: bool, few: int
 ) -> FactorStats:
     every = np.zeros((0, 0, n))
     if whole and all(len(part.xy_xy) for part in parts):
-        every = _in_places([part.xy_xy for part in parts], places, n, symmetric=True)
+        every = _in_places([part.xy_xy for part in parts], places, n, few, symmetric=True)
         p = len(every) - 1
         if len(parts[0].zx) == p:  # all columns vary by level
             return factor_stats(every, list(range(p)), whole)
-    zz = _in_places([part.zz for part in parts], places, n, symmetric=True)
-    zx, zy = (_in_places([part[i] for part in parts], places, n) for i in (1, 2))
+    zz = _in_places([part.zz for part in parts], places, n, few, symmetric=True)
+    zx, zy = (_in_places([part[i] for part in parts], places, n, few) for i in (1, 2))
     return FactorStats(zz, zx, zy, every)
 
 
 def _in_places(
-    products: Sequence[np.ndarray], places: Sequence[np.ndarray], n: int, symmetric: bool = False
+    products: Sequence[np.ndarray],
+    places: Sequence[np.ndarray],
+    n: int,
+    few: int,
+    symmetric: bool = False,
 ) -> np.ndarray:
-    """Sums of products, (..., n); ``symmetric``: in their first two axes."""
+    """Sums of products, (..., n), of parts of ``few`` levels each in one operation a part;
+    ``symmetric``: in their first two axes.
+    """
     out = np.zeros((*products[0].shape[:-1], n))
     codes = np.concatenate(places)
-    if len(codes) < FEW * len(places) or all(len(at) == n for at in places):
+    if len(codes) < few * len(places) or all(len(at) == n for at in places):
         for summand, at in zip(products, places, strict=True):
             if len(at) == n:  # increasing, so each in its place
                 out += summand

@@ -25,11 +25,11 @@ from skhier.utils.labels import Levels
 from skhier.utils.nesting import NestedLevels
 from skhier.utils.words import listed
 
-__all__ = ["KINDS", "NAME", "VERSION", "held_columns", "to_table"]
+__all__ = ["LABEL_KINDS", "NAME", "VERSION", "held_columns", "to_table"]
 
 NAME, VERSION = "skhier.GroupStatistics", 1
-KINDS = ("string", "number", "boolean", "bytes", "datetime", "date", "time", "duration")
-ROUNDING = 1e-9  # of a number of rows
+LABEL_KINDS = ("string", "number", "boolean", "bytes", "datetime", "date", "time", "duration")
+COUNT_ROUNDING = 1e-9  # of a number of rows
 
 
 def to_table(contents: Contents, min_rows: int = 1) -> Any:
@@ -137,7 +137,7 @@ def _labels(factor: Factor, codes: np.ndarray) -> dict[str, Levels]:
 
 def _column_of_labels(pa: Any, name: str, parts: Any) -> Any:
     kinds = {levels.kind for levels, _ in parts if levels is not None and len(levels.labels)}
-    if not kinds <= set(KINDS):
+    if not kinds <= set(LABEL_KINDS):
         raise ValueError(
             f"The labels of {name!r} are of kind {' and '.join(sorted(kinds))}, for which Arrow "
             "has no type. Convert them to strings."
@@ -196,7 +196,7 @@ def _forbid_small(contents: Contents, min_rows: int) -> None:
     if min_rows <= 1:
         return
     stats, design = contents.reduction.stats, contents.design
-    least = min_rows * contents.largest_weight * (1 - ROUNDING)
+    least = min_rows * contents.largest_weight * (1 - COUNT_ROUNDING)
     for factor, products in zip(design.factors, stats.factors, strict=True):
         small = products.zz[-1, -1] < least
         if small.any():

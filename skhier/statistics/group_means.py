@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skhier.statistics.mean_sd import ROUNDING, power_of_two
+from skhier.statistics.mean_sd import VARIANCE_ROUNDING, power_of_two
 from skhier.statistics.plan import pair_products
 from skhier.statistics.problem import Problem
 from skhier.statistics.products import keeps_level_products
@@ -98,7 +98,7 @@ def separable(reduction: Reduction, feature: int, factor: int) -> bool:
     spread = total[0] - total[1] * centre
     between = n @ (_level_means(of_factor, feature) - centre) ** 2
     within = spread - between
-    return bool(min(between, within) > ROUNDING * max(spread, float(reduction.stats.n)))
+    return bool(min(between, within) > VARIANCE_ROUNDING * max(spread, float(reduction.stats.n)))
 
 
 def means_of_part(design: Design, problem: Problem) -> tuple[Design, Problem]:
@@ -225,7 +225,7 @@ def _columns(reduction: Reduction, at: Sequence[tuple[int, int]]) -> _Columns:
     for j, k in at:
         means, n = _level_means(stats.factors[k], j), stats.factors[k].zz[-1, -1]
         variance = n @ (means - n @ means / stats.n) ** 2 / (stats.n - 1)
-        sd = np.sqrt(variance) if variance > ROUNDING else 0.0
+        sd = np.sqrt(variance) if variance > VARIANCE_ROUNDING else 0.0
         scale = power_of_two(sd)
         values.append(means / scale if sd else np.zeros_like(means))
         scales.append(units.x_scale[j] * (scale if sd else 1.0))

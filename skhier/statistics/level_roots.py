@@ -19,12 +19,13 @@ import numpy as np
 from skhier.statistics.records import FactorStats, Units
 from skhier.statistics.rows import rounded_up
 from skhier.statistics.sums import exact_parts, sums_by_code
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.training import Training
 
 __all__ = ["LevelRoots", "level_roots", "roots_of_products", "without_residual"]
 
-TOLERANCE = 1e-12  # of a column's squares: what earlier columns leave of it is rounding
-EPS = 2.0**-26  # of a mean, times the root of the tolerance: the rounding of what is about it
+COLUMN_ROUNDING = 1e-12  # of a column's squares: what earlier columns leave of it is rounding
+MEAN_ROUNDING = 2.0**-26  # of a mean, times that one's root: the rounding of what is about it
 
 
 class LevelRoots(NamedTuple):
@@ -67,7 +68,11 @@ class LevelRoots(NamedTuple):
 
 
 def level_roots(
-    training: Training, units: Units, slopes: tuple[int, ...], n_levels: int
+    training: Training,
+    units: Units,
+    slopes: tuple[int, ...],
+    n_levels: int,
+    budget: DataBudget = USUAL.data,
 ) -> LevelRoots:
     """From rows of one factor.
 
@@ -79,13 +84,14 @@ def level_roots(
     slopes : tuple of int
         Features with a varying slope.
     n_levels : int
+    budget : DataBudget
     """
     codes, weights = training.codes[:, 0], training.weights
     columns = [*((training.x - units.x_mean) / units.x_scale).T]
     columns.append((training.y - units.y_mean) / units.y_scale)
 
     def sums(values):
-        return sums_by_code(codes, exact_parts(values, weights), n_levels)
+        return sums_by_code(codes, exact_parts(values, weights, budget=budget), n_levels)
 
     n = sums(np.ones(len(codes)))
     mean = np.stack([sums(column) for column in columns]) / np.where(n > 0, n, 1.0)
@@ -94,7 +100,7 @@ def level_roots(
     for i, one in enumerate(off):
         for j, other in enumerate(off[: i + 1]):
             products[i, j] = products[j, i] = sums(one * other)
-    squares = np.einsum("iig->ig", products) + n * (EPS * mean) ** 2
+    squares = np.einsum("iig->ig", products) + n * (MEAN_ROUNDING * mean) ** 2
     return _roots(n, mean, products, squares, slopes)
 
 
@@ -147,7 +153,7 @@ def _upper_root(products, squares) -> np.ndarray:
     for j in range(len(left)):
         of_y = j == len(left) - 1
         pivot = np.maximum(left[j, j], 0.0)
-        pivot = np.where(of_y | (pivot > TOLERANCE * squares[j]), pivot, 0.0)
+        pivot = np.where(of_y | (pivot > COLUMN_ROUNDING * squares[j]), pivot, 0.0)
         size = np.sqrt(pivot)
         out[j, j:] = np.divide(left[j, j:], size, out=np.zeros_like(left[j, j:]), where=size > 0)
         left[j:, j:] -= out[j, j:, None] * out[j, None, j:]

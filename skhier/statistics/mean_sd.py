@@ -7,6 +7,7 @@ import numpy as np
 from skhier.statistics.products import total_products
 from skhier.statistics.records import GroupStats, Units
 from skhier.statistics.sums import exact_sum
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.training import Training
 
 __all__ = [
@@ -17,7 +18,7 @@ __all__ = [
     "power_of_two",
 ]
 
-ROUNDING = 1e-13  # of a variance, in units of that of more rows: below it the column is constant
+VARIANCE_ROUNDING = 1e-13  # in units of that of more rows: a column below it is constant
 
 
 class MeanSd(NamedTuple):
@@ -27,7 +28,7 @@ class MeanSd(NamedTuple):
     sd: np.ndarray
 
 
-def mean_sd_of_rows(values, weights) -> MeanSd:
+def mean_sd_of_rows(values, weights, budget: DataBudget = USUAL.data) -> MeanSd:
     """Of each column; exact sums, safe against overflow of squares.
 
     Parameters
@@ -35,6 +36,7 @@ def mean_sd_of_rows(values, weights) -> MeanSd:
     values : array of shape (n_samples, k)
     weights : array of shape (n_samples,)
         Positive; their sum is more than 1. Not checked here.
+    budget : DataBudget
     """
     n = weights.sum()
     mean, sd = np.empty(values.shape[1]), np.empty(values.shape[1])
@@ -43,18 +45,22 @@ def mean_sd_of_rows(values, weights) -> MeanSd:
             mean[j], sd[j] = column[0], 0.0
             continue
         size = power_of_two(max(column.max(), -column.min()))
-        mean[j] = exact_sum(column / size, weights) / n * size
+        mean[j] = exact_sum(column / size, weights, budget) / n * size
         rest = column - mean[j]
         size = power_of_two(max(rest.max(), -rest.min()))
         rest /= size
         rest *= rest
-        sd[j] = np.sqrt(exact_sum(rest, weights) / (n - 1)) * size
+        sd[j] = np.sqrt(exact_sum(rest, weights, budget) / (n - 1)) * size
     return MeanSd(mean, sd)
 
 
-def mean_sd_of_training(rows: Training, weights: np.ndarray) -> tuple[MeanSd, MeanSd]:
+def mean_sd_of_training(
+    rows: Training, weights: np.ndarray, budget: DataBudget = USUAL.data
+) -> tuple[MeanSd, MeanSd]:
     """Of the features and of the target of rows in memory, with weights as above."""
-    return mean_sd_of_rows(rows.x, weights), mean_sd_of_rows(rows.y[:, None], weights)
+    columns = rows.x, rows.y[:, None]
+    of_x, of_y = (mean_sd_of_rows(values, weights, budget) for values in columns)
+    return of_x, of_y
 
 
 def mean_sd_of_products(stats: GroupStats, units: Units) -> tuple[MeanSd, MeanSd]:
@@ -70,7 +76,7 @@ def mean_sd_of_products(stats: GroupStats, units: Units) -> tuple[MeanSd, MeanSd
     total, n = total_products(stats), float(stats.n)
     mean = total[:, -2] / n
     variance = np.maximum(np.diagonal(total) - n * mean**2, 0) / (n - 1)
-    sd = np.sqrt(np.where(variance > ROUNDING, variance, 0))
+    sd = np.sqrt(np.where(variance > VARIANCE_ROUNDING, variance, 0))
     of_x = MeanSd(units.x_mean + units.x_scale * mean[:-2], units.x_scale * sd[:-2])
     y_mean = units.y_mean + units.y_scale * mean[-1]
     return of_x, MeanSd(np.array([y_mean]), units.y_scale * sd[-1:])

@@ -99,7 +99,7 @@ def reduce_rows(
     budget : DataBudget
     """
     axes, noise = axes_of(design), row_noise_of(training)
-    columns = mean_sd_of_training(training, training.weights)
+    columns = mean_sd_of_training(training, training.weights, budget)
     if noise is not None:
         check_noise(noise, training, columns[1].sd[0])
         if not columns[1].sd[0]:  # there is a scale all the same

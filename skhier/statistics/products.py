@@ -109,7 +109,7 @@ def group_stats(
     for i in range(p + 1):
         for j in range(i + 1):
             np.multiply(columns[i], columns[j], out=product)
-            exact_parts(product, weights, out=parts)
+            exact_parts(product, weights, parts, budget)
             total[i, j] = total[j, i] = sum(part.sum() for part in parts)
             for k, out in enumerate(per_level):
                 if whole or i in z[k] or j in z[k]:

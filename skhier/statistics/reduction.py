@@ -125,20 +125,20 @@ def reduce_block(
         Of these rows and perhaps of others; None: those that occur.
     budget : DataBudget
     """
-    units = own_units(axes, rows) if units is None else units
+    units = own_units(axes, rows, budget) if units is None else units
     pairs = level_pairs(rows.codes) if pairs is None else pairs
     levels = rows.codes, axes.n_levels, axes.slopes
     stats = group_stats(rows.x, rows.y, rows.of_sums, *levels, units, pairs, budget)
     return Reduction(axes, units, stats)
 
 
-def own_units(axes: Axes, rows: Training) -> Units:
+def own_units(axes: Axes, rows: Training, budget: DataBudget = USUAL.data) -> Units:
     """Units of the rows' own mean and sd, near them where weights sum to less than 2."""
     if not len(rows.y):
         return no_rows(axes).units
     # an sd takes a total above 1, and here it need only be near
     weights = rows.weights if rows.weights.sum() >= 2 else np.full(len(rows.y), 2.0)
-    return internal_units(*mean_sd_of_training(rows, weights), axes.slopes)
+    return internal_units(*mean_sd_of_training(rows, weights, budget), axes.slopes)
 
 
 def merge(first: Reduction, *others: Reduction, budget: DataBudget = USUAL.data) -> Reduction:

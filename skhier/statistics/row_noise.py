@@ -15,7 +15,7 @@ from skhier.utils.training import Training
 
 __all__ = ["RowNoise", "check_noise", "row_noise_of"]
 
-LEAST = 1e-5  # of a typical error, in sds of y; kernels take none below a tenth of it
+LEAST_ERROR = 1e-5  # of a typical error, in sds of y; kernels take none below a tenth of it
 
 
 class RowNoise(NamedTuple):
@@ -41,12 +41,12 @@ class RowNoise(NamedTuple):
 
 def check_noise(noise: RowNoise, training: Training, y_sd: float) -> None:
     """Raise ValueError where errors are so small beside y that sums would have lost the others."""
-    if noise.scale >= LEAST * y_sd or training.side is None:
+    if noise.scale >= LEAST_ERROR * y_sd or training.side is None:
         return
     raise ValueError(
         f"Known standard errors down to {training.side.min():.3g} are too small beside y's sd, "
         f"{y_sd:.3g}, for float64 arithmetic. Give rows that are exact an error of "
-        f"{LEAST:g} of that or more, or drop them."
+        f"{LEAST_ERROR:g} of that or more, or drop them."
     )
 
 

@@ -17,7 +17,7 @@ from skhier.utils.budget import USUAL, RowBudget
 
 __all__ = ["RowBlocks", "arrange_rows", "merge_equal_rows"]
 
-SMALL, LARGE = 8, 16  # rows of a chunk; the larger where most chunks are full
+SHORT_CHUNK, LONG_CHUNK = 8, 16  # rows of a chunk; the larger where most chunks are full
 
 
 class RowBlocks(NamedTuple):
@@ -86,6 +86,7 @@ def arrange_rows(
     offset: np.ndarray,
     n_levels: int,
     budget: RowBudget = USUAL.rows,
+    on_cpu: bool = True,
 ) -> tuple[RowBlocks, np.ndarray]:
     """Rows in chunks, and the seat of each row, chunk by chunk, (n_rows,).
 
@@ -98,11 +99,14 @@ def arrange_rows(
     y, weights, offset : array of shape (n_rows,)
     n_levels : int
     budget : RowBudget
+    on_cpu : bool
+        Where blocks are small; a GPU's are large.
     """
     n_rows = np.bincount(codes, minlength=n_levels)
-    size = LARGE if len(codes) >= 4 * LARGE * max(n_levels, 1) else SMALL
+    size = LONG_CHUNK if len(codes) >= 4 * LONG_CHUNK * max(n_levels, 1) else SHORT_CHUNK
     chunks = -(-n_rows // size)
-    length, ends = _blocks(chunks, budget)
+    least = budget.chunks_of_block if on_cpu else budget.chunks_on_gpu
+    length, ends = _blocks(chunks, least, budget.few_blocks)
     n_blocks, width = rounded_up(len(ends)), rounded_up(n_levels + 1)
     begins = np.append(0, ends[:-1])
     block = np.repeat(np.arange(len(ends)), ends - begins)  # of each level
@@ -137,11 +141,10 @@ def arrange_rows(
     return RowBlocks(*of_rows, levels, place, repeated, indicated), seats
 
 
-def _blocks(chunks: np.ndarray, budget: RowBudget) -> tuple[int, np.ndarray]:
+def _blocks(chunks: np.ndarray, block: int, few_blocks: int) -> tuple[int, np.ndarray]:
     """Chunks of a block, and where each block of whole levels ends; the least padding wins."""
-    block = budget.chunks_of_block
     total, least = int(chunks.sum()), max(block, int(chunks.max(initial=1)))
-    if total <= budget.few_blocks * least:
+    if total <= few_blocks * least:
         return rounded_up(total), np.array([len(chunks)])
     lengths = [rounded_up(least + extra) for extra in (0, block // 4, block // 2)]
     packed = [(length, _packed(chunks, length)) for length in lengths]

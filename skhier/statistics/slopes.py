@@ -15,7 +15,7 @@ __all__ = ["flat_features", "with_slopes"]
 
 # of a feature's sum of squares: a smaller rest within levels is rounding, also of engines that add
 # ten million numbers one after the other
-FLAT = 1e-11
+WITHIN_ROUNDING = 1e-11
 
 
 def flat_features(reduction: Reduction, k: int) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ def flat_features(reduction: Reduction, k: int) -> tuple[int, ...]:
     flat = []
     for place, feature in enumerate(reduction.axes.factors[k].slopes):
         within = products[place, place] - products[place, -1] ** 2 / n_rows
-        if np.maximum(within, 0).sum() <= FLAT * reduction.stats.xx[feature, feature]:
+        if np.maximum(within, 0).sum() <= WITHIN_ROUNDING * reduction.stats.xx[feature, feature]:
             flat.append(feature)
     return tuple(flat)
 

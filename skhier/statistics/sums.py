@@ -8,17 +8,15 @@ common grid add up without rounding.
 
 import numpy as np
 
+from skhier.utils.budget import USUAL, DataBudget
 from skhier.utils.slices import slices
 
 __all__ = ["exact_parts", "exact_sum", "sums_by_code"]
 
 
-ROWS = 2**14  # at a time: they stay in a processor's cache
-
-
-def exact_sum(values, weights) -> float:
+def exact_sum(values, weights, budget: DataBudget = USUAL.data) -> float:
     """``sum(weights * values)``; both of shape (n_samples,)."""
-    return sum(part.sum() for part in exact_parts(values, weights))
+    return sum(part.sum() for part in exact_parts(values, weights, budget=budget))
 
 
 def sums_by_code(codes, parts, n) -> np.ndarray:
@@ -27,7 +25,7 @@ def sums_by_code(codes, parts, n) -> np.ndarray:
     return high + low
 
 
-def exact_parts(values, weights, out=None):
+def exact_parts(values, weights, out=None, budget: DataBudget = USUAL.data):
     """``weights * values`` as two arrays, each of which adds up without rounding in any order.
 
     Exact for integer weights. What is left out is below 2^-65 of the largest value for 10^6 rows.
@@ -37,6 +35,7 @@ def exact_parts(values, weights, out=None):
     values, weights : array of shape (n_samples,)
     out : array of shape (2, n_samples) or None
         Where they go; None: into an array of their own.
+    budget : DataBudget
 
     Returns
     -------
@@ -47,7 +46,7 @@ def exact_parts(values, weights, out=None):
     largest, bits = np.frexp(size)[1], int(np.frexp(weights.sum())[1]) + 1
     # adding and taking away rounds to multiples of 2^-52 of the next power of two
     anchors = np.ldexp(1.5, [largest + bits, largest + 2 * bits - 53])
-    for rows in slices(len(values), ROWS):
+    for rows in slices(len(values), budget.rows_summed):
         high, low = out[:, rows]
         np.add(values[rows], anchors[0], out=high)
         high -= anchors[0]

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from skhier.statistics.mean_sd import ROUNDING, MeanSd, power_of_two
+from skhier.statistics.mean_sd import VARIANCE_ROUNDING, MeanSd, power_of_two
 from skhier.statistics.products import factor_stats, total_products
 from skhier.statistics.records import FactorStats, GroupStats, Units
 
@@ -76,7 +76,8 @@ def common_units(
     base, share = shift.min(0), n / n.sum()
     means = (shift - base) + scale * off
     mean = (share * means).sum(0)
-    spreads = np.array([means - mean, scale * np.sqrt(np.where(variance > ROUNDING, variance, 0))])
+    variance = np.where(variance > VARIANCE_ROUNDING, variance, 0)
+    spreads = np.array([means - mean, scale * np.sqrt(variance)])
     size = np.array([power_of_two(largest) for largest in np.abs(spreads).max((0, 1))])
     sd = size * np.sqrt((share * (spreads / size) ** 2).sum((0, 1)))
     sd[sd <= REMOTE * (scale * np.abs(off)).max(0)] = 0.0

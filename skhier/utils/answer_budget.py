@@ -47,6 +47,23 @@ class MemoryBudget:
     kept, kept_apart : int
         Of the same that are kept between calls: side by side for all components, and a batch of
         components at a time. Of rows x components in a block too.
+    elimination_entries : int
+        Of the largest temporary array of an elimination of the effects, of many components at once.
+    many_components : int
+        Of which such arrays hold enough; where they hold fewer, a component at a time has the
+        columns of all its draws.
+    moment_entries : int
+        Of the same array where moments of effects are added up.
+    slope_entries : int
+        Of levels x crossed effects, of one component, that are multiplied together.
+    noise_entries, noise_row_entries : int
+        Of levels x components x nodes of a level's own noise; and of its rows, several arrays of
+        which stay in cache.
+    kept_batches : int
+        Of points of theta, with what follows from them: as many as may have been drawn of one
+        proposal.
+    levels_drawn : int
+        At a time, of a display that asks for every level's draws.
     draws_at_once : int
         Of chains whose effective sample sizes are taken together, by Fourier transforms.
     contrast_entries : int
@@ -71,6 +88,14 @@ class MemoryBudget:
     level_entries: int = 2**21
     kept: int = 2**23
     kept_apart: int = 2**26
+    elimination_entries: int = 2**19
+    many_components: int = 16
+    moment_entries: int = 2**17
+    slope_entries: int = 2**22
+    noise_entries: int = 2**20
+    noise_row_entries: int = 2**16
+    kept_batches: int = 4
+    levels_drawn: int = 500
     draws_at_once: int = 2**21
     contrast_entries: int = 2**22
     contrasts_at_once: int = 16
@@ -105,7 +130,7 @@ class RuleBudget:
     all_of_rows : int
         Components of a response without statistics, up to which all predict: so few are no work.
     all_of_rows_in_race : int
-        The same of a candidate of a search, which predicts a fold once, faster than it would choose.
+        The same of a candidate of a search: it predicts a fold, in less time than choosing takes.
     """
 
     rows: int = 66

@@ -11,9 +11,9 @@ from scipy.special import ndtr
 
 __all__ = ["crps_mixture", "crps_normal"]
 
-REACH = 6.0  # sds beyond the outermost components where the integral ends: F there is below 1e-9
+REACH_SDS = 6.0  # beyond the outermost components the integral ends: F there is below 1e-9
 TYPICAL = 0.2  # quantile of the components' sds that sets the first grid
-STEP = 0.75  # of that sd between its nodes
+NODE_STEP = 0.75  # of that sd between its nodes
 ENOUGH = 1e-6  # relative change between a grid and its half: the finer one's error is far smaller
 MAX_EVEN = 300  # nodes of an even grid, beyond which one that widens to both sides needs fewer
 MAX_NODES = 2**13
@@ -97,12 +97,12 @@ def _mean_distance(off, sd):
 
 def _half_mean_difference(mean, sd, weights):
     """The integral of ``F(1 - F)`` of each row."""
-    low, high = (mean - REACH * sd).min(0), (mean + REACH * sd).max(0)
+    low, high = (mean - REACH_SDS * sd).min(0), (mean + REACH_SDS * sd).max(0)
     typical = np.quantile(sd, TYPICAL, axis=0)
-    n = np.ceil(((high - low) / (STEP * typical)).max())
+    n = np.ceil(((high - low) / (NODE_STEP * typical)).max())
     if n > MAX_EVEN:  # some components are far wider than most, or far away
         low, high = np.arcsinh(low / typical), np.arcsinh(high / typical)
-        n = np.ceil(((high - low) / (0.5 * STEP)).max())
+        n = np.ceil(((high - low) / (0.5 * NODE_STEP)).max())
     else:
         typical = None
     n = max(int(n), 8)

@@ -15,6 +15,11 @@ class DataBudget:
     ----------
     rows_compared : int
         At a time, where it is asked which features vary within levels: most do in the first rows.
+    rows_summed : int
+        At a time, exactly: they stay in a processor's cache.
+    few_levels : int
+        Of a part of a sum, up to which one operation on all of its products takes less than one on
+        each.
     level_products : int
         Entries of all levels' full cross-products, above which they are not kept. A sum has them
         where all of its parts do.
@@ -37,6 +42,8 @@ class DataBudget:
     """
 
     rows_compared: int = 2**14
+    rows_summed: int = 2**14
+    few_levels: int = 64
     level_products: int = 2**22
     first_rows: int = 2**14
     long_frame: int = 2**24
@@ -57,8 +64,9 @@ class RowBudget:
     ----------
     least_saving : float
         Share of rows left, above which merging equal ones is not worth a copy.
-    chunks_of_block : int
-        At least, where there are as many: a block stays in a processor's cache.
+    chunks_of_block, chunks_on_gpu : int
+        At least, where there are as many: a block stays in a processor's cache, or is work enough
+        for a GPU.
     few_blocks : int
         Of so many chunks all are one block.
     dense_levels : int
@@ -67,6 +75,7 @@ class RowBudget:
 
     least_saving: float = 0.9
     chunks_of_block: int = 64
+    chunks_on_gpu: int = 2**14
     few_blocks: int = 2
     dense_levels: int = 96
 

@@ -40,7 +40,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 _MIN_DRAWS = 4  # a chain is split in two, and a variance needs two draws
-_ROUNDING = 1e-14  # the diagonal of a computed correlation matrix is 1 up to some 1e-16
+_DRAWS_ROUNDING = 1e-14  # the diagonal of a computed correlation matrix is 1 up to some 1e-16
 
 
 def rank_rhat(draws: ArrayLike) -> FloatArray:
@@ -328,7 +328,7 @@ def _is_flat(x: FloatArray) -> NDArray[np.bool_]:
     """`is_constant` over the last two axes."""
     low, high = x.min(axis=(-2, -1)), x.max(axis=(-2, -1))
     with np.errstate(invalid="ignore"):  # infinity - infinity
-        flat = high - low <= _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        flat = high - low <= _DRAWS_ROUNDING * np.maximum(np.abs(low), np.abs(high))
     return flat & np.isfinite(low) & np.isfinite(high)
 
 

@@ -177,7 +177,7 @@ def _kind(labels: np.ndarray, name: str) -> str:
     import pandas as pd
 
     inferred = pd.api.types.infer_dtype(labels, skipna=False)
-    for kind, dtypes in _KINDS.items():
+    for kind, dtypes in _INFERRED.items():
         if inferred in dtypes:
             return kind
     for label in labels:
@@ -195,7 +195,7 @@ def _kind(labels: np.ndarray, name: str) -> str:
     return "other"
 
 
-_KINDS = {
+_INFERRED = {
     "string": {"string"},
     "number": {"integer", "floating", "mixed-integer-float", "decimal"},
     "boolean": {"boolean"},

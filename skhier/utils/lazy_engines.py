@@ -14,7 +14,7 @@ __all__ = ["lazy_engine", "naming", "without_time_zones"]
 SUPPORTED = (
     "a Polars LazyFrame, a DuckDB relation, an Ibis table, or a data frame of Dask or of PySpark"
 )
-KINDS: dict[str, Callable[[Any], bool]] = {
+ENGINES: dict[str, Callable[[Any], bool]] = {
     "Polars": known.is_polars_lazyframe,
     "DuckDB": known.is_duckdb_relation,
     "Dask": known.is_dask_dataframe,
@@ -31,7 +31,7 @@ def lazy_engine(X: Any) -> str | None:
     TypeError
         A lazy frame of another engine.
     """
-    for engine, holds in KINDS.items():
+    for engine, holds in ENGINES.items():
         if holds(X):
             return engine
     if known.is_sqlframe_dataframe(X):

@@ -24,7 +24,10 @@ class EngineBudget:
     climb_share : float
         Of the points, as many evaluations as may go into bringing starts nearer to modes.
     min_ess_per_chain : int
-        Effective points below which weights are not trusted: the limit by which chains are judged.
+        Effective points or draws below which neither weights nor chains are trusted: the limit by
+        which diagnostics judge chains.
+    min_ess_share : float
+        Of the points or draws, which is enough where they are too few for that.
     max_dense : int
         Crossed effects beyond which their matrix is too large to factorise often.
     nuts_seconds : float
@@ -42,6 +45,7 @@ class EngineBudget:
     patience: float = 1e10
     climb_share: float = 1 / 6
     min_ess_per_chain: int = 100
+    min_ess_share: float = 0.1
     max_dense: int = 3000
     nuts_seconds: float = 1e-8
     nuts_steps: tuple[int, int] = (63, 511)
@@ -171,6 +175,8 @@ class ImportanceBudget:
     centrings, centring_pairs : int
         Times that a proposal in Bartlett's coordinates is moved to the mean, at most; pairs of
         gradients that tell by how much.
+    carried_points : int
+        Of such coordinates that are carried over to theta at a time: their matrices stay small.
     near_mean, far_mean : float
         Sds: so short a move was the last; so long a one asks for the curvature elsewhere.
     """
@@ -199,6 +205,7 @@ class ImportanceBudget:
     frame_ess: float = 2.0
     centrings: int = 3
     centring_pairs: int = 64
+    carried_points: int = 2**10
     near_mean: float = 0.5
     far_mean: float = 5.0
 
@@ -219,11 +226,12 @@ class QuadratureBudget:
         Equal rows that count as one where a level's effects are judged for their shape.
     few_entries_of_theta : int
         Up to which a Hessian is of differences of values: a gradient of rows compiles for long.
-    row_points : int
-        Rows of a block times points that are evaluated together, in a processor's cache.
-    fewest_points, points_at_once : int
-        Of theta, whatever the rows.
-    level_points : int
+    row_points, row_points_on_gpu : int
+        Rows of a block times points that are evaluated together: in a processor's cache, or enough
+        for a GPU to be busy.
+    fewest_points, points_at_once, noise_points_at_once, points_on_gpu : int
+        Of theta, whatever the rows or levels.
+    level_points, level_points_on_gpu : int
         The same of levels with a noise of their own.
     many_batches : int
         Of theta, of which calls take longer than a program for all points is compiled.
@@ -248,9 +256,13 @@ class QuadratureBudget:
     repeated_rows: int = 8
     few_entries_of_theta: int = 10
     row_points: int = 2**14
+    row_points_on_gpu: int = 2**22
     fewest_points: int = 4
     points_at_once: int = 16
+    noise_points_at_once: int = 32
+    points_on_gpu: int = 128
     level_points: int = 2**15
+    level_points_on_gpu: int = 2**20
     many_batches: int = 100
     followed: float = 4.0
     many_levels: int = 200
@@ -282,6 +294,8 @@ class ChainBudget:
         Of chains, beyond which a warning says so.
     framed_warmup : int
         Of chains of every parameter of rows, where scales are not fitted to anew.
+    close_warmup, close_accept : int, float
+        Of chains in the same frame where those do not agree: smaller steps, as many as they want.
     half_turn : float
         Steps of these chains half round a standard normal, of one dimension.
     most_dense : int
@@ -292,6 +306,8 @@ class ChainBudget:
         Of rows, on the way to the mode.
     longest_move : float
         Sds of an entry, in one frame.
+    signed_scale : float
+        Sd of a logarithm of a scale, above which the scale may be 0 and has a sign.
     near_frame : float
         Sds: a frame so near to the mode stays.
     """
@@ -305,9 +321,12 @@ class ChainBudget:
     good_r_hat: float = 1.01
     long_seconds: float = 30.0
     framed_warmup: int = 100
+    close_warmup: int = 200
+    close_accept: float = 0.9
     half_turn: float = 1.4
     most_dense: int = 500
     most_coupled: int = 4 * 10**6
     most_frames: int = 8
     longest_move: float = 10.0
+    signed_scale: float = 0.45
     near_frame: float = 0.1

@@ -22,7 +22,7 @@ __all__ = [
     "with_side_column",
 ]
 
-MEANS = {"exposure": "exposure", "known_noise": "known standard error"}
+MEANING = {"exposure": "exposure", "known_noise": "known standard error"}
 
 
 class Wanted(NamedTuple):
@@ -140,7 +140,7 @@ def read_side_column(column: Column, side: SideColumn) -> np.ndarray:
     if len(bad):
         seen = listed(f"row {i}: {numbers[i]:.10g}" for i in bad)
         raise ValueError(
-            f"{what} must be positive, finite numbers, each row's {MEANS[side.parameter]}; "
+            f"{what} must be positive, finite numbers, each row's {MEANING[side.parameter]}; "
             f"{len(bad)} of {len(numbers)} rows are not ({seen}). Correct them or drop the rows."
         )
     return np.log(numbers) if side.parameter == "exposure" else numbers

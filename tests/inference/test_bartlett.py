@@ -64,6 +64,14 @@ def numerical_jacobian(function, point, step=1e-5):
     return np.stack([(function(point + o) - function(point - o)) / (2 * step) for o in offsets], 1)
 
 
+def test_points_are_carried_over_alike_however_many_at_a_time():
+    coordinates, mode, _, rng = three_effects()
+    points = 0.3 * rng.standard_normal((5, len(mode)))
+    by_twos = coordinates._replace(at_once=2)
+    assert_allclose(by_twos.to_theta(points), coordinates.to_theta(points), rtol=1e-14)
+    assert_allclose(by_twos.log_volume(points), coordinates.log_volume(points), rtol=1e-14)
+
+
 def test_theta_has_the_covariance_of_the_root_times_the_inverse():
     coordinates, mode, places, rng = three_effects()
     assert_allclose(coordinates.to_theta(origin_of(mode, places)), mode, atol=1e-12)

@@ -20,6 +20,15 @@ from skhier.utils.diagnostics import ess_bulk
 OPTIONS = EngineOptions(4, 1000, 1000, 0.8, 10, 2.0, None, False)
 
 
+@pytest.mark.parametrize(
+    ("n_chains", "n", "least"),
+    [(4, 4000, 400), (4, 2048, 204.8), (1, 4000, 100), (50, 4096, 409.6)],
+)
+def test_as_many_effective_are_asked_of_points_as_of_draws(n_chains, n, least):
+    """100 a chain (Vehtari et al. 2021, sec. 3.2), or a tenth of those that there are."""
+    assert OPTIONS._replace(n_chains=n_chains).least_ess(n) == pytest.approx(least)
+
+
 def drawn(values):
     shape = values.shape[:2]
     zeros, energy = np.zeros(shape), np.random.default_rng(1).normal(size=shape)

@@ -101,7 +101,9 @@ def test_draws_of_theta_come_with_their_density():
     """The record is theta, not the position in the target's frame."""
     drawn = sample("marginal")
     assert drawn.values.shape == (2, 40, 4)
-    expected, _ = evaluate(drawn.values.reshape(-1, 4), marginal(problem()), SPEC)
+    expected, _ = evaluate(
+        drawn.values.reshape(-1, 4), *jax.tree.flatten(marginal(problem())), SPEC
+    )
     assert_allclose(drawn.lp.ravel(), expected, rtol=1e-10)
 
 

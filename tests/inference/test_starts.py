@@ -10,8 +10,9 @@ from scipy.special import expit
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference import engines as _engines
 from skhier.inference import runtime
-from skhier.inference.starts import LARGE, SMALL, structured_starts
+from skhier.inference.starts import LARGE_SCALE, SMALL_SCALE, structured_starts
 from skhier.inference.theta import Theta
+from skhier.kernels import distributions
 
 RNG = np.random.default_rng(0)
 CODE = np.arange(60) % 6
@@ -58,12 +59,14 @@ def test_every_scale_is_tried_large_and_small(monkeypatch):
     assert len(scales) == 3
     for j in scales:
         others = np.setdiff1d(scales, [j])
-        small = np.isclose(starts[:, j], SMALL, atol=0.1)
-        assert np.any(small & (starts[:, others] > LARGE - 0.8).all(1))
+        small = np.isclose(starts[:, j], SMALL_SCALE, atol=0.1)
+        assert np.any(small & (starts[:, others] > LARGE_SCALE - 0.8).all(1))
     groups = scales[1:]
     for j in groups:
         (other,) = np.setdiff1d(groups, [j])
-        assert np.any((starts[:, j] > LARGE - 0.8) & np.isclose(starts[:, other], SMALL))
+        assert np.any(
+            (starts[:, j] > LARGE_SCALE - 0.8) & np.isclose(starts[:, other], SMALL_SCALE)
+        )
 
 
 @pytest.mark.parametrize(
@@ -124,9 +127,18 @@ def test_effects_far_from_the_origin_are_uncorrelated_at_the_mean(monkeypatch):
     cov = chol @ np.swapaxes(chol, 1, 2)
     sds = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
     uncorrelated = np.abs(cov[:, 0, 1]) < 1e-3 * sds.prod(1)
-    assert np.any(uncorrelated & np.isclose(sds, np.exp(LARGE)).all(1))
+    assert np.any(uncorrelated & np.isclose(sds, np.exp(LARGE_SCALE)).all(1))
 
 
 def test_start_of_no_groups(monkeypatch):
     theta = theta_of(monkeypatch, X[["x"]], groups=None)
     assert starts_of(theta).shape[1] == 1
+
+
+def test_data_are_not_taken_apart_at_each_call(monkeypatch):
+    theta, taken = theta_of(monkeypatch), []
+    points = np.zeros((3, theta.size))
+    expected = theta.log_densities(points)
+    monkeypatch.setattr(distributions, "_taken_apart", taken.append)
+    assert_allclose(theta.log_densities(points), expected, rtol=1e-15)
+    assert taken == []

@@ -371,10 +371,12 @@ def test_density_of_theta_matches_dense_normal_priors_and_jacobian(name):
     _, units, prior = data
     q = n_effects(spec)
     size = 1 + q + q * (q - 1) // 2 * has_correlations(spec) + len(other_coefs(spec, prior))
-    zero, _ = origin(data, spec)
+    zero, _ = origin(*jax.tree.flatten(data), spec)
     assert zero.shape == (size,)
     starts = points(size, 3)
-    found, population = evaluate(np.concatenate([stencil(t) for t in starts]), data, spec)
+    found, population = evaluate(
+        np.concatenate([stencil(t) for t in starts]), *jax.tree.flatten(data), spec
+    )
     values = user_values(population, units, spec)
     free = free_values(values, spec, prior)
     n = len(rows[1])
@@ -392,20 +394,20 @@ def test_density_of_theta_matches_dense_normal_priors_and_jacobian(name):
 
 def test_density_of_theta_is_that_of_the_marginal_program():
     spec, data, _ = case("Laplace and normal")
-    zero, _ = origin(data, spec)
+    zero, _ = origin(*jax.tree.flatten(data), spec)
     thetas = points(len(zero), 3)
     program = jax.jit(partial(flat.log_density, partial(marginal_model, spec), data))
     expected = [program(theta) for theta in thetas]
-    assert_allclose(evaluate(thetas, data, spec)[0], expected, rtol=1e-12)
+    assert_allclose(evaluate(thetas, *jax.tree.flatten(data), spec)[0], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["Laplace and normal", "no groups"])
 def test_gradient_of_theta_matches_central_differences(name):
     spec, data, _ = case(name)
-    zero, _ = origin(data, spec)
+    zero, _ = origin(*jax.tree.flatten(data), spec)
     theta = points(len(zero), 1)[0]
-    values = np.asarray(evaluate(stencil(theta), data, spec)[0])
-    value, gradient = density_and_gradient(theta, data, spec)
+    values = np.asarray(evaluate(stencil(theta), *jax.tree.flatten(data), spec)[0])
+    value, gradient = density_and_gradient(theta, *jax.tree.flatten(data), spec)
     assert_allclose(value, values[0], rtol=1e-12)
     assert_allclose(gradient, jacobian(values[:, None])[0], rtol=1e-6, atol=1e-6)
 
@@ -418,7 +420,7 @@ def test_marginal_target_is_the_density_in_its_own_frame():
     theta = centre + root @ position
     assert target.size(frame) == 4
     assert_allclose(target.record(frame, position), theta)
-    expected = evaluate(theta[None], data, spec)[0][0]
+    expected = evaluate(theta[None], *jax.tree.flatten(data), spec)[0][0]
     assert_allclose(jax.jit(target.log_density)(frame, position), expected, rtol=1e-12)
     keys = jax.random.split(jax.random.PRNGKey(0), 5000)
     starts = jax.vmap(lambda key: target.start(key, 4, 0))(keys)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from runs import budget
 from scipy.stats import norm
 
 from skhier.plotting import GroupCoefDisplay
@@ -26,6 +27,14 @@ def test_group_coef_quantiles_are_those_of_the_draws(sleepstudy_fit):
     draws = draws + sleepstudy_fit.sample_group_effects("Subject")[..., 1]
     assert_allclose(made.lower["Days"], np.quantile(draws, 0.25, axis=0))
     assert_allclose(made.upper["Days"], np.quantile(draws, 0.75, axis=0))
+
+
+def test_group_coef_quantiles_are_the_same_level_by_level(sleepstudy_fit, monkeypatch):
+    made = GroupCoefDisplay.from_estimator(sleepstudy_fit, interval="quantile")
+    monkeypatch.setattr(sleepstudy_fit._fitted.posterior, "budget", budget(levels_drawn=1))
+    again = GroupCoefDisplay.from_estimator(sleepstudy_fit, interval="quantile")
+    assert_allclose(again.lower, made.lower, rtol=1e-12)
+    assert_allclose(again.upper, made.upper, rtol=1e-12)
 
 
 def test_group_coef_of_several_factors_are_population_and_one_effect(several):

@@ -138,6 +138,8 @@ def test_sums_are_exact_however_many_rows(n):
     parts = exact_parts(values, weights)
     again = sums_by_code(codes[order], exact_parts(values[order], weights[order]), 9)
     assert_array_equal(sums_by_code(codes, parts, 9), again)
+    of_few_rows = exact_parts(values, weights, budget=budget(rows_summed=1 + n // 7).data)
+    assert_array_equal(of_few_rows, parts)
 
 
 def test_scales_are_powers_of_two_near_the_sd(rows):

@@ -26,7 +26,7 @@ from skhier.statistics.records import Plan
 from skhier.utils.budget import USUAL, KernelBudget
 
 __all__ = [
-    "ROUNDING",
+    "RESIDUAL_ROUNDING",
     "Collapsed",
     "collapse",
     "marginal_and_conditional",
@@ -34,7 +34,7 @@ __all__ = [
     "work_of_a_point",
 ]
 
-ROUNDING = 1e-15
+RESIDUAL_ROUNDING = 1e-15
 ABSURD = 1e-50  # a noise_scale that no prior means
 
 
@@ -89,7 +89,7 @@ def marginal_and_conditional(
     of_coefs, corner, inverse = log_det_and_schur(system, k, budget.lapack_rows)
     quadratic = corner[0, 0]
     # never below its rounding error: a perfect fit would leave the density without a bound
-    quadratic = jnp.maximum(quadratic, ROUNDING * stats.n / sigma**2)
+    quadratic = jnp.maximum(quadratic, RESIDUAL_ROUNDING * stats.n / sigma**2)
     log_det = collapsed.log_det + of_coefs + 2 * prior.log_scale
     root = prior.basis @ inverse.T
     log_density = -0.5 * (stats.n * jnp.log(2 * jnp.pi) + log_det + quadratic)

@@ -28,6 +28,7 @@ from skhier.kernels.normal.eliminate import (
 )
 from skhier.kernels.records import Components, Population
 from skhier.responses.normal import SCALE
+from skhier.utils.budget import USUAL, MemoryBudget
 
 __all__ = [
     "GroupConditional",
@@ -38,9 +39,6 @@ __all__ = [
     "residual",
     "sigma_of",
 ]
-
-ENTRIES = 2**19  # of the largest temporary array
-MANY = 16  # points at once, below which their arrays are large enough for one point at a time
 
 
 def sigma_of(population: Population) -> np.ndarray:
@@ -107,7 +105,10 @@ def _stacked(a):
 
 
 def draw_others(
-    layout: Layout, draws: Population, noise: Mapping[int, np.ndarray], entries: int = ENTRIES
+    layout: Layout,
+    draws: Population,
+    noise: Mapping[int, np.ndarray],
+    budget: MemoryBudget = USUAL.memory,
 ) -> dict[int, np.ndarray]:
     """Joint draws of the effects of all factors but the leaf.
 
@@ -118,15 +119,14 @@ def draw_others(
         Arrays (S, ...).
     noise : mapping of int to array of shape (q, S, n_levels)
         Standard normal numbers, for each of those factors.
-    entries : int
-        Of the largest temporary array.
+    budget : MemoryBudget
 
     Returns
     -------
     dict of int to array of shape (q, S, n_levels)
     """
     out = {k: np.empty_like(of_factor) for k, of_factor in noise.items()}
-    for rows, points, columns in _batches(layout, draws, entries):
+    for rows, points, columns in _batches(layout, draws, budget):
         sigma = sigma_of(points)
         shape = (columns.shape[-1], len(sigma))  # one of the two is 1
         eliminated = eliminate(layout, sigma, points.group_root, columns)
@@ -141,15 +141,15 @@ def draw_others(
 
 
 def _batches(
-    layout: Layout, draws: Population, entries: int
+    layout: Layout, draws: Population, budget: MemoryBudget
 ) -> Iterator[tuple[np.ndarray, Population, np.ndarray]]:
     """Rows of the draws, their variance parameters and ``y - X beta``: many points with a column
     each or, where few fit into memory, one point with the columns of all its draws.
     """
     sigma, columns = sigma_of(draws), residual(draws.coef)
     n = len(sigma)
-    size = batch_size(layout, 1, entries)
-    if size >= MANY or not layout.plan.dense:
+    size = batch_size(layout, 1, budget.elimination_entries)
+    if size >= budget.many_components or not layout.plan.dense:
         for begin in range(0, n, size):
             rows = np.arange(begin, min(begin + size, n))
             yield rows, draws.take(rows), columns[rows, :, None]
@@ -160,7 +160,9 @@ def _batches(
         yield rows, draws.take(rows[:1]), columns[rows].T
 
 
-def log_marginal(layout: Layout, draws: Population, entries: int = ENTRIES) -> np.ndarray:
+def log_marginal(
+    layout: Layout, draws: Population, budget: MemoryBudget = USUAL.memory
+) -> np.ndarray:
     """Log density of the rows given each draw, the group effects integrated out; internal units.
 
     Parameters
@@ -169,8 +171,7 @@ def log_marginal(layout: Layout, draws: Population, entries: int = ENTRIES) -> n
         Levels without rows change nothing.
     draws : Population
         Arrays (S, ...).
-    entries : int
-        Of the largest temporary array.
+    budget : MemoryBudget
 
     Returns
     -------
@@ -180,7 +181,7 @@ def log_marginal(layout: Layout, draws: Population, entries: int = ENTRIES) -> n
     quadratic = stats.yy - 2 * beta @ stats.xy + ((beta @ stats.xx) * beta).sum(1)
     n_effects = sum(of_factor.zy.size for of_factor in stats.factors)
     log_det = (stats.n - n_effects) * np.log(sigma**2)
-    for rows, points, columns in _batches(layout, draws, entries):
+    for rows, points, columns in _batches(layout, draws, budget):
         eliminated = eliminate(layout, sigma_of(points), points.group_root, columns)
         explained = (eliminated.d**2).sum(1).ravel()
         for step in eliminated.steps:

@@ -32,7 +32,7 @@ __all__ = [
     "wide_crossing",
 ]
 
-LEAF = 64
+INVERTED_WHOLE = 64  # rows up to which LAPACK inverts a triangle at once
 
 
 class Layout(NamedTuple):
@@ -328,7 +328,7 @@ def _eliminate_dense(layout, gram, d, chols, variance):
 def _inverse_lower(roots):
     """In halves, by products of matrices, which LAPACK's own routine makes too little of."""
     m = roots.shape[1]
-    if m <= LEAF:
+    if m <= INVERTED_WHOLE:
         return np.stack([dtrtri(root, lower=True)[0] for root in roots])
     h, out = m // 2, np.zeros_like(roots)
     out[:, :h, :h] = first = _inverse_lower(roots[:, :h, :h])

@@ -22,16 +22,15 @@ from skhier.kernels.normal.conditional import residual
 from skhier.kernels.records import LevelNoises, Population
 from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
+from skhier.responses.numerics import LOG_2PI
 from skhier.statistics.level_roots import LevelRoots
+from skhier.utils.budget import USUAL, MemoryBudget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
 
-__all__ = ["FARTHEST", "LevelsGiven", "given_noise", "levels_given", "rows_given"]
+__all__ = ["FARTHEST_LOG_NOISE", "LevelsGiven", "given_noise", "levels_given", "rows_given"]
 
-LOG_2PI = np.log(2 * np.pi)
-FARTHEST = 100.0  # log of a noise, whose square and inverse are numbers; hardly of any weight
-ENTRIES = 2**20  # of the largest array of levels x components x nodes
-IN_CACHE = 2**16  # the same of rows, of which several are there at a time
+FARTHEST_LOG_NOISE = 100.0  # its square and inverse are numbers; hardly of any weight
 
 
 class LevelsGiven(NamedTuple):
@@ -78,7 +77,7 @@ def levels_given(
     n = len(population.coef)
     x, weight = (a[:, None] for a in normal_rule(n_nodes))
     log_sd = noises.log_sd[:n, None, which] + noises.spread[:n, None, which] * x
-    log_sd = np.clip(log_sd, -FARTHEST, FARTHEST)
+    log_sd = np.clip(log_sd, -FARTHEST_LOG_NOISE, FARTHEST_LOG_NOISE)
     levels = noises.levels.take(which)
     solved = _solved(levels, population, np.exp(2 * log_sd))
     log_share = np.log(weight) + 0.5 * x**2 + _log_density(levels, population, log_sd)
@@ -151,6 +150,7 @@ def rows_given(
     xy: np.ndarray,
     z: np.ndarray,
     n_nodes: int,
+    budget: MemoryBudget = USUAL.memory,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log densities of rows without each, and with it seen again.
 
@@ -165,6 +165,7 @@ def rows_given(
     xy : array of shape (n_rows, p + 1)
         ``[x y]``, internal units.
     z : array of shape (n_rows, q)
+    budget : MemoryBudget
 
     Returns
     -------
@@ -178,10 +179,10 @@ def rows_given(
     begins = np.flatnonzero(np.diff(codes, prepend=-1))
     ends = np.append(begins[1:], len(codes))
     size = len(population.coef) * n_nodes
-    for some in slices(len(begins), ENTRIES // (size * z.shape[1] ** 2)):
+    for some in slices(len(begins), budget.noise_entries // (size * z.shape[1] ** 2)):
         given = _levels_first(levels_given(noises, population, codes[begins[some]], n_nodes))
         for begin, end, *of_level in zip(begins[some], ends[some], *given, strict=True):
-            for part in slices(end - begin, IN_CACHE // size):
+            for part in slices(end - begin, budget.noise_row_entries // size):
                 rows = slice(begin + part.start, min(begin + part.stop, end))
                 pair = _rows_of_level(LevelsGiven(*of_level), off[rows], prior[rows], z[rows])
                 without[rows], within[rows] = pair

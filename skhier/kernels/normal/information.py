@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhier.kernels.normal.conditional import ENTRIES
 from skhier.kernels.records import CoefPriors
 from skhier.utils.slices import slices
 
@@ -34,7 +33,7 @@ __all__ = [
 ]
 
 EPS = np.finfo(float).eps
-TOLERANCE = 16 * EPS  # of squares whose sum is 1
+EIGENVALUE_ROUNDING = 16 * EPS  # of squares whose sum is 1
 
 
 class LevelRows(NamedTuple):
@@ -143,7 +142,7 @@ def _rest(total, zz, z_w, slopes):
     fitted = np.swapaxes(slopes, 1, 2) @ zz @ slopes
     rest = total / scale / np.swapaxes(scale, 1, 2) - explained - np.swapaxes(explained, 1, 2)
     values, vectors = np.linalg.eigh(rest + fitted)
-    values = np.where(values > TOLERANCE, values, 0.0)
+    values = np.where(values > EIGENVALUE_ROUNDING, values, 0.0)
     root = np.swapaxes(scale, 1, 2) * vectors * np.sqrt(values)[:, None]
     return root @ np.swapaxes(root, 1, 2)
 
@@ -188,8 +187,8 @@ def information(levels: LevelRows, eliminated: EliminatedLevels, sigma) -> np.nd
     return (squares + levels.rest) / (sigma**2)[:, None, None, None]
 
 
-def total_information(levels: LevelRows, sigma, chol, entries: int = ENTRIES) -> np.ndarray:
-    """The sum over all levels, (S, c, c)."""
+def total_information(levels: LevelRows, sigma, chol, entries: int) -> np.ndarray:
+    """The sum over all levels, (S, c, c); ``entries``: of the largest temporary array."""
     n_levels, q, c = levels.seen.shape
     total = np.zeros((len(sigma), c, c))
     width = 2 * max(q, 1) * (q + c)
@@ -203,7 +202,7 @@ def total_information(levels: LevelRows, sigma, chol, entries: int = ENTRIES) ->
     return (total + levels.rest.sum(0)) / (sigma**2)[:, None, None]
 
 
-def others_information(levels: LevelRows, sigma, chol, which, entries: int = ENTRIES) -> np.ndarray:
+def others_information(levels: LevelRows, sigma, chol, which, entries: int) -> np.ndarray:
     """Sums over all levels but one, (S, K, c, c).
 
     Parameters
@@ -214,6 +213,8 @@ def others_information(levels: LevelRows, sigma, chol, which, entries: int = ENT
     chol : array of shape (S, q, q)
     which : int array of shape (K,)
         The levels that are left out, each on its own.
+    entries : int
+        Of the largest temporary array.
     """
     n_levels, q, c = levels.seen.shape
     out = np.empty((len(sigma), len(which), c, c))

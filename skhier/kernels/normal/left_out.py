@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import null_space
 from scipy.sparse import csr_array
 
-from skhier.kernels.normal.conditional import ENTRIES, residual, sigma_of
+from skhier.kernels.normal.conditional import residual, sigma_of
 from skhier.kernels.normal.information import (
     EPS,
     Coefs,
@@ -41,6 +41,8 @@ from skhier.kernels.normal.information import (
     total_information,
 )
 from skhier.kernels.records import CoefPriors, Components
+from skhier.responses.numerics import LOG_2PI
+from skhier.utils.budget import USUAL
 from skhier.utils.pareto import psis
 from skhier.utils.slices import slices
 
@@ -59,7 +61,6 @@ __all__ = [
     "smoothed",
 ]
 
-LOG_2PI = np.log(2 * np.pi)
 NEAR = 0.01  # what is left of 1, below which a difference from 1 is not trusted
 ALONE = 1e-10  # of what the others know, in units of what all know: nothing
 
@@ -111,8 +112,12 @@ def _log_normal(square, variance):
     return -0.5 * (LOG_2PI + np.log(variance) + square / variance)
 
 
-def given_all(levels: LevelRows, components: Components) -> tuple[np.ndarray, Coefs]:
+def given_all(
+    levels: LevelRows, components: Components, entries: int = USUAL.memory.elimination_entries
+) -> tuple[np.ndarray, Coefs]:
     """What all levels of one factor say of the coefficients.
+
+    ``entries``: of the largest temporary array.
 
     Returns
     -------
@@ -121,7 +126,8 @@ def given_all(levels: LevelRows, components: Components) -> tuple[np.ndarray, Co
     coefs : Coefs
         K = 1.
     """
-    total = total_information(levels, sigma_of(components.population), _chol(components))
+    at = sigma_of(components.population), _chol(components)
+    total = total_information(levels, *at, entries)
     return total, coefficients(total[:, None], _prior(components))
 
 
@@ -140,7 +146,12 @@ def _chol(components) -> np.ndarray:
 
 
 def leave_rows_out(
-    levels: LevelRows, coefs: Coefs, components: Components, rows: InternalRows, which
+    levels: LevelRows,
+    coefs: Coefs,
+    components: Components,
+    rows: InternalRows,
+    which,
+    entries: int = USUAL.memory.elimination_entries,
 ) -> LeftOut:
     """Densities of rows of one factor or none, each left out on its own.
 
@@ -153,19 +164,21 @@ def leave_rows_out(
     components : Components
     rows : InternalRows
     which : int array of shape (K,)
+    entries : int
+        Of the largest temporary array.
     """
     out = not_filled(components, which)
     used, at = np.unique(_only_codes(rows)[which], return_inverse=True)
-    model, everything = (coefs, components, rows, which), np.arange(len(which))
+    model, everything = (coefs, components, rows, which, entries), np.arange(len(which))
     doubtful, decisive = _put_given_levels(out, everything, levels.take(used), at, *model, True)
     few = np.flatnonzero(doubtful)
     if len(few):
         own = _others_in_level(rows, which[few], with_rest=False)
-        model, at = (coefs, components, rows, which[few]), np.arange(len(few))
+        model, at = (coefs, components, rows, which[few], entries), np.arange(len(few))
         _, decisive[few] = _put_given_levels(out, few, own, at, *model, False)
     few = np.flatnonzero(decisive)
     if len(few):
-        _put_without_row(out, few, levels, components, rows, which[few])
+        _put_without_row(out, few, levels, components, rows, which[few], entries)
     return out
 
 
@@ -210,7 +223,7 @@ def products_of_others(others, a, b) -> np.ndarray:
     return np.stack(products) if products else np.zeros((0, b.shape[1], others.shape[0]))
 
 
-def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, inside):
+def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, entries, inside):
     """Rows as their levels' rows predict them, which are all (``inside``) or the others.
 
     Returns
@@ -222,7 +235,7 @@ def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, 
     n_levels, q, c = levels.seen.shape
     z, xy, chol = _only_z(rows)[which], rows.xy(which), _chol(components)
     width = n_levels * 2 * q * (q + c) + len(which) * (q * (q + c) + 2 * c)
-    for here in _chunks(len(chol), width):
+    for here in _chunks(len(chol), width, entries):
         sigma = sigma_of(components.population)[here]
         eliminated = eliminate_levels(levels, sigma, chol[here])
         of_rows = EliminatedLevels(
@@ -243,16 +256,18 @@ def _put_given_levels(out, columns, levels, at, coefs, components, rows, which, 
     return doubtful, decisive
 
 
-def _put_without_row(out, columns, levels, components, rows, which):
+def _put_without_row(out, columns, levels, components, rows, which, entries):
     """Rows that tell nearly all that is known of some coefficient: the others are added up."""
     own, codes = _others_in_level(rows, which, with_rest=True), _only_codes(rows)[which]
     z, xy = _only_z(rows)[which], rows.xy(which)
     _, q, c = own.seen.shape
-    for here in _chunks(len(components.weights), len(which) * (3 * c * c + 2 * q * (q + c))):
+    width = len(which) * (3 * c * c + 2 * q * (q + c))
+    for here in _chunks(len(components.weights), width, entries):
         part = components.take(here)
         sigma, chol = sigma_of(part.population), _chol(part)
         eliminated = eliminate_levels(own, sigma, chol)
-        gram = information(own, eliminated, sigma) + others_information(levels, sigma, chol, codes)
+        gram = information(own, eliminated, sigma)
+        gram = gram + others_information(levels, sigma, chol, codes, entries)
         coefs = coefficients(gram, _prior(part))
         variance, off = row_given_level(eliminated, chol, z, xy)
         slopes = np.moveaxis(off[:-1], 0, -1)[:, :, None]
@@ -263,13 +278,18 @@ def _put_without_row(out, columns, levels, components, rows, which):
         RowGiven(spread, share, rest).put(out, here, columns, sigma)
 
 
-def _chunks(n, width):
-    """Slices of n points, so that arrays with so many numbers a point stay small."""
-    return slices(n, ENTRIES // max(int(width), 1))
+def _chunks(n, width, entries):
+    """Slices of n points, so that arrays with so many numbers a point have that many entries."""
+    return slices(n, entries // max(int(width), 1))
 
 
 def leave_groups_out(
-    levels: LevelRows, total, coefs: Coefs, components: Components, which
+    levels: LevelRows,
+    total,
+    coefs: Coefs,
+    components: Components,
+    which,
+    entries: int = USUAL.memory.elimination_entries,
 ) -> LeftOut:
     """Joint densities of all rows of a group of the only factor, each group left out on its own.
 
@@ -281,17 +301,21 @@ def leave_groups_out(
         :func:`given_all` of the same.
     components : Components
     which : int array of shape (K,)
+    entries : int
+        Of the largest temporary array.
     """
     out = not_filled(components, which)
-    for here in _chunks(len(components.weights), len(which) * 4 * levels.seen.shape[2] ** 2):
+    width = len(which) * 4 * levels.seen.shape[2] ** 2
+    for here in _chunks(len(components.weights), width, entries):
         of_part = Coefs(*(a[here] for a in coefs))
-        densities = _groups_out(levels, total[here], of_part, components.take(here), which)
+        at_part = total[here], of_part, components.take(here)
+        densities = _groups_out(levels, *at_part, which, entries)
         for whole, part in zip(out, densities, strict=True):
             whole[here] = part
     return out
 
 
-def _groups_out(levels, total, coefs, components, which):
+def _groups_out(levels, total, coefs, components, which, entries):
     sigma, chol = sigma_of(components.population), _chol(components)
     own = levels.take(which)
     eliminated = eliminate_levels(own, sigma, chol)
@@ -303,7 +327,7 @@ def _groups_out(levels, total, coefs, components, which):
     root = coefs.root
     share = np.swapaxes(root, -1, -2) @ gram[..., :-1, :-1] @ root
     pull = np.swapaxes(root, -1, -2) @ (gram[..., :-1, :] @ shift[:, None, :, None])
-    others = _coefs_of_others(levels, total, components, which, gram, share)
+    others = _coefs_of_others(levels, total, components, which, gram, share, entries)
     moved = np.swapaxes(others.factor, -1, -2) @ (coefs.u - others.u)[..., None]
     without = (moved**2).sum((-1, -2)) + coefs.log_det - others.log_det
     return LeftOut(-0.5 * (alone + without), -0.5 * (alone + _seen_again(share, pull)))
@@ -316,14 +340,13 @@ def _seen_again(share, pull):
     return np.linalg.slogdet(posterior)[1] - explained
 
 
-def _coefs_of_others(levels, total, components, which, gram, share) -> Coefs:
+def _coefs_of_others(levels, total, components, which, gram, share, entries) -> Coefs:
     """The coefficients without each group. ``share``: of what is known, the group's part."""
     rest = total[:, None] - gram
     decisive = (np.trace(share, axis1=-2, axis2=-1) > 1 - NEAR).any(0)
     if decisive.any():
-        sigma = sigma_of(components.population)
-        others = others_information(levels, sigma, _chol(components), which[decisive])
-        rest[:, decisive] = others
+        at = sigma_of(components.population), _chol(components), which[decisive]
+        rest[:, decisive] = others_information(levels, *at, entries)
     return coefficients(rest, _prior(components))
 
 

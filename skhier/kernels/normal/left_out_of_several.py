@@ -7,7 +7,7 @@ See :mod:`skhier.kernels.normal.left_out` for what is computed. Digits are lost 
 import numpy as np
 
 from skhier.kernels.linalg import matmul
-from skhier.kernels.normal.conditional import ENTRIES, sigma_of
+from skhier.kernels.normal.conditional import sigma_of
 from skhier.kernels.normal.eliminate import (
     Eliminated,
     Layout,
@@ -28,13 +28,18 @@ from skhier.kernels.normal.left_out import (
     products_of_others,
 )
 from skhier.kernels.records import Components
+from skhier.utils.budget import USUAL
 from skhier.utils.slices import slices
 
 __all__ = ["leave_rows_out_of_several"]
 
 
 def leave_rows_out_of_several(
-    layout: Layout, components: Components, rows: InternalRows, which
+    layout: Layout,
+    components: Components,
+    rows: InternalRows,
+    which,
+    entries: int = USUAL.memory.elimination_entries,
 ) -> LeftOut:
     """Densities of rows of several factors, each left out on its own.
 
@@ -45,16 +50,19 @@ def leave_rows_out_of_several(
     components : Components
     rows : InternalRows
     which : int array of shape (K,)
+    entries : int
+        Of the largest temporary array.
     """
     out = not_filled(components, which)
-    doubtful = _put_of_several(out, np.arange(len(which)), layout, components, rows, which, None)
+    model = layout, components, rows
+    doubtful = _put_of_several(out, np.arange(len(which)), *model, which, None, entries)
     few = np.flatnonzero(doubtful)
     if len(few):
         leaf = layout.plan.chain[0]
         others, z = other_rows(rows.codes[:, leaf], rows.weights, which[few]), rows.zs[leaf]
         products = products_of_others(others, z, _later_columns(layout, rows, slice(None)))
         own = level_rows(products_of_others(others, z, z), products, None, others.sum(1))
-        _put_of_several(out, few, layout, components, rows, which[few], own)
+        _put_of_several(out, few, *model, which[few], own, entries)
     return out
 
 
@@ -66,7 +74,7 @@ def _later_columns(layout, rows, which):
     return np.concatenate([*later, dense, rows.xy(which)], axis=1)
 
 
-def _put_of_several(out, columns, layout, components, rows, which, own):
+def _put_of_several(out, columns, layout, components, rows, which, own, entries):
     """``own``: of each row its level of the leaf without it; None: with it. Returns which rows
     tell nearly all that their level tells of its effects, (K,).
     """
@@ -74,7 +82,7 @@ def _put_of_several(out, columns, layout, components, rows, which, own):
     doubtful, products = np.zeros(len(which), bool), _later_columns(layout, rows, which)
     q = rows.zs[layout.plan.chain[0]].shape[1]
     width = products.size * (q + 2)
-    size = min(batch_size(layout, p + 1, ENTRIES), ENTRIES // width)
+    size = min(batch_size(layout, p + 1, entries), entries // width)
     for here in slices(n_points, size):
         part = components.take(here)
         sigma = sigma_of(part.population)

@@ -21,6 +21,7 @@ from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import MIN_VARIANCE, Population
 from skhier.responses.by_level import SPREAD
 from skhier.responses.normal import SCALE
+from skhier.responses.numerics import LOG_2PI
 from skhier.statistics.level_roots import LevelRoots
 from skhier.utils.hermite import normal_rule
 
@@ -34,11 +35,10 @@ __all__ = [
     "noise_rule",
 ]
 
-MAX_STEPS = 40
-TOLERANCE = 0.01  # of a step in posterior sds: it moves the nodes, hardly what they add up to
-ROUNDING = 2.0**-50  # of effects' variance, of which a smaller noise would leave no digit
-FARTHEST = 50.0  # log of a noise in y's sds, whose powers are numbers
-LOG_2PI = 1.8378770664093453
+STEPS_TO_NOISE = 40  # of Newton's method, so that it ends
+LAST_STEP = 0.01  # of a step in posterior sds: it moves the nodes, hardly what they add up to
+NOISE_ROUNDING = 2.0**-50  # of effects' variance, of which a smaller noise would leave no digit
+LARGEST_LOG_NOISE = 50.0  # in y's sds; its powers are numbers
 
 
 class NoiseRule(NamedTuple):
@@ -83,7 +83,7 @@ class _Level(NamedTuple):
     omega: Any
 
     def variance(self, u):
-        log_sd = jnp.minimum(self.log_sd + self.omega * u, FARTHEST)
+        log_sd = jnp.minimum(self.log_sd + self.omega * u, LARGEST_LOG_NOISE)
         return jnp.exp(2 * log_sd) + MIN_VARIANCE
 
 
@@ -139,7 +139,7 @@ def _level(levels, population) -> _Level:
 def _half(level, u):
     """Log density given u, the variance, ``R^-1`` of ``N = R R'`` (q, q, G) and ``R^-1 s``."""
     v, q = level.variance(u), level.seen.shape[0]
-    least = v + ROUNDING * jnp.trace(level.spread, axis1=1, axis2=2)
+    least = v + NOISE_ROUNDING * jnp.trace(level.spread, axis1=1, axis2=2)
     matrix = level.spread + least[:, None, None] * jnp.eye(q)
     half = jnp.moveaxis(inverse_cholesky(matrix), 0, -1)
     white = (half * level.seen).sum(1)
@@ -195,7 +195,7 @@ def _mode(level):
 
     def goes_on(state):
         *_, size, _, k = state
-        return (k < MAX_STEPS) & jnp.any(size > TOLERANCE)
+        return (k < STEPS_TO_NOISE) & jnp.any(size > LAST_STEP)
 
     start = _start(level)
     nowhere = jnp.full_like(start, -jnp.inf), jnp.full_like(start, jnp.inf)
@@ -227,7 +227,7 @@ def noise_moments(nodes: NoiseNodes, population: Population) -> tuple[Any, Any, 
     """Of the log of each level's noise sd: mean, sd and skewness, (G,) each."""
     share = jnp.exp(nodes.log_share)
     log_sd = jnp.log(population.own[SCALE]) + population.own[SPREAD] * nodes.u
-    log_sd = 0.5 * jnp.logaddexp(2 * jnp.minimum(log_sd, FARTHEST), jnp.log(MIN_VARIANCE))
+    log_sd = 0.5 * jnp.logaddexp(2 * jnp.minimum(log_sd, LARGEST_LOG_NOISE), jnp.log(MIN_VARIANCE))
     mean = (share * log_sd).sum(0)
     off = log_sd - mean
     sd = jnp.sqrt((share * off**2).sum(0))

@@ -22,7 +22,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from skhier.kernels.distributions import affine, is_flat, unexpanded
-from skhier.kernels.normal.collapse import ROUNDING, marginal_and_conditional
+from skhier.kernels.normal.collapse import RESIDUAL_ROUNDING, marginal_and_conditional
 from skhier.kernels.prior_programs import FUSED_SIZE, sample_effects, sample_roots
 from skhier.kernels.records import (
     MIN_VARIANCE,
@@ -217,7 +217,7 @@ def squared_error(stats: GroupStats, beta, effects):
     for pair, (b, other) in zip(stats.pairs, both, strict=True):
         fitted = _times_each(pair.zz, other[:, pair.second])
         sse = sse + 2 * (b[:, pair.first] * fitted).sum()
-    return jnp.maximum(sse, ROUNDING * stats.n)
+    return jnp.maximum(sse, RESIDUAL_ROUNDING * stats.n)
 
 
 def _times_each(matrices, columns):

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import diags_array
 
 from skhier.kernels.linalg import matmul
-from skhier.kernels.normal.conditional import ENTRIES, residual, sigma_of
+from skhier.kernels.normal.conditional import residual, sigma_of
 from skhier.kernels.normal.eliminate import (
     Eliminated,
     Layout,
@@ -28,6 +28,7 @@ from skhier.kernels.normal.eliminate import (
     wide_crossing,
 )
 from skhier.kernels.records import Components
+from skhier.utils.budget import USUAL, MemoryBudget
 from skhier.utils.slices import slices
 
 __all__ = [
@@ -38,8 +39,6 @@ __all__ = [
     "n_settled",
     "sparse_slopes",
 ]
-
-ROWS_AT_ONCE = 2**22  # entries
 
 
 class GroupMoments(NamedTuple):
@@ -54,7 +53,7 @@ class GroupMoments(NamedTuple):
 
 
 def group_moments(
-    layout: Layout, components: Components, entries: int = 2**17
+    layout: Layout, components: Components, budget: MemoryBudget = USUAL.memory
 ) -> tuple[GroupMoments, ...]:
     """Moments over all components, some components at a time.
 
@@ -62,8 +61,7 @@ def group_moments(
     ----------
     layout : Layout
     components : Components
-    entries : int
-        Of the largest temporary array.
+    budget : MemoryBudget
 
     Returns
     -------
@@ -71,14 +69,16 @@ def group_moments(
         Per factor.
     """
     n, p = components.coef.shape
-    size = batch_size(layout, p + 1, entries)
+    size = batch_size(layout, p + 1, budget.moment_entries)
     factors = range(len(layout.stats.factors))
     centre = components.weights @ components.coef
     origin: dict[int, np.ndarray] = {}
     sums: dict[int, list[Any]] = {k: [0.0, 0.0, 0.0] for k in factors}
     for here in slices(n, size):
         part = components.take(here)
-        for k, (mean, cov, cross) in _conditional_moments(layout, part).items():
+        for k, (mean, cov, cross) in _conditional_moments(
+            layout, part, budget.slope_entries
+        ).items():
             # of deviations from near the mean, or the squares would cancel
             at = origin.setdefault(k, np.ascontiguousarray(mean[:, :1]))
             off = mean - at
@@ -96,7 +96,9 @@ def group_moments(
     return tuple(of_factors)
 
 
-def n_settled(layout: Layout, components: Components, error: float, entries: int = 2**17) -> float:
+def n_settled(
+    layout: Layout, components: Components, error: float, budget: MemoryBudget = USUAL.memory
+) -> float:
     """How many components like these settle every level's mean and sd.
 
     With many groups the variance parameters are all but known, and so are the effects' moments.
@@ -108,14 +110,14 @@ def n_settled(layout: Layout, components: Components, error: float, entries: int
         Two or more, taken as equally heavy: how much they differ says how many are needed.
     error : float
         Largest Monte Carlo error of a mean and of a sd, in posterior sds.
-    entries : int
-        Of the largest temporary array.
+    budget : MemoryBudget
     """
     n, p = components.coef.shape
     sums: dict[int, list[Any]] = {}
     origin: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for here in slices(n, batch_size(layout, p + 1, entries)):
-        for k, (mean, cov, _) in _conditional_moments(layout, components.take(here)).items():
+    for here in slices(n, batch_size(layout, p + 1, budget.moment_entries)):
+        of_part = _conditional_moments(layout, components.take(here), budget.slope_entries)
+        for k, (mean, cov, _) in of_part.items():
             variance = np.einsum("iisg->isg", cov)
             at = origin.setdefault(k, (mean[:, :1].copy(), variance[:, :1].copy()))
             off = mean - at[0], variance - at[1]
@@ -131,13 +133,13 @@ def n_settled(layout: Layout, components: Components, error: float, entries: int
     return worst / error**2
 
 
-def _conditional_moments(layout, part):
+def _conditional_moments(layout, part, entries):
     """Per factor, given each component: mean (q, S, G) and covariance (q, q, S, G) of the effects;
     and the weighted sum of their covariances with beta, (p, q, G).
     """
     p, sigma = part.coef.shape[1], sigma_of(part.population)
     eliminated = eliminate(layout, sigma, part.group_root, np.eye(p + 1))
-    covs = _covariances(layout, eliminated, sigma)
+    covs = _covariances(layout, eliminated, sigma, entries)
     beta = np.ascontiguousarray(residual(part.coef).T)[:, None, :, None]
     moments = {}
     for k, t in back_substitute(layout, eliminated).items():
@@ -152,15 +154,20 @@ def _conditional_moments(layout, part):
     return moments
 
 
-def _covariances(layout: Layout, eliminated: Eliminated, sigma) -> dict[int, np.ndarray]:
-    """Covariances of the effects given beta and the variance parameters, (q, q, S, G)."""
+def _covariances(layout: Layout, eliminated: Eliminated, sigma, entries) -> dict[int, np.ndarray]:
+    """Covariances of the effects given beta and the variance parameters, (q, q, S, G).
+
+    ``entries``: of levels x crossed effects that are multiplied together.
+    """
     variance, plan = (sigma**2)[:, None], layout.plan
     covs = {}
     for k, columns, shape in dense_parts(layout):
         root = eliminated.root[:, :, columns].reshape(*eliminated.d.shape[:2], *shape)
         covs[k] = variance * np.einsum("smag,smbg->absg", root, root, optimize=True)
     of_chain = _lineages(layout, eliminated, variance)
-    of_dense = _through_dense(layout, eliminated) if plan.dense else [0.0] * len(plan.chain)
+    of_dense: Any = [0.0] * len(plan.chain)
+    if plan.dense:
+        of_dense = _through_dense(layout, eliminated, entries)
     for k, lineage, through in zip(plan.chain, of_chain, of_dense, strict=True):
         q = len(layout.stats.factors[k].zy)
         covs[k] = lineage[:q, :q] + variance * through
@@ -189,10 +196,10 @@ def _lineages(layout, eliminated, variance):
     return out
 
 
-def _through_dense(layout, eliminated):
+def _through_dense(layout, eliminated, entries):
     """Per factor of the chain: ``F R'R F'``, F the change of its effects with the dense ones."""
     if not all(layout.wide):
-        return _through_dense_sparse(layout, eliminated)
+        return _through_dense_sparse(layout, eliminated, entries)
     turned = [
         slope @ np.swapaxes(eliminated.root, 1, 2) for slope in dense_slopes(layout, eliminated)
     ]
@@ -211,7 +218,7 @@ def dense_slopes(layout: Layout, eliminated: Eliminated) -> list[np.ndarray]:
     return [slopes[i] for i in range(len(slopes))]
 
 
-def _through_dense_sparse(layout, eliminated):
+def _through_dense_sparse(layout, eliminated, entries):
     """The same for large problems, a point and a slice of levels at a time."""
     m = len(layout.gram)
     n_points = len(eliminated.root)
@@ -220,7 +227,7 @@ def _through_dense_sparse(layout, eliminated):
     ]
     for s in range(n_points):
         for i, of_factor in enumerate(sparse_slopes(layout, eliminated, s)):
-            for rows in slices(out[i].shape[-1], ROWS_AT_ONCE // m):
+            for rows in slices(out[i].shape[-1], entries // m):
                 turned = np.stack([slope[rows] @ eliminated.root[s].T for slope in of_factor])
                 out[i][:, :, s, rows] = np.einsum("agm,bgm->abg", turned, turned)
     return out
@@ -250,7 +257,7 @@ def _sparse_slopes(layout, i, step, s, slopes):
 
 
 def line_moments(
-    layout: Layout, components: Components, x, zs, codes, entries: int = ENTRIES
+    layout: Layout, components: Components, x, zs, codes, entries: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the regression line at rows of fit, given each component.
 

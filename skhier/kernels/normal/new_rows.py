@@ -8,16 +8,15 @@ from skhier.kernels.normal.conditional import sigma_of
 from skhier.kernels.normal.eliminate import layout_of
 from skhier.kernels.normal.moments import line_moments
 from skhier.kernels.records import Components
+from skhier.responses.numerics import LOG_2PI
 from skhier.statistics.records import FactorStats, GroupStats, Plan
 from skhier.utils.slices import slices
 
 __all__ = ["new_level_density", "new_row_density"]
 
-LOG_2PI = np.log(2 * np.pi)
-
 
 def new_row_density(
-    stats: GroupStats, plan: Plan, components: Components, x, zs, codes, y: float
+    stats: GroupStats, plan: Plan, components: Components, x, zs, codes, y: float, entries: int
 ) -> np.ndarray:
     """Log density of one row of known levels.
 
@@ -31,6 +30,8 @@ def new_row_density(
         Designs of each factor's effects.
     codes : int array of shape (1, n_factors)
     y : float
+    entries : int
+        Of the arrays over components.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def new_row_density(
     if len(stats.factors) == 1:  # the other levels do not matter
         own = FactorStats(*(a[..., codes[0]] for a in stats.factors[0]))
         stats, codes = stats._replace(factors=(own,)), np.zeros_like(codes)
-    mean, of_line = line_moments(layout_of(stats, plan), components, x, zs, codes)
+    mean, of_line = line_moments(layout_of(stats, plan), components, x, zs, codes, entries)
     variance = sigma_of(components.population) ** 2 + of_line[:, 0]
     return -0.5 * (LOG_2PI + np.log(variance) + (y - mean[:, 0]) ** 2 / variance)
 

@@ -20,12 +20,12 @@ from skhier.kernels.rows.blocks import (
 from skhier.kernels.rows.logarithm import log, log1p
 from skhier.kernels.rows.rules import Part
 from skhier.responses.base import Response
+from skhier.responses.numerics import LARGEST_EXPONENT
 
 __all__ = ["densities_at_cells", "expected_gradient"]
 
-REACH = 700.0  # of all exponents together, below float64's end
-FEW = 3  # cells that no loop goes over
-WRITTEN_OUT = 7  # nodes of an axis up to which those along the last one share a loop
+FEW_CELLS = 3  # cells that no loop goes over
+NODES_WRITTEN_OUT = 7  # nodes of an axis up to which those along the last one share a loop
 
 
 def densities_at_cells(
@@ -90,7 +90,7 @@ def _rests(form, block, line, spread, repeated):
         return of_chunks(weight * log1p(at)) if form.logarithmic else of_chunks(at)
 
     def at(part):
-        reach = REACH / max(len(spread), 1)
+        reach = LARGEST_EXPONENT / max(len(spread), 1)
         nodes = zip(spread, part.axis, strict=True)
         factors = [_at_nodes(form.sign * a, axis, reach) for a, axis in nodes]
         out = _over_cells(of_cell, e, factors, part)
@@ -113,7 +113,7 @@ def _at_nodes(exponent, axis, reach):
 def _over_cells(of_cell, e, factors, part):
     """``of_cell`` of e times the factors of each cell, the cells first."""
     n, cells = part.axis.shape[-1], jnp.asarray(part.cells)
-    if not factors or n > WRITTEN_OUT:
+    if not factors or n > NODES_WRITTEN_OUT:
         return _one_after_the_other(of_cell, e, factors, cells)
     *others, last = factors
 
@@ -129,7 +129,7 @@ def _over_cells(of_cell, e, factors, part):
 
 def _one_after_the_other(function, e, factors, cells):
     """``function`` of e times the factors at each cell; a loop where there are many cells."""
-    if len(cells) <= FEW:
+    if len(cells) <= FEW_CELLS:
         places = cells if isinstance(cells, np.ndarray) else np.zeros((len(cells), 0), int)
         return jnp.stack([function(_at(e, factors, place)) for place in places])
     stacked = [jnp.stack(made(factor)) for factor in factors]

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 FACTORS = 8  # of a product whose logarithm is taken: each may reach e^88
-FARTHEST = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
+LARGEST_SUM = 1e300  # of a chunk's sum: infinity times 0 would spoil other levels
 
 
 class Block(NamedTuple):
@@ -58,7 +58,7 @@ class Block(NamedTuple):
     def sums(self, of_chunks: Any) -> Any:
         """Of levels (..., K), from those of chunks (..., M)."""
         if self.indicator is not None:
-            return jnp.clip(of_chunks, -FARTHEST, FARTHEST) @ self.indicator
+            return jnp.clip(of_chunks, -LARGEST_SUM, LARGEST_SUM) @ self.indicator
         first = jnp.moveaxis(of_chunks, -1, 0)
         out = segment_sum(first, self.level, len(self.n_levels))
         return jnp.moveaxis(out, 0, -1)

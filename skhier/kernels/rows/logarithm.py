@@ -20,7 +20,7 @@ __all__ = ["log", "log1p"]
 FRACTION_BITS, BIAS = 52, 1023
 FRACTION = np.int64(2**FRACTION_BITS - 1)
 ONE = np.int64(BIAS << FRACTION_BITS)
-LEAST = np.float64(np.sqrt(0.5)).view(np.int64)  # of 1 + f
+LEAST_BITS = np.float64(np.sqrt(0.5)).view(np.int64)  # of 1 + f
 INTEGER = 2.0**FRACTION_BITS  # with an integer in its last bits it is their sum
 P = (
     6.666666666666735130e-01,
@@ -41,10 +41,10 @@ def log(x: Any) -> Any:
     x : array
         Not checked: of 0, of negative and of subnormal numbers it is nonsense.
     """
-    bits = _bits(x) + (ONE - LEAST)
+    bits = _bits(x) + (ONE - LEAST_BITS)
     power = jax.lax.shift_right_logical(bits, np.int64(FRACTION_BITS))
     k = _float(power | _bits(np.float64(INTEGER))) - (INTEGER + BIAS)
-    f = _float((bits & FRACTION) + LEAST) - 1
+    f = _float((bits & FRACTION) + LEAST_BITS) - 1
     s = f / (2 + f)
     square = s * s
     series = jnp.zeros_like(s)

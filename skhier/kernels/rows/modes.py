@@ -38,7 +38,7 @@ from skhier.responses.base import Response
 
 __all__ = ["CLOSE", "NEVER", "ROUGH", "ModeSearch", "level_modes", "n_normals", "tolerance_of"]
 
-MAX_STEPS, MAX_LOOKS = 60, 7
+MAX_NEWTON_STEPS, MAX_LOOKS = 60, 7
 LONG = 1e300  # a step before the first one, in posterior sds
 CLOSE = 1e-4  # of a step in posterior sds, after which one more is made: values may be subtracted
 ROUGH = 0.1  # the same for values that need a hundredth of a nat
@@ -247,7 +247,7 @@ def _by_damped_steps(search, start, tolerance, settled):
 
     def goes_on(state):
         *_, size, _, _, k = state
-        return jnp.logical_not(settled) & (k < MAX_STEPS) & jnp.any(size > tolerance)
+        return jnp.logical_not(settled) & (k < MAX_NEWTON_STEPS) & jnp.any(size > tolerance)
 
     u, half = search.top(start)
     zero = zeros_of(u)

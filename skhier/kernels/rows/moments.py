@@ -19,7 +19,7 @@ from skhier.kernels.rows.rules import Part, ProductRule, monomials
 __all__ = ["PowerSums", "no_sums", "over_parts", "power_sums", "raw_moments", "skewed_axes"]
 
 LOWEST = -1e300  # of a log mass: relative to it those of impossible cells are 0
-TINY = 1e-14  # of a prior variance, so that a covariance of one node has a root
+NUGGET = 1e-14  # of a prior variance, so that a covariance of one node has a root
 NO_SKEWNESS = 1e-9  # more than the rounding of third moments of standardised effects
 N_TURNS = 4
 
@@ -110,7 +110,7 @@ def skewed_axes(cov: Any, third: Any, steps: Any, root: Any) -> tuple[Any, Any]:
         ``L`` of ``b = L u``.
     """
     q = len(root)
-    cov = products(products(steps, cov), jnp.swapaxes(steps, 0, 1)) + TINY * _identity(q)
+    cov = products(products(steps, cov), jnp.swapaxes(steps, 0, 1)) + NUGGET * _identity(q)
     half = jnp.moveaxis(inverse_cholesky(jnp.moveaxis(cov, -1, 0)), 0, -1)
     third = _turned(products(half, steps), third)
     v = _most_skewed(third)

@@ -19,8 +19,27 @@ import jax.numpy as jnp
 from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.records import LevelInformation
 from skhier.kernels.rows.blocks import products, times
+from skhier.responses.numerics import TINY
 
-__all__ = ["standard_effects"]
+__all__ = ["standard_effects", "triangular"]
+
+
+def triangular(root: Any, order: Any) -> Any:
+    """Another root of the same covariance, whose rows are lower triangular in an order.
+
+    Parameters
+    ----------
+    root : array of shape (q, q)
+        ``L``
+    order : array of shape (q, q)
+        A permutation ``P``. Without squares: of ``P L`` the rows are made orthogonal, one by one.
+    """
+    rows, columns = order @ root, []
+    for j in range(len(rows)):
+        direction = rows[j] / jnp.sqrt((rows[j] ** 2).sum() + TINY)
+        columns.append(rows @ direction)
+        rows = rows - columns[-1][:, None] * direction
+    return order.T @ jnp.tril(jnp.stack(columns, axis=1))
 
 
 def standard_effects(root: Any, information: LevelInformation, zeta: Any) -> tuple[Any, Any]:

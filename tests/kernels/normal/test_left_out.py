@@ -448,6 +448,18 @@ def test_coefficients_that_are_sampled_are_known():
             assert_allclose(groups.without[s, g], expected, rtol=1e-9)
 
 
+def test_what_is_left_out_does_not_depend_on_how_many_components_are_at_once():
+    case = Case(3)
+    components, levels = case.components(), case.levels()
+    rows = InternalRows(case.x, (case.z,), case.y, CODES[:, None], np.ones(len(CODES)))
+    total, coefs = given_all(levels, components, 1)
+    which, groups = np.arange(len(CODES)), np.arange(N_GROUPS)
+    one_by_one = leave_rows_out(levels, coefs, components, rows, which, 1)
+    assert_allclose(one_by_one, case.rows_out(components), rtol=1e-12)
+    one_by_one = leave_groups_out(levels, total, coefs, components, groups, 1)
+    assert_allclose(one_by_one, case.groups_out(components), rtol=1e-12)
+
+
 @pytest.mark.parametrize("entries", [1, 2**19])
 def test_others_information_is_the_sum_without_a_level(entries):
     case, which = Case(3), np.array([0, 3, 4])

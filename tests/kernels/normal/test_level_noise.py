@@ -7,6 +7,7 @@ import jax.flatten_util
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from runs import budget
 from scipy.special import logsumexp
 
 from skhier.kernels.normal.given_noise import levels_given, rows_given
@@ -208,7 +209,10 @@ def test_rows_left_out_match_grids_without_them():
     xy = np.column_stack([x, rows.y])
     order = np.argsort(rows.codes[:, 0], kind="stable")
     codes = rows.codes[order, 0]
-    pair = rows_given(noises, one, codes, xy[order], x[order][:, COLUMNS], 9)
+    arguments = noises, one, codes, xy[order], x[order][:, COLUMNS], 9
+    pair = rows_given(*arguments)
+    row_by_row = budget(noise_entries=1, noise_row_entries=1).memory
+    assert_allclose(rows_given(*arguments, row_by_row), pair, rtol=1e-12, atol=1e-12)
     for g in (0, 4, 5, 6):
         here, without = order[codes == g], pair[0][codes == g, 0]
         whole = logsumexp(dense_level(rows, everyone, g) + LOG_MASS)

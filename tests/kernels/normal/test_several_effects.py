@@ -41,6 +41,11 @@ def laid_out(stats, plan, max_wide=WIDE):
     return layout_of(stats, plan, budget(max_wide=max_wide).kernels)
 
 
+def eliminating(entries):
+    """A budget with so large temporary arrays of an elimination."""
+    return budget(elimination_entries=entries).memory
+
+
 def some_draws(design):
     """Three draws of the coefficients for each of two points of the variance parameters."""
     points = thetas(design)[:2] * 3
@@ -53,7 +58,8 @@ def some_draws(design):
 def test_log_marginal_of_draws_matches_dense_normal(name, max_wide, entries):
     design, stats, _, plan = problem(name)
     points, draws = some_draws(design)
-    found = log_marginal(laid_out(with_empty_levels(stats), plan, max_wide), draws, entries)
+    layout = laid_out(with_empty_levels(stats), plan, max_wide)
+    found = log_marginal(layout, draws, eliminating(entries))
     known = [Prior(beta, np.zeros((len(beta), len(beta)))) for beta in draws.coef]
     expected = map(dense.log_marginal, [design] * len(points), points, known)
     assert_allclose(found, list(expected), rtol=1e-10, atol=1e-9)
@@ -88,10 +94,10 @@ def test_group_moments_match_dense_normal(name, max_wide, uncertain):
     off = means - mean
     cov = np.tensordot(weights, covs, 1) + (weights[:, None] * off).T @ off
     of_beta, of_effects = places(design)
+    layout = laid_out(with_empty_levels(stats), plan, max_wide)
     for entries in (MANY, ONE):
-        found = group_moments(
-            laid_out(with_empty_levels(stats), plan, max_wide), components, entries
-        )
+        memory = budget(moment_entries=entries, slope_entries=entries).memory
+        found = group_moments(layout, components, memory)
         for moments, at, chol in zip(found, of_effects, components.group_root, strict=True):
             assert len(moments.mean) == len(at) + 1
             for g, level in enumerate(at):
@@ -130,12 +136,12 @@ def test_draws_of_others_have_dense_moments(name, max_wide, entries):
     design, stats, _, plan = problem(name)
     layout, others = laid_out(stats, plan, max_wide), sorted((*plan.chain[1:], *plan.dense))
     if not others:
-        assert draw_others(layout, some_draws(design)[1], {}, entries) == {}
+        assert draw_others(layout, some_draws(design)[1], {}, eliminating(entries)) == {}
         return
     points, draws = some_draws(design)
     noise = unit_noise(layout, others)
     n = noise[others[0]].shape[1]
-    found = draw_others(layout, draws.take(np.zeros(n, int)), noise, entries)
+    found = draw_others(layout, draws.take(np.zeros(n, int)), noise, eliminating(entries))
     drawn = in_a_row(found, others)
     posterior = dense.posterior(design, points[0], normal_prior(design))
     of_beta, of_effects = places(design)
@@ -155,7 +161,7 @@ def test_each_draw_has_its_own_parameters_and_noise(name, entries):
     rng, n = np.random.default_rng(5), len(draws.coef)
     shapes = {k: stats.factors[k].zy.shape for k in others}
     noise = {k: rng.normal(size=(q, n, n_levels)) for k, (q, n_levels) in shapes.items()}
-    together = draw_others(layout, draws, noise, entries)
+    together = draw_others(layout, draws, noise, eliminating(entries))
     for s in range(n):
         alone = {k: a[:, s : s + 1] for k, a in noise.items()}
         found = draw_others(layout, draws.take([s]), alone)

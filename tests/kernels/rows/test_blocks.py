@@ -90,7 +90,7 @@ def test_levels_do_not_depend_on_their_blocks(name, dense):
 def test_every_row_has_a_seat_in_its_level():
     _, rows, _ = uneven("logit")
     of_rows = rows.x, rows.codes, rows.y, rows.weights, rows.offset
-    short = budget(chunks_of_block=4).rows
+    short = budget(chunks_of_block=4, few_blocks=0).rows
     blocks, seats = arrange_rows(*of_rows, len(N_ROWS), short)
     size, n_chunks = blocks.y.shape
     assert_allclose(blocks.y.T.ravel()[seats], rows.y)
@@ -102,6 +102,7 @@ def test_every_row_has_a_seat_in_its_level():
     )
     inside = blocks.place[rows.codes] // blocks.levels.shape[1]
     assert np.array_equal(seats // size // length, inside)
+    assert len(blocks.levels) > len(arrange_rows(*of_rows, len(N_ROWS), short, False)[0].levels)
 
 
 @pytest.mark.parametrize("name", ["logit", "poisson", "student_t"])
