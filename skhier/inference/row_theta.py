@@ -52,11 +52,11 @@ class RowTheta(QuadratureTheta):
         self.along: np.ndarray | None = None  # see follow
         self.foretells = False  # where nodes lie, without a look at the rows
         own = budget.quadrature
-        together, most = own.row_points, own.points_at_once
+        together, most = own.row_points, min(own.points_at_once, own.levels_at_once // n_levels)
         if not runtime.is_cpu(device):
             together, most = own.row_points_on_gpu, own.points_on_gpu
         points = together * len(rows.levels) // rows.y.size
-        batch = int(np.clip(points, own.fewest_points, most))
+        batch = max(min(points, most), own.fewest_points)
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:

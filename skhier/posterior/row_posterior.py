@@ -279,7 +279,8 @@ class RowPosterior(Drawn):
 
     def _lines(self, x, codes, behind, of_response=True, of_moments=False):
         """As :meth:`line_mixture` with own parameters and weights of each normal."""
-        of_all, every = self._is_of_all(codes, of_moments), weighted(self.every, self.response)
+        of_all = self._is_of_all(codes, of_moments)
+        every = weighted(self.every, self.response) if of_moments else self.every
         for components, at in ((behind, ~of_all), (every, of_all)):
             at = np.flatnonzero(at)
             for part, mean, sd in self.line_mixture(x[at], codes[at], components, of_response):
