@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 from reduced import population
 from scipy import stats
 
+from skhier.estimators._candidates import budget_of_candidates
 from skhier.kernels.records import Components, EffectMoments
 from skhier.posterior.designs import OUT
 from skhier.posterior.few import weighted
@@ -140,6 +141,13 @@ def test_draws_of_effects_are_all_components():
     assert len(drawn.few.rule.weights) == S
     x, codes = rows()
     assert_allclose(drawn.mean(x, codes), of_all(drawn).mean(x, codes), rtol=1e-12)
+
+
+def test_candidates_of_a_search_do_not_choose():
+    """They predict a fold, and are gone."""
+    candidate = posterior(Poisson(), {})
+    candidate.budget = budget_of_candidates(candidate.budget)
+    assert len(candidate.few.rule.weights) == len(candidate.few_of_moments.rule.weights) == S
 
 
 def test_few_components_are_no_part_of_a_pickle(few):
