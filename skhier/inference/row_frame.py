@@ -95,10 +95,10 @@ def find_frame(
         frame = search.settle(search.start(sites))
     except FloatingPointError:
         return None
-    signs = search.wanted_signs(frame, sites)
-    if not signs.are_plain:
+    point = search.arrange(frame, sites)
+    if point is not None:
         with suppress(FloatingPointError):
-            frame = search.even(search.settle(search.signed(frame, signs, sites)))
+            frame = search.even(search.settle(point))
     return Framing(target, (search.rows, search.model, frame), search.n_evaluations)
 
 
@@ -233,19 +233,26 @@ class _Search:
         is_scale[[i for of_factor in scale_entries(spec, spans) for i in of_factor.values()]] = True
         return signs_for(spec, spans, signed & is_scale & has_density_at_zero(heights))
 
-    def signed(self, frame, signs: Signs, sites) -> _Point:
-        """The origin of a frame, from where on scales have signs and their effects come last."""
+    def arrange(self, frame, sites) -> _Point | None:
+        """The origin of a frame, from where on scales that may be 0 have signs, and effects are in
+        the order of what rows say of them; None if neither changes anything.
+        """
         theta, everyone, standard = self.at(frame, self.nowhere)[2]
-        effects = [root @ z for root, z in zip(self.roots(everyone), standard, strict=True)]
-        self.signs, places = signs, scale_entries(self.target.spec, _spans(sites))
-        orders = [np.argmax(order, axis=1) for order in self.orders]
-        for k, of_effect in enumerate(places):
-            is_small = {effect: signs.signed[place] for effect, place in of_effect.items()}
-            orders[k] = np.array(sorted(orders[k], key=lambda j: is_small.get(j, False)))
-            for column, effect in enumerate(orders[k]):
-                if is_small.get(effect, False):
-                    self.turned[k][column, of_effect[effect]] = 1.0
-        self.orders = tuple(map(permutation, orders))
+        roots = self.roots(everyone)
+        sizes = [
+            (root**2).sum(1) * np.einsum("iig->i", level.precision)
+            for root, level in zip(roots, frame.levels, strict=True)
+        ]
+        orders = tuple(permutation(np.argsort(-size, kind="stable")) for size in sizes)
+        signs = self.wanted_signs(frame, sites)
+        if signs.are_plain and all(map(np.array_equal, orders, self.orders)):
+            return None
+        self.signs, self.orders = signs, orders
+        places = scale_entries(self.target.spec, _spans(sites))
+        for turned, order, of_effect in zip(self.turned, orders, places, strict=False):
+            for effect, place in of_effect.items():
+                turned[:, place] = order[:, effect] * signs.signed[place]
+        effects = (root @ z for root, z in zip(roots, standard, strict=True))
         pairs = zip(self.roots(everyone), effects, strict=True)
         return _Point(theta, [np.linalg.solve(root, b) for root, b in pairs])
 
