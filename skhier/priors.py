@@ -107,10 +107,12 @@ class Prior(BaseEstimator):
         effects.
     noise_scale : None, number or Distribution
         Residual standard deviation. Default: ``Exponential`` with mean ``sd(y)``; a number
-        multiplies that mean.
+        multiplies that mean. An error where the response has no noise scale (counts, classes,
+        gamma) or ``known_noise`` tells it.
     noise_spread : None, number or Distribution
         With ``noise_by``, the sd over levels of the log of their residual sds, whose median has the
-        prior ``noise_scale``. Default: ``Exponential`` with mean 1; a number replaces that mean.
+        prior ``noise_scale``. Default: ``Exponential`` with mean 1; a number replaces that mean. An
+        error without ``noise_by``.
 
     Examples
     --------
@@ -157,7 +159,8 @@ class Prior(BaseEstimator):
         factors : sequence of (str, sequence of int)
             Of each grouping factor, the name and the features with a varying slope.
         own : sequence of str
-            Which parameters of the noise are not known; what is said of others is only checked.
+            Which parameters of the noise are not known; what is said of others is only checked: see
+        :class:`~skhier.inference.prior.PriorSetting`, which knows why there are none.
 
         Raises
         ------

@@ -29,8 +29,7 @@ ROOMS = {
         "lazy_sums lazy lazy_rows partitions hashed_folds"
     ),
     "kernels": (
-        "records user_units linalg bartlett signed cholesky flat distributions covariance "
-        "prior_programs "
+        "records user_units linalg bartlett cholesky flat distributions covariance prior_programs "
         "normal.collapse normal.models normal.eliminate normal.conditional normal.moments "
         "normal.effects normal.line_distribution normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "

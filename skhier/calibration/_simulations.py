@@ -150,7 +150,8 @@ def _prior_draws(setting: PriorSetting, n: int, rng) -> list[Parameters]:
         raise ValueError(
             "The prior must be known before data can be simulated from it, but some of it is "
             "scaled by y. Give every parameter a distribution: `prior=Prior(intercept=..., "
-            "coef=..., group_scale=..., noise_scale=...)`."
+            "coef=..., group_scale=..., noise_scale=...)`, the last if the response has a noise "
+            "scale."
         ) from error
     drawn = draw_parameters(setting, n, rng)
     corr = [root @ np.swapaxes(root, 1, 2) for root in drawn.corr_root]

@@ -144,8 +144,10 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         variance parameters was found to have, those of a thousandth of the mass left out), worst
         ``r_hat``, ``ess_bulk``, ``ess_tail`` and the parameters they belong to, ``divergences``;
         of Markov chains only, ``e_bfmi`` and ``max_tree_depth_reached`` (how many transitions
-        used the whole tree); ``evaluations`` (of the density or, after warm-up, its gradient),
-        ``seconds`` (of ``fit``; after a search, of its best candidate's fit to all rows),
+        used the whole tree); ``evaluations`` (of the density or its gradient, in the search for
+        modes, for weights, and in the transitions of the chains that are kept: those of warm-up,
+        and of chains that were given up for longer ones, are not counted), ``seconds`` (of
+        ``fit``; after a search, of its best candidate's fit to all rows),
         ``warnings``, ``n_rows``, ``n_groups`` (per factor), ``n_dense`` (group effects that are
         integrated out as one block: of crossed factors all but the largest), ``slopes_left_out``
         (per factor the features that ``slopes="all"`` leaves without a varying slope),

@@ -151,9 +151,9 @@ def run_shortly(run, options, short, seen, anew, fit_warns, close=None):
     Where the frame is good few transitions of few steps warm up and move through the posterior, and
     fewer draws than were asked for have the effective number that is enough. Whether they have,
     R-hat, effective numbers, energies and divergences tell, of what is seen and of all that the
-    diagnostics of the fit judge; if not, the chains go on until there are as many draws as were
-    asked for, which mends no divergence. If these do not agree either chains of smaller steps, and
-    of as many as they want, may, in the same frame; at last new ones are made as asked for.
+    diagnostics of the fit judge; if not, the chains go on where that may do, up to as many draws as
+    were asked for. If these do not agree either chains of smaller steps, and of as many as they
+    want, may, in the same frame; at last new ones are made as asked for, and the better remain.
 
     Parameters
     ----------
@@ -174,19 +174,37 @@ def run_shortly(run, options, short, seen, anew, fit_warns, close=None):
     def agree(draws):
         return _agree(seen(draws), draws, options) and not fit_warns(draws)
 
-    draws = run(short)
-    if agree(draws):
-        return draws
-    rest = options.n_draws - short.n_draws
-    if rest > 0 and not draws.diverging.any():
-        draws = _continued(draws, run(short._replace(n_draws=rest), draws.state))
-        if agree(draws):
-            return draws
+    def quality(draws):
+        return not draws.diverging.any(), _effective(seen(draws))
+
+    stages = [(short, options.n_draws)]
     if close is not None:
-        draws = run(close)
+        stages.append((close, options.budget.chains.most_close * options.n_draws))
+    for how, most in stages:
+        draws = run(how)
         if agree(draws):
             return draws
-    return anew(draws)
+        further = _further(seen(draws), draws, options, most)
+        if further:
+            draws = _continued(draws, run(how._replace(n_draws=further), draws.state))
+            if agree(draws):
+                return draws
+    return max(anew(draws), draws, key=quality)
+
+
+def _effective(seen) -> float:
+    """The least effective number, in the bulk and in the tails."""
+    return float(min(ess_bulk(seen).min(), ess_tail(seen).min()))
+
+
+def _further(seen, draws, options, most) -> int:
+    """Draws with which the same chains, ``most`` in all, may agree; 0: none would do."""
+    n = draws.lp.shape[1]
+    if draws.diverging.any() or not np.isfinite(seen).all():
+        return 0
+    wanted = n * options.least_ess(options.n_chains * options.n_draws) / _effective(seen)
+    reserve = options.budget.chains.reserve
+    return int(np.ceil(np.clip(reserve * wanted, reserve * n, most))) - n if wanted < most else 0
 
 
 def _continued(draws, more):
@@ -216,7 +234,7 @@ def _agree(theta, draws, options) -> bool:
     if e_bfmi(draws.energy).min() < E_BFMI_LIMIT:
         return False
     least = options.least_ess(options.n_chains * options.n_draws)
-    enough = min(ess_bulk(theta).min(), ess_tail(theta).min()) >= least
+    enough = _effective(theta) >= least
     return bool(enough and rank_rhat(theta).max() <= options.budget.chains.good_r_hat)
 
 

@@ -7,7 +7,9 @@ posterior is sampled, play no part.
 from __future__ import annotations
 
 import copy
+import numbers
 from collections.abc import Mapping, Sequence
+from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ from skhier.kernels.user_units import intercept_first, scale_and_directions
 from skhier.presets import preset_of, prior_from
 from skhier.priors import DataScales, Prior, PriorChoice, describe
 from skhier.responses.base import Response
+from skhier.responses.by_level import SPREAD
+from skhier.responses.member import SCALE
 
 __all__ = ["PriorDraws", "PriorSetting", "draw_parameters", "log_prior_density"]
 
@@ -60,11 +64,37 @@ class PriorSetting(NamedTuple):
         )
 
     def resolve(self) -> PriorChoice:
-        """The distributions; of the response's own parameters those of which are sampled."""
+        """The distributions; of the response's own parameters those of which are sampled.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`skhier.priors.Prior.resolve`; or a prior of a noise that the response lacks.
+        """
         sampled = self.response.sampled
         choice = self.prior.resolve(self.scales, self.names, self.factors, sampled)
+        _forbid_unused_noise(self.prior, self.response)
         own = choice.own | self.response.own_priors(preset_of(self.prior))
         return choice._replace(own={name: own[name] for name in sampled})
+
+
+def _forbid_unused_noise(prior: Prior, response: Response) -> None:
+    """Raise ValueError where a prior is stated of a parameter that the noise does not have."""
+    for name in (SCALE, SPREAD):
+        value = getattr(prior, name)
+        if value is None or name in response.sampled:
+            continue
+        if SCALE in response.fixed:
+            why = "`known_noise` says each row's noise, which has no prior. Leave it out."
+        elif name == SPREAD and SCALE in response.sampled:
+            why = "without `noise_by` all levels have one noise. Name their factor there."
+        else:
+            why = (
+                f"response={response.name!r} has no such parameter. Leave it out; priors of a "
+                "response's own parameters are given to the response."
+            )
+        said = short(value) if isinstance(value, numbers.Real) else describe(value)
+        raise ValueError(f"Prior's `{name}={said}` would not be used: {why}")
 
 
 class PriorDraws(NamedTuple):

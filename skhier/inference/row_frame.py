@@ -10,9 +10,9 @@ Of P the dense entries' precision, B what couples the others to them and I the o
 and x = M^-1 of a standard normal. Levels of further large factors are taken for independent of each
 other: that, and a mode that is not quite one, only make chains take more steps.
 
-The logarithm of a scale that may be 0 reaches far down, and chains with it; with a sign the scale
-has no edge there (:mod:`skhier.inference.signs`). The frame of such a posterior is an even one:
-both signs are as likely.
+A level's effects are those of a root of their covariance that is triangular in the order of what
+rows say of them. A correlation then moves only the effect that rows say less of; else it would turn
+what they say of the other, and chains would have to follow.
 """
 
 from __future__ import annotations
@@ -24,17 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from skhier.inference.importance import covariance_root
 from skhier.inference.mode import IMPOSSIBLE, STEP
 from skhier.inference.row_information import information_of_rows, start_of_rows, zeta_of
-from skhier.inference.signs import (
-    NEAR_ZERO,
-    Signs,
-    has_density_at_zero,
-    no_signs,
-    scale_entries,
-    signs_for,
-)
 from skhier.inference.starts import LARGE_SCALE
 from skhier.kernels.records import LevelInformation, ModelSpec
 from skhier.responses.numerics import TINY
@@ -95,10 +86,10 @@ def find_frame(
         frame = search.settle(search.start(sites))
     except FloatingPointError:
         return None
-    point = search.arrange(frame, sites)
+    point = search.in_order(frame)
     if point is not None:
         with suppress(FloatingPointError):
-            frame = search.even(search.settle(point))
+            frame = search.settle(point)
     return Framing(target, (search.rows, search.model, frame), search.n_evaluations)
 
 
@@ -113,15 +104,9 @@ def _dense(shapes: Sequence[tuple[int, int]], n_theta: int, budget: Budget) -> t
     return tuple(is_dense)
 
 
-def permutation(order) -> np.ndarray:
+def _permutation(order) -> np.ndarray:
     """The matrix (q, q) that puts q rows in an order."""
     return np.eye(len(order))[order]
-
-
-def _spans(sites: dict[str, int]) -> dict[str, range]:
-    """Entries of theta of each site, from their numbers."""
-    ends = np.cumsum([0, *sites.values()])
-    return {name: range(*ends[i : i + 2]) for i, name in enumerate(sites)}
 
 
 class _Point(NamedTuple):
@@ -141,9 +126,7 @@ class _Search:
         self.on_host = rows
         self.rows, self.model = jax.device_put((rows, model))
         self.budget, self.check, self.n_evaluations = budget, check, 0
-        self.signs = no_signs(n_theta)
-        self.orders = tuple(permutation([q - 1, *range(q - 1)]) for q, _ in shapes)
-        self.turned = tuple(np.zeros((q, n_theta)) for q, _ in shapes)
+        self.orders = tuple(_permutation([q - 1, *range(q - 1)]) for q, _ in shapes)
 
     def start(self, sites) -> _Point:
         """Large scales, and the coefficients' and effects' mode given these."""
@@ -191,16 +174,14 @@ class _Search:
         """The frame whose origin is theta and zeta of the levels, and whose unit is theirs."""
         from skhier.inference.row_frame_target import RowFrame
 
-        point = np.where(self.signs.signed, np.exp(theta), theta)
-        parts = [(point, True), *zip(zetas, self.target.is_dense, strict=True)]
+        parts = [(theta, True), *zip(zetas, self.target.is_dense, strict=True)]
         centre, rest = (
             np.concatenate([np.zeros(0), *(part.ravel() for part, here in parts if here == kind)])
             for kind in (True, False)
         )
         coupling = np.zeros((len(rest), len(centre)))
         root = np.eye(len(centre))
-        of_effects = self.signs, self.orders, self.turned
-        return RowFrame(levels, centre, root, rest, coupling, *of_effects)
+        return RowFrame(levels, centre, root, rest, coupling, self.orders)
 
     def roots(self, everyone):
         """Of the covariance of what each of the levels vary in."""
@@ -218,24 +199,9 @@ class _Search:
                 break
         return frame
 
-    def wanted_signs(self, frame, sites) -> Signs:
-        """Of the scales that may be 0, as the frame of their logarithms has it."""
-        from skhier.inference import quadrature_target
-        from skhier.inference.row_target import ROWS
-
-        spec, spans = self.target.spec, _spans(sites)
-        grids = np.tile(NEAR_ZERO[:, None], (1, self.n_theta))
-        profiles = quadrature_target.prior_profiles(grids, self.model, ROWS, spec)
-        heights = np.concatenate([np.asarray(profiles[name]) for name in sites], axis=1)
-        may_be_zero = np.sqrt((frame.root[: self.n_theta] ** 2).sum(1))
-        signed = may_be_zero > self.budget.chains.signed_scale
-        is_scale = np.zeros(self.n_theta, bool)
-        is_scale[[i for of_factor in scale_entries(spec, spans) for i in of_factor.values()]] = True
-        return signs_for(spec, spans, signed & is_scale & has_density_at_zero(heights))
-
-    def arrange(self, frame, sites) -> _Point | None:
-        """The origin of a frame, from where on scales that may be 0 have signs, and effects are in
-        the order of what rows say of them; None if neither changes anything.
+    def in_order(self, frame) -> _Point | None:
+        """The origin of a frame, from where on effects are in the order of what rows say of them;
+        None if they were.
         """
         theta, everyone, standard = self.at(frame, self.nowhere)[2]
         roots = self.roots(everyone)
@@ -243,43 +209,13 @@ class _Search:
             (root**2).sum(1) * np.einsum("iig->i", level.precision)
             for root, level in zip(roots, frame.levels, strict=True)
         ]
-        orders = tuple(permutation(np.argsort(-size, kind="stable")) for size in sizes)
-        signs = self.wanted_signs(frame, sites)
-        if signs.are_plain and all(map(np.array_equal, orders, self.orders)):
+        orders = tuple(_permutation(np.argsort(-size, kind="stable")) for size in sizes)
+        if all(map(np.array_equal, orders, self.orders)):
             return None
-        self.signs, self.orders = signs, orders
-        places = scale_entries(self.target.spec, _spans(sites))
-        for turned, order, of_effect in zip(self.turned, orders, places, strict=False):
-            for effect, place in of_effect.items():
-                turned[:, place] = order[:, effect] * signs.signed[place]
+        self.orders = orders
         effects = (root @ z for root, z in zip(roots, standard, strict=True))
         pairs = zip(self.roots(everyone), effects, strict=True)
         return _Point(theta, [np.linalg.solve(root, b) for root, b in pairs])
-
-    def even(self, frame):
-        """The frame with the moments that are left if every sign is either with equal chances."""
-        signed = self.signs.signed
-        of_levels = [
-            np.repeat(turned[:, signed], n, axis=0)
-            for turned, (_, n) in zip(self.turned, self.shapes, strict=True)
-        ]
-        dense = [self.signs.flips[:, signed]]
-        rest = [np.zeros((0, signed.sum()))]
-        for flips, is_dense in zip(of_levels, self.target.is_dense, strict=True):
-            (dense if is_dense else rest).append(flips)
-        kind, rest_kind = (
-            np.concatenate(a) @ 2.0 ** np.arange(signed.sum()) for a in (dense, rest)
-        )
-        off = np.where(kind > 0, frame.centre, 0.0)
-        covariance = np.equal.outer(kind, kind) * (frame.root @ frame.root.T + np.outer(off, off))
-        slopes = np.equal.outer(rest_kind, kind) * np.linalg.solve(frame.root.T, frame.coupling.T).T
-        root = covariance_root(covariance)
-        return frame._replace(
-            centre=frame.centre - off,
-            root=root,
-            rest=np.where(rest_kind > 0, 0.0, frame.rest),
-            coupling=slopes @ root,
-        )
 
     def frame_at(self, point: _Point):
         """The frame of a point: what its rows say of each level, and the curvature there."""

@@ -6,10 +6,8 @@ that hardly depend on each other given them. With x of the frame's own coordinat
     dense = centre + root x_1,   rest = centre of the rest + coupling x_1 + x_2
 
 The population's entries of ``dense`` are theta as :func:`skhier.kernels.rows.models.population`
-has it, those of levels zeta of :mod:`skhier.kernels.rows.partly_centered`. Scales that may be 0 can
-have a sign (:mod:`skhier.inference.signs`), with which the zeta of their effect change theirs: then
-the effects are smooth in it. A new target, or other shapes, compile a new program; data, priors and
-frames do not.
+has it, those of levels zeta of :mod:`skhier.kernels.rows.partly_centered`. A new target, or other
+shapes, compile a new program; data, priors and frames do not.
 """
 
 from collections.abc import Sequence
@@ -20,13 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skhier.inference.signs import Signs
 from skhier.kernels import flat
 from skhier.kernels.prior_programs import fused_product
 from skhier.kernels.records import LevelInformation, ModelSpec, Population
 from skhier.kernels.rows.models import log_likelihood, population
 from skhier.kernels.rows.partly_centered import standard_effects, triangular
-from skhier.kernels.signed import without_signs
 from skhier.responses.by_level import SPREAD
 
 __all__ = ["Framed", "RowFrame", "roots_of", "value_and_slope"]
@@ -44,12 +40,8 @@ class RowFrame(NamedTuple):
     root : array of shape (d, d)
     rest : array of shape (m,)
     coupling : array of shape (m, d)
-    signs : Signs
-        Of theta's scales.
     orders : tuple of array of shape (q, q)
         Permutation of the effects of each of the levels: :func:`roots_of`.
-    turned : tuple of array of shape (q, n_theta)
-        Of the effects of each of the levels, in this order, 1 where they change sign with a scale.
     """
 
     levels: tuple[LevelInformation, ...]
@@ -57,9 +49,7 @@ class RowFrame(NamedTuple):
     root: Any
     rest: Any
     coupling: Any
-    signs: Signs
     orders: tuple[Any, ...]
-    turned: tuple[Any, ...]
 
 
 def roots_of(spec: ModelSpec, everyone: Population, orders: Sequence[Any]) -> list[Any]:
@@ -112,15 +102,11 @@ class Framed(NamedTuple):
         dense = frame.centre + frame.root @ position[:d]
         rest = frame.rest + frame.coupling @ position[:d] + position[d:]
         theta, zetas = _parts(dense, rest, [of.pull.shape for of in frame.levels], self.is_dense)
-        is_negative = jnp.where(frame.signs.signed & (theta < 0), 1.0, 0.0)
-        theta, log_volume = without_signs(theta, *frame.signs)
         everyone = flat.values(partial(population, self.spec), model, theta)
-        standard = []
+        standard, log_volume = [], 0.0
         roots = roots_of(self.spec, everyone, frame.orders)
-        of_levels = roots, frame.levels, zetas, frame.turned
-        for root, information, zeta, turned in zip(*of_levels, strict=True):
-            sign = 1 - 2 * (turned @ is_negative)[:, None]
-            z, volume = standard_effects(root, information, sign * zeta)
+        for root, information, zeta in zip(roots, frame.levels, zetas, strict=True):
+            z, volume = standard_effects(root, information, zeta)
             standard.append(z)
             log_volume = log_volume + volume
         deviations = () if self.spec.noise_by is None else standard[-1][0]

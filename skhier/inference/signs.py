@@ -22,10 +22,7 @@ from skhier.inference.mode import Laplace
 from skhier.kernels.records import ModelSpec
 from skhier.responses.numerics import TINY
 
-__all__ = ["NEAR_ZERO", "Signs", "has_density_at_zero", "no_signs", "scale_entries", "signs_for"]
-
-NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
-SAME_DENSITY = 1e-4  # in nats
+__all__ = ["Signs", "no_signs", "scale_entries", "signs_for"]
 
 
 class Signs(NamedTuple):
@@ -117,20 +114,6 @@ def scale_entries(spec: ModelSpec, sites: dict[str, range]) -> list[dict[int, in
         }
         for k, factor in enumerate(spec.factors)
     ]
-
-
-def has_density_at_zero(log_density: np.ndarray) -> np.ndarray:
-    """Whether the density of a scale is positive and finite at 0, (d,).
-
-    Parameters
-    ----------
-    log_density : array of shape (3, d)
-        Of its logarithm, at NEAR_ZERO.
-    """
-    of_scale = log_density - NEAR_ZERO[:, None]
-    with np.errstate(invalid="ignore"):
-        is_level = np.ptp(of_scale[1:], axis=0) < SAME_DENSITY
-    return is_level & np.isfinite(of_scale).all(0)
 
 
 def signs_for(spec: ModelSpec, sites: dict[str, range], signed: np.ndarray) -> Signs:

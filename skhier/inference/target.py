@@ -24,7 +24,7 @@ from skhier.kernels.normal.models import (
     parameters,
 )
 from skhier.kernels.records import CoefPrior, ModelSpec, Population, PopulationGivenTheta
-from skhier.kernels.signed import without_signs
+from skhier.responses.numerics import TINY
 
 __all__ = [
     "Joint",
@@ -92,11 +92,19 @@ class Marginal(NamedTuple):
 def _in_theta(point, coordinates):
     """``theta`` and the log volume, as the coordinates have them."""
     if not isinstance(coordinates, Bartlett):
-        return without_signs(point, *coordinates)
+        return _without_signs(point, *coordinates)
     factors, take, signs, _ = coordinates
-    point, of_signs = (point, 0.0) if signs is None else without_signs(point, *signs)
+    point, of_signs = (point, 0.0) if signs is None else _without_signs(point, *signs)
     theta, log_volume = theta_and_log_volume(point, factors, take, jnp, _inverse_of_lower)
     return theta, log_volume + of_signs
+
+
+def _without_signs(point, signed, flips):
+    """The same of :class:`~skhier.inference.signs.Signs`."""
+    scale = jnp.where(signed, jnp.maximum(jnp.abs(point), TINY), 1.0)
+    parity = 1 - 2 * ((flips @ jnp.where(point < 0, 1.0, 0.0)) % 2)
+    theta = jnp.where(signed, jnp.log(scale), point * parity)
+    return theta, -jnp.where(signed, jnp.log(2 * scale), 0.0).sum()
 
 
 def _inverse_of_lower(a):

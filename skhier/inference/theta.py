@@ -15,13 +15,7 @@ from skhier.inference.bartlett import Bartlett, bartlett_at
 from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
-from skhier.inference.signs import (
-    NEAR_ZERO,
-    Signs,
-    has_density_at_zero,
-    scale_entries,
-    signs_for,
-)
+from skhier.inference.signs import Signs, scale_entries, signs_for
 from skhier.inference.starts import PROFILE_GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.records import (
     CoefPriors,
@@ -36,7 +30,8 @@ from skhier.utils.budget import USUAL, Budget
 
 __all__ = ["PopulationPosterior", "Theta", "population_of"]
 
-SAME_LOG = 1e-4  # of a scale and its entry of theta
+NEAR_ZERO = np.array([2.0, -14.0, -24.0])  # logarithms of scales, the last two of next to nothing
+SAME = 1e-4  # in nats
 
 
 class Theta:
@@ -165,10 +160,12 @@ class Theta:
         grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
         of_sites = self.targets.prior_profiles(grids, *self._at_data)
         heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)
+        density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
         values = self.targets.site_values(grids[: len(NEAR_ZERO)], *self._at_data)
         with np.errstate(invalid="ignore", divide="ignore"):
-            is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME_LOG
-        return is_log, is_log & has_density_at_zero(heights[: len(NEAR_ZERO)])
+            is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME
+            is_level = np.ptp(density[1:], axis=0) < SAME
+        return is_log, is_log & is_level & np.isfinite(density).all(0)
 
     @cached_property
     def steps(self) -> np.ndarray:

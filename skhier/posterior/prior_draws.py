@@ -36,7 +36,7 @@ def _unless_nan(at: int) -> Any:
             raise ValueError(
                 "Some priors are scaled by y, which is not known before fit. Pass `y=`, fit first, "
                 "or give every parameter a distribution, `prior=Prior(intercept=..., coef=..., "
-                "group_scale=..., noise_scale=...)`."
+                "group_scale=..., noise_scale=...)`, the last if the response has a noise scale."
             )
         return value
 

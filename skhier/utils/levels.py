@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,15 @@ from skhier.utils.nesting import NestedLevels, encode_nested, fit_nested
 from skhier.utils.schema import FactorColumns
 from skhier.utils.table import Table
 
-__all__ = ["NO_LABEL", "Factor", "RowCodes", "encode_levels", "read_levels", "side_by_side"]
+__all__ = [
+    "NO_LABEL",
+    "Factor",
+    "RowCodes",
+    "encode_levels",
+    "place_of_factor",
+    "read_levels",
+    "side_by_side",
+]
 
 NO_LABEL = -1  # the code of a row of which nobody says what level it is of
 
@@ -32,6 +41,38 @@ class Factor(NamedTuple):
     slopes: tuple[int, ...]
     automatic: bool = False
     flat: tuple[int, ...] = ()
+
+
+def place_of_factor(
+    called: Any, factors: Sequence[Factor], names: Sequence[str] | None, n_columns: int
+) -> int | None:
+    """Which of the factors a parameter means; None: none of them.
+
+    Parameters
+    ----------
+    called : str, int, tuple or list
+        The factor by its name, or its columns as ``groups`` has them.
+    factors : sequence of Factor
+    names : sequence of str or None
+        Column names of X, if it has any.
+    n_columns : int
+        Of X.
+    """
+    of_factors = [factor.name for factor in factors]
+    if isinstance(called, str) and called in of_factors:
+        return of_factors.index(called)
+    columns = called if isinstance(called, tuple | list) else (called,)
+    positions = tuple(_position(column, names, n_columns) for column in columns)
+    at: list[Any] = [factor.positions for factor in factors]
+    return at.index(positions) if positions in at else None
+
+
+def _position(column, names, n_columns) -> int | None:
+    """Of a column by its name or position; None: there is no such column."""
+    if isinstance(column, numbers.Integral) and not isinstance(column, bool | np.bool_):
+        return int(column) % n_columns if -n_columns <= column < n_columns else None
+    is_name = isinstance(column, str) and names is not None and column in names
+    return list(names).index(column) if is_name else None
 
 
 class RowCodes(NamedTuple):

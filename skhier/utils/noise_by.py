@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 from skhier.utils.design import Design
+from skhier.utils.levels import place_of_factor
 from skhier.utils.words import listed
 
 __all__ = ["noise_factor"]
@@ -35,33 +35,16 @@ def noise_factor(noise_by: Any, design: Design, names: Sequence[str] | None) -> 
             f"noise_by={noise_by!r} takes a grouping factor, and this model has none. Name it in "
             f"`groups`: groups={noise_by!r}, slopes=None has varying intercepts alone."
         )
-    for k, factor in enumerate(design.factors):
-        if _is_factor(noise_by, factor, design, names):
-            return k
+    n_columns = len(names) if names is not None else _n_columns(design)
+    place = place_of_factor(noise_by, design.factors, names, n_columns)
+    if place is not None:
+        return place
     known = listed(repr(factor.name) for factor in design.factors)
     raise ValueError(
         f"noise_by={noise_by!r} is not a grouping factor of this model, whose factors are "
         f"{known}. Noise can differ between levels of a factor that effects vary by: add it to "
         "`groups`."
     )
-
-
-def _is_factor(noise_by, factor, design, names) -> bool:
-    if noise_by == factor.name:
-        return True
-    asked = noise_by if isinstance(noise_by, tuple | list) else (noise_by,)
-    n_columns = len(names) if names is not None else _n_columns(design)
-    columns = [factor.name] if names is None else [names[at] for at in factor.positions]
-    if len(asked) != len(factor.positions):
-        return False
-    return all(
-        one == column or (_is_integer(one) and one % n_columns == at)
-        for one, column, at in zip(asked, columns, factor.positions, strict=False)
-    )
-
-
-def _is_integer(value) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _n_columns(design) -> int:

@@ -300,6 +300,10 @@ class ChainBudget:
         Of chains of every parameter of rows, where scales are not fitted to anew.
     close_warmup, close_accept : int, float
         Of chains in the same frame where those do not agree: smaller steps, as many as they want.
+    most_close : int
+        Times the draws asked for, so many of these where fewer have too low effective numbers.
+    reserve : float
+        Times as many further draws as an effective number, which is an estimate, says are missing.
     half_turn : float
         Steps of these chains half round a standard normal, of one dimension.
     most_dense : int
@@ -310,8 +314,6 @@ class ChainBudget:
         Of rows, on the way to the mode.
     longest_move : float
         Sds of an entry, in one frame.
-    signed_scale : float
-        Sd of a logarithm of a scale, above which the scale may be 0 and has a sign.
     near_frame : float
         Sds: a frame so near to the mode stays.
     """
@@ -327,10 +329,11 @@ class ChainBudget:
     framed_warmup: int = 100
     close_warmup: int = 200
     close_accept: float = 0.9
+    most_close: int = 3
+    reserve: float = 1.5
     half_turn: float = 1.4
     most_dense: int = 500
     most_coupled: int = 4 * 10**6
     most_frames: int = 8
     longest_move: float = 10.0
-    signed_scale: float = 0.45
     near_frame: float = 0.1

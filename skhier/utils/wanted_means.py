@@ -9,7 +9,7 @@ from typing import Any
 from skhier.utils.columns import find_column, is_all, resolve_columns
 from skhier.utils.design import Design
 from skhier.utils.group_means import MeansOfFactor
-from skhier.utils.levels import Factor
+from skhier.utils.levels import Factor, place_of_factor
 from skhier.utils.table import Table
 
 __all__ = ["wanted_means"]
@@ -55,16 +55,12 @@ def wanted_means(group_means: Any, table: Table, design: Design) -> tuple[MeansO
 
 
 def _factor_at(key: Any, factors: Sequence[Factor], table: Table) -> int:
-    called = [factor.name for factor in factors]
-    if key in called:
-        return called.index(key)
-    columns = key if isinstance(key, tuple) else (key,)
-    of_table = table.names, table.n_columns, "group_means", table.index
-    at = tuple(find_column(column, *of_table) for column in columns)
-    for k, factor in enumerate(factors):
-        if at == factor.positions:
-            return k
+    place = place_of_factor(key, factors, table.names, table.n_columns)
+    if place is not None:
+        return place
+    for column in key if isinstance(key, tuple) else (key,):  # which is perhaps no column at all
+        find_column(column, table.names, table.n_columns, "group_means", table.index)
     raise ValueError(
         f"`group_means` has the key {short(key)}, which is not a factor of `groups`. Factors: "
-        f"{', '.join(map(repr, called))}."
+        f"{', '.join(repr(factor.name) for factor in factors)}."
     )

@@ -25,7 +25,6 @@ PRIOR = Prior(
     intercept=dist.Normal(0.0, 2.0),
     coef={"x": dist.Normal(0.0, 1.0)},
     group_scale=dist.Exponential(1.0),
-    noise_scale=dist.Exponential(1.0),
 )
 WEIGHTS = np.arange(60) % 3
 NATS = 0.01  # what the weighted points know an evidence to

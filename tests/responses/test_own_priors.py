@@ -4,10 +4,12 @@ import pickle
 
 import numpy as np
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
+from skhier import DecovPrior, HierarchicalSlopesClassifier, HierarchicalSlopesRegressor, Prior
 from skhier.priors import DataScales, describe
 from skhier.responses import (
     Bernoulli,
@@ -23,6 +25,10 @@ from skhier.responses import (
 AT = np.array([1.2, 4.0, 30.0])
 ABOVE_ONE = stats.gamma(2, scale=10)
 SCALES = DataScales(50.0, np.zeros(1), np.ones(1), 3.0, 2.0, 4.0, 1.5)
+
+
+def of(response, **params):
+    return HierarchicalSlopesRegressor("g", slopes=["x"], response=response, **params)
 
 
 def log_prob(prior):
@@ -157,3 +163,27 @@ def test_importing_the_package_loads_nothing_heavy():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert "skhier" in loaded
     assert not any(f"'{name}'" in loaded for name in ("jax", "numpyro", "scipy", "sklearn"))
+
+
+HALF = dist.HalfNormal(2.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "prior", "message"),
+    [
+        (of("poisson"), Prior(noise_scale=0.5), r"`noise_scale=0.5` would not.*'poisson' has no"),
+        (of("gamma"), Prior(noise_scale=HALF), r"=HalfNormal\(scale=2.\)` would not.*'gamma' has"),
+        (of("negative_binomial"), DecovPrior(noise_scale=2.0), "'negative_binomial' has no such"),
+        (HierarchicalSlopesClassifier("g"), Prior(noise_scale=0.5), "'bernoulli' has no such"),
+        (of("poisson"), Prior(noise_spread=0.5), "`noise_spread=0.5` would not.*'poisson' has no"),
+        (of("normal"), Prior(noise_spread=0.5), "without `noise_by` all levels have one noise"),
+        (of("normal", known_noise="se"), Prior(noise_scale=0.5), "`known_noise` says each row's"),
+    ],
+)
+def test_prior_of_a_noise_that_there_is_not_is_an_error(model, prior, message):
+    X = pd.DataFrame({"g": list("aabbccdd"), "x": np.arange(8.0), "se": 1.0})
+    y = np.array([0, 1, 1, 0, 1, 1, 0, 1]) + (model.get_params().get("response") == "gamma")
+    with pytest.raises(ValueError, match=message):
+        model.set_params(prior=prior).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        model.sample_prior(X, 10, y=y)

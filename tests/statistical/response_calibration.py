@@ -37,19 +37,20 @@ def design():
     return pd.DataFrame({"x": 0.5 + rng.normal(size=n), "g": groups})
 
 
-def prior(scale=SCALE_OF_INTERCEPTS):
+def prior(scale=SCALE_OF_INTERCEPTS, noise_scale=None):
     """``scale``: of the half-normal of the intercepts' sd."""
     return Prior(
         intercept=dist.Normal(0.5, 0.7),
         coef=dist.Normal(0.0, 0.5),
         group_scale={"intercept": dist.HalfNormal(scale), "x": dist.Exponential(2.5)},
-        noise_scale=dist.Exponential(1.0),
+        noise_scale=noise_scale,
     )
 
 
 def model(name, **params):
     """The estimator whose prior :func:`draw_prior` draws from."""
-    few = {"groups": "g", "prior": prior(), "eta": ETA, "n_chains": 1, "n_draws": 1000}
+    own = {"noise_scale": dist.Exponential(1.0)} if name == "student_t" else {}
+    few = {"groups": "g", "prior": prior(**own), "eta": ETA, "n_chains": 1, "n_draws": 1000}
     if name == "bernoulli":
         return HierarchicalSlopesClassifier(**few | params)
     return HierarchicalSlopesRegressor(**{"response": name, **few, **params})

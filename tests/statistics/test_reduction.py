@@ -115,6 +115,8 @@ def test_merged_blocks_are_one_pass(name, how):
     assert_same(merge(*parts), whole)
     assert_same(reduce(merge, parts), whole)
     assert_same(reduce(merge, parts[::-1]), whole)
+    for few in (0, N):  # levels of a part that are added cell by cell, or all at once
+        assert_same(merge(*parts, budget=budget(few_levels=few).data), whole)
 
 
 @pytest.mark.parametrize("name", DESIGNS)

@@ -13,6 +13,7 @@ from runs import budget
 from skhier.statistics.products import level_pairs
 from skhier.utils.design import fit_design, read_rows
 from skhier.utils.identifiability import design_warnings, slope_notes, slope_warnings
+from skhier.utils.levels import place_of_factor
 from skhier.utils.settling import drop_rows, settle_slopes
 from skhier.utils.table import read_table
 
@@ -412,3 +413,36 @@ def test_number_types_are_remembered():
         assert design.eps[:4] == eps[:4]
     assert fit(table)[0].eps == eps
     assert fit(np.float32(np.eye(3)), 0)[0].eps == (2.0**-23,) * 2
+
+
+@pytest.mark.parametrize(
+    ("called", "place"),
+    [
+        ("g", 0),
+        (1, 0),
+        (-3, 0),
+        (("g",), 0),
+        ("g:cafe", 1),
+        (("g", "cafe"), 1),
+        (["g", -1], 1),
+        ((1, 3), 1),
+        ("cafe", None),
+        (("cafe", "g"), None),
+        ("a", None),
+        (4, None),
+        (-5, None),
+        (True, None),
+        (None, None),
+        ("nobody", None),
+    ],
+)
+def test_factor_is_called_by_its_name_or_its_columns(called, place):
+    design, _ = fit(CAFES, NESTED)
+    assert place_of_factor(called, design.factors, list(CAFES), 4) == place
+
+
+def test_factor_of_an_array_is_called_by_its_position():
+    design, _ = fit(np.column_stack([TABLE["a"], [0, 1, 0, 1], [2, 3, 2, 3]]), [1, (1, 2)])
+    calls = 1, -2, "x1", (1, 2), (-2, -1), design.factors[1].name, "x2", 2, 7
+    places = [place_of_factor(called, design.factors, None, 3) for called in calls]
+    assert places == [0, 0, 0, 1, 1, 1, None, None, None]

@@ -76,9 +76,8 @@ def group_moments(
     sums: dict[int, list[Any]] = {k: [0.0, 0.0, 0.0] for k in factors}
     for here in slices(n, size):
         part = components.take(here)
-        for k, (mean, cov, cross) in _conditional_moments(
-            layout, part, budget.slope_entries
-        ).items():
+        of_part = _conditional_moments(layout, part, budget.slope_entries)
+        for k, (mean, cov, cross) in of_part.items():
             # of deviations from near the mean, or the squares would cancel
             at = origin.setdefault(k, np.ascontiguousarray(mean[:, :1]))
             off = mean - at
