@@ -45,9 +45,10 @@ ROOMS = {
         "row_joint row_engines row_scores noise_target noise_theta noise_engine dispatch"
     ),
     "posterior": (
-        "designs drawn mixture reached skewed rule lines moment_components posterior row_posterior "
-        "level_noises noise_posterior joint_noise predictive within_between prior_draws "
-        "sensitivity shares tables arviz elpd leaving_out fitted"
+        "designs drawn mixture reached response_quantiles skewed rule few row_lines lines "
+        "moment_components posterior row_posterior level_noises noise_posterior joint_noise "
+        "predictive within_between prior_draws sensitivity shares tables arviz elpd leaving_out "
+        "fitted"
     ),
     "estimators": (
         "_group_tables _new_rows _base _reports _scores _statistics _model _classifier _compare "

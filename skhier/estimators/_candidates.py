@@ -35,7 +35,8 @@ class Scored(NamedTuple):
 def budget_of_candidates(budget: Budget) -> Budget:
     """Moments that only score a candidate take less."""
     memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
-    return replace(budget, memory=memory)
+    rule = replace(budget.rule, all_of_rows=budget.rule.all_of_rows_in_race)
+    return replace(budget, memory=memory, rule=rule)
 
 
 def light(model: Model, budget: Budget, means_do: bool) -> Model:

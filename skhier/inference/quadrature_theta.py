@@ -199,11 +199,12 @@ class QuadratureTheta(ABC):
             self.rule = rule
 
     def evaluated(
-        self, points: np.ndarray, seen_at: Callable[[np.ndarray], tuple]
-    ) -> tuple[np.ndarray, list[Any]]:
-        """Log densities (n,), and what was learnt of the levels, a batch each.
+        self, points: np.ndarray, seen_at: Callable[[np.ndarray], tuple], n_learnt: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log densities (n,), and what was learnt of the levels at the first ``n_learnt`` points.
 
-        ``seen_at``: what the likelihood sees of a batch of points.
+        ``seen_at``: what the likelihood sees of a batch of points. Of many levels all points would
+        be too much to hold.
         """
         self.n_evaluations += len(points)
 
@@ -212,12 +213,22 @@ class QuadratureTheta(ABC):
             of_rows = self.target.evaluate(everyone, seen_at(part), self.program, self.spec)
             return prior, everyone, *of_rows
 
-        parts = self.over(at, points)
-        priors, everyone, likelihoods, learnt = map(list, zip(*parts, strict=True))
+        learnt: dict[str, np.ndarray] = {}
+
+        def kept(begin, results):
+            *values, of_levels = results
+            n = min(n_learnt - begin, self.batch)
+            if n > 0:  # no batch waits for the others: their copies would be as large as all of it
+                room = np.empty((n_learnt, *of_levels.shape[1:]))
+                learnt.setdefault("all", room)[begin : begin + n] = np.asarray(of_levels)[:n]
+            return values
+
+        parts = self.over(at, points, kept)
+        priors, everyone, likelihoods = map(list, zip(*parts, strict=True))
         if len(points) >= len(self.known[0]):
             self.known = points, everyone
         values = [np.asarray(a) + np.asarray(b) for a, b in zip(priors, likelihoods, strict=True)]
-        return np.concatenate(values)[: len(points)], learnt
+        return np.concatenate(values)[: len(points)], learnt.get("all", np.empty(0))
 
     def _given(self, points):
         numbers, structure = self._model
@@ -234,8 +245,16 @@ class QuadratureTheta(ABC):
             parts = [everyone for _, everyone in self.over(self._given, points)]
         return jax.tree.map(lambda *a: np.concatenate(a)[: len(points)], *parts)
 
-    def over(self, function: Callable[[np.ndarray], Any], points: np.ndarray) -> list[Any]:
-        """A compiled function at all points, a padded batch at a time, two of them side by side."""
+    def over(
+        self,
+        function: Callable[[np.ndarray], Any],
+        points: np.ndarray,
+        kept: Callable[[int, Any], Any] = lambda begin, results: results,
+    ) -> list[Any]:
+        """A compiled function at all points, a padded batch at a time, two of them side by side.
+
+        ``kept``: takes a batch's first place and results to what stays of them.
+        """
         import jax
 
         from skhier.inference import runtime
@@ -254,7 +273,7 @@ class QuadratureTheta(ABC):
                     part = points[begin : begin + self.batch]
                     padding = np.broadcast_to(part[:1], (self.batch - len(part), *part.shape[1:]))
                     full = np.concatenate([part, padding])
-                    out[begin] = jax.block_until_ready(function(full))
+                    out[begin] = kept(begin, jax.block_until_ready(function(full)))
 
         if len(begins) == 1:
             work(0)

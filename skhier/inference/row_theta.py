@@ -52,11 +52,11 @@ class RowTheta(QuadratureTheta):
         self.along: np.ndarray | None = None  # see follow
         self.foretells = False  # where nodes lie, without a look at the rows
         own = budget.quadrature
-        together, most = own.row_points, own.points_at_once
+        together, most = own.row_points, min(own.points_at_once, own.levels_at_once // n_levels)
         if not runtime.is_cpu(device):
             together, most = own.row_points_on_gpu, own.points_on_gpu
         points = together * len(rows.levels) // rows.y.size
-        batch = int(np.clip(points, own.fewest_points, most))
+        batch = max(min(points, most), own.fewest_points)
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:
@@ -115,17 +115,13 @@ class RowTheta(QuadratureTheta):
         rough = NEVER if self.foretells else ROUGH
         return self.rows, self.rule, ModeSearch(starts, CLOSE if closely else rough)
 
-    def _evaluated(self, points, closely):
-        """Log densities, and LevelMoments of some first of so many points by a function."""
+    def _evaluated(self, points, closely, n_learnt):
+        """Log densities, and LevelMoments at the first ``n_learnt`` points; None if that is 0."""
         from skhier.kernels.rows.quadrature import unpacked
 
-        values, batches = self.evaluated(points, partial(self._seen_at, closely=closely))
-
-        def moments(n):
-            used = batches[: -(-n // self.batch)]
-            return unpacked(np.concatenate(used)[:n], self.q)
-
-        return values, moments
+        seen_at = partial(self._seen_at, closely=closely)
+        values, numbers = self.evaluated(points, seen_at, n_learnt)
+        return values, unpacked(numbers, self.q) if n_learnt else None
 
     def follow(self, normal: Laplace) -> None:
         """Learn how what rows say of the effects changes with theta around a mode of its own.
@@ -138,7 +134,7 @@ class RowTheta(QuadratureTheta):
         one = np.eye(self.size)
         z = np.concatenate([np.zeros((1, self.size)), one, -one])
         points = normal.mean + z @ normal.root.T
-        normals = self._evaluated(points, closely=True)[1](len(z)).normals
+        normals = self._evaluated(points, True, len(z))[1].normals
         up, down = np.split(normals[1:], 2)
         self.normals, self.along = _finite(normals[0]), _finite((up - down) / 2)
         self.normal, self.coordinates = normal, np.linalg.inv(normal.root)
@@ -177,18 +173,19 @@ class RowTheta(QuadratureTheta):
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities, exact enough to be subtracted."""
-        values, moments = self._evaluated(points, closely=True)
+        searches = self.along is None
+        values, moments = self._evaluated(points, True, len(points) if searches else 0)
         best = int(np.where(np.isfinite(values), values, -np.inf).argmax())
-        if values[best] > self.highest and self.along is None:
+        if searches and values[best] > self.highest:
             self.highest = values[best]
-            self.normals = moments(best + 1).normals[best]  # where the next search begins
+            self.normals = moments.normals[best].copy()  # where the next search begins
         return values
 
     def rough_log_densities(self, points: np.ndarray, n_kept: int = 0) -> np.ndarray:
         """The same to a hundredth of a nat; keeps the moments at the first points, if so asked."""
-        values, moments = self._evaluated(points, closely=False)
+        values, moments = self._evaluated(points, False, n_kept)
         if n_kept:
-            self.kept = points[:n_kept], moments(n_kept)
+            self.kept = points[:n_kept], moments
         return values
 
     def n_kept(self, n_points: int) -> int:

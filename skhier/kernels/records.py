@@ -224,6 +224,20 @@ class EffectMoments(NamedTuple):
     stretch: tuple[np.ndarray, ...] | None = None
     log_noise: np.ndarray | None = None
 
+    def of(self, which: Any) -> "EffectMoments":
+        """Those of some components; ``place`` is of all."""
+
+        def part(arrays):
+            return None if arrays is None else tuple(a[which] for a in arrays)
+
+        mean, root, skew, stretch = map(part, (self.mean, self.root, self.skew, self.stretch))
+        density, noise = (
+            None if a is None else a[which] for a in (self.log_density, self.log_noise)
+        )
+        return EffectMoments(
+            mean or (), root or (), density, self.place, self.n_nodes, skew, stretch, noise
+        )
+
 
 class LevelInformation(NamedTuple):
     """What the rows say of the effects of each level, as a normal density; internal coordinates.

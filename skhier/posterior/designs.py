@@ -8,8 +8,17 @@ import numpy as np
 
 from skhier.kernels.records import Components, Population
 from skhier.statistics.records import Units
+from skhier.utils.budget import RuleBudget
 
-__all__ = ["OUT", "equal_components", "internal_rows", "level_stream", "side_of", "varying_columns"]
+__all__ = [
+    "OUT",
+    "asked_rows",
+    "equal_components",
+    "internal_rows",
+    "level_stream",
+    "side_of",
+    "varying_columns",
+]
 
 OUT = -1  # the code of a factor whose effects do not count
 
@@ -59,3 +68,35 @@ def equal_components(draws: Population) -> Components:
     n = len(draws.coef)
     order = np.random.default_rng(0).permutation(n)
     return Components(np.full(n, 1 / n), draws.take(order))
+
+
+def asked_rows(
+    scale: np.ndarray, n_levels: Sequence[int], budget: RuleBudget
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose lines choose components: features as in the rows of fit and beyond.
+
+    Parameters
+    ----------
+    scale : array of shape (n_features,)
+        Of the features, internal units.
+    n_levels : sequence of int
+        Known ones of each factor.
+    budget : RuleBudget
+
+    Returns
+    -------
+    x : array of shape (budget.rows, n_features + 1)
+        The constant last; internal units.
+    codes : int array of shape (budget.rows, n_factors)
+        Of known levels, the next one for a new level, and ``OUT``.
+    """
+    rng, n = np.random.default_rng(0), budget.rows
+    x = np.ones((n, len(scale) + 1))
+    x[:, :-1] = 1.5 * scale * rng.standard_normal((n, len(scale)))
+    codes = np.zeros((n, len(n_levels)), int)
+    for k, known in enumerate(n_levels):
+        codes[:, k] = rng.integers(max(known, 1), size=n)
+        kind = rng.random(n)
+        codes[kind < budget.new + budget.absent, k] = known
+        codes[kind < budget.absent, k] = OUT
+    return x, codes

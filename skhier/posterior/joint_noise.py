@@ -64,8 +64,8 @@ class JointNoisePosterior(LevelNoisesPosterior):
             log_noise[:, j] = np.log(own[SCALE]) + own[SPREAD] * z
         return self.units.y_scale * np.exp(log_noise)
 
-    def _shares(self, n_normals, codes, n=None):
-        own, weights = super()._shares(n_normals, codes, n)
+    def _shares(self, n_normals, codes, behind):
+        own, weights = super()._shares(n_normals, codes, behind)
         return own | {SCALE: self.units.y_scale * self._noises(codes, len(weights))}, weights
 
     def _noises(self, codes, n):

@@ -16,6 +16,7 @@ from skhier.kernels.normal.effects import LevelEffects, all_effects, leaf_effect
 from skhier.kernels.normal.eliminate import Layout, batch_size, layout_of
 from skhier.kernels.normal.line_distribution import line_distribution
 from skhier.kernels.records import Components
+from skhier.posterior.designs import OUT, asked_rows
 from skhier.posterior.rule import Rule, rule_by_lines
 from skhier.responses.base import Response
 from skhier.statistics.records import FactorStats, PairStats
@@ -190,7 +191,7 @@ def rule_of(
         layout, n_asked = _without_rows(layout), n
     asked = components.first(n_asked)
     mean, sd = np.empty((2, rule.rows, n_asked))
-    x, zs, codes = _rows_of_all_kinds(layout.stats, varying, rule)
+    x, zs, codes = _asked_rows(layout.stats, varying, rule)
     for rows, of_rows, variance in Lines(layout, asked, budget).moments(x, zs, codes):
         mean[rows], sd[rows] = of_rows, np.sqrt(variance)
     mean[::2], sd[::2] = response.over_lines(mean[::2], sd[::2], asked.population.own)
@@ -214,23 +215,16 @@ def _work(layout, components, n_rows):
     return work
 
 
-def _rows_of_all_kinds(stats, varying, budget):
-    """Of known and new levels, some factors absent, features as in the rows of fit and beyond."""
-    rng, p, n = np.random.default_rng(0), len(stats.xy), budget.rows
-    scale = np.sqrt(np.diagonal(stats.xx) / stats.n)[: p - 1]
-    x = np.ones((n, p))
-    x[:, :-1] = 1.5 * scale * rng.standard_normal((n, p - 1))
-    codes = np.zeros((n, len(stats.factors)), int)
-    zs = []
-    for k, factor in enumerate(stats.factors):
-        last = factor.zy.shape[-1] - 1
-        codes[:, k] = rng.integers(max(last, 1), size=n)
-        z = x[:, varying[k]]
-        kind = rng.random(n)
-        codes[kind < budget.new + budget.absent, k] = last
-        z[kind < budget.absent] = 0
-        zs.append(z)
-    return x, zs, codes
+def _asked_rows(stats, varying, budget):
+    """As :func:`~skhier.posterior.designs.asked_rows`; where a factor is absent its z is 0."""
+    scale = np.sqrt(np.diagonal(stats.xx) / stats.n)[:-1]
+    last = [factor.zy.shape[-1] - 1 for factor in stats.factors]
+    x, codes = asked_rows(scale, last, budget)
+    zs = [
+        np.where(of_factor[:, None] == OUT, 0.0, x[:, columns])
+        for of_factor, columns in zip(codes.T, varying, strict=True)
+    ]
+    return x, zs, np.where(codes == OUT, last, codes)
 
 
 def _side_by_side(parts):

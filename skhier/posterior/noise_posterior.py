@@ -23,9 +23,16 @@ from skhier.kernels.normal.given_noise import (
     rows_given,
 )
 from skhier.kernels.normal.left_out import LeftOut
-from skhier.kernels.records import Components, LevelNoises, Population
+from skhier.kernels.records import LevelNoises, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
-from skhier.posterior.designs import OUT, internal_rows, level_stream, varying_columns
+from skhier.posterior.designs import (
+    OUT,
+    asked_rows,
+    internal_rows,
+    level_stream,
+    varying_columns,
+)
+from skhier.posterior.few import Behind
 from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.mixture import (
     mixture_cdf,
@@ -49,7 +56,6 @@ OF_LARGE = 5  # the same of levels that have so many rows that it is nearly know
 LARGE_LEVEL = 25  # rows
 OF_MOMENTS = 5  # nodes in averages over components
 FEWEST = 256  # components behind moments of levels
-ASKED = 44  # rows whose lines choose the components behind predictions
 LARGEST_VARIANCE = 1e150  # variance of a level that nobody saw, whose square is a number
 MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises within 3 sds
 
@@ -247,29 +253,27 @@ class NoisePosterior(LevelNoisesPosterior):
         return np.stack([u.y_mean + u.y_scale * mean, u.y_scale**2 * variance])
 
     @cached_property
-    def few(self) -> tuple[Components, LevelNoises]:
+    def few(self) -> Behind:
         """A few weighted components that predict as all do, see :mod:`.quadrature`."""
-        rng, n = np.random.default_rng(0), self.n_levels[0]
-        scale = np.sqrt(np.diagonal(self.mean_square))
-        x = 1.5 * scale * rng.standard_normal((ASKED, len(scale)))
-        x[:, -1] = 1
-        code = rng.integers(n, size=ASKED)
-        code[::3], code[2::6] = n, OUT  # of lines of no level, which are points, responses alone
-        at = np.flatnonzero(without_lightest(self.rule.weights))
-        every, noises = self.rule.take(at), self.noises.of(at)
-        every = every._replace(weights=every.weights / every.weights.sum())
-        z, shape = x[:, self._varying()], (len(every.weights), OF_MOMENTS, ASKED)
-        mixture = self._mixture_of((every, noises), x, z, code, OF_MOMENTS)
+        scale = np.sqrt(np.diagonal(self.mean_square))[:-1]
+        x, codes = asked_rows(scale, self.n_levels, self.budget.rule)
+        code = codes[:, 0]
+        counts = without_lightest(self.rule.weights)
+        every = self.every.take(np.flatnonzero(counts), counts[counts > 0])
+        z, shape = x[:, self._varying()], (len(every.rule.weights), OF_MOMENTS, len(x))
+        mixture = self._mixture_of(every, x, z, code, OF_MOMENTS)
         line, sd, noise, weights = (a.reshape(shape) for a in mixture)
         weights = weights / weights.sum(1, keepdims=True)
         mean = (weights * line).sum(1)
         variance = (weights * (sd**2 + (line - mean[:, None]) ** 2)).sum(1)
-        # the typical noise: a mean square may be that of one component far out
-        variance[:, ::2] += np.exp(2 * (weights * np.log(noise)).sum(1))[:, ::2]
-        places, weights, _ = places_by_lines(
-            every, mean.T, np.sqrt(variance).T, budget=self.budget.rule
-        )
-        return every.take(places)._replace(weights=weights), noises.of(places)
+        # of every second row the response, and of those of no level, whose lines are points; by the
+        # typical noise: a mean square may be that of one component far out
+        is_response = (np.arange(len(x)) % 2 == 0) | (code == OUT)
+        typical = np.exp(2 * (weights * np.log(noise)).sum(1))
+        variance[:, is_response] += typical[:, is_response]
+        how = every.rule, mean.T, np.sqrt(variance).T
+        places, weights, _ = places_by_lines(*how, budget=self.budget.rule)
+        return every.take(places, weights)
 
     def _mixture(self, x, codes) -> Iterator[tuple[np.ndarray, _Mixture]]:
         """Rows, a slice at a time, as mixtures over components and nodes of the noise."""
@@ -280,13 +284,13 @@ class NoisePosterior(LevelNoisesPosterior):
         is_large = known.copy()
         is_large[known] = self.n_rows[0][code[order][known]] >= LARGE_LEVEL
         for some, n_nodes in ((order[is_large], OF_LARGE), (order[~is_large], NOISE_NODES)):
-            size = self.budget.memory.rows_at_once // (8 * len(self.few[0].weights) * n_nodes)
+            size = self.budget.memory.rows_at_once // (8 * len(self.few.rule.weights) * n_nodes)
             for part in slices(len(some), size):
                 rows = some[part]
                 yield rows, self._mixture_of(self.few, x[rows], z[rows], code[rows], n_nodes)
 
-    def _mixture_of(self, components, x, z, code, n_nodes) -> _Mixture:
-        rule, noises = components
+    def _mixture_of(self, behind, x, z, code, n_nodes) -> _Mixture:
+        rule, noises = behind
         nodes, weight = normal_rule(n_nodes)
         shape = (len(rule.weights), n_nodes, len(x))
         own, root = rule.population.own, rule.group_root[0]

@@ -21,27 +21,28 @@ from skhier.kernels.records import Components, EffectMoments, Population
 from skhier.kernels.user_units import coef_to_user, intercept_first
 from skhier.posterior.designs import (
     OUT,
+    asked_rows,
     internal_rows,
     level_stream,
     side_of,
     varying_columns,
 )
 from skhier.posterior.drawn import Drawn
-from skhier.posterior.mixture import mixture_quantiles, total_moments, without_lightest
-from skhier.posterior.reached import reached
+from skhier.posterior.few import Behind, few_by_lines, few_by_moments, weighted
+from skhier.posterior.mixture import mixture_quantiles, total_moments
+from skhier.posterior.response_quantiles import response_quantiles
+from skhier.posterior.row_lines import are_new, row_lines
 from skhier.posterior.skewed import in_parts, skewed_noise
 from skhier.responses.base import Response
+from skhier.responses.links import LINKS
 from skhier.responses.member import LINE_NODES
 from skhier.statistics.records import Units
 from skhier.utils.budget import USUAL, Budget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.memory import require_memory
-from skhier.utils.slices import slices
 from skhier.utils.training import Training
 
 __all__ = ["RowPosterior", "RowsLeftOut"]
-
-OF_QUANTILES = 7  # nodes of a line where a distribution function is inverted
 
 
 class RowsLeftOut(NamedTuple):
@@ -113,13 +114,62 @@ class RowPosterior(Drawn):
 
     def __getstate__(self) -> dict[str, Any]:
         """What follows from the rest is left out."""
-        left_out = ("population", "budget")
+        left_out = ("population", "budget", "few", "few_of_moments")
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     @cached_property
     def population(self) -> Population:
         """Draws of all chains: components, so that effects and coefficients belong together."""
         return self.rule.population.take(self.effects.place.ravel())
+
+    @property
+    def every(self) -> Behind:
+        """All components."""
+        return Behind(self.rule, self.effects)
+
+    @cached_property
+    def few(self) -> Behind:
+        """A few components that give lines the distributions that all give.
+
+        The first ones where effects were sampled: draws are nothing smooth to choose by.
+        """
+        if not self._chooses():
+            return self.every.first(self.budget.memory.moment_components[1])
+        mean, sd = self._asked_lines(self.every)
+        own = self._own(self.rule.population)
+        return few_by_lines(self.every, mean, sd, own, self.budget.rule)
+
+    def _chooses(self):
+        """Whether there is something to choose by, and enough to choose from."""
+        many = len(self.rule.weights) > self.budget.rule.all_of_rows
+        return many and bool(self.slopes) and self.effects.n_nodes > 0
+
+    @cached_property
+    def few_of_moments(self) -> Behind:
+        """The same for means and sds of responses."""
+        every = weighted(self.every, self.response)
+        if not self._chooses():
+            return every
+        if self.response.link in LINKS:
+            return self.few
+        mean, sd = self._asked_lines(every, of_moments=True)
+        own = {name: values.T for name, values in self._own(every.rule.population).items()}
+        of_mean = self.response.mean_over(mean, sd, own)
+        variance = self.response.variance_over(mean, sd, own)
+        return few_by_moments(every, of_mean, variance, self.budget.rule)
+
+    def _asked_lines(self, behind, of_moments=False):
+        """Means and sds of lines at the rows that few components are for, (n_rows, S) each."""
+        u = self.units
+        scale = np.sqrt(np.diagonal(self.mean_square))[:-1]
+        x, codes = asked_rows(scale, self.n_levels, self.budget.rule)
+        x = u.x_mean + u.x_scale * x[:, :-1]
+        x = np.column_stack([x, np.full(len(x), self.mean_offset)])
+        asked = ~self._is_of_all(codes, of_moments)
+        parts = self._line_moments(x[asked], codes[asked], behind, of_moments)
+        rows, mean, sd, _ = map(list, zip(*parts, strict=True))
+        order = np.argsort(np.concatenate(rows))
+        return tuple(np.concatenate(a, axis=1).T[order] for a in (mean, sd))
 
     @property
     def leaf(self) -> int | None:
@@ -200,13 +250,13 @@ class RowPosterior(Drawn):
         return np.append(self.n_rows[k] > 0, False)
 
     def line_mixture(
-        self, x, codes, n: int | None = None, of_response: bool = False
+        self, x, codes, behind: Behind | None = None, of_response: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per component, or three.
 
         ``x`` with logs of exposures as its last column, if the rows of fit had them; ``codes``
-        (n_rows, n_factors), those of a factor that does not count are ``OUT``. ``n``: of
-        the first components only. ``of_response``: under a log link a normal each, with the
+        (n_rows, n_factors), those of a factor that does not count are ``OUT``. ``behind``: other
+        components than all. ``of_response``: under a log link a normal each, with the
         variance that gives the mean of y, whose upper tail it has.
 
         Yields
@@ -215,52 +265,64 @@ class RowPosterior(Drawn):
         mean, sd : array of shape (S, k) or (3 S, k)
             Where effects are skewed, the first part of all components, then the second and third.
         """
-        offset = side_of(self.units, x)
-        x, zs = internal_rows(self.units, self.slopes, x)
-        u, part = self.units, slice(n)
-        coef = self.rule.coef[part]
-        roots = [root[part] for root in self.rule.group_root]
-        stretch = self.effects.stretch if of_response else None
-        skew = None if stretch is not None else self.effects.skew
-        for here in slices(len(x), self.budget.memory.rows_at_once // (8 * len(coef))):
-            rows = np.arange(len(x))[here]
-            mean, variance = coef @ x[rows].T, np.zeros((len(coef), len(rows)))
-            third = np.zeros_like(mean)
-            for k, z in enumerate(zs):
-                code, z = codes[rows, k], z[rows]
-                known = self._has_rows(k)[np.minimum(code, self.n_levels[k])]
-                old = np.flatnonzero((code != OUT) & known)
-                new = np.flatnonzero((code != OUT) & ~known)
-                level = code[old]
-                of_level = self.effects.mean[k][part][..., level]
-                mean[:, old] += np.einsum("sak,ka->sk", of_level, z[old])
-                spread = np.einsum("sabk,ka->sbk", self.effects.root[k][part][..., level], z[old])
-                by = 1.0 if stretch is None else stretch[k][part][:, level]
-                variance[:, old] += by * (spread**2).sum(1)
-                if skew is not None:
-                    third[:, old] += (skew[k][part][..., level] * spread**3).sum(1)
-                variance[:, new] += (np.einsum("sab,ka->sbk", roots[k], z[new]) ** 2).sum(1)
-            sd = np.sqrt(variance)
-            if skew is not None:
+        behind = self.every if behind is None else behind
+        for rows, mean, sd, third in self._line_moments(x, codes, behind, of_response):
+            if third is not None:
                 mean, sd = in_parts(mean, sd, third)
-            mean = u.y_mean + u.y_scale * mean
-            if offset is not None:
-                mean += offset[rows]
-            yield rows, mean, u.y_scale * sd
+            yield rows, mean, sd
+
+    def _line_moments(self, x, codes, behind, of_response):
+        """Of :meth:`line_mixture` by component: rows, mean, sd, third central moment or None."""
+        present = [self._has_rows(k) for k in range(len(self.slopes))]
+        how = of_response, self.budget.memory.rows_at_once // 8
+        return row_lines(behind, self.units, self.slopes, present, x, codes, *how)
+
+    def _lines(self, x, codes, behind, of_response=True, of_moments=False):
+        """As :meth:`line_mixture` with own parameters and weights of each normal."""
+        of_all = self._is_of_all(codes, of_moments)
+        every = weighted(self.every, self.response) if of_moments else self.every
+        for components, at in ((behind, ~of_all), (every, of_all)):
+            at = np.flatnonzero(at)
+            for part, mean, sd in self.line_mixture(x[at], codes[at], components, of_response):
+                rows = at[part]
+                yield rows, mean, sd, *self._shares(len(mean), codes[rows], components)
+
+    def _is_of_all(self, codes, of_moments):
+        """Which rows all components are asked of, (n_rows,).
+
+        Those of no level, whose lines are points, and in moments under a log link those of levels
+        without rows, whose means are those of lines far out.
+        """
+        out = (codes == OUT).all(1)
+        if of_moments and self.response.link == "log":
+            for k, code in enumerate(codes.T):
+                out |= are_new(code, self._has_rows(k))
+        return out
+
+    def _shares(self, n_normals, codes, behind):
+        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`.
+
+        ``codes`` (K, n_factors) are those of its rows.
+        """
+        weights, own = behind.rule.weights, self._own(behind.rule.population)
+        times = n_normals // len(weights)
+        own = {name: np.tile(values, (times, 1)) for name, values in own.items()}
+        return own, np.tile(weights, times) / (times * weights.sum())
 
     def mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the response at rows."""
         out = np.empty(len(x))
-        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares_of_moments(len(mean), codes[rows])
+        behind = self.few_of_moments if self.response.link == "log" else self.few
+        how = {"of_moments": True}
+        for rows, mean, sd, own, weights in self._lines(x, codes, behind, **how):
             out[rows] = weights @ self.response.mean_over(mean, sd, own)
         return out
 
     def predictive_sd(self, x, codes) -> np.ndarray:
         """Sd of a new response at rows."""
         out = np.empty(len(x))
-        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares_of_moments(len(mean), codes[rows])
+        how = {"of_moments": True}
+        for rows, mean, sd, own, weights in self._lines(x, codes, self.few_of_moments, **how):
             of_mean = self.response.mean_over(mean, sd, own)
             variance = self.response.variance_over(mean, sd, own)
             out[rows] = np.sqrt(total_moments(of_mean, variance, weights)[1])
@@ -271,55 +333,25 @@ class RowPosterior(Drawn):
 
         Of counts and classes the smallest value that has at least that probability up to it.
         """
-        n = min(self.budget.memory.moment_components[0], len(self.rule.weights))
         out = np.empty((len(x), len(q)))
-        for rows, mean, sd in self.line_mixture(x, codes, n, of_response=kind == "response"):
-            own, weights = self._shares(len(mean), codes[rows], n)
+        of_response = kind == "response"
+        for rows, mean, sd, own, weights in self._lines(x, codes, self.few, of_response):
             kept = weights > 0
             mean, sd, weights = mean[kept], sd[kept], weights[kept]
-            if kind == "mean":
+            if of_response:
+                own = {name: values[kept] for name, values in own.items()}
+                how = self.response, mean, sd, own, weights, q, self.budget.memory
+                out[rows] = response_quantiles(*how)
+            else:
                 line = mixture_quantiles(mean, sd, q, weights)
                 out[rows] = self.response.mean(line, {})
-            else:
-                own = {name: values[kept] for name, values in own.items()}
-                out[rows] = self._response_quantiles(mean, sd, own, weights, q)
         return out
-
-    def _shares_of_moments(self, n_normals, codes):
-        """As :meth:`_shares`; under a log link lines far out have means beyond all others."""
-        own, weights = self._shares(n_normals, codes)
-        return own, without_lightest(weights) if self.response.link == "log" else weights
-
-    def _shares(self, n_normals, codes, n=None):
-        """Own parameters and weights, of sum 1, of each normal of :meth:`line_mixture`.
-
-        ``codes`` (K, n_factors) are those of its rows.
-        """
-        part = slice(n)
-        weights, own = self.rule.weights[part], self._own(self.rule.population.take(part))
-        times = n_normals // len(weights)
-        weights = np.tile(weights, times)
-        own = {name: np.tile(values, (times, 1)) for name, values in own.items()}
-        return own, weights / weights.sum()
-
-    def _response_quantiles(self, mean, sd, own, weights, q):
-        nodes, shares = normal_rule(OF_QUANTILES)
-
-        def below(y):
-            """P(Y <= y), (k,)."""
-            total = np.zeros(len(y))
-            for node, share in zip(nodes, shares, strict=True):
-                total += share * (weights @ self.response.cdf(y, mean + node * sd, own))
-            return total
-
-        return np.stack([reached(below, level, mean, self.response) for level in q], axis=1)
 
     def distribution_function(self, x, codes, y) -> np.ndarray:
         """Probability of a response up to y, each row on its own, (n_rows,)."""
         nodes, shares = normal_rule(LINE_NODES)
         out = np.zeros(len(y))
-        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean), codes[rows])
+        for rows, mean, sd, own, weights in self._lines(x, codes, self.few):
             for node, share in zip(nodes, shares, strict=True):
                 below = self.response.cdf(y[rows], mean + node * sd, own)
                 out[rows] += share * (weights @ below)
@@ -328,8 +360,7 @@ class RowPosterior(Drawn):
     def log_density(self, x, codes, y) -> np.ndarray:
         """Log posterior predictive density of each row on its own, (n_rows,)."""
         out = np.empty(len(y))
-        for rows, mean, sd in self.line_mixture(x, codes, of_response=True):
-            own, weights = self._shares(len(mean), codes[rows])
+        for rows, mean, sd, own, weights in self._lines(x, codes, self.few):
             log_density = self.response.log_density_over(y[rows], mean, sd, own)
             out[rows] = logsumexp(log_density, axis=0, b=weights[:, None])
         return out

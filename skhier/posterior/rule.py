@@ -21,7 +21,7 @@ from skhier.kernels.records import Components
 from skhier.posterior.mixture import NARROWEST
 from skhier.utils.budget import USUAL, RuleBudget
 
-__all__ = ["Rule", "places_by_lines", "rule_by_lines"]
+__all__ = ["Rule", "places_by_lines", "places_by_moments", "rule_by_lines"]
 
 CHECKED = 3  # every third row tells the error
 # where distribution functions are compared, in sds from the mean
@@ -71,8 +71,43 @@ def places_by_lines(
     weights = components.weights
     of_lines = _distributions(weights, mean[~checks], sd[~checks], AT)
     checked = _distributions(weights, mean[checks], sd[checks], AT_CHECKED)
+    return _places(components, of_lines, checked, most, budget)
+
+
+def places_by_moments(
+    components: Components, mean, variance, budget: RuleBudget = USUAL.rule
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The same where means and sds of new responses are all that is asked, which may have tails.
+
+    The error is of means and sds, in sds.
+
+    Parameters
+    ----------
+    components : Components
+    mean, variance : array of shape (n_rows, S)
+        Of new responses at rows of all kinds. Where one is no number all components stay.
+    budget : RuleBudget
+    """
+    weights = components.weights
+    centre = (mean @ weights)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = variance + (mean - centre) ** 2
+        total = (square @ weights)[:, None]
+        # an error of a variance is half as large in the sd
+        features = np.stack([(mean - centre) / np.sqrt(total), 0.5 * (square / total - 1)])
+    if not np.isfinite(features).all():
+        return np.arange(len(weights)), weights, 0.0
+    checks = np.arange(len(mean)) % CHECKED == CHECKED - 1
+    of_rows, checked = (
+        features[:, which].reshape(-1, len(weights)).T for which in (~checks, checks)
+    )
+    return _places(components, of_rows, checked, None, budget)
+
+
+def _places(components, of_lines, checked, most, budget):
+    """By features (S, width) of lines, and those that tell the error."""
+    weights, sizes = components.weights, budget.sizes
     of_theta = _theta_features(components, budget.max_squared)
-    sizes = budget.sizes
     if most is not None:
         sizes = ((most // 2, (most - 1) // 2, budget.sizes[1][2]),)
     tries = []

@@ -127,6 +127,10 @@ class RuleBudget:
         Multiplications of the cubed number of crossed effects that all components then chosen take.
     unasked : tuple of int
         Fewest and most of them.
+    all_of_rows : int
+        Components of a response without statistics, up to which all predict: so few are no work.
+    all_of_rows_in_race : int
+        The same of a candidate of a search: it predicts a fold, in less time than choosing takes.
     """
 
     rows: int = 66
@@ -140,6 +144,8 @@ class RuleBudget:
     few_to_ask: int = 512
     unasked_work: float = 1e9
     unasked: tuple[int, int] = (32, 128)
+    all_of_rows: int = 256
+    all_of_rows_in_race: int = 2**14
 
 
 @dataclass(frozen=True)

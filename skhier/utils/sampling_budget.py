@@ -231,6 +231,9 @@ class QuadratureBudget:
         for a GPU to be busy.
     fewest_points, points_at_once, noise_points_at_once, points_on_gpu : int
         Of theta, whatever the rows or levels.
+    levels_at_once : int
+        Levels times points whose moments leave a processor together, some 10 numbers each, of two
+        batches side by side, with the copies of such arrays that a program makes.
     level_points, level_points_on_gpu : int
         The same of levels with a noise of their own.
     many_batches : int
@@ -261,6 +264,7 @@ class QuadratureBudget:
     points_at_once: int = 16
     noise_points_at_once: int = 32
     points_on_gpu: int = 128
+    levels_at_once: int = 2**20
     level_points: int = 2**15
     level_points_on_gpu: int = 2**20
     many_batches: int = 100

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skhier.inference.mode import Laplace
+from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.inference.row_theta import RowTheta
 from skhier.kernels.rows.modes import NEVER, ROUGH
 from skhier.utils.budget import USUAL
@@ -27,11 +28,11 @@ class LinearNormals(RowTheta):
     def normals_at(self, points):
         return self.constant + np.moveaxis(self.slopes @ points.T, -1, 0)
 
-    def evaluated(self, points, seen_at):
+    def evaluated(self, points, seen_at, n_learnt=0):
         numbers = np.zeros((len(points), N_NUMBERS, N_LEVELS))
         numbers[:, -N_NORMALS:] = self.normals_at(points)
         numbers[..., -1] = np.nan
-        return np.zeros(len(points)), [numbers]
+        return np.zeros(len(points)), numbers[:n_learnt]
 
     def rule_of(self, n_nodes):
         return n_nodes
@@ -70,3 +71,32 @@ def test_modes_of_theta_are_looked_for_less_thoroughly_where_levels_are_many(n_l
     assert (theta.search == USUAL.search) == thorough
     assert (theta.search.climbs > 0) == thorough
     assert (theta.search.near_mode == 0) == thorough
+
+
+class Learning(LinearNormals):
+    """Its log density is the sum of theta; what it learns of each level is theta."""
+
+    evaluated = QuadratureTheta.evaluated
+    device = program = spec = None
+
+    def __init__(self):
+        super().__init__()
+        self.n_evaluations, self.check = 0, lambda: None
+        self.known, self.target = (np.zeros((0, D)), []), self
+
+    def _given(self, points):
+        return np.zeros(len(points)), points
+
+    def evaluate(self, everyone, *_):
+        return everyone.sum(1), np.repeat(everyone[..., None], N_LEVELS, axis=-1)
+
+
+@pytest.mark.parametrize("n_learnt", [0, 1, 4, 6, 11])
+def test_no_more_of_the_levels_is_kept_than_is_asked_for(n_learnt):
+    theta = Learning()
+    points = np.random.default_rng(2).normal(size=(11, D))  # batches of four
+    values, learnt = theta.evaluated(points, lambda part: (), n_learnt)
+    assert_allclose(values, points.sum(1))
+    assert len(learnt) == n_learnt
+    for level in range(N_LEVELS if n_learnt else 0):
+        assert_allclose(learnt[..., level], points[:n_learnt])
