@@ -20,7 +20,10 @@ def lazy(rows, engine, parts=3):
     if engine == "duckdb":
         return pytest.importorskip("duckdb", reason="no DuckDB").from_df(rows)
     if engine == "ibis":
-        return pytest.importorskip("ibis", reason="no Ibis").memtable(rows)
+        ibis = pytest.importorskip("ibis", reason="no Ibis")
+        # an object column without rows has no type
+        texts = [name for name in rows if rows[name].dtype.kind == "O"]
+        return ibis.memtable(rows.astype(dict.fromkeys(texts, "string")) if rows.empty else rows)
     if engine == "spark":
         return _of_spark(rows, parts)
     frames = pytest.importorskip("dask.dataframe", reason="no Dask")

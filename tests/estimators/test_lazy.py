@@ -233,7 +233,7 @@ def test_categorical_and_dated_labels(engine):
         found = model.summarise(lazy(changed, engine), "y").contents.design.factors[0].levels
         expected = model.summarise(changed, "y").contents.design.factors[0].levels
         assert found.kind == expected.kind
-        assert pd.Index(found.labels).equals(pd.Index(expected.labels))
+        assert np.array_equal(found.labels, expected.labels)  # of whatever unit of time
 
 
 def test_selectors_pick_columns_of_a_lazy_frame():

@@ -6,7 +6,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
+from packaging.version import Version
 from runs import SHORT, budget, slow, spending
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -273,7 +275,8 @@ def test_fit_without_statistics_can_be_displayed(people):
     rows = {"response": "student_t"}
     model = HierarchicalSlopesRegressor("subject", slopes=None, **rows, **SHORT).fit(X, y)
     assert not hasattr(model, "statistics_")
-    assert "statistics_" not in dir(model)
+    if Version(sklearn.__version__) >= Version("1.7"):  # whose dir leaves out what is not there
+        assert "statistics_" not in dir(model)
     assert "HierarchicalSlopesRegressor" in model._repr_html_()
 
 
