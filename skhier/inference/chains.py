@@ -49,14 +49,9 @@ def run_nuts(
     from skhier.inference import nuts, runtime
 
     search, chains = options.budget.search, options.budget.chains
-    settings = nuts.NutsSettings(
-        options.n_warmup,
-        options.target_accept,
-        options.max_tree_depth,
-        search.start_tries,
-        chains.slice_rows,
-        adapts_scales,
-    )
+    of_chains = options.n_warmup, options.target_accept, options.max_tree_depth
+    of_search = search.start_tries, chains.slice_rows, adapts_scales
+    settings = nuts.NutsSettings(*of_chains, *of_search)
     with runtime.precisely_on(device):
         keys = np.asarray(jax.random.split(jax.random.PRNGKey(seed), options.n_chains))
     ends = np.cumsum([n for n, _ in frames])[:-1]
