@@ -201,6 +201,8 @@ def _further(seen, draws, options, most) -> int:
     reserve = options.budget.chains.reserve
     if wanted > reserve * most:
         return 0
+    if wanted <= n:  # what does not agree is something else, of which nothing is known
+        return most - n
     return int(np.ceil(np.clip(reserve * wanted, reserve * n, most))) - n
 
 

@@ -95,6 +95,7 @@ def test_chains_whose_fit_would_warn_go_on():
     good = np.random.default_rng(0).normal(size=(4, 2000, 2))
     draws, runs = run_with(good[:, :500], good[:, 500:1000], warned=[True])
     assert draws.values.shape == (4, 1000, 2)
+    assert runs[1][0].n_draws == 500  # as many as were asked for, in all
     assert [options.n_warmup for options, *_ in runs] == [200, 200]
     draws, runs = run_with(*np.split(good, [500, 1000], axis=1), warned=[True, True])
     assert [options.n_warmup for options, *_ in runs] == [200, 200, 1000]
