@@ -44,6 +44,9 @@ PROBLEMS = {
         Problem("q2", 5_000, one(100, q=2)),
         Problem("q4", 5_000, one(100, q=4)),
         Problem("q8", 5_000, one(100, q=8)),
+        Problem("slopes_7", 10_000, one(100, q=8)),
+        Problem("slopes_10_of_2", 1_000, one(50, q=11), tables.few_vary),
+        Problem("slopes_15", 10_000, one(100, q=16)),
         Problem("tau_near_0", 5_000, one(100), tau=0.01),
         # ten rows a group: what does a group cost?
         Problem("groups_1k", 10_000, one(1_000), rivals=ALONE),

@@ -46,6 +46,13 @@ def standard(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
     return _simulate(problem, 1.0, coef, problem.tau, 0.3, 1.0)
 
 
+def few_vary(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
+    """The same, but of the slopes the first two vary alone."""
+    coef = 0.5 * (-1.0) ** np.arange(problem.q - 1)
+    of_slopes = np.where(np.arange(problem.q - 1) < 2, problem.tau, 0.0)
+    return _simulate(problem, 1.0, coef, np.append(problem.tau, of_slopes), 0.3, 1.0)
+
+
 def classes(problem: Problem) -> tuple[pd.DataFrame, pd.Series]:
     """Yes or no, 1 or 0, of the line of `standard` as log odds."""
     table, line = _line(problem)
