@@ -277,8 +277,12 @@ def resolve_columns(
     if is_all(columns):
         return tuple(range(len(features)))
     if isinstance(columns, str) or not isinstance(columns, Sequence | np.ndarray):
+        hint = ""
+        if isinstance(columns, Mapping) and parameter == "slopes":
+            hint = f" For slopes of each factor, groups={short(columns)}."
         raise ValueError(
-            f"`{parameter}` must be 'all', None or a list of columns. Got {short(columns)} instead."
+            f"`{parameter}` must be 'all', None or a list of columns. Got {short(columns)} "
+            f"instead.{hint}"
         )
     positions = [find_column(column, names, n_columns, parameter, index) for column in columns]
     for column, position in zip(columns, positions, strict=True):

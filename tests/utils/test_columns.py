@@ -209,6 +209,7 @@ def test_slopes_are_positions_among_the_features(slopes, expected):
         ("a", ValueError, "`slopes` must be 'all', None or a list of columns. Got 'a'"),
         (1, ValueError, "`slopes` must be 'all', None or a list of columns. Got 1"),
         ({"a"}, ValueError, "`slopes` must be 'all', None or a list of columns"),
+        ({"a": None}, ValueError, r"instead\. For slopes of each factor, groups=\{'a': None\}\."),
         (["g"], ValueError, "`slopes` names 'g', the grouping column"),
         (["a", "a"], ValueError, "`slopes` names column 'a' more than once"),
         (["a", 1], ValueError, "`slopes` names column 'a' more than once"),
