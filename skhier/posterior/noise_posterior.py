@@ -51,11 +51,6 @@ from skhier.utils.validation import forbid_fractional_rows
 
 __all__ = ["NoisePosterior"]
 
-NOISE_NODES = 9  # of a noise in predictions and where rows are left out
-OF_LARGE = 5  # the same of levels that have so many rows that it is nearly known
-LARGE_LEVEL = 25  # rows
-OF_MOMENTS = 5  # nodes in averages over components
-FEWEST = 256  # components behind moments of levels
 LARGEST_VARIANCE = 1e150  # variance of a level that nobody saw, whose square is a number
 MAX_SKEW = 1.0  # of a drawn log sd: up to it the map from a normal number rises within 3 sds
 
@@ -109,8 +104,10 @@ class NoisePosterior(LevelNoisesPosterior):
 
     def _moments_of_levels(self) -> _Moments:
         levels, q = self.n_levels[0], len(self.slopes[0]) + 1
-        size = self.budget.memory.group_entries // (levels * OF_MOMENTS)
-        rule = self.rule.first(int(np.clip(size, min(FEWEST, len(self.rule.weights)), None)))
+        own, memory = self.budget.noises, self.budget.memory
+        size = memory.group_entries // (levels * own.nodes_of_averages)
+        fewest = min(own.fewest_of_levels, len(self.rule.weights))
+        rule = self.rule.first(int(np.clip(size, fewest, None)))
         mean, beta = rule.weights @ rule.coef, rule.coef
         off = beta - mean
         out = _Moments(
@@ -123,10 +120,11 @@ class NoisePosterior(LevelNoisesPosterior):
             mean,
             (rule.weights[:, None] * off).T @ off,
         )
-        work = self.budget.memory.rows_at_once // (len(rule.weights) * OF_MOMENTS * (q * q + 4))
+        each = len(rule.weights) * own.nodes_of_averages * (q * q + 4)
+        work = memory.rows_at_once // each
         for part in slices(levels, work):
             which = np.arange(levels)[part]
-            given = levels_given(self.noises, rule.population, which, OF_MOMENTS)
+            given = levels_given(self.noises, rule.population, which, own.nodes_of_averages)
             share = rule.weights[:, None, None] * np.exp(given.log_share)
             out.sd[part] = (share * np.sqrt(given.variance)).sum((0, 1))
             out.variance[part] = (share * given.variance).sum((0, 1))
@@ -260,8 +258,9 @@ class NoisePosterior(LevelNoisesPosterior):
         code = codes[:, 0]
         counts = without_lightest(self.rule.weights)
         every = self.every.take(np.flatnonzero(counts), counts[counts > 0])
-        z, shape = x[:, self._varying()], (len(every.rule.weights), OF_MOMENTS, len(x))
-        mixture = self._mixture_of(every, x, z, code, OF_MOMENTS)
+        z, n_nodes = x[:, self._varying()], self.budget.noises.nodes_of_averages
+        shape = len(every.rule.weights), n_nodes, len(x)
+        mixture = self._mixture_of(every, x, z, code, n_nodes)
         line, sd, noise, weights = (a.reshape(shape) for a in mixture)
         weights = weights / weights.sum(1, keepdims=True)
         mean = (weights * line).sum(1)
@@ -282,8 +281,10 @@ class NoisePosterior(LevelNoisesPosterior):
         order = np.argsort(code, kind="stable")  # a level's nodes are made once
         known = (code[order] != OUT) & (code[order] < self.n_levels[0])
         is_large = known.copy()
-        is_large[known] = self.n_rows[0][code[order][known]] >= LARGE_LEVEL
-        for some, n_nodes in ((order[is_large], OF_LARGE), (order[~is_large], NOISE_NODES)):
+        own = self.budget.noises
+        is_large[known] = self.n_rows[0][code[order][known]] >= own.large_level
+        halves = (order[is_large], own.nodes_of_large), (order[~is_large], own.nodes)
+        for some, n_nodes in halves:
             size = self.budget.memory.rows_at_once // (8 * len(self.few.rule.weights) * n_nodes)
             for part in slices(len(some), size):
                 rows = some[part]
@@ -362,13 +363,15 @@ class NoisePosterior(LevelNoisesPosterior):
         u, codes = self.units, training.codes[:, 0]
         x, (z,) = internal_rows(u, self.slopes, training.x)
         xy = np.column_stack([x, (training.y - u.y_mean) / u.y_scale])
-        n_nodes = np.where(self.n_rows[0] >= LARGE_LEVEL, OF_LARGE, NOISE_NODES)[codes]
+        own = self.budget.noises
+        is_large = self.n_rows[0] >= own.large_level
+        n_nodes = np.where(is_large, own.nodes_of_large, own.nodes)[codes]
         rule = self.rule.first(self.budget.scores.n_components(n_nodes.sum()))
         everyone: Population = rule.population
 
         def evaluate(rows):
             out = LeftOut(*(np.empty((len(rows), len(rule.weights))) for _ in range(2)))
-            for n in (OF_LARGE, NOISE_NODES):
+            for n in (own.nodes_of_large, own.nodes):
                 at = np.flatnonzero(n_nodes[rows] == n)
                 some = rows[at]
                 of_rows = codes[some], xy[some], z[some], n, self.budget.memory
@@ -381,7 +384,7 @@ class NoisePosterior(LevelNoisesPosterior):
     @cached_property
     def _noise_variance(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the noise's variance averaged over the rows of fit, given each component: mean, sd."""
-        x, weights = normal_rule(OF_MOMENTS)
+        x, weights = normal_rule(self.budget.noises.nodes_of_averages)
         share = self.n_rows[0] / self.n_rows[0].sum()
         mean, square = np.zeros((2, *self.noises.log_sd.shape))
         for node, weight in zip(x, weights, strict=True):

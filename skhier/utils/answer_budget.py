@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MemoryBudget", "RuleBudget", "ScoreBudget"]
+__all__ = ["MemoryBudget", "NoiseBudget", "RuleBudget", "ScoreBudget"]
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,29 @@ class RuleBudget:
     unasked: tuple[int, int] = (32, 128)
     all_of_rows: int = 256
     all_of_rows_in_race: int = 2**14
+
+
+@dataclass(frozen=True)
+class NoiseBudget:
+    """Answers of levels that have a noise of their own.
+
+    Attributes
+    ----------
+    nodes, nodes_of_large : int
+        Of a noise in predictions and where rows are left out; of one that is nearly known.
+    large_level : int
+        Rows of a level from which its noise is.
+    nodes_of_averages : int
+        Of a noise in averages over components.
+    fewest_of_levels : int
+        Components behind moments of levels.
+    """
+
+    nodes: int = 9
+    nodes_of_large: int = 5
+    large_level: int = 25
+    nodes_of_averages: int = 5
+    fewest_of_levels: int = 256
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from skhier.utils.answer_budget import MemoryBudget, RuleBudget, ScoreBudget
+from skhier.utils.answer_budget import MemoryBudget, NoiseBudget, RuleBudget, ScoreBudget
 from skhier.utils.data_budget import DataBudget, KernelBudget, RowBudget
 from skhier.utils.sampling_budget import (
     ChainBudget,
@@ -28,6 +28,7 @@ __all__ = [
     "ImportanceBudget",
     "KernelBudget",
     "MemoryBudget",
+    "NoiseBudget",
     "QuadratureBudget",
     "RowBudget",
     "RuleBudget",
@@ -50,6 +51,7 @@ class Budget:
     kernels: KernelBudget = field(default_factory=KernelBudget)
     memory: MemoryBudget = field(default_factory=MemoryBudget)
     rule: RuleBudget = field(default_factory=RuleBudget)
+    noises: NoiseBudget = field(default_factory=NoiseBudget)
     scores: ScoreBudget = field(default_factory=ScoreBudget)
 
 
