@@ -140,8 +140,7 @@ class _Search:
         *_, (_, everyone, _) = self.at(self.plain(point), self.nowhere)
         spec = self.target.spec
         coef, effects = start_of_rows(spec, self.on_host, everyone)
-        for k, root in enumerate(self.roots(everyone)[: len(effects)]):
-            point.standard[k] = np.linalg.solve(root, effects[k])
+        point.standard[: len(effects)] = self.standard(everyone, effects)
         for i, block in enumerate(spec.coef_blocks):
             point.theta[places[f"coef_{i}"]] = coef[list(block)]
         point.theta[places["intercept"]] = coef[-1]
@@ -189,6 +188,11 @@ class _Search:
 
         return [np.asarray(root) for root in roots_of(self.target.spec, everyone, self.orders)]
 
+    def standard(self, everyone, effects):
+        """``z`` (q, n_levels) of the first levels' effects, by the search's roots."""
+        pairs = zip(self.roots(everyone), effects, strict=False)
+        return [np.linalg.solve(root, b) for root, b in pairs]
+
     def settle(self, point: _Point):
         """The frame of a point that is next to the mode."""
         chains = self.budget.chains
@@ -213,9 +217,8 @@ class _Search:
         if all(map(np.array_equal, orders, self.orders)):
             return None
         self.orders = orders
-        effects = (root @ z for root, z in zip(roots, standard, strict=True))
-        pairs = zip(self.roots(everyone), effects, strict=True)
-        return _Point(theta, [np.linalg.solve(root, b) for root, b in pairs])
+        effects = [root @ z for root, z in zip(roots, standard, strict=True)]
+        return _Point(theta, self.standard(everyone, effects))
 
     def frame_at(self, point: _Point):
         """The frame of a point: what its rows say of each level, and the curvature there."""

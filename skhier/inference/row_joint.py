@@ -2,8 +2,8 @@
 
 Chains in the frame are short and judged by what users see of them: the population in their units,
 and some effects of each factor. Where they do not agree chains of smaller steps follow in the same
-frame, and where these do not either the joint model is sampled as asked for, in
-the coordinates asked for.
+frame, and where these do not either the joint model is sampled as asked for, in the coordinates
+asked for.
 """
 
 from __future__ import annotations

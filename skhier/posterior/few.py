@@ -17,7 +17,7 @@ from skhier.posterior.rule import places_by_lines, places_by_moments
 from skhier.responses.base import Response
 from skhier.utils.budget import RuleBudget
 
-__all__ = ["Behind", "few_by_lines", "few_by_moments", "weighted"]
+__all__ = ["Behind", "few_by_lines", "few_by_moments", "weighted", "without_light_ones"]
 
 SMOOTHED = 1.0  # of points' sd: as wide a normal stands for each, steps being no features
 
@@ -40,8 +40,11 @@ class Behind(NamedTuple):
 
 def weighted(every: Behind, response: Response) -> Behind:
     """Those that count in moments: under a log link lines far out have means beyond all others."""
-    if response.link != "log":
-        return every
+    return without_light_ones(every) if response.link == "log" else every
+
+
+def without_light_ones(every: Behind) -> Behind:
+    """Those that have nearly all of the weight."""
     weights = without_lightest(every.rule.weights)
     places = np.flatnonzero(weights)
     return every.take(places, weights[places])

@@ -32,7 +32,7 @@ from skhier.posterior.designs import (
     level_stream,
     varying_columns,
 )
-from skhier.posterior.few import Behind
+from skhier.posterior.few import Behind, without_light_ones
 from skhier.posterior.level_noises import LevelNoisesPosterior
 from skhier.posterior.mixture import (
     mixture_cdf,
@@ -252,12 +252,11 @@ class NoisePosterior(LevelNoisesPosterior):
 
     @cached_property
     def few(self) -> Behind:
-        """A few weighted components that predict as all do, see :mod:`.quadrature`."""
+        """A few weighted components that predict as all do, see :mod:`.few`."""
         scale = np.sqrt(np.diagonal(self.mean_square))[:-1]
         x, codes = asked_rows(scale, self.n_levels, self.budget.rule)
         code = codes[:, 0]
-        counts = without_lightest(self.rule.weights)
-        every = self.every.take(np.flatnonzero(counts), counts[counts > 0])
+        every = without_light_ones(self.every)
         z, n_nodes = x[:, self._varying()], self.budget.noises.nodes_of_averages
         shape = len(every.rule.weights), n_nodes, len(x)
         mixture = self._mixture_of(every, x, z, code, n_nodes)
