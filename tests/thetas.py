@@ -4,11 +4,12 @@ from contextlib import suppress
 
 import numpy as np
 import pandas as pd
+from runs import spending
 
 from skhier import HierarchicalSlopesRegressor
 from skhier.inference import dispatch, engines
 from skhier.inference.theta import Theta
-from skhier.statistics.elimination import arrange
+from skhier.utils.budget import USUAL
 
 
 class Taken(Exception):
@@ -30,7 +31,7 @@ def table(n_features, n_factors=1, n=120, n_groups=12, seed=3, slope_sd=0.0):
     return pd.DataFrame(columns), y
 
 
-def theta_of(monkeypatch, X, y, **settings):
+def theta_of(monkeypatch, X, y, budget=USUAL, **settings):
     """Theta of a table whose levels are its columns ``g0``, ``g1``."""
     taken = []
 
@@ -41,10 +42,10 @@ def theta_of(monkeypatch, X, y, **settings):
     monkeypatch.setattr(dispatch, "run_marginal", take)
     groups = [name for name in X.columns if name.startswith("g")]
     with suppress(Taken):
-        HierarchicalSlopesRegressor(groups, **settings).fit(X, y)
+        spending(HierarchicalSlopesRegressor(groups, **settings), budget).fit(X, y)
     problem, choice, spec, options, *_ = taken
-    data = engines.model_data(arrange(problem.stats, problem.plan), problem, choice, options)
-    return Theta(spec, data, 64, lambda: None)
+    data, padding = engines.class_data(problem, choice, spec, options)
+    return Theta(spec, data, 64, lambda: None, padding=padding)
 
 
 def assert_means_agree(one, other, function):

@@ -25,7 +25,7 @@ from skhier.kernels.bartlett import (
 from skhier.utils.budget import USUAL
 from skhier.utils.slices import slices
 
-__all__ = ["Bartlett", "bartlett_at"]
+__all__ = ["Bartlett", "bartlett_at", "places_taken"]
 
 LEAST_CURVATURE = 0.1  # in units of what it was before the change of coordinates
 
@@ -110,7 +110,7 @@ class Bartlett(NamedTuple):
             normal = self.signs.from_theta(normal)
         d = len(normal.mean)
         mean = normal.mean.copy()
-        for places, root in self.factors:
+        for places, root, _ in self.factors:
             mean[places[np.tril_indices(len(root))]] = 0.0
         still = np.broadcast_to(mean, (d, d))
         root = np.linalg.solve(pulled_back(still, self.factors, np.eye(d), 0.0), normal.root)
@@ -149,10 +149,17 @@ def bartlett_at(
     """The coordinates around a mode (d,) of theta of factors with such ``places`` (q, q) in it;
     ``signs`` of scales of other factors; ``at_once``: points that are carried over together.
     """
-    take, begin = np.arange(len(mode)), len(mode)
+    factors = tuple(
+        RootOfFactor(places, root_at(mode, places), np.ones(len(places))) for places in all_places
+    )
+    return Bartlett(factors, places_taken(len(mode), all_places), signs, at_once)
+
+
+def places_taken(size: int, all_places: Sequence[np.ndarray]) -> np.ndarray:
+    """``take`` of such a long theta with these places of factors."""
+    take, begin = np.arange(size), size
     for places in all_places:
         lower = np.tril_indices(len(places))
         take[places[lower]] = begin + np.ravel_multi_index(lower, places.shape)
         begin += places.size
-    factors = tuple(RootOfFactor(places, root_at(mode, places)) for places in all_places)
-    return Bartlett(factors, take, signs, at_once)
+    return take

@@ -33,6 +33,7 @@ from skhier.inference.results import (
     scalars,
     with_finite_numbers,
 )
+from skhier.inference.size_classes import Padding, in_class
 from skhier.inference.statement import prior_dists
 from skhier.inference.theta import Theta, population_of
 from skhier.kernels.records import ModelSpec
@@ -151,7 +152,7 @@ def run_marginal(
     require_memory(3 * 8.0 * n_draws * numbers, f"{n_draws} posterior draws")
     device = runtime.find_device(options.device)
     kernels = options.budget.kernels
-    data = model_data(arrange(problem.stats, problem.plan, kernels), problem, choice, options)
+    data, padding = class_data(problem, choice, spec, options)
 
     def interruptibly(task):
         def work(check):
@@ -164,11 +165,13 @@ def run_marginal(
 
         return runtime.run_side_by_side([work])[0]
 
-    outcome = interruptibly(partial(_weigh_theta, data, spec, options, device, seed, start))
+    outcome = interruptibly(
+        partial(_weigh_theta, data, padding, spec, options, device, seed, start)
+    )
     if isinstance(outcome, EngineResult):
         return with_finite_numbers(outcome)
     announced = announce(outcome.theta, options)
-    result = interruptibly(partial(_sample_theta, outcome, spec, options, device, seed))
+    result = interruptibly(partial(_sample_theta, outcome, options, device, seed))
     return with_finite_numbers(result._replace(announced=announced))
 
 
@@ -182,7 +185,7 @@ class _NoWeights(NamedTuple):
 
 
 def _weigh_theta(
-    data, spec, options, device, seed, start, workers, check
+    data, padding, spec, options, device, seed, start, workers, check
 ) -> EngineResult | _NoWeights:
     from skhier.inference import runtime
     from skhier.inference.importance import of_no_parameters
@@ -192,7 +195,7 @@ def _weigh_theta(
     batch = points_at_once(data[0], runtime.is_cpu(device), options.budget.kernels)
     budget = options.budget
     with progress_bar(options.verbose, "Variance parameters", "evaluation") as progress:
-        theta = Theta(spec, data, batch, check, workers, device, budget)
+        theta = Theta(spec, data, batch, check, workers, device, budget, padding)
         theta.progress = progress.update
         if not theta.size:  # known noise and no groups: nothing is left to weigh
             weighted = of_no_parameters(theta.log_densities, budget.importance.n_blocks)
@@ -211,7 +214,7 @@ def _weigh_theta(
         return _NoWeights(theta, data, reached, rng)
 
 
-def _sample_theta(outcome, spec, options, device, seed, workers, check) -> EngineResult:
+def _sample_theta(outcome, options, device, seed, workers, check) -> EngineResult:
     from skhier.inference import target as targets
 
     theta, data, reached, rng = outcome
@@ -219,14 +222,21 @@ def _sample_theta(outcome, spec, options, device, seed, workers, check) -> Engin
     coordinates = reached.coordinates
     frames = frames_of(reached.modes, data, options.n_chains, coordinates)
 
+    target, placement = targets.Marginal(theta.program_spec), theta.placement
+
     def run(frames, options, states=None):
-        return run_nuts(targets.Marginal(spec), frames, options, device, seed, check, states)
+        if placement is None:
+            return run_nuts(target, frames, options, device, seed, check, states)
+        frames = [(n, placement.frame(frame)) for n, frame in frames]
+        draws = run_nuts(target, frames, options, device, seed, check, states)
+        return placement.draws(draws)
 
     def result_of(draws):
         return _from_chains(theta, data, options, draws, reached, rng)
 
     def warns(result):
-        parameters = in_user_units(result.draws, data[1], theta.slopes, spec.response)
+        response = theta.spec.response
+        parameters = in_user_units(result.draws, theta.units, theta.slopes, response)
         return bool(report_on(result, scalars(parameters), options.max_tree_depth).warnings)
 
     # of few parameters chains are cheap; those of several modes agree at no length
@@ -302,7 +312,7 @@ def frames_of(modes, data, n_chains, coordinates=None) -> list[tuple[int, tuple]
 def _from_weighted_points(theta, data, options, weighted, rng) -> EngineResult:
     from skhier.inference.importance import fitted_mixture, resample
 
-    stats, units, _ = data
+    stats, units = data[0], theta.units
     n_draws = options.n_chains * options.n_draws
     chosen = resample(weighted.weights, n_draws, rng).reshape(options.n_chains, options.n_draws)
     error = block_error(theta.budget.importance.n_blocks)
@@ -339,7 +349,8 @@ def _from_chains(theta, data, options, draws, reached, rng) -> EngineResult:
     points = draws.values.reshape(draws.lp.size, theta.size)[order]
     points = reached.coordinates.to_theta(points)
     weights = np.full(len(points), 1 / len(points))
-    population = population_of(theta, data[1], points, weights, place, chain_error(place), rng)
+    error = chain_error(place)
+    population = population_of(theta, theta.units, points, weights, place, error, rng)
     facts = {
         "sampler": "nuts",
         "pareto_k": reached.k_hat,
@@ -371,11 +382,22 @@ def _evidence_of_chains(theta, data, draws, coordinates, rng) -> float:
 
 def model_data(stats, problem, choice, options):
     """Arguments of the NumPyro programs, each number of one type: one program."""
+    return _typed((stats, problem.units, prior_dists(choice, options.eta, problem.noise)))
+
+
+def class_data(problem, choice, spec, options) -> tuple[tuple, Padding | None]:
+    """The same of the marginal model of the problem's size class, and its place in there."""
+    prior = prior_dists(choice, options.eta, problem.noise)
+    numbers, padding = in_class(spec, problem.stats, problem.units, prior)
+    stats, *others = numbers
+    return _typed((arrange(stats, problem.plan, options.budget.kernels), *others)), padding
+
+
+def _typed(numbers):
     import jax
 
     def typed(a):
         is_index = isinstance(a, np.ndarray) and a.dtype.kind == "i"
         return np.asarray(a, np.int32 if is_index else np.float64)
 
-    priors = prior_dists(choice, options.eta, problem.noise)
-    return jax.tree.map(typed, (stats, problem.units, priors))
+    return jax.tree.map(typed, numbers)

@@ -169,8 +169,16 @@ def _kernels(target, data, settings):
     """NumPyro's NUTS on the flat vector: ``init(at, key)`` and ``step(state)`` return states."""
     init_kernel, sample_kernel = hmc(potential_fn_gen=lambda *args: _potential(target, args))
 
+    def held(state):
+        """Coordinates that move nothing get no momentum: their draws, and turns, do not count."""
+        if not isinstance(target, Marginal):
+            return state
+        adapted = state.adapt_state
+        root = adapted.mass_matrix_sqrt * target.moving(data)
+        return state._replace(adapt_state=adapted._replace(mass_matrix_sqrt=root))
+
     def init(at, key):
-        return init_kernel(
+        state = init_kernel(
             ParamInfo(*at),
             num_warmup=settings.n_warmup,
             target_accept_prob=settings.target_accept,
@@ -179,11 +187,12 @@ def _kernels(target, data, settings):
             model_args=data,
             rng_key=key,
         )
+        return held(state)
 
     def step(state):
         # the kernel's closure learns its settings from init; the state made here is not used
         init((state.z, state.potential_energy, state.z_grad), state.rng_key)
-        return sample_kernel(state, data, {})
+        return held(sample_kernel(state, data, {}))
 
     return init, step
 

@@ -22,7 +22,7 @@ from skhier.inference.mode import Laplace
 from skhier.kernels.records import ModelSpec
 from skhier.responses.numerics import TINY
 
-__all__ = ["Signs", "no_signs", "scale_entries", "signs_for"]
+__all__ = ["Signs", "no_signs", "places_of_factor", "scale_entries", "signs_for"]
 
 
 class Signs(NamedTuple):
@@ -114,6 +114,20 @@ def scale_entries(spec: ModelSpec, sites: dict[str, range]) -> list[dict[int, in
         }
         for k, factor in enumerate(spec.factors)
     ]
+
+
+def places_of_factor(spec: ModelSpec, sites: dict[str, range], k: int) -> np.ndarray | None:
+    """Where the k-th factor's scales stand in theta, on the diagonal, and its partial correlations,
+    below, (q, q); None where it has none or an effect has no scale of its own.
+    """
+    scales, q = scale_entries(spec, sites)[k], spec.factors[k].n_effects
+    corr = sites.get(f"group_corr_chol_{k}")
+    if corr is None or len(scales) < q:
+        return None
+    places = np.zeros((q, q), int)
+    places[np.tril_indices(q, -1)] = corr
+    places[np.diag_indices(q)] = [scales[effect] for effect in range(q)]
+    return places
 
 
 def signs_for(spec: ModelSpec, sites: dict[str, range], signed: np.ndarray) -> Signs:

@@ -83,6 +83,10 @@ class Marginal(NamedTuple):
         theta, log_volume = _in_theta(point, *coordinates)
         return _log_density(model, self.spec, theta) + log_volume
 
+    def moving(self, data: tuple) -> Any:
+        """Which coordinates move the point (d,): 1, and 0 of those of spare effects."""
+        return jnp.where((data[4] != 0).any(0), 1.0, 0.0)
+
     def record(self, data: tuple, position: Any) -> Any:
         """``centre + root position``."""
         _, _, _, centre, root, *_ = data

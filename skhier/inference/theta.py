@@ -15,7 +15,8 @@ from skhier.inference.bartlett import Bartlett, bartlett_at
 from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
-from skhier.inference.signs import Signs, scale_entries, signs_for
+from skhier.inference.signs import Signs, places_of_factor, scale_entries, signs_for
+from skhier.inference.size_classes import Padding, Placement
 from skhier.inference.starts import PROFILE_GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.records import (
     CoefPriors,
@@ -41,7 +42,7 @@ class Theta:
     ----------
     spec : ModelSpec
     data : tuple
-        Statistics, units and priors; float64 arrays.
+        Statistics, units and priors; float64 arrays. The size class's where there is ``padding``.
     batch : int
         Points at once.
     check : callable
@@ -52,6 +53,8 @@ class Theta:
         Of those threads.
     budget : Budget
         Its parts ``search``, ``importance`` and ``memory``.
+    padding : Padding or None
+        Of the programs, which are those of a size class.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Theta:
         workers: int = 1,
         device: Any = None,
         budget: Budget = USUAL,
+        padding: Padding | None = None,
     ):
         import jax
 
@@ -73,15 +77,37 @@ class Theta:
         # copying a few numbers at each call is faster than moving them there once
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(data[0]))
         self.data = jax.device_put(data) if size > budget.memory.few_entries else data
-        self._at_data = *jax.tree.flatten(self.data), spec  # taken apart once, not at each call
+        self.program_spec = spec if padding is None else padding.spec
+        # taken apart once, not at each call
+        self._at_data = *jax.tree.flatten(self.data), self.program_spec
         self.targets = targets
         zero, self.coef_prior = targets.origin(*self._at_data)
-        self.size = len(zero)
+        self.placement = None if padding is None else self._placement(padding, len(zero))
+        self.size = len(zero) if self.placement is None else len(self.placement.entries)
         self.gradient_seconds = np.inf  # of the fastest
         self.progress: Callable[[int], None] = lambda n: None
         self.slopes = tuple(factor.slopes for factor in spec.factors)
         self.n_evaluations = 0
         self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=budget.memory.kept_batches)
+
+    def _placement(self, padding, size):
+        import jax
+
+        grids = np.zeros((len(PROFILE_GRID), size))  # of a shape that is compiled
+        profiles = self.targets.prior_profiles(grids, *self._at_data)
+        heights = {name: np.asarray(values)[0] for name, values in profiles.items()}
+        placement = Placement(padding, heights)
+        self.coef_prior = placement.coef_prior(jax.tree.map(np.asarray, self.coef_prior))
+        return placement
+
+    def _of_program(self, points):
+        return points if self.placement is None else self.placement.points(points)
+
+    @cached_property
+    def units(self) -> Units:
+        """The problem's own."""
+        units = self.data[1]
+        return units if self.placement is None else self.placement.units(units)
 
     def starts(self, rng: np.random.Generator) -> np.ndarray:
         """Where modes may be, (n_starts, d): structured, and the best of a batch of random points.
@@ -96,7 +122,9 @@ class Theta:
     def _structured_starts(self):
         import jax
 
-        units, total = jax.tree.map(np.asarray, (self.data[1], self.data[0].total))
+        units, total = jax.tree.map(np.asarray, (self.units, self.data[0].total))
+        if self.placement is not None:
+            total = self.placement.total(total)
         return structured_starts(self.spec, units, total, self.priors, self.budget.search)
 
     def has_other_modes(self, known: Mixture) -> bool:
@@ -109,10 +137,11 @@ class Theta:
     def priors(self) -> PriorTops:
         """Where the prior of each entry of theta has its modes."""
 
-        def profiles(grids):
-            return self.targets.prior_profiles(grids, *self._at_data)
+        return prior_tops(self._prior_profiles, self.size, self.budget.search)
 
-        return prior_tops(profiles, self.size, self.budget.search)
+    def _prior_profiles(self, grids):
+        of_sites = self.targets.prior_profiles(self._of_program(grids), *self._at_data)
+        return of_sites if self.placement is None else self.placement.own_of_sites(of_sites)
 
     def signs(self, wanted: np.ndarray) -> Signs:
         """Those of the scales among ``wanted`` (d,) that can have one.
@@ -133,14 +162,11 @@ class Theta:
         is ``near_zero`` (d,); None if there are none.
         """
         factors = []
-        for k, scales in enumerate(scale_entries(self.spec, self.priors.sites)):
-            corr, q = self.priors.sites.get(f"group_corr_chol_{k}"), self.spec.factors[k].n_effects
-            if corr is None or len(scales) < q:
+        for k in range(len(self.spec.factors)):
+            places = places_of_factor(self.spec, self.priors.sites, k)
+            if places is None:
                 continue
-            places = np.zeros((q, q), int)
-            places[np.tril_indices(q, -1)] = corr
-            own = [scales[j] for j in range(q)]
-            places[np.diag_indices(q)] = own
+            own = np.diagonal(places)
             if self._of_scales[0][own].all() and not near_zero[own].any():
                 factors.append(places)
         if not factors:
@@ -158,10 +184,14 @@ class Theta:
         """Whether entries are logarithms (d,); whether their values can be 0, with a density."""
         grids = np.zeros((len(PROFILE_GRID), self.size))  # of a shape that is compiled
         grids[: len(NEAR_ZERO)] = NEAR_ZERO[:, None]
-        of_sites = self.targets.prior_profiles(grids, *self._at_data)
+        of_sites = self._prior_profiles(grids)
         heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)
         density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
-        values = self.targets.site_values(grids[: len(NEAR_ZERO)], *self._at_data)
+        values = self.targets.site_values(
+            self._of_program(grids[: len(NEAR_ZERO)]), *self._at_data
+        )
+        if self.placement is not None:
+            values = np.asarray(values)[:, self.placement.entries]
         with np.errstate(invalid="ignore", divide="ignore"):
             is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME
             is_level = np.ptp(density[1:], axis=0) < SAME
@@ -193,9 +223,13 @@ class Theta:
         self.progress(1)
         began = time.perf_counter()
         # waited for: programs in flight together may wait for each other's threads
-        of_point = jax.block_until_ready(self.targets.density_and_gradient(point, *self._at_data))
+        there = self._of_program(point)
+        of_point = jax.block_until_ready(self.targets.density_and_gradient(there, *self._at_data))
         self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
-        return of_point
+        if self.placement is None:
+            return of_point
+        value, gradient = map(np.asarray, of_point)
+        return value - self.placement.log_spare, gradient[self.placement.entries]
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:
         """(n, d) points to (n,) log densities. What else follows from them is kept if it fits."""
@@ -207,7 +241,8 @@ class Theta:
             if len(points) * conditional.coef_root.shape[1] ** 2 < max_entries:
                 kept.append(conditional)
         self._kept.append((points, kept))
-        return np.concatenate(densities)[: len(points)]
+        values = np.concatenate(densities)[: len(points)]
+        return values if self.placement is None else values - self.placement.log_spare
 
     def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationGivenTheta]]:
         """Slices of the points, and the parameters that follow from them."""
@@ -219,6 +254,8 @@ class Theta:
             for start, conditional in zip(range(0, len(drawn), self.batch), parts, strict=True):
                 n = min(self.batch, len(drawn) - start)
                 unpadded = jax.tree.map(lambda a, n=n: np.asarray(a)[:n], conditional)
+                if self.placement is not None:
+                    unpadded = self.placement.conditional(unpadded)
                 begin, end = end, end + n
                 yield slice(begin, end), unpadded
 
@@ -250,7 +287,8 @@ class Theta:
         part = points[start : start + self.batch]
         self.progress(len(part))
         padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
-        return self.targets.evaluate(np.concatenate([part, padding]), *self._at_data)
+        whole = self._of_program(np.concatenate([part, padding]))
+        return self.targets.evaluate(whole, *self._at_data)
 
     def _in_thread(self, task, part):
         import jax

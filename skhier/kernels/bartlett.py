@@ -48,10 +48,14 @@ class RootOfFactor(NamedTuple):
         meaning above.
     root : array of shape (q, q)
         ``L_0``, lower triangular.
+    counts : array of shape (q,)
+        1; 0 of spare effects, which come first, with a root that is the identity and entries of 0:
+        the volume is that of the others.
     """
 
     places: np.ndarray
     root: np.ndarray
+    counts: np.ndarray
 
 
 class PartialsOfFactor(NamedTuple):
@@ -59,6 +63,7 @@ class PartialsOfFactor(NamedTuple):
 
     places: np.ndarray
     root: np.ndarray
+    counts: np.ndarray
 
 
 def root_at(theta: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -82,25 +87,26 @@ def theta_and_log_volume(points, factors, take, xp, inverse):
     """
     parts, log_volume = [points], xp.zeros(points.shape[:-1])
     for factor in factors:
-        root = factor.root
+        root, counts = factor.root, factor.counts
         own_root, own_volume = _root_in_frame(points, factor, xp, inverse)
         lower, rest, below = _lengths(xp.tril(root @ own_root), xp)
         own = xp.tril(xp.arcsinh(lower / xp.sqrt(below)), -1)
         own = own + (0.5 * xp.log(rest[..., 0]))[..., None] * np.eye(len(root))
         parts.append(own.reshape(*points.shape[:-1], own.shape[-1] ** 2))
-        of_root = (np.arange(1, len(root) + 1) * xp.log(xp.diagonal(root))).sum()
-        log_volume = log_volume + of_root + own_volume - 0.5 * xp.log(rest).sum((-2, -1))
+        of_root = (xp.cumsum(counts) * xp.log(xp.diagonal(root))).sum()
+        of_lengths = (counts * xp.log(rest)).sum((-2, -1))
+        log_volume = log_volume + of_root + own_volume - 0.5 * of_lengths
     return xp.concatenate(parts, axis=-1)[..., take], log_volume
 
 
 def _root_in_frame(points, factor, xp, inverse):
     """``B`` (..., q, q), and its part of the log volume."""
-    places, root = factor
+    places, _, counts = factor
     if isinstance(factor, PartialsOfFactor):
         own_root, log_lengths = _root_of_partials(points, places, xp)
-        return own_root, log_lengths.sum((-2, -1))
+        return own_root, (counts * log_lengths).sum((-2, -1))
     a, log_diagonal = _entries(points, places, xp)
-    return inverse(a), -len(root) * log_diagonal.sum(-1)
+    return inverse(a), -counts.sum() * log_diagonal.sum(-1)
 
 
 def _root_of_partials(points, places, xp):
@@ -140,7 +146,7 @@ def pulled_back(
     """Gradient (n, d) of ``of_theta . theta + of_volume log_volume`` at points (n, d)."""
     gradient = of_theta.copy()
     for factor in factors:
-        places, root = factor
+        places, root, _ = factor
         q, diagonal = len(root), np.arange(len(root))
         own_root, _ = _root_in_frame(points, factor, np, np.linalg.inv)
         lower, rest, below = _lengths(np.tril(root @ own_root), np)

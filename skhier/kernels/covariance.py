@@ -9,20 +9,28 @@ unconstrained coordinates and the log prior with its Jacobian. Nothing else know
 100; Goodrich, Gabry, Ali and Brilleman, rstanarm, ``common_functions.stan: make_theta_L``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from scipy.special import gammaln, multigammaln
 
-from skhier.kernels.distributions import draw, is_flat, rounded_size, sample_blocks, site
+from skhier.kernels.distributions import (
+    draw,
+    is_flat,
+    rounded_size,
+    sample_blocks,
+    site,
+    with_entries,
+)
 from skhier.responses.numerics import TINY
 
-__all__ = ["Covariance", "Decov", "Independent", "Lkj"]
+__all__ = ["Covariance", "Decov", "Independent", "Lkj", "Spare"]
 
 
 class Covariance(Protocol):
@@ -51,6 +59,31 @@ class Covariance(Protocol):
         self, prior: Any, scale: np.ndarray, corr_chol: np.ndarray, dispersion: np.ndarray
     ) -> np.ndarray:
         """Log density (n,), up to a constant, of sds (n, q) and correlations' roots (n, q, q)."""
+
+    def with_spare(self, prior: Any, n: int) -> "Spare | None":
+        """The same with n spare effects in front; None: such effects would change the others'."""
+
+
+class Spare(NamedTuple):
+    """A covariance with spare effects, which come first and have correlations 0.
+
+    In front they leave the exponents of the LKJ density alone, which count the effects that follow.
+
+    Attributes
+    ----------
+    covariance : Covariance
+    prior : tuple
+        Its numbers.
+    blocks : tuple of bool array
+        Whether the entries of each block of scales are effects of the factor.
+    log_constant : float
+        What the density of its correlations has more, the spare ones 0.
+    """
+
+    covariance: "Covariance"
+    prior: Any
+    blocks: tuple[np.ndarray, ...]
+    log_constant: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +122,25 @@ class Independent:
                 total += np.asarray(family.log_prob(scale[:, list(block)])).sum(1)
         return total
 
+    def with_spare(self, prior, n):
+        """See :class:`Covariance`."""
+        blocks, families, are_own = [], [], []
+        for block, family in zip(self.scale_blocks, prior[0], strict=True):
+            own = np.ones(len(block), bool)
+            longer = [effect + n for effect in block]
+            if 0 in block:
+                place = block.index(0)
+                source = np.insert(np.arange(len(block)), [place] * n, place)
+                family = with_entries(family, source)
+                longer[place:place], own = range(n), np.insert(own, [place] * n, False)
+            blocks.append(tuple(longer))
+            families.append(family)
+            are_own.append(own)
+        if any(family is None for family in families):
+            return None
+        covariance = replace(self, n_effects=self.n_effects + n, scale_blocks=tuple(blocks))
+        return Spare(covariance, (tuple(families), prior[1]), tuple(are_own), 0.0)
+
 
 @dataclass(frozen=True)
 class Lkj(Independent):
@@ -112,6 +164,14 @@ class Lkj(Independent):
         """See :class:`Covariance`; of the correlations ``(eta - 1) log|Omega|``."""
         *_, eta = prior
         return super().log_prior(prior, scale, corr_chol, dispersion) + _log_lkj(corr_chol, eta)
+
+    def with_spare(self, prior, n):
+        """See :class:`Covariance`."""
+        spare, q = super().with_spare(prior, n), self.n_effects
+        if spare is None:
+            return None
+        constant = _log_volume_of_lkj(q, prior[1]) - _log_volume_of_lkj(q + n, prior[1])
+        return spare._replace(log_constant=constant)
 
 
 @dataclass(frozen=True)
@@ -158,6 +218,10 @@ class Decov:
         density = (shape - 1) * np.log(size) - size + (concentration - 1) * shares
         return density + (_log_lkj(corr_chol, eta) if self.correlated else 0.0)
 
+    def with_spare(self, prior, n):
+        """See :class:`Covariance`: they would take a share of the variance."""
+        return None
+
 
 def _corr_chol(k, q, eta):
     """Cholesky factor of a correlation matrix; one effect has none."""
@@ -182,3 +246,10 @@ def _log_lkj(corr_chol, eta):
     """``(eta - 1) log|Omega|``."""
     diagonal = np.maximum(np.diagonal(corr_chol, axis1=1, axis2=2), TINY)
     return 2 * (eta - 1) * np.log(diagonal).sum(1)
+
+
+def _log_volume_of_lkj(q, eta):
+    """Log of the integral of ``|Omega|^(eta - 1)`` (Lewandowski et al. 2009, p. 1999)."""
+    k = q - 1
+    alpha = eta + 0.5 * k
+    return float(0.5 * k * np.log(np.pi) + multigammaln(alpha - 0.5, k) - k * gammaln(alpha))

@@ -13,7 +13,30 @@ from numpyro.distributions import constraints
 
 from skhier.kernels.records import PriorDists
 
-__all__ = ["affine", "draw", "is_flat", "rounded_size", "sample_blocks", "site", "unexpanded"]
+__all__ = [
+    "affine",
+    "draw",
+    "is_flat",
+    "rounded_size",
+    "sample_blocks",
+    "site",
+    "unexpanded",
+    "with_entries",
+]
+
+OF_ENTRIES = (  # whose parameters have a number for each entry, or one for all
+    dist.Cauchy,
+    dist.Exponential,
+    dist.Gamma,
+    dist.HalfCauchy,
+    dist.HalfNormal,
+    dist.InverseGamma,
+    dist.Laplace,
+    dist.LogNormal,
+    dist.Normal,
+    dist.StudentT,
+    dist.Weibull,
+)
 
 
 def site(name: str, k: int) -> str:
@@ -133,6 +156,25 @@ def is_flat(family):
         return False
     support = getattr(family.support, "base_constraint", family.support)
     return type(support) is type(constraints.real)
+
+
+def with_entries(family, source):
+    """The distribution of a vector whose entries have the priors of those at ``source`` (n,).
+
+    Itself if it is one for all entries; None where its parameters are of no known kind.
+    """
+    if not family.batch_shape:
+        return family
+    if type(family) is dist.FoldedDistribution:
+        base = with_entries(family.base_dist, source)
+        return None if base is None else dist.FoldedDistribution(base)
+    if type(family) not in OF_ENTRIES:
+        return None
+    parameters = {}
+    for name in type(family).arg_constraints:
+        values = np.asarray(getattr(family, name))
+        parameters[name] = values[source] if values.shape == family.batch_shape else values
+    return type(family)(**parameters)
 
 
 def draw(family, shape, n, seed):

@@ -92,6 +92,9 @@ class KernelBudget:
     many_effects : int
         Of a level, from which it is eliminated by the inverse of their covariance: half the work,
         and a longer program.
+    effect_classes : tuple of int
+        Of a level, beyond those written out: fits of fewer take the programs of the next of these
+        numbers, which spares them seconds of compiling.
     chunk, chunk_factorised : int
         Levels at a time, which keeps them in cache; of those written out and of the others.
     entries_on_cpu, entries_on_gpu : int
@@ -113,6 +116,7 @@ class KernelBudget:
     unrolled_effects: int = 4
     unrolled_columns: int = 32
     many_effects: int = 13
+    effect_classes: tuple[int, ...] = (6, 8, 10, 12, 16, 20, 24, 28, 32)
     chunk: int = 1024
     chunk_factorised: int = 64
     entries_on_cpu: int = 2**18

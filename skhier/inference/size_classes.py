@@ -1,0 +1,275 @@
+"""One compiled program for all numbers of effects of a size class.
+
+A problem becomes one of as many effects and coefficients as the largest of its class. The spare
+ones have columns of zeros, so that rows say nothing of them, and are held where theta is 0, their
+correlations too. Nothing that is asked of the others depends on them: what they add to the log
+density is a number, which is taken off. Only programs see them: samplers, the search for modes and
+all else in NumPy have theta as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skhier.inference.bartlett import places_taken
+from skhier.inference.signs import Signs, places_of_factor
+from skhier.kernels.records import (
+    CoefPrior,
+    FactorSpec,
+    ModelSpec,
+    PopulationGivenTheta,
+    PriorDists,
+)
+from skhier.statistics.padding import pad_columns, padded_size
+from skhier.statistics.records import GroupStats, Units
+
+__all__ = ["Padding", "Placement", "in_class", "size_of_class"]
+
+OTHER_BITS = 2  # of the number of features without a varying slope
+
+
+class Padding(NamedTuple):
+    """A problem among the effects and coefficients of its class.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        Of the class.
+    columns : int array of shape (p,)
+        Place of each coefficient, the intercept last in both.
+    spare : tuple of int
+        Per factor, effects in front of its own.
+    blocks : tuple of tuple of bool array
+        Per factor, whether the entries of each block of scales are its own.
+    log_constant : float
+        What the density of correlations has more, the spare ones 0.
+    """
+
+    spec: ModelSpec
+    columns: np.ndarray
+    spare: tuple[int, ...]
+    blocks: tuple[tuple[np.ndarray, ...], ...]
+    log_constant: float
+
+    def own_entries(self, name: str, width: int) -> np.ndarray:
+        """Those of so many unconstrained parameters of a site that are the problem's own."""
+        of_scales = re.fullmatch(r"group_scale_(\d+)_(\d+)", name)
+        of_corr = re.fullmatch(r"group_corr_chol_(\d+)", name)
+        if of_scales:
+            return np.flatnonzero(self.blocks[int(of_scales[1])][int(of_scales[2])])
+        if of_corr:
+            k = int(of_corr[1])
+            _, column = np.tril_indices(self.spec.factors[k].n_effects, -1)
+            return np.flatnonzero(column >= self.spare[k])
+        return self.columns[:-1] if name == "coef_0" else np.arange(width)
+
+    def own_coefs(self, k: int) -> np.ndarray:
+        """Those of k coefficients that are integrated out, with or without the intercept."""
+        if k < len(self.spec.coef_blocks[0]):
+            return np.arange(k)  # of the features none is
+        return self.columns[self.columns < k]
+
+
+def size_of_class(q: int, classes: tuple[int, ...]) -> int:
+    """The least of the classes with so many effects; q itself where there is none."""
+    return min((size for size in classes if size >= q), default=q)
+
+
+def in_class(
+    spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists
+) -> tuple[tuple[GroupStats, Units, PriorDists], Padding | None]:
+    """Statistics, units and priors with spare effects, and where the problem is among them.
+
+    As they are, and None: of few effects, whose programs are short; of crossed factors, where they
+    would be much work; where factors have different slopes; of priors that spare effects or
+    coefficients would change or that differ in kind between coefficients.
+    """
+    from skhier.kernels.distributions import is_flat, with_entries
+
+    as_it_is, p = ((stats, units, prior), None), spec.n_features + 1
+    budget = spec.budget
+    varying = {factor.slopes for factor in spec.factors if factor.slopes}
+    if len(varying) != 1 or spec.plan.dense or len(spec.coef_blocks) != 1:
+        return as_it_is
+    (slopes,) = varying
+    q = len(slopes) + 1
+    if q <= budget.unrolled_effects or is_flat(prior.coef[0]):
+        return as_it_is
+    size = size_of_class(q, budget.effect_classes)
+    n, n_others = size - q, padded_size(p - q, OTHER_BITS)
+    source, is_own = _features(slopes, spec.n_features, n, n_others)
+    if is_own.all():
+        return as_it_is
+    spare = tuple(n if factor.slopes else 0 for factor in spec.factors)
+    coef = with_entries(prior.coef[0], source)
+    parts = [
+        factor.covariance.with_spare(numbers, more)
+        for factor, numbers, more in zip(spec.factors, prior.covariances, spare, strict=True)
+    ]
+    if coef is None or any(part is None for part in parts):
+        return as_it_is
+    columns = np.empty(p, int)
+    columns[source[is_own]], columns[-1] = np.flatnonzero(is_own), len(source)
+    longer = tuple(range(n_others, len(source)))
+    factors = tuple(
+        FactorSpec(longer if factor.slopes else (), part.covariance, factor.at_mean)
+        for factor, part in zip(spec.factors, parts, strict=True)
+    )
+    blocks = (tuple(range(len(source))),)
+    padding = Padding(
+        spec._replace(n_features=len(source), factors=factors, coef_blocks=blocks),
+        columns,
+        spare,
+        tuple(part.blocks for part in parts),
+        sum(part.log_constant for part in parts),
+    )
+    covariances = tuple(part.prior for part in parts)
+    return (
+        (
+            pad_columns(stats, columns, spare),
+            _units(units, source, is_own, spare),
+            prior._replace(coef=(coef,), covariances=covariances),
+        ),
+        padding,
+    )
+
+
+def _features(slopes, n_features, n_spare, n_others):
+    """The feature that each of the class is, or is like; which are features of their own.
+
+    Those with a varying slope come last, so that their places are the same in a class.
+    """
+    others = [j for j in range(n_features) if j not in slopes]
+    parts = [slopes[:1] * (n_others - len(others)), others, slopes[:1] * n_spare, slopes]
+    is_own = np.repeat([False, True, False, True], [len(part) for part in parts])
+    return np.concatenate([np.asarray(part, int) for part in parts]), is_own
+
+
+def _units(units, source, is_own, spare) -> Units:
+    at_mean = []
+    for matrix, n in zip(units.effects_at_mean, spare, strict=True):
+        padded = np.eye(len(matrix) + n)
+        padded[n:, n:] = matrix
+        at_mean.append(padded)
+    return units._replace(
+        x_mean=np.where(is_own, units.x_mean[source], 0.0),
+        x_scale=units.x_scale[source],
+        effects_at_mean=tuple(at_mean),
+    )
+
+
+class Placement:
+    """Theta among the parameters of its class, of which the spare ones are 0.
+
+    Parameters
+    ----------
+    padding : Padding
+    heights : mapping of str to array of shape (width,)
+        Log prior densities of the class's unconstrained parameters at 0, per site.
+    """
+
+    def __init__(self, padding: Padding, heights: Mapping[str, np.ndarray]):
+        self.padding, self.sites, parts = padding, {}, []
+        self.log_spare, begin = padding.log_constant, 0
+        for name, of_site in heights.items():
+            own = padding.own_entries(name, len(of_site))
+            self.sites[name] = range(begin, begin + len(of_site))
+            self.log_spare += float(np.delete(of_site, own).sum())
+            parts.append(begin + own)
+            begin += len(of_site)
+        self.size, self.entries = begin, np.concatenate(parts)
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """(..., d) to those of the class."""
+        padded = np.zeros((*points.shape[:-1], self.size))
+        padded[..., self.entries] = points
+        return padded
+
+    def own_of_sites(self, of_sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The problem's own columns of arrays (n, width)."""
+        own = self.padding.own_entries
+        return {
+            name: np.asarray(values)[:, own(name, values.shape[1])]
+            for name, values in of_sites.items()
+        }
+
+    def total(self, total: np.ndarray) -> np.ndarray:
+        """The problem's own cross-products (p + 1, p + 1) of x and y."""
+        own = np.append(self.padding.columns, -1)
+        return total[np.ix_(own, own)]
+
+    def units(self, units: Units) -> Units:
+        """The problem's own."""
+        features = self.padding.columns[:-1]
+        at_mean = zip(units.effects_at_mean, self.padding.spare, strict=True)
+        return units._replace(
+            x_mean=units.x_mean[features],
+            x_scale=units.x_scale[features],
+            effects_at_mean=tuple(matrix[n:, n:] for matrix, n in at_mean),
+        )
+
+    def conditional(self, of_points: PopulationGivenTheta) -> PopulationGivenTheta:
+        """The problem's own parameters."""
+        columns, population = self.padding.columns, of_points.population
+        own = self.padding.own_coefs(of_points.coef_root.shape[-1])
+        roots = zip(population.group_root, self.padding.spare, strict=True)
+        return PopulationGivenTheta(
+            population._replace(
+                coef=population.coef[..., columns],
+                group_root=tuple(root[..., n:, n:] for root, n in roots),
+            ),
+            of_points.coef_root[..., columns, :][..., own],
+            of_points.coef_offset[..., columns],
+            of_points.coef_target[..., own],
+        )
+
+    def coef_prior(self, prior: CoefPrior) -> CoefPrior:
+        """The problem's own."""
+        columns, own = self.padding.columns, self.padding.own_coefs(prior.basis.shape[1])
+        return prior._replace(
+            basis=prior.basis[np.ix_(columns, own)],
+            offset=prior.offset[columns],
+            rows=prior.rows[np.ix_(own, np.append(own, -1))],
+        )
+
+    def frame(self, data: tuple) -> tuple:
+        """Data of :class:`~skhier.inference.target.Marginal` whose coordinates are the problem's:
+        the class's. Spare ones move nothing.
+        """
+        *model, mean, root = data[:5]
+        wide = np.zeros((self.size, self.size))
+        wide[np.ix_(self.entries, self.entries)] = root
+        others = (self._coordinates(one) for one in data[5:])
+        return (*model, self.points(mean), wide, *others)
+
+    def _coordinates(self, coordinates):
+        if isinstance(coordinates, Signs):
+            flips = np.zeros((self.size, self.size))
+            flips[np.ix_(self.entries, self.entries)] = coordinates.flips
+            return Signs(self.points(coordinates.signed).astype(bool), flips)
+        own = [self._factor(factor) for factor in coordinates.factors]
+        signs = coordinates.signs and self._coordinates(coordinates.signs)
+        take = places_taken(self.size, [factor.places for factor in own])
+        return coordinates._replace(factors=tuple(own), take=take, signs=signs)
+
+    def _factor(self, factor):
+        """The same with spare effects, of which the root is the identity."""
+        first = self.entries[factor.places[0, 0]]
+        for k, n in enumerate(self.padding.spare):
+            places = places_of_factor(self.padding.spec, self.sites, k)
+            if places is not None and places[n, n] == first:
+                break
+        root = np.eye(len(places))
+        root[n:, n:] = factor.root
+        counts = np.append(np.zeros(n), factor.counts)
+        return factor._replace(places=places, root=root, counts=counts)
+
+    def draws(self, draws: Any) -> Any:
+        """Of the class's theta: the problem's own."""
+        return draws._replace(
+            values=draws.values[..., self.entries], lp=draws.lp - self.log_spare
+        )
