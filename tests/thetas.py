@@ -33,6 +33,12 @@ def table(n_features, n_factors=1, n=120, n_groups=12, seed=3, slope_sd=0.0):
 
 def theta_of(monkeypatch, X, y, budget=USUAL, **settings):
     """Theta of a table whose levels are its columns ``g0``, ``g1``."""
+    spec, data, padding = class_data_of(monkeypatch, X, y, budget, **settings)
+    return Theta(spec, data, 64, lambda: None, budget=budget, padding=padding)
+
+
+def class_data_of(monkeypatch, X, y, budget=USUAL, **settings):
+    """The spec of such a table's model, the data of its programs, its place among them."""
     taken = []
 
     def take(*args):
@@ -40,12 +46,11 @@ def theta_of(monkeypatch, X, y, budget=USUAL, **settings):
         raise Taken
 
     monkeypatch.setattr(dispatch, "run_marginal", take)
-    groups = [name for name in X.columns if name.startswith("g")]
+    settings = {"groups": [name for name in X.columns if name.startswith("g")]} | settings
     with suppress(Taken):
-        spending(HierarchicalSlopesRegressor(groups, **settings), budget).fit(X, y)
+        spending(HierarchicalSlopesRegressor(**settings), budget).fit(X, y)
     problem, choice, spec, options, *_ = taken
-    data, padding = engines.class_data(problem, choice, spec, options)
-    return Theta(spec, data, 64, lambda: None, padding=padding)
+    return spec, *engines.class_data(problem, choice, spec, options)
 
 
 def assert_means_agree(one, other, function):

@@ -27,7 +27,7 @@ from skhier.kernels.records import (
 from skhier.statistics.padding import pad_columns, padded_size
 from skhier.statistics.records import GroupStats, Units
 
-__all__ = ["Padding", "Placement", "in_class", "size_of_class"]
+__all__ = ["Padding", "Placement", "in_class"]
 
 OTHER_BITS = 2  # of the number of features without a varying slope
 
@@ -74,11 +74,6 @@ class Padding(NamedTuple):
         return self.columns[self.columns < k]
 
 
-def size_of_class(q: int, classes: tuple[int, ...]) -> int:
-    """The least of the classes with so many effects; q itself where there is none."""
-    return min((size for size in classes if size >= q), default=q)
-
-
 def in_class(
     spec: ModelSpec, stats: GroupStats, units: Units, prior: PriorDists
 ) -> tuple[tuple[GroupStats, Units, PriorDists], Padding | None]:
@@ -97,10 +92,10 @@ def in_class(
         return as_it_is
     (slopes,) = varying
     q = len(slopes) + 1
-    if q <= budget.unrolled_effects or is_flat(prior.coef[0]):
+    sizes = [size for size in budget.effect_classes if size >= q]
+    if q <= budget.unrolled_effects or not sizes or is_flat(prior.coef[0]):
         return as_it_is
-    size = size_of_class(q, budget.effect_classes)
-    n, n_others = size - q, padded_size(p - q, OTHER_BITS)
+    n, n_others = min(sizes) - q, padded_size(p - q, OTHER_BITS)
     source, is_own = _features(slopes, spec.n_features, n, n_others)
     if is_own.all():
         return as_it_is

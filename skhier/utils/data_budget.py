@@ -116,7 +116,7 @@ class KernelBudget:
     unrolled_effects: int = 4
     unrolled_columns: int = 32
     many_effects: int = 13
-    effect_classes: tuple[int, ...] = (6, 8, 10, 12, 16, 20, 24, 28, 32)
+    effect_classes: tuple[int, ...] = (6, 8, 11, 16, 21, 26, 31)
     chunk: int = 1024
     chunk_factorised: int = 64
     entries_on_cpu: int = 2**18

@@ -1,5 +1,8 @@
 """Programs of a size class: what they say of a problem is what its own program says."""
 
+import warnings
+from contextlib import contextmanager
+
 import jax
 import numpy as np
 import numpyro.distributions as dist
@@ -11,10 +14,12 @@ from runs import SHORT, budget, slow, spending
 from skhier import HierarchicalSlopesRegressor, Prior
 from skhier.inference import engines, nuts, runtime
 from skhier.inference.importance import Mixture
-from skhier.inference.size_classes import size_of_class
 from skhier.inference.target import Marginal
 
-ALONE, OF_CLASS = budget(effect_classes=()), budget(effect_classes=(8,))
+# few effects as if they were many: short programs
+ALONE, OF_CLASS = (
+    budget(unrolled_effects=1, effect_classes=sizes) for sizes in ((), (4,))
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +28,15 @@ def in_float64():
         yield
 
 
-STUDENT = dist.StudentT(4.0, np.zeros(6), np.linspace(1.0, 3.0, 6))
-HALF_CAUCHY = dist.HalfCauchy(np.linspace(0.5, 2.0, 7))
+STUDENT = dist.StudentT(4.0, np.zeros(2), np.linspace(1.0, 3.0, 2))
+HALF_CAUCHY = dist.HalfCauchy(np.linspace(0.5, 2.0, 3))
+SOME = {"n_features": 6, "slopes": ["x4"]}
 CASES = {
     "default": {},
-    "some slopes": {"slopes": ["x4", "x0", "x1", "x2"]},
+    "some slopes": SOME,
     "independent": {"correlated": False},
     "bambi": {"prior": "bambi"},
+    "nested": {"nested": True},
     "vectors in the user's units": {"prior": Prior(coef=STUDENT, group_scale=HALF_CAUCHY)},
     "an intercept apart": {
         "prior": Prior(intercept=dist.StudentT(3.0, 1.0, 2.0), group_scale={"intercept": 0.5})
@@ -37,26 +44,26 @@ CASES = {
 }
 
 
-def both(monkeypatch, n_factors=1, **settings):
+def both(monkeypatch, n_features=2, nested=False, **settings):
     """Theta by its own program and by that of its class."""
-    X, y = thetas.table(6, n_factors, slope_sd=0.5)
-    X = X.rename(columns={"g0": "g0"})
-    alone = thetas.theta_of(monkeypatch, X, y, budget=ALONE, **settings)
-    of_class = thetas.theta_of(monkeypatch, X, y, budget=OF_CLASS, **settings)
-    assert alone.placement is None and of_class.placement is not None
+    X, y = thetas.table(n_features, slope_sd=0.5)
+    if nested:
+        X["g1"] = X["g0"] // 3
+    alone, of_class = (
+        thetas.theta_of(monkeypatch, X, y, budget=spent, **settings) for spent in (ALONE, OF_CLASS)
+    )
+    assert alone.placement is None
+    assert of_class.placement is not None
     return alone, of_class
 
 
-@pytest.mark.parametrize("name", ["default", "some slopes", *slow(*list(CASES)[2:])])
+@pytest.mark.parametrize("name", ["some slopes", *slow(*(set(CASES) - {"some slopes"}))])
 def test_program_of_a_class_says_what_a_problems_own_does(monkeypatch, name):
     alone, of_class = both(monkeypatch, **CASES[name])
     points = 0.7 * np.random.default_rng(0).standard_normal((5, alone.size))
     assert of_class.size == alone.size < of_class.placement.size
     expected = alone.log_densities(points)
     assert_allclose(of_class.log_densities(points), expected, rtol=1e-10)
-    assert_allclose(
-        of_class.gradients(points[:2])[1], alone.gradients(points[:2])[1], rtol=1e-7, atol=1e-7
-    )
     for (_, one), (_, other) in zip(
         of_class.conditionals(points), alone.conditionals(points), strict=True
     ):
@@ -69,6 +76,27 @@ def test_program_of_a_class_says_what_a_problems_own_does(monkeypatch, name):
 def assert_leaves_close(one, other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+LEFT_ALONE = {
+    "flat coefficients": {"prior": "brms"},
+    "shares of the variance": {"prior": "rstanarm"},
+    "coefficients of different kinds": {"prior": Prior(coef={"x0": dist.Laplace(0.0, 1.0)})},
+    "a prior of no known kind": {"prior": Prior(coef=dist.Gumbel(np.zeros(2), 1.0))},
+    "different slopes": {"groups": {"g0": ["x0"], "g1": ["x1"]}},
+    "crossed": {},
+    "more than any class has": {"budget": OF_CLASS},
+}
+
+
+@pytest.mark.parametrize("name", LEFT_ALONE)
+def test_what_spare_effects_would_change_is_left_alone(monkeypatch, name):
+    several = name in ("crossed", "different slopes")
+    X, y = thetas.table(4 if "budget" in LEFT_ALONE[name] else 2, 1 + several)
+    if name == "different slopes":
+        X["g1"] = X["g0"] // 3
+    settings = {"budget": OF_CLASS} | LEFT_ALONE[name]
+    assert thetas.class_data_of(monkeypatch, X, y, **settings)[2] is None
 
 
 @pytest.mark.parametrize("name", ["some slopes", *slow("default", "an intercept apart")])
@@ -89,6 +117,15 @@ def test_everything_but_the_program_is_the_problems_own(monkeypatch, name):
         own_basis @ np.linalg.solve(own_rows[:, :-1], own_rows[:, -1])), atol=1e-10)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["default", "some slopes"])
+def test_gradient_by_the_program_of_a_class_is_the_problems_own(monkeypatch, name):
+    alone, of_class = both(monkeypatch, **CASES[name])
+    points = 0.7 * np.random.default_rng(0).standard_normal((2, alone.size))
+    for one, other in zip(of_class.gradients(points), alone.gradients(points), strict=True):
+        assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
 def coordinates_of(theta, kind, mode):
     if kind == "signs":
         return theta.signs(np.arange(theta.size) % 2 == 0)
@@ -96,10 +133,10 @@ def coordinates_of(theta, kind, mode):
     return bartlett if kind == "Bartlett" else bartlett.in_partials()
 
 
-@pytest.mark.parametrize("kind", ["signs", "Bartlett", "partials"])
+@pytest.mark.parametrize("kind", ["Bartlett", *slow("signs", "partials")])
 def test_chains_of_a_class_see_the_problems_density(monkeypatch, kind):
     """In each kind of coordinates, to the constant that their draws are given back without."""
-    alone, of_class = both(monkeypatch, slopes=["x0", "x1", "x2", "x3"])
+    alone, of_class = both(monkeypatch)
     rng, d = np.random.default_rng(2), alone.size
     mode = 0.3 * rng.standard_normal(d)
     coordinates = coordinates_of(alone, kind, mode)
@@ -119,3 +156,72 @@ def test_chains_of_a_class_see_the_problems_density(monkeypatch, kind):
     assert not target.moving(padded)[held].any() and target.moving(padded).sum() == d
     elsewhere = there + np.isin(np.arange(placement.size), held)
     assert density(padded, elsewhere) == density(padded, there)
+
+
+@contextmanager
+def compilations():
+    """A list of the programs compiled meanwhile."""
+    compiled = []
+
+    def listen(event, duration, **facts):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        if hasattr(jax.monitoring, "unregister_event_duration_listener"):  # not in JAX 0.8
+            jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_another_number_of_effects_of_a_class_compiles_nothing(monkeypatch):
+    def evaluated(n_features):
+        theta = thetas.theta_of(monkeypatch, *thetas.table(n_features), budget=OF_CLASS)
+        points = np.zeros((3, theta.size))
+        return theta.log_densities(points), theta.starts(np.random.default_rng(0))
+
+    evaluated(1)
+    with compilations() as compiled:
+        evaluated(2)
+    assert compiled == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [{}, {"max_importance_size": 0}], ids=["weights", "chains"])
+def test_fit_of_another_number_of_slopes_compiles_nothing(by):
+    spent = budget(effect_classes=(6,), **by)
+
+    def fit(n_features):
+        X, y = thetas.table(n_features, n=400, slope_sd=0.5)
+        model = spending(HierarchicalSlopesRegressor("g0", **SHORT), spent)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # too short to converge
+            model.fit(X, y)
+        return model.diagnostics_["sampler"]
+
+    expected = "nuts" if by else "importance"
+    assert fit(4) == expected
+    with compilations() as compiled:
+        assert fit(5) == expected
+    assert compiled == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [{}, {"max_importance_size": 0}], ids=["weights", "chains"])
+def test_fit_by_a_class_is_the_fit(by):
+    """Means agree to five Monte Carlo errors and a tenth of an sd, evidences to 0.1 nats."""
+    X, y = thetas.table(4, n=400, n_groups=30, slope_sd=0.5)
+    fits = []
+    for sizes in ((), (8,)):
+        model = HierarchicalSlopesRegressor("g0", random_state=len(sizes))
+        spending(model, budget(effect_classes=sizes, **by)).fit(X, y)
+        assert model.diagnostics_["ess_bulk"] > 400
+        assert model.diagnostics_["sampler"] == ("nuts" if by else "importance")
+        fits.append(model)
+    one, other = (model.summary() for model in fits)
+    error = np.hypot(one["mcse"], other["mcse"])
+    gap = np.abs(one["mean"] - other["mean"])
+    assert (gap < 5 * error).all()
+    assert (gap < one["sd"] / 10).all()
+    assert abs(fits[0].log_evidence_ - fits[1].log_evidence_) < 0.1
