@@ -106,7 +106,9 @@ class Theta:
     @cached_property
     def units(self) -> Units:
         """The problem's own."""
-        units = self.data[1]
+        import jax
+
+        units = jax.tree.map(np.asarray, self.data[1])
         return units if self.placement is None else self.placement.units(units)
 
     def starts(self, rng: np.random.Generator) -> np.ndarray:
@@ -120,12 +122,10 @@ class Theta:
         return np.concatenate([self._structured_starts(), random[heights.argmax()][None]])
 
     def _structured_starts(self):
-        import jax
-
-        units, total = jax.tree.map(np.asarray, (self.units, self.data[0].total))
+        total = np.asarray(self.data[0].total)
         if self.placement is not None:
             total = self.placement.total(total)
-        return structured_starts(self.spec, units, total, self.priors, self.budget.search)
+        return structured_starts(self.spec, self.units, total, self.priors, self.budget.search)
 
     def has_other_modes(self, known: Mixture) -> bool:
         """Whether a start is on a hill of its own, apart from all components of ``known``."""
