@@ -225,8 +225,6 @@ def _sample_theta(outcome, options, device, seed, workers, check) -> EngineResul
     target, placement = targets.Marginal(theta.program_spec), theta.placement
 
     def run(frames, options, states=None):
-        if placement is None:
-            return run_nuts(target, frames, options, device, seed, check, states)
         frames = [(n, placement.frame(frame)) for n, frame in frames]
         draws = run_nuts(target, frames, options, device, seed, check, states)
         return placement.draws(draws)

@@ -27,7 +27,7 @@ from skhier.kernels.records import (
 from skhier.statistics.padding import pad_columns, padded_size
 from skhier.statistics.records import GroupStats, Units
 
-__all__ = ["Padding", "Placement", "in_class"]
+__all__ = ["Itself", "Padding", "Placement", "in_class"]
 
 OTHER_BITS = 2  # of the number of features without a varying slope
 
@@ -157,8 +157,33 @@ def _units(units, source, is_own, spare) -> Units:
     )
 
 
+class Itself:
+    """Theta of programs of its own, which have all as it is."""
+
+    log_spare = 0.0
+    entries: Any = slice(None)
+
+    def __init__(self, size: int):
+        self.size = self.program_size = size
+
+    def as_it_is(self, value: Any) -> Any:
+        """Unchanged."""
+        return value
+
+    points = own_of_sites = total = units = conditional = coef_prior = frame = draws = as_it_is
+
+
 class Placement:
     """Theta among the parameters of its class, of which the spare ones are 0.
+
+    Attributes
+    ----------
+    size, program_size : int
+        Of theta, and with spare parameters.
+    entries : int array of shape (size,)
+        Where theta's are.
+    log_spare : float
+        What the log density of the class has more.
 
     Parameters
     ----------
@@ -176,11 +201,12 @@ class Placement:
             self.log_spare += float(np.delete(of_site, own).sum())
             parts.append(begin + own)
             begin += len(of_site)
-        self.size, self.entries = begin, np.concatenate(parts)
+        self.entries, self.program_size = np.concatenate(parts), begin
+        self.size = len(self.entries)
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """(..., d) to those of the class."""
-        padded = np.zeros((*points.shape[:-1], self.size))
+        padded = np.zeros((*points.shape[:-1], self.program_size))
         padded[..., self.entries] = points
         return padded
 
@@ -225,6 +251,7 @@ class Placement:
     def coef_prior(self, prior: CoefPrior) -> CoefPrior:
         """The problem's own."""
         columns, own = self.padding.columns, self.padding.own_coefs(prior.basis.shape[1])
+        prior = CoefPrior(*map(np.asarray, prior))
         return prior._replace(
             basis=prior.basis[np.ix_(columns, own)],
             offset=prior.offset[columns],
@@ -236,35 +263,32 @@ class Placement:
         the class's. Spare ones move nothing.
         """
         *model, mean, root = data[:5]
-        wide = np.zeros((self.size, self.size))
+        wide = np.zeros((self.program_size, self.program_size))
         wide[np.ix_(self.entries, self.entries)] = root
         others = (self._coordinates(one) for one in data[5:])
         return (*model, self.points(mean), wide, *others)
 
     def _coordinates(self, coordinates):
         if isinstance(coordinates, Signs):
-            flips = np.zeros((self.size, self.size))
+            flips = np.zeros((self.program_size, self.program_size))
             flips[np.ix_(self.entries, self.entries)] = coordinates.flips
             return Signs(self.points(coordinates.signed).astype(bool), flips)
         own = [self._factor(factor) for factor in coordinates.factors]
         signs = coordinates.signs and self._coordinates(coordinates.signs)
-        take = places_taken(self.size, [factor.places for factor in own])
+        take = places_taken(self.program_size, [factor.places for factor in own])
         return coordinates._replace(factors=tuple(own), take=take, signs=signs)
 
     def _factor(self, factor):
         """The same with spare effects, of which the root is the identity."""
-        first = self.entries[factor.places[0, 0]]
         for k, n in enumerate(self.padding.spare):
             places = places_of_factor(self.padding.spec, self.sites, k)
-            if places is not None and places[n, n] == first:
-                break
-        root = np.eye(len(places))
-        root[n:, n:] = factor.root
-        counts = np.append(np.zeros(n), factor.counts)
-        return factor._replace(places=places, root=root, counts=counts)
+            if places is not None and places[n, n] == self.entries[factor.places[0, 0]]:
+                root = np.eye(len(places))
+                root[n:, n:] = factor.root
+                counts = np.append(np.zeros(n), factor.counts)
+                return factor._replace(places=places, root=root, counts=counts)
+        raise ValueError(f"no factor has its first scale at entry {factor.places[0, 0]} of theta.")
 
     def draws(self, draws: Any) -> Any:
         """Of the class's theta: the problem's own."""
-        return draws._replace(
-            values=draws.values[..., self.entries], lp=draws.lp - self.log_spare
-        )
+        return draws._replace(values=draws.values[..., self.entries], lp=draws.lp - self.log_spare)

@@ -16,7 +16,7 @@ from skhier.inference.estimates import Estimate, estimates
 from skhier.inference.importance import Mixture
 from skhier.inference.mode import STEP, Derivatives, from_gradients, from_values, on_other_hills
 from skhier.inference.signs import Signs, places_of_factor, scale_entries, signs_for
-from skhier.inference.size_classes import Padding, Placement
+from skhier.inference.size_classes import Itself, Padding, Placement
 from skhier.inference.starts import PROFILE_GRID, PriorTops, prior_tops, structured_starts
 from skhier.kernels.records import (
     CoefPriors,
@@ -81,9 +81,9 @@ class Theta:
         # taken apart once, not at each call
         self._at_data = *jax.tree.flatten(self.data), self.program_spec
         self.targets = targets
-        zero, self.coef_prior = targets.origin(*self._at_data)
-        self.placement = None if padding is None else self._placement(padding, len(zero))
-        self.size = len(zero) if self.placement is None else len(self.placement.entries)
+        zero, coef_prior = targets.origin(*self._at_data)
+        own = Itself(len(zero)) if padding is None else self._placement(padding, len(zero))
+        self.placement, self.coef_prior, self.size = own, own.coef_prior(coef_prior), own.size
         self.gradient_seconds = np.inf  # of the fastest
         self.progress: Callable[[int], None] = lambda n: None
         self.slopes = tuple(factor.slopes for factor in spec.factors)
@@ -91,25 +91,16 @@ class Theta:
         self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=budget.memory.kept_batches)
 
     def _placement(self, padding, size):
-        import jax
-
         grids = np.zeros((len(PROFILE_GRID), size))  # of a shape that is compiled
-        profiles = self.targets.prior_profiles(grids, *self._at_data)
-        heights = {name: np.asarray(values)[0] for name, values in profiles.items()}
-        placement = Placement(padding, heights)
-        self.coef_prior = placement.coef_prior(jax.tree.map(np.asarray, self.coef_prior))
-        return placement
-
-    def _of_program(self, points):
-        return points if self.placement is None else self.placement.points(points)
+        of_sites = self.targets.prior_profiles(grids, *self._at_data)
+        return Placement(padding, {name: np.asarray(v)[0] for name, v in of_sites.items()})
 
     @cached_property
     def units(self) -> Units:
         """The problem's own."""
         import jax
 
-        units = jax.tree.map(np.asarray, self.data[1])
-        return units if self.placement is None else self.placement.units(units)
+        return self.placement.units(jax.tree.map(np.asarray, self.data[1]))
 
     def starts(self, rng: np.random.Generator) -> np.ndarray:
         """Where modes may be, (n_starts, d): structured, and the best of a batch of random points.
@@ -122,9 +113,7 @@ class Theta:
         return np.concatenate([self._structured_starts(), random[heights.argmax()][None]])
 
     def _structured_starts(self):
-        total = np.asarray(self.data[0].total)
-        if self.placement is not None:
-            total = self.placement.total(total)
+        total = self.placement.total(np.asarray(self.data[0].total))
         return structured_starts(self.spec, self.units, total, self.priors, self.budget.search)
 
     def has_other_modes(self, known: Mixture) -> bool:
@@ -136,12 +125,11 @@ class Theta:
     @cached_property
     def priors(self) -> PriorTops:
         """Where the prior of each entry of theta has its modes."""
-
         return prior_tops(self._prior_profiles, self.size, self.budget.search)
 
     def _prior_profiles(self, grids):
-        of_sites = self.targets.prior_profiles(self._of_program(grids), *self._at_data)
-        return of_sites if self.placement is None else self.placement.own_of_sites(of_sites)
+        there = self.placement.points(grids)
+        return self.placement.own_of_sites(self.targets.prior_profiles(there, *self._at_data))
 
     def signs(self, wanted: np.ndarray) -> Signs:
         """Those of the scales among ``wanted`` (d,) that can have one.
@@ -187,13 +175,11 @@ class Theta:
         of_sites = self._prior_profiles(grids)
         heights = np.concatenate([np.asarray(values) for values in of_sites.values()], axis=1)
         density = heights[: len(NEAR_ZERO)] - NEAR_ZERO[:, None]  # per unit of the scale
-        values = self.targets.site_values(
-            self._of_program(grids[: len(NEAR_ZERO)]), *self._at_data
-        )
-        if self.placement is not None:
-            values = np.asarray(values)[:, self.placement.entries]
+        there = self.placement.points(grids[: len(NEAR_ZERO)])
+        values = np.asarray(self.targets.site_values(there, *self._at_data))
         with np.errstate(invalid="ignore", divide="ignore"):
-            is_log = np.abs(np.log(np.asarray(values)) - NEAR_ZERO[:, None]).max(0) < SAME
+            log_values = np.log(values[:, self.placement.entries])
+            is_log = np.abs(log_values - NEAR_ZERO[:, None]).max(0) < SAME
             is_level = np.ptp(density[1:], axis=0) < SAME
         return is_log, is_log & is_level & np.isfinite(density).all(0)
 
@@ -223,11 +209,9 @@ class Theta:
         self.progress(1)
         began = time.perf_counter()
         # waited for: programs in flight together may wait for each other's threads
-        there = self._of_program(point)
+        there = self.placement.points(point)
         of_point = jax.block_until_ready(self.targets.density_and_gradient(there, *self._at_data))
         self.gradient_seconds = min(self.gradient_seconds, time.perf_counter() - began)
-        if self.placement is None:
-            return of_point
         value, gradient = map(np.asarray, of_point)
         return value - self.placement.log_spare, gradient[self.placement.entries]
 
@@ -241,8 +225,7 @@ class Theta:
             if len(points) * conditional.coef_root.shape[1] ** 2 < max_entries:
                 kept.append(conditional)
         self._kept.append((points, kept))
-        values = np.concatenate(densities)[: len(points)]
-        return values if self.placement is None else values - self.placement.log_spare
+        return np.concatenate(densities)[: len(points)] - self.placement.log_spare
 
     def conditionals(self, points: np.ndarray) -> Iterator[tuple[slice, PopulationGivenTheta]]:
         """Slices of the points, and the parameters that follow from them."""
@@ -254,10 +237,8 @@ class Theta:
             for start, conditional in zip(range(0, len(drawn), self.batch), parts, strict=True):
                 n = min(self.batch, len(drawn) - start)
                 unpadded = jax.tree.map(lambda a, n=n: np.asarray(a)[:n], conditional)
-                if self.placement is not None:
-                    unpadded = self.placement.conditional(unpadded)
                 begin, end = end, end + n
-                yield slice(begin, end), unpadded
+                yield slice(begin, end), self.placement.conditional(unpadded)
 
     def _drawn_last(self, points):
         """The points in the parts that they were last evaluated in, and what was kept of them."""
@@ -287,8 +268,8 @@ class Theta:
         part = points[start : start + self.batch]
         self.progress(len(part))
         padding = np.broadcast_to(part[:1], (self.batch - len(part), self.size))
-        whole = self._of_program(np.concatenate([part, padding]))
-        return self.targets.evaluate(whole, *self._at_data)
+        there = self.placement.points(np.concatenate([part, padding]))
+        return self.targets.evaluate(there, *self._at_data)
 
     def _in_thread(self, task, part):
         import jax

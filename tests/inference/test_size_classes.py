@@ -12,14 +12,12 @@ from numpy.testing import assert_allclose
 from runs import SHORT, budget, slow, spending
 
 from skhier import HierarchicalSlopesRegressor, Prior
-from skhier.inference import engines, nuts, runtime
+from skhier.inference import engines, runtime
 from skhier.inference.importance import Mixture
 from skhier.inference.target import Marginal
 
 # few effects as if they were many: short programs
-ALONE, OF_CLASS = (
-    budget(unrolled_effects=1, effect_classes=sizes) for sizes in ((), (4,))
-)
+ALONE, OF_CLASS = (budget(unrolled_effects=1, effect_classes=sizes) for sizes in ((), (4,)))
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +50,8 @@ def both(monkeypatch, n_features=2, nested=False, **settings):
     alone, of_class = (
         thetas.theta_of(monkeypatch, X, y, budget=spent, **settings) for spent in (ALONE, OF_CLASS)
     )
-    assert alone.placement is None
-    assert of_class.placement is not None
+    assert alone.size == alone.placement.program_size
+    assert of_class.size == alone.size < of_class.placement.program_size
     return alone, of_class
 
 
@@ -61,7 +59,6 @@ def both(monkeypatch, n_features=2, nested=False, **settings):
 def test_program_of_a_class_says_what_a_problems_own_does(monkeypatch, name):
     alone, of_class = both(monkeypatch, **CASES[name])
     points = 0.7 * np.random.default_rng(0).standard_normal((5, alone.size))
-    assert of_class.size == alone.size < of_class.placement.size
     expected = alone.log_densities(points)
     assert_allclose(of_class.log_densities(points), expected, rtol=1e-10)
     for (_, one), (_, other) in zip(
@@ -113,8 +110,11 @@ def test_everything_but_the_program_is_the_problems_own(monkeypatch, name):
     nowhere = np.zeros(alone.size, bool)
     assert_leaves_close(of_class.bartlett(mode, nowhere), alone.bartlett(mode, nowhere))
     (basis, _, rows, _), (own_basis, _, own_rows, _) = of_class.coef_prior, alone.coef_prior
-    assert_allclose(basis @ np.linalg.solve(rows[:, :-1], rows[:, -1]), (
-        own_basis @ np.linalg.solve(own_rows[:, :-1], own_rows[:, -1])), atol=1e-10)
+    assert_allclose(
+        basis @ np.linalg.solve(rows[:, :-1], rows[:, -1]),
+        own_basis @ np.linalg.solve(own_rows[:, :-1], own_rows[:, -1]),
+        atol=1e-10,
+    )
 
 
 @pytest.mark.slow
@@ -152,9 +152,10 @@ def test_chains_of_a_class_see_the_problems_density(monkeypatch, kind):
     expected = coordinates.density(alone.log_densities)(point[None])[0]
     assert_allclose(density(padded, there) - placement.log_spare, expected, rtol=1e-10)
     assert_allclose(target.record(padded, there)[placement.entries], point)
-    held = np.setdiff1d(np.arange(placement.size), placement.entries)
-    assert not target.moving(padded)[held].any() and target.moving(padded).sum() == d
-    elsewhere = there + np.isin(np.arange(placement.size), held)
+    held = np.setdiff1d(np.arange(placement.program_size), placement.entries)
+    assert not target.moving(padded)[held].any()
+    assert target.moving(padded).sum() == d
+    elsewhere = there + np.isin(np.arange(placement.program_size), held)
     assert density(padded, elsewhere) == density(padded, there)
 
 
@@ -201,9 +202,9 @@ def test_fit_of_another_number_of_slopes_compiles_nothing(by):
         return model.diagnostics_["sampler"]
 
     expected = "nuts" if by else "importance"
-    assert fit(4) == expected
+    assert fit(5) == expected  # of fewer the search for a mode may need no gradient
     with compilations() as compiled:
-        assert fit(5) == expected
+        assert fit(4) == expected
     assert compiled == []
 
 
@@ -214,7 +215,7 @@ def test_fit_by_a_class_is_the_fit(by):
     X, y = thetas.table(4, n=400, n_groups=30, slope_sd=0.5)
     fits = []
     for sizes in ((), (8,)):
-        model = HierarchicalSlopesRegressor("g0", random_state=len(sizes))
+        model = HierarchicalSlopesRegressor("g0", random_state=1)
         spending(model, budget(effect_classes=sizes, **by)).fit(X, y)
         assert model.diagnostics_["ess_bulk"] > 400
         assert model.diagnostics_["sampler"] == ("nuts" if by else "importance")
