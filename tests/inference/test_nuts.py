@@ -107,6 +107,20 @@ def test_draws_of_theta_come_with_their_density():
     assert_allclose(drawn.lp.ravel(), expected, rtol=1e-10)
 
 
+def test_coordinates_that_move_nothing_stay_where_they_are():
+    """They have no momentum, in warm-up neither, and the others move as ever."""
+    *data, centre, root = frame(problem())
+    data, target = (*data, centre, root * [1, 0, 1, 1]), Marginal(SPEC)
+    drawn = nuts.sample_nuts(target, SETTINGS, data, keys(), 40)
+    begin = nuts._start(keys(), data, target, SETTINGS)[0]
+    np.testing.assert_array_equal(drawn.state.z[:, 1], begin.z[:, 1])
+    assert (np.asarray(drawn.state.adapt_state.mass_matrix_sqrt) > 0).tolist() == [
+        [True, False, True, True]
+    ] * 2
+    assert (drawn.values[..., 1] == 0).all()
+    assert (drawn.values.std(1)[:, [0, 2, 3]] > 0).all()
+
+
 @pytest.mark.slow
 def test_bundling_chains_does_not_change_them():
     """Up to rounding, which a chain amplifies: the first transitions agree."""
