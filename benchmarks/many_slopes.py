@@ -2,9 +2,9 @@
 
     python benchmarks/many_slopes.py [7 "10 of 2" ...]
 
-Each row is fitted twice with default settings; the first fit compiles, and what it takes longer is
-compiling, all of it where no row before had as many slopes. Of "10 of 2" two slopes vary and eight do
-not. The last column is the worst of R-hat.
+Each row is fitted twice with default settings; what the first fit takes longer is compiling, in a
+process of its own, without JAX's cache on disk, all of it. Of "10 of 2" two slopes vary and eight
+do not. The last column is the worst of R-hat.
 """
 
 import argparse

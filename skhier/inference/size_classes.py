@@ -1,8 +1,8 @@
 """One compiled program for all numbers of effects of a size class.
 
 A problem becomes one of as many effects and coefficients as the largest of its class. The spare
-ones have columns of zeros, so that rows say nothing of them, and are held where theta is 0, their
-correlations too. Nothing that is asked of the others depends on them: what they add to the log
+ones have columns of zeros, so that rows say nothing of them, and are held in place, uncorrelated.
+Nothing that is asked of the others depends on them: what they add to the log
 density is a number, which is taken off. Only programs see them: samplers, the search for modes and
 all else in NumPy have theta as it is.
 """
@@ -30,6 +30,7 @@ from skhier.statistics.records import GroupStats, Units
 __all__ = ["Itself", "Padding", "Placement", "in_class"]
 
 OTHER_BITS = 2  # of the number of features without a varying slope
+IMPROBABLE = 100.0  # nats below the top of a prior: log densities of that size would lose digits
 
 
 class Padding(NamedTuple):
@@ -83,19 +84,13 @@ def in_class(
     would be much work; where factors have different slopes; of priors that spare effects or
     coefficients would change or that differ in kind between coefficients.
     """
-    from skhier.kernels.distributions import is_flat, with_entries
+    from skhier.kernels.distributions import with_entries
 
-    as_it_is, p = ((stats, units, prior), None), spec.n_features + 1
-    budget = spec.budget
-    varying = {factor.slopes for factor in spec.factors if factor.slopes}
-    if len(varying) != 1 or spec.plan.dense or len(spec.coef_blocks) != 1:
+    as_it_is = (stats, units, prior), None
+    slopes, n = _common_slopes(spec, prior)
+    if not slopes:
         return as_it_is
-    (slopes,) = varying
-    q = len(slopes) + 1
-    sizes = [size for size in budget.effect_classes if size >= q]
-    if q <= budget.unrolled_effects or not sizes or is_flat(prior.coef[0]):
-        return as_it_is
-    n, n_others = min(sizes) - q, padded_size(p - q, OTHER_BITS)
+    n_others = padded_size(spec.n_features - len(slopes), OTHER_BITS)
     source, is_own = _features(slopes, spec.n_features, n, n_others)
     if is_own.all():
         return as_it_is
@@ -107,30 +102,39 @@ def in_class(
     ]
     if coef is None or any(part is None for part in parts):
         return as_it_is
-    columns = np.empty(p, int)
+    columns = np.empty(spec.n_features + 1, int)
     columns[source[is_own]], columns[-1] = np.flatnonzero(is_own), len(source)
-    longer = tuple(range(n_others, len(source)))
+    blocks, constants = tuple(part.blocks for part in parts), [part.log_constant for part in parts]
+    of_class = _spec(spec, n_others, len(source), parts)
+    prior = prior._replace(coef=(coef,), covariances=tuple(part.prior for part in parts))
+    numbers = pad_columns(stats, columns, spare), _units(units, source, is_own, spare), prior
+    return numbers, Padding(of_class, columns, spare, blocks, sum(constants))
+
+
+def _common_slopes(spec, prior) -> tuple[tuple[int, ...], int]:
+    """The slopes of all factors that have any, and how many more their class has; or none."""
+    from skhier.kernels.distributions import is_flat
+
+    budget, varying = spec.budget, {factor.slopes for factor in spec.factors if factor.slopes}
+    if len(varying) != 1 or spec.plan.dense or len(spec.coef_blocks) != 1 or is_flat(prior.coef[0]):
+        return (), 0
+    (slopes,) = varying
+    q = len(slopes) + 1
+    sizes = [size for size in budget.effect_classes if size >= q]
+    if q <= budget.unrolled_effects or not sizes:
+        return (), 0
+    return slopes, min(sizes) - q
+
+
+def _spec(spec, n_others, n_features, parts) -> ModelSpec:
+    """Of the class; the features with a varying slope come last."""
+    slopes = tuple(range(n_others, n_features))
     factors = tuple(
-        FactorSpec(longer if factor.slopes else (), part.covariance, factor.at_mean)
+        FactorSpec(slopes if factor.slopes else (), part.covariance, factor.at_mean)
         for factor, part in zip(spec.factors, parts, strict=True)
     )
-    blocks = (tuple(range(len(source))),)
-    padding = Padding(
-        spec._replace(n_features=len(source), factors=factors, coef_blocks=blocks),
-        columns,
-        spare,
-        tuple(part.blocks for part in parts),
-        sum(part.log_constant for part in parts),
-    )
-    covariances = tuple(part.prior for part in parts)
-    return (
-        (
-            pad_columns(stats, columns, spare),
-            _units(units, source, is_own, spare),
-            prior._replace(coef=(coef,), covariances=covariances),
-        ),
-        padding,
-    )
+    blocks = (tuple(range(n_features)),)
+    return spec._replace(n_features=n_features, factors=factors, coef_blocks=blocks)
 
 
 def _features(slopes, n_features, n_spare, n_others):
@@ -174,7 +178,8 @@ class Itself:
 
 
 class Placement:
-    """Theta among the parameters of its class, of which the spare ones are 0.
+    """Theta among the parameters of its class, of which the spare ones are held: at 0, or where
+    their prior is highest if it is next to nothing there.
 
     Attributes
     ----------
@@ -182,32 +187,42 @@ class Placement:
         Of theta, and with spare parameters.
     entries : int array of shape (size,)
         Where theta's are.
+    held : array of shape (program_size,)
+        The spare ones' values.
     log_spare : float
         What the log density of the class has more.
 
     Parameters
     ----------
     padding : Padding
-    heights : mapping of str to array of shape (width,)
-        Log prior densities of the class's unconstrained parameters at 0, per site.
+    grid : array of shape (n_grid,)
+        0 among it.
+    profiles : mapping of str to array of shape (n_grid, width)
+        Log prior densities of the class's unconstrained parameters, each alone, per site.
     """
 
-    def __init__(self, padding: Padding, heights: Mapping[str, np.ndarray]):
-        self.padding, self.sites, parts = padding, {}, []
-        self.log_spare, begin = padding.log_constant, 0
-        for name, of_site in heights.items():
-            own = padding.own_entries(name, len(of_site))
-            self.sites[name] = range(begin, begin + len(of_site))
-            self.log_spare += float(np.delete(of_site, own).sum())
-            parts.append(begin + own)
-            begin += len(of_site)
+    def __init__(self, padding: Padding, grid: np.ndarray, profiles: Mapping[str, np.ndarray]):
+        heights = np.concatenate([np.asarray(values) for values in profiles.values()], axis=1)
+        heights = np.where(np.isfinite(heights), heights, -np.inf)
+        self.padding, self.sites, parts, begin = padding, {}, [], 0
+        for name, of_site in profiles.items():
+            end = begin + of_site.shape[1]
+            self.sites[name] = range(begin, end)
+            parts.append(begin + padding.own_entries(name, end - begin))
+            begin = end
         self.entries, self.program_size = np.concatenate(parts), begin
         self.size = len(self.entries)
+        zero = np.flatnonzero(grid == 0)[0]
+        far = heights.max(0) - heights[zero] > IMPROBABLE
+        at = np.where(far, heights.argmax(0), zero)
+        self.held = grid[at]
+        of_held = heights[at, np.arange(begin)]
+        self.log_spare = padding.log_constant + float(np.delete(of_held, self.entries).sum())
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """(..., d) to those of the class."""
-        padded = np.zeros((*points.shape[:-1], self.program_size))
-        padded[..., self.entries] = points
+        padded = np.empty((*points.shape[:-1], self.program_size))
+        padded[:], padded[..., self.entries] = self.held, points
         return padded
 
     def own_of_sites(self, of_sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -265,25 +280,31 @@ class Placement:
         *model, mean, root = data[:5]
         wide = np.zeros((self.program_size, self.program_size))
         wide[np.ix_(self.entries, self.entries)] = root
-        others = (self._coordinates(one) for one in data[5:])
-        return (*model, self.points(mean), wide, *others)
+        others = [self._coordinates(one) for one in data[5:]]
+        mean = self.points(mean)
+        for factor in (factor for one in others for factor in getattr(one, "factors", ())):
+            spare = factor.counts == 0
+            mean[np.diagonal(factor.places)[spare]] = 0.0  # B is the identity
+        return (*model, mean, wide, *others)
 
     def _coordinates(self, coordinates):
         if isinstance(coordinates, Signs):
             flips = np.zeros((self.program_size, self.program_size))
             flips[np.ix_(self.entries, self.entries)] = coordinates.flips
-            return Signs(self.points(coordinates.signed).astype(bool), flips)
+            signed = np.zeros(self.program_size, bool)
+            signed[self.entries] = coordinates.signed
+            return Signs(signed, flips)
         own = [self._factor(factor) for factor in coordinates.factors]
         signs = coordinates.signs and self._coordinates(coordinates.signs)
         take = places_taken(self.program_size, [factor.places for factor in own])
         return coordinates._replace(factors=tuple(own), take=take, signs=signs)
 
     def _factor(self, factor):
-        """The same with spare effects, of which the root is the identity."""
+        """The same with spare effects, of which the root is diagonal."""
         for k, n in enumerate(self.padding.spare):
             places = places_of_factor(self.padding.spec, self.sites, k)
             if places is not None and places[n, n] == self.entries[factor.places[0, 0]]:
-                root = np.eye(len(places))
+                root = np.diag(np.exp(self.held[np.diagonal(places)]))
                 root[n:, n:] = factor.root
                 counts = np.append(np.zeros(n), factor.counts)
                 return factor._replace(places=places, root=root, counts=counts)

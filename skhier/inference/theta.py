@@ -91,9 +91,9 @@ class Theta:
         self._kept: deque[tuple[np.ndarray, list[Any]]] = deque(maxlen=budget.memory.kept_batches)
 
     def _placement(self, padding, size):
-        grids = np.zeros((len(PROFILE_GRID), size))  # of a shape that is compiled
+        grids = np.tile(PROFILE_GRID[:, None], (1, size))
         of_sites = self.targets.prior_profiles(grids, *self._at_data)
-        return Placement(padding, {name: np.asarray(v)[0] for name, v in of_sites.items()})
+        return Placement(padding, PROFILE_GRID, of_sites)
 
     @cached_property
     def units(self) -> Units:

@@ -49,8 +49,8 @@ class RootOfFactor(NamedTuple):
     root : array of shape (q, q)
         ``L_0``, lower triangular.
     counts : array of shape (q,)
-        1; 0 of spare effects, which come first, with a root that is the identity and entries of 0:
-        the volume is that of the others.
+        1; 0 of spare effects, which come first, with a diagonal root and entries of 0: the volume
+        is that of the others.
     """
 
     places: np.ndarray
