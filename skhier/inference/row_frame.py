@@ -10,6 +10,10 @@ Of P the dense entries' precision, B what couples the others to them and I the o
 and x = M^-1 of a standard normal. Levels of further large factors are taken for independent of each
 other: that, and a mode that is not quite one, only make chains take more steps.
 
+Effects of factors of few levels move with the coefficients, in the coordinates of
+:mod:`skhier.kernels.rows.jointly_centered`: given the population without coefficients these are
+near a standard normal too.
+
 A level's effects are those of a root of their covariance that is triangular in the order of what
 rows say of them. A correlation then moves only the effect that rows say less of; else it would turn
 what they say of the other, and chains would have to follow.

@@ -29,6 +29,7 @@ from skhier.posterior.noise_sums import (
 from skhier.posterior.own_nodes import own_nodes
 from skhier.posterior.reached import reached
 from skhier.responses.base import Response
+from skhier.responses.by_level import SPREAD
 from skhier.utils.budget import MemoryBudget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
@@ -104,11 +105,13 @@ def _of_sums(response, mean, sd, own, weights, q, budget):
     for k, column in enumerate(first):
         rows = np.flatnonzero(kind == k)
         of_kind = {name: a[:, [min(column, a.shape[1] - 1)]] for name, a in own.items()}
-        part = mean[:, rows], sd[:, rows], of_kind, weights, q, budget
-        values, others = quantiles_of_sums(response, *part)
+        # of a row whose noise is told how those of all levels spread says nothing
+        of_noise = {name: a for name, a in of_kind.items() if name != SPREAD}
+        line, how = (mean[:, rows], sd[:, rows]), (weights, q, budget)
+        values, others = quantiles_of_sums(response, *line, of_noise, *how)
         if others.any():
-            rest = mean[:, rows[others]], sd[:, rows[others]], *part[2:]
-            values[others] = _of_points(response, *rest)
+            line = mean[:, rows[others]], sd[:, rows[others]]
+            values[others] = _of_points(response, *line, of_kind, *how)
         out[rows] = values
     return out
 
