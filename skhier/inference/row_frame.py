@@ -98,11 +98,7 @@ def find_frame(
     places = _places(sites)
     coefs = [at for name, at in places.items() if name.startswith(COEFS)]
     coef_places = np.concatenate([np.arange(n_theta)[at] for at in coefs])
-    most = _most_dense(shapes, budget)
-    is_few = _few(shapes[: len(spec.factors)], len(coef_places), most, budget)
-    is_few += [False] * (len(shapes) - len(is_few))
-    is_dense = map(max, is_few, _dense(shapes, n_theta, most))
-    target = Framed(spec, tuple(is_dense), tuple(is_few))
+    target = Framed(spec, *_kinds(shapes, len(spec.factors), n_theta, len(coef_places), budget))
     search = _Search(target, rows, model, shapes, coef_places, n_theta, budget, check)
     try:
         frame = search.settle(search.start(places))
@@ -121,10 +117,14 @@ def _places(sites) -> dict[str, slice]:
     return dict(zip(sites, map(slice, ends[:-1], ends[1:]), strict=True))
 
 
-def _most_dense(shapes: Sequence[tuple[int, int]], budget: Budget) -> int:
-    """Dense entries that are worth their cost."""
+def _kinds(shapes: Sequence[tuple[int, int]], n_factors, n_theta, n_coef, budget: Budget):
+    """Which of the levels are dense, and which are few; those of noises are not."""
     most_coupled = budget.chains.most_coupled // max(sum(q * n for q, n in shapes), 1)
-    return min(budget.chains.most_dense, most_coupled)
+    most = min(budget.chains.most_dense, most_coupled)  # entries that are worth their cost
+    is_few = _few(shapes[:n_factors], n_coef, min(most, budget.chains.most_together))
+    is_few += [False] * (len(shapes) - n_factors)
+    is_dense = map(max, is_few, _dense(shapes, n_theta, most))
+    return tuple(is_dense), tuple(is_few)
 
 
 def _dense(shapes: Sequence[tuple[int, int]], n_theta: int, most: int) -> list[bool]:
@@ -137,13 +137,13 @@ def _dense(shapes: Sequence[tuple[int, int]], n_theta: int, most: int) -> list[b
     return is_dense
 
 
-def _few(shapes: Sequence[tuple[int, int]], n_coef: int, most: int, budget: Budget) -> list[bool]:
-    """Factors of few levels, that move with the coefficients: the smallest first."""
+def _few(shapes: Sequence[tuple[int, int]], n_coef: int, most: int) -> list[bool]:
+    """Factors of few levels, that move with the coefficients: the smallest first, up to so many."""
     sizes = [q * n for q, n in shapes]
     is_few, total = [False] * len(sizes), n_coef
     for k in sorted(range(len(sizes)), key=sizes.__getitem__):
         total += sizes[k]
-        is_few[k] = total <= min(most, budget.chains.most_together)
+        is_few[k] = total <= most
     return is_few
 
 

@@ -30,14 +30,13 @@ from skhier.utils.slices import slices
 __all__ = ["GRID_REACH", "GRID_STEP", "quantiles_of_sums"]
 
 MOST_VARYING = 2  # own parameters with nodes
-NOISE_WIDTH = (
-    0.5  # of the noise's scale: a width that heavy tails, whose functions have poles, have too
-)
+NOISE_WIDTH = 0.5  # of the noise's scale: heavy tails, whose functions have poles, are as wide
 GRID_STEP = 1.25  # of a grid, in widths of what varies fastest: an error below 1e-5
 GRID_REACH = 5.0  # sds of each normal
 MOST_POINTS = 96  # of a grid over the line; more are fewer in tails
 MOST_IN_TAILS = 2048
 SINH_STEP = 0.3  # of v
+START_WIDTH = 0.3  # sds of a sum, between a quantile and where its search starts
 RECENTRED = 2  # times that a quantile is the middle of points that find it
 TABLE_STEP, TABLE_REACH = 0.05, 28.0  # of the inverse hyperbolic sine
 TABULATED = 1e-9  # from both ends of the table: of levels
@@ -67,6 +66,36 @@ class _Noise(NamedTuple):
             value *= of_node
             total += value
         return total.sum(0)
+
+
+class _Line(NamedTuple):
+    """Of n rows, each a mixture of C normals; ``shares`` (B, C): of nodes and components."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    shares: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def low(self) -> np.ndarray:
+        """Below all of a row's line, (n,)."""
+        return (self.mean - GRID_REACH * self.sd).min(0)
+
+    @property
+    def high(self) -> np.ndarray:
+        """Above all of it."""
+        return (self.mean + GRID_REACH * self.sd).max(0)
+
+    def shares_at(self, at: np.ndarray, volume: Any) -> np.ndarray:
+        """Of points (J, n) that stand for so much of the line, (B, J, n), sum 1 in each row."""
+        density = at - self.mean[:, None]
+        density /= self.sd[:, None]
+        density *= density
+        density *= -0.5
+        np.exp(density, out=density)
+        density /= self.sd[:, None]
+        shares = np.tensordot(self.shares, density, 1) * volume
+        return shares / shares.sum((0, 1))
 
 
 class _Points(NamedTuple):
@@ -109,23 +138,42 @@ def quantiles_of_sums(
         return out, np.ones(len(out), bool)
     nodes, shares = own_nodes(own, varying, weights)
     noise = _tabulated(response, nodes)
-    line = mean, sd, shares
-    size, in_tails = _sizes(mean, sd, NOISE_WIDTH * noise.scale)
-    for of_size in np.unique(size[size > 0]):
-        rows = np.flatnonzero(size == of_size)
-        for part in slices(len(rows), max(budget.line_entries // (len(mean) * of_size), 1)):
-            at = rows[part]
-            points = _on_grid(line, of_size, at)
-            centre, variance = mixture_moments(mean[:, at], sd[:, at], weights)
-            spread = np.sqrt(variance + noise.scale**2)
-            for j, level in enumerate(q):
-                start = centre + spread * ndtri(level)
-                out[at, j] = _reached(noise, points, level, start, 0.3 * spread)
-    for of_size in np.unique(in_tails[in_tails > 0]):
-        rows = np.flatnonzero(in_tails == of_size)
-        for part in slices(len(rows), max(budget.line_entries // (len(mean) * of_size), 1)):
-            out[rows[part]] = _in_tails(noise, line, weights, of_size, q, rows[part])
-    return out, (size == 0) & (in_tails == 0)
+    on_grid, in_tails = _sizes(mean, sd, NOISE_WIDTH * noise.scale)
+    for sizes, quantiles in ((on_grid, _by_grid), (in_tails, _by_tails)):
+        for size in np.unique(sizes[sizes > 0]):
+            rows = np.flatnonzero(sizes == size)
+            for part in slices(len(rows), max(budget.line_entries // (len(mean) * size), 1)):
+                line = _Line(mean[:, rows[part]], sd[:, rows[part]], shares, weights)
+                out[rows[part]] = quantiles(noise, line, size, q)
+    return out, (on_grid == 0) & (in_tails == 0)
+
+
+def _by_grid(noise, line, size, q):
+    """Quantiles (n, len(q)) by points of all of the line."""
+    at = line.low + (line.high - line.low) * np.linspace(0, 1, size)[:, None]
+    points = _Points(at, line.shares_at(at, 1.0))
+    centre, variance = mixture_moments(line.mean, line.sd, line.weights)
+    spread = np.sqrt(variance + noise.scale**2)
+    out = np.empty((len(centre), len(q)))
+    for j, level in enumerate(q):
+        start = centre + spread * ndtri(level)
+        out[:, j] = _reached(noise, points, level, start, START_WIDTH * spread)
+    return out
+
+
+def _by_tails(noise, line, size, q):
+    """Quantiles (n, len(q)) by points around each."""
+    width = NOISE_WIDTH * noise.scale
+    near = mixture_quantiles(line.mean, np.hypot(line.sd, noise.scale), q, line.weights)
+    for j, level in enumerate(q):
+        for _ in range(RECENTRED):
+            middle = np.clip(near[:, j], line.low, line.high)
+            first, last = (np.arcsinh((end - middle) / width) for end in (line.low, line.high))
+            v = np.linspace(first, last, size)
+            at = middle + width * np.sinh(v)
+            points = _Points(at, line.shares_at(at, np.cosh(v)))
+            near[:, j] = _reached(noise, points, level, near[:, j], width)
+    return near
 
 
 def _reached(noise, points, level, start, width):
@@ -161,40 +209,3 @@ def _sizes(mean, sd, width):
 def _rounded(wanted, most, to):
     rounded = to * np.ceil(np.minimum(wanted, most) / to) + 1
     return np.where(wanted <= most, rounded, 0).astype(int)
-
-
-def _on_grid(line, size, rows) -> _Points:
-    mean, sd, shares = line[0][:, rows], line[1][:, rows], line[2]
-    low, high = (mean - GRID_REACH * sd).min(0), (mean + GRID_REACH * sd).max(0)
-    at = low + (high - low) * np.linspace(0, 1, size)[:, None]
-    return _Points(at, _shares(at, mean, sd, shares, 1.0))
-
-
-def _shares(at, mean, sd, shares, volume):
-    """Of the points (J, n) with so much of the line each, sum 1 in each row."""
-    density = at - mean[:, None]
-    density /= sd[:, None]
-    density *= density
-    density *= -0.5
-    np.exp(density, out=density)
-    density /= sd[:, None]
-    of_points = np.tensordot(shares, density, 1) * volume
-    return of_points / of_points.sum((0, 1))
-
-
-def _in_tails(noise, line, weights, size, q, rows):
-    """Quantiles (n, len(q)) by points around each."""
-    mean, sd, shares = line[0][:, rows], line[1][:, rows], line[2]
-    low, high = (mean - GRID_REACH * sd).min(0), (mean + GRID_REACH * sd).max(0)
-    width = NOISE_WIDTH * noise.scale
-    near = mixture_quantiles(mean, np.hypot(sd, noise.scale), q, weights)
-    for j, level in enumerate(q):
-        for _ in range(RECENTRED):
-            middle = np.clip(near[:, j], low, high)
-            v = np.linspace(
-                np.arcsinh((low - middle) / width), np.arcsinh((high - middle) / width), size
-            )
-            at = middle + width * np.sinh(v)
-            points = _Points(at, _shares(at, mean, sd, shares, np.cosh(v)))
-            near[:, j] = _reached(noise, points, level, near[:, j], width)
-    return near

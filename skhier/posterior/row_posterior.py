@@ -319,9 +319,8 @@ class RowPosterior(Drawn):
     def mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the response at rows."""
         out = np.empty(len(x))
-        behind = self.few_of_moments if self.response.link == "log" else self.few
         how = {"of_moments": True}
-        for rows, mean, sd, own, weights in self._lines(x, codes, behind, **how):
+        for rows, mean, sd, own, weights in self._lines(x, codes, self.few_of_moments, **how):
             out[rows] = weights @ self.response.mean_over(mean, sd, own)
         return out
 
