@@ -36,6 +36,7 @@ from skhier.statistics.problem import Problem
 
 __all__ = ["Gap", "modes_of", "of_draws", "refine", "sample_theta"]
 
+COARSE = 4.0  # times the error that is wanted: then the user is told
 GAP_REACH = 4.0  # sds from a mode up to which a gap changes
 
 
@@ -142,12 +143,13 @@ def sample_theta(
         evidence = float(logsumexp(finer_by) - np.log(len(finer_by)))
         if trustworthy(weighted, least):
             weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
-            return _from_weighted(theta, problem, options, weighted, modes, facts, rng)
+            result = _from_weighted(theta, problem, options, weighted, modes, facts, rng)
+            return _with_advice(result, theta)
     frames = frames_of(modes, theta.data, options.n_chains)
     target = quadrature_target.Marginal(theta.program, theta.spec)
     draws = run_nuts(target, frames, options, theta.device, seed, theta.check)
     result = _from_chains(theta, problem, draws, weighted, modes, facts, rng)
-    return result._replace(log_evidence=result.log_evidence + evidence)
+    return _with_advice(result._replace(log_evidence=result.log_evidence + evidence), theta)
 
 
 def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
@@ -183,6 +185,21 @@ def _finer_by(theta, points, coarse=None) -> np.ndarray:
 
 def _too_coarse(theta, error) -> bool:
     return error > theta.budget.engine.quadrature_error
+
+
+def _with_advice(result, theta) -> EngineResult:
+    """Of integrals that are too coarse with as many nodes as there may be."""
+    error = result.facts["quadrature_error"]
+    if error <= COARSE * theta.budget.engine.quadrature_error:
+        return result
+    return result._replace(
+        advice=(
+            *result.advice,
+            f"Integrals over the levels are exact to {error:.2g} nats only, which moves the "
+            "posterior: levels may have effects with several modes, far apart. Use "
+            "inference='nuts', which samples the effects, or a prior that rules modes out.",
+        )
+    )
 
 
 def _from_weighted(

@@ -137,7 +137,8 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     how = options.budget.rows, runtime.is_cpu(device)
     blocks, _ = arrange_rows(x, codes, y, weights, offset, n_levels, *how)
     few = options.budget.quadrature
-    n_nodes = _first_nodes(max(len(y), weights.sum() / few.repeated_rows) / n_levels, spec)
+    rows_of_a_level = max(len(y), weights.sum() / few.repeated_rows) / n_levels
+    n_nodes = _first_nodes(rows_of_a_level, spec, few)
     theta = RowTheta(spec, blocks, n_levels, model, n_nodes, check, device, options.budget)
     modes = steadied(modes_of(theta, theta.starts(), rng))
     theta.follow(modes.normals()[0])
@@ -146,8 +147,10 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     return sample_theta(theta, modes, n_points, most, problem, options, rng, seed, gap)
 
 
-def _first_nodes(rows_of_a_level: float, spec) -> int:
+def _first_nodes(rows_of_a_level: float, spec, budget) -> int:
     """Nodes a dimension to begin with: the more rows, the nearer to normal a level's effects."""
     if not spec.factors:
         return 1
+    if not spec.response.log_concave:
+        return budget.lattice_nodes[0]
     return 3 if rows_of_a_level >= 25 else 5 if rows_of_a_level >= 8 else 7

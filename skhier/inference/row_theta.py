@@ -33,6 +33,7 @@ class RowTheta(QuadratureTheta):
     """
 
     levels_are = "effects"
+    lattice = False  # of a response whose levels may have effects with several modes
 
     def __init__(
         self, spec: ModelSpec, rows: RowBlocks, n_levels: int, model, n_nodes, check, device, budget
@@ -44,6 +45,7 @@ class RowTheta(QuadratureTheta):
         from skhier.kernels.rows.modes import n_normals
 
         self.q = spec.factors[0].n_effects if spec.factors else 0
+        self.lattice = self.q > 0 and not spec.response.log_concave
         self.rows: RowBlocks = jax.device_put(rows)
         self.n_levels = n_levels
         self.kept: tuple[np.ndarray, Any] | None = None
@@ -60,19 +62,36 @@ class RowTheta(QuadratureTheta):
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:
-        """A product rule over a level's effects, of the shape that the next finer one has too."""
-        return self._rule(n_nodes, n_nodes)
+        """A product rule over a level's effects, of the shape that finer ones have too."""
+        return self._rule(n_nodes, self._width(n_nodes))
+
+    def _width(self, n_nodes):
+        """Nodes, a dimension, of the parts of a rule that is as fine, or finer."""
+        return self.budget.quadrature.lattice_nodes[0] if self.lattice else n_nodes
 
     @property
     def finer_rule(self) -> Any:
-        """Of the same shape as the rule, so that no program is compiled for it."""
-        return self._rule(self.n_nodes + 2, self.n_nodes)
+        """Of the same shape as the rule, so that no program is compiled for it.
+
+        Of a lattice one that reaches farther, where other modes of a level's effects may be.
+        """
+        return self._rule(self._finer(self.n_nodes), self._width(self.n_nodes))
+
+    def _finer(self, n_nodes):
+        """Nodes of the next finer rule."""
+        if not self.lattice:
+            return n_nodes + 2
+        _, most, tells = self.budget.quadrature.lattice_nodes
+        return most if n_nodes < most else tells
 
     def _rule(self, n_nodes, width):
         from skhier.kernels.rows.rules import product_rule, rule_in_parts
 
-        if 3 <= width <= self.budget.quadrature.nodes_in_parts:
-            return rule_in_parts(n_nodes, self.q, width)
+        own = self.budget.quadrature
+        if self.lattice:
+            return rule_in_parts(n_nodes, self.q, width, own.lattice_nodes[-1], lattice=True)
+        if 3 <= width <= own.nodes_in_parts:
+            return rule_in_parts(n_nodes, self.q, width, own.most_nodes)
         return product_rule(n_nodes, self.q)
 
     @property
@@ -99,7 +118,7 @@ class RowTheta(QuadratureTheta):
         from skhier.kernels.rows.modes import CLOSE, ModeSearch
         from skhier.kernels.rows.rules import product_rule
 
-        rule = product_rule(self.n_nodes, self.q)
+        rule = product_rule(self.n_nodes, self.q, self.lattice)
         return self.rows, rule, ModeSearch(self.normals, CLOSE)
 
     def _seen_at(self, points, closely):
@@ -145,9 +164,16 @@ class RowTheta(QuadratureTheta):
         if self.foretells:
             self.foretells = False
             return True
-        more = super().improve(most)
-        self.foretells = more and self.along is not None
-        return more
+        if self.n_nodes >= self._most(most):
+            return False
+        self.use(self._finer(self.n_nodes))
+        # nodes that reach far are for levels of which no normal foretells where they are
+        self.foretells = self.along is not None and not self.lattice
+        return True
+
+    def _most(self, most):
+        """Nodes of the finest rule."""
+        return self.budget.quadrature.lattice_nodes[1] if self.lattice else most
 
     def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
         """By the next finer rule, whose nodes lie where a look says."""
@@ -195,18 +221,50 @@ class RowTheta(QuadratureTheta):
 
     def of_levels(self, points, which, population, place) -> EffectMoments:
         """Moments of each level's effects, and density of its rows."""
-        moments = self.moments(points)
+        moments, n_nodes = self._settled(points, which[place.ravel()])
         if len(which) < len(points):
             moments = type(moments)(*(a[which] for a in moments))
         known = slice(0, self.n_levels)
         density = moments.log_density[:, known]
         if not self.q:
-            return EffectMoments((), (), density, place, self.n_nodes)
+            return EffectMoments((), (), density, place, n_nodes)
         mean, root, skew = ((a[..., known],) for a in (moments.mean, moments.root, moments.skew))
         of_log = None
         if self.spec.response.link == "log":
             of_log = (_stretch(moments)[:, known],)
-        return EffectMoments(mean, root, density, place, self.n_nodes, skew, of_log)
+        return EffectMoments(mean, root, density, place, n_nodes, skew, of_log)
+
+    def _settled(self, points, drawn):
+        """LevelMoments at points (n, d), by as many nodes as they want, and how many these are.
+
+        Weights may want fewer: levels' errors add up to little, or to what all theta have.
+        ``drawn``: places of draws.
+        """
+        moments, n_nodes, own = self.moments(points), self.n_nodes, self.budget.quadrature
+        if not self.q:
+            return moments, n_nodes
+        some = drawn[:: max(len(drawn) // own.moment_points, 1)][: own.moment_points]
+        coarse = type(moments)(*(a[some] for a in moments))
+        while n_nodes < self._most(own.most_nodes):
+            finer = self._moments_by(self._finer(n_nodes), points[some])
+            if _shift(coarse, finer)[..., : self.n_levels].max() <= own.moment_shift:
+                break
+            coarse, n_nodes = finer, self._finer(n_nodes)
+        if n_nodes > self.n_nodes:
+            moments = self._moments_by(n_nodes, points)
+        return moments, n_nodes
+
+    def _moments_by(self, n_nodes, points):
+        """LevelMoments of a finer rule."""
+        import jax
+
+        rule, foretells = self.rule, self.foretells
+        finer = self._rule(n_nodes, self._width(self.n_nodes))
+        self.rule, self.foretells = jax.device_put(finer), False
+        try:
+            return self._evaluated(points, False, len(points))[1]
+        finally:
+            self.rule, self.foretells = rule, foretells
 
     def moments(self, points: np.ndarray) -> Any:
         """LevelMoments at points (n, d)."""
@@ -219,6 +277,18 @@ class RowTheta(QuadratureTheta):
 def _finite(starts):
     """0 where the density was not finite."""
     return np.where(np.isfinite(starts), starts, 0.0)
+
+
+def _shift(coarse, finer):
+    """How far a finer rule moves means, in sds, and sds, as shares: of points the root mean square.
+
+    The larger of the two, (q, G).
+    """
+    before, after = (np.sqrt((m.root**2).sum(2)) for m in (coarse, finer))
+    none = after <= 0
+    of_mean = np.where(none, 0.0, finer.mean - coarse.mean) / np.where(none, 1.0, after)
+    of_sd = np.where(none, 0.0, after - before) / np.where(none, 1.0, after)
+    return np.sqrt(np.maximum((of_mean**2).mean(0), (of_sd**2).mean(0)))
 
 
 def _stretch(moments):

@@ -220,6 +220,12 @@ class QuadratureBudget:
         Points of theta at which a rule is compared with the next finer one.
     most_nodes, most_noise_nodes : int
         A dimension; of effects, and of noises, where one more costs little.
+    lattice_nodes : tuple of int
+        A dimension, where a level's effects may have several modes: to begin with, where these
+        show, and of the rule that tells.
+    moment_points, moment_shift : int, float
+        Points of theta at which kept moments of levels are compared with the next finer rule's, and
+        by how much a mean, in sds, or a share of an sd may differ.
     most_points : int
         Of theta, where weights ask for more.
     repeated_rows : int
@@ -255,6 +261,9 @@ class QuadratureBudget:
     points_compared: int = 32
     most_nodes: int = 15
     most_noise_nodes: int = 25
+    lattice_nodes: tuple[int, int, int] = (9, 25, 33)
+    moment_points: int = 16
+    moment_shift: float = 0.06
     most_points: int = 2**14
     repeated_rows: int = 8
     few_entries_of_theta: int = 10
