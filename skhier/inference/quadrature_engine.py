@@ -36,7 +36,7 @@ from skhier.statistics.problem import Problem
 
 __all__ = ["Gap", "modes_of", "of_draws", "refine", "sample_theta"]
 
-COARSE = 4.0  # times the error that is wanted: then the user is told
+TOO_COARSE = 4.0  # times the error that is wanted: then the user is told
 GAP_REACH = 4.0  # sds from a mode up to which a gap changes
 
 
@@ -190,7 +190,7 @@ def _too_coarse(theta, error) -> bool:
 def _with_advice(result, theta) -> EngineResult:
     """Of integrals that are too coarse with as many nodes as there may be."""
     error = result.facts["quadrature_error"]
-    if error <= COARSE * theta.budget.engine.quadrature_error:
+    if error <= TOO_COARSE * theta.budget.engine.quadrature_error:
         return result
     return result._replace(
         advice=(

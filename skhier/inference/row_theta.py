@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skhier.inference.level_moments import corrected, shift_of
 from skhier.inference.mode import Laplace
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.kernels.records import EffectMoments, ModelSpec
@@ -235,24 +236,29 @@ class RowTheta(QuadratureTheta):
         return EffectMoments(mean, root, density, place, n_nodes, skew, of_log)
 
     def _settled(self, points, drawn):
-        """LevelMoments at points (n, d), by as many nodes as they want, and how many these are.
+        """LevelMoments at points (n, d), as exact as many nodes make them, and how many these are.
 
-        Weights may want fewer: levels' errors add up to little, or to what all theta have.
-        ``drawn``: places of draws.
+        Weights may want fewer: levels' errors add up to little, or to what all theta have. A finer
+        rule is asked at a few of the places ``drawn`` of draws. Where theta hardly moves what it
+        changes there it is changed everywhere, else the finer rule is asked at all points.
         """
         moments, n_nodes, own = self.moments(points), self.n_nodes, self.budget.quadrature
         if not self.q:
             return moments, n_nodes
         some = drawn[:: max(len(drawn) // own.moment_points, 1)][: own.moment_points]
         coarse = type(moments)(*(a[some] for a in moments))
+        best = coarse
         while n_nodes < self._most(own.most_nodes):
             finer = self._moments_by(self._finer(n_nodes), points[some])
-            if _shift(coarse, finer)[..., : self.n_levels].max() <= own.moment_shift:
+            if shift_of(best, finer)[..., : self.n_levels].max() <= own.moment_shift:
                 break
-            coarse, n_nodes = finer, self._finer(n_nodes)
-        if n_nodes > self.n_nodes:
-            moments = self._moments_by(n_nodes, points)
-        return moments, n_nodes
+            best, n_nodes = finer, self._finer(n_nodes)
+        if best is coarse:
+            return moments, n_nodes
+        rest = shift_of(corrected(coarse, coarse, best), best)[..., : self.n_levels]
+        if rest.max() <= own.moment_shift:
+            return corrected(moments, coarse, best), self.n_nodes
+        return self._moments_by(n_nodes, points), n_nodes
 
     def _moments_by(self, n_nodes, points):
         """LevelMoments of a finer rule."""
@@ -277,18 +283,6 @@ class RowTheta(QuadratureTheta):
 def _finite(starts):
     """0 where the density was not finite."""
     return np.where(np.isfinite(starts), starts, 0.0)
-
-
-def _shift(coarse, finer):
-    """How far a finer rule moves means, in sds, and sds, as shares: of points the root mean square.
-
-    The larger of the two, (q, G).
-    """
-    before, after = (np.sqrt((m.root**2).sum(2)) for m in (coarse, finer))
-    none = after <= 0
-    of_mean = np.where(none, 0.0, finer.mean - coarse.mean) / np.where(none, 1.0, after)
-    of_sd = np.where(none, 0.0, after - before) / np.where(none, 1.0, after)
-    return np.sqrt(np.maximum((of_mean**2).mean(0), (of_sd**2).mean(0)))
 
 
 def _stretch(moments):

@@ -263,7 +263,7 @@ class QuadratureBudget:
     most_noise_nodes: int = 25
     lattice_nodes: tuple[int, int, int] = (9, 25, 33)
     moment_points: int = 16
-    moment_shift: float = 0.06
+    moment_shift: float = 0.025
     most_points: int = 2**14
     repeated_rows: int = 8
     few_entries_of_theta: int = 10
