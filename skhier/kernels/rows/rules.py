@@ -81,14 +81,14 @@ def rule_in_parts(
     All are odd, and ``width`` is at least 3. Rules of up to ``most`` nodes a dimension, or
     ``width + 2``, are of one shape.
     """
-    axis = _axis(n_nodes, lattice)
+    nodes, weights = _axis(n_nodes, lattice)
     half, n_sides = width // 2, -(-(max(most, width + 2) // 2) // (width // 2))
-    sides = [_side(*axis, width, first) for first in range(1, n_nodes // 2 + 1, half)]
+    sides = [_side(nodes, weights, width, first) for first in range(1, n_nodes // 2 + 1, half)]
     cells = _grid(width, q)
     of_axes = [zip(*part, strict=True) for part in product(sides, repeat=q)]
-    places, weights = (np.array(list(side)) for side in zip(*of_axes, strict=True))
-    weight = weights[:, np.arange(q), cells].prod(2)
-    return _rule(places, np.where(weight > _least(lattice), weight, 0.0), cells, n_sides**q)
+    axis, masses = (np.array(list(side)) for side in zip(*of_axes, strict=True))
+    weight = masses[:, np.arange(q), cells].prod(2)
+    return _rule(axis, np.where(weight > _least(lattice), weight, 0.0), cells, n_sides**q)
 
 
 def _axis(n_nodes, lattice):
