@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from skhier.utils.budget import USUAL, SearchBudget
 
@@ -23,6 +23,7 @@ __all__ = [
     "from_gradients",
     "from_values",
     "laplace",
+    "lowest",
     "on_other_hills",
 ]
 
@@ -130,19 +131,71 @@ def _by_gradients(gradients, derivatives, start, rng, budget, is_known=None) -> 
 
     def downhill(x):
         (value,), (slope,) = gradients(x[None])
-        if np.isfinite(value) and np.isfinite(slope).all():
-            return -value, -slope
-        return IMPOSSIBLE, np.zeros_like(slope)
+        return -value, -slope
 
-    start = _possible(lambda x: downhill(x)[0], start, rng, budget)
-    how: Any = {"maxiter": budget.max_gradients, "maxfun": budget.max_gradients}
-    how["gtol"] = budget.tolerance
-    looks = _looks(is_known, budget)
-    descent: Any = minimize(
-        downhill, start, jac=True, method="L-BFGS-B", options=how, callback=looks
-    )
-    at = descent.x
-    return _Top(at, -float(descent.fun), lambda: _negative(derivatives(at)).hessian)
+    def height(x):
+        value, slope = downhill(x)
+        return value if np.isfinite(value) and np.isfinite(slope).all() else IMPOSSIBLE
+
+    start = _possible(height, start, rng, budget)
+    end, value = lowest(downhill, start, budget, callback=_looks(is_known, budget))
+    return _Top(end, -value, lambda: _negative(derivatives(end)).hessian)
+
+
+def lowest(
+    downhill: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    start: np.ndarray,
+    budget: SearchBudget = USUAL.search,
+    longest: float = np.inf,
+    callback: Any = None,
+) -> tuple[np.ndarray, float]:
+    """A minimum, by L-BFGS, of a function with places where it is not finite; its value there.
+
+    Such places are a wall a little above the highest value met: against one as high as numbers go
+    a line search ends where it began, which looks like a minimum. A descent that ends on a slope
+    begins anew from there.
+
+    Parameters
+    ----------
+    downhill : callable
+        Takes a point (d,) to the value and its gradient (d,).
+    start : array of shape (d,)
+        The value there is finite.
+    budget : SearchBudget
+    longest : float
+        No coordinate gets larger.
+    callback : callable or None
+        As :func:`scipy.optimize.minimize` has it: ``StopIteration`` ends the search.
+    """
+    highest, is_over = -np.inf, False
+
+    def walled(x):
+        nonlocal highest
+        value, slope = downhill(x)
+        if np.isfinite(value) and np.isfinite(slope).all():
+            highest = max(highest, float(value))
+            return value, slope
+        return highest + 1.0, np.zeros_like(slope)
+
+    def watched(intermediate_result):
+        nonlocal is_over
+        try:
+            callback(intermediate_result)
+        except StopIteration:
+            is_over = True
+            raise
+
+    how: Any = {"method": "L-BFGS-B", "jac": True, "bounds": Bounds(-longest, longest)}
+    how["callback"] = watched if callback else None
+    left, value = budget.max_gradients, np.inf
+    while not is_over and left > 0:
+        of_search: Any = {"maxiter": left, "maxfun": left, "gtol": budget.tolerance}
+        descent: Any = minimize(walled, start, options=of_search, **how)
+        gain = value - float(descent.fun)
+        start, value, left = descent.x, float(descent.fun), left - descent.nfev
+        slope = start - np.clip(start - descent.jac, -longest, longest)
+        is_over |= np.abs(slope).max() <= budget.tolerance or gain < budget.tolerance
+    return start, value
 
 
 def _possible(height, start, rng, budget):

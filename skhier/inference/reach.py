@@ -98,7 +98,7 @@ def reach(
 class _Begun(NamedTuple):
     """A proposal, and what its points say of it so far."""
 
-    coordinates: Bartlett
+    coordinates: Signs | Bartlett
     proposal: Mixture
     budget: ImportanceBudget
     drawn: WeightedPoints
@@ -182,14 +182,16 @@ def _signs(theta, modes, near_zero) -> Signs:
 
 def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
     budget, fitted = theta.budget.importance, partial(_fitted, signs)
-    begin = _carried_over(modes, signs)
+    density = signs.density(theta.log_densities)
+    begin = proposal = _carried_over(modes, signs)
     rounds: list[WeightedPoints] = []
     trusted: WeightedPoints | None = None
-    proposal, total, best_share, best = begin, 0, 0.0, begin
+    best: _Begun | None = None
+    total, best_share = 0, 0.0
     is_long = theta.size > budget.plain_size
     n = max(n_points // budget.probe, budget.n_blocks) if is_long else n_points
     while total + n <= budget.more_points * n_points:
-        last = weighted_points(signs.density(theta.log_densities), proposal, n, rng, budget)
+        last = weighted_points(density, proposal, n, rng, budget)
         rounds, total = [*rounds, last], total + n
         if n >= n_points and weights.trustworthy(last, min_ess):
             better = trusted is None or last.ess > budget.min_gain * trusted.ess
@@ -201,7 +203,7 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
         share = last.ess / n
         gained = share > budget.round_gain * best_share
         if share > best_share and weights.trustworthy(last, 0.0):
-            best_share, best = share, proposal
+            best_share, best = share, _Begun(signs, proposal, budget, last)
         if _is_hopeless(last, gained, budget):
             break
         wanted = 2 ** np.ceil(np.log2(budget.margin * min_ess / max(best_share, 1 / n)))
@@ -209,11 +211,15 @@ def _rounds(theta, modes, signs, n_points, min_ess, rng) -> Reached:
         if gained:
             n = max(n, n_points)
         elif wanted <= 2 * max(n, n_points):  # refitting from few points may make it worse
-            proposal, n = best, max(int(wanted), n_points)
+            proposal, n = best.proposal if best else begin, max(int(wanted), n_points)
         else:
             n *= 2
     if trusted is not None:
         return Reached(_in_theta(trusted, signs), trusted.k_hat, signs, fitted(trusted))
+    if best is not None:  # chains cost more than as many points again
+        reached = _with_more_points(theta, best, budget.more_points * n_points, min_ess, rng)
+        if reached.weighted is not None:
+            return reached
     largest = max(rounds, key=lambda last: last.ess)
     is_frame = largest.ess >= budget.frame_ess * theta.size
     return Reached(None, largest.k_hat, signs, fitted(pooled(rounds)) if is_frame else begin)

@@ -22,9 +22,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
-from skhier.inference.mode import IMPOSSIBLE, STEP
+from skhier.inference.mode import STEP, lowest
 from skhier.inference.row_information import information_of_rows, start_of_rows, zeta_of
 from skhier.inference.starts import LARGE_SCALE
 from skhier.kernels.records import LevelInformation, ModelSpec
@@ -260,16 +259,9 @@ class _Search:
 
         def downhill(position):
             value, slope, _ = self.at(frame, position)
-            if np.isfinite(value) and np.isfinite(slope).all():
-                return height - float(value), -slope  # a difference: tolerances are relative
-            return IMPOSSIBLE, np.zeros_like(slope)
+            return height - float(value), -slope  # a difference: tolerances are relative
 
-        search, chains = self.budget.search, self.budget.chains
-        how: Any = {"maxiter": search.max_gradients, "maxfun": search.max_gradients}
-        how["gtol"] = search.tolerance
-        within = [(-chains.longest_move, chains.longest_move)] * len(start)
-        descent: Any = minimize(
-            downhill, start, jac=True, method="L-BFGS-B", bounds=within, options=how
-        )
-        theta, _, standard = self.at(frame, descent.x)[2]
-        return descent.x, _Point(theta, standard)
+        longest = self.budget.chains.longest_move
+        position, _ = lowest(downhill, start, self.budget.search, longest)
+        theta, _, standard = self.at(frame, position)[2]
+        return position, _Point(theta, standard)

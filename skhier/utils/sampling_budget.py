@@ -166,8 +166,9 @@ class ImportanceBudget:
     round_gain : float
         Factor of the effective share below which a round gained nothing, and more points follow.
     more_points, margin : float
-        All rounds together have at most so many times the points that are wanted; a round of more
-        points has so many times those that seem to be enough.
+        All rounds together have at most so many times the points that are wanted, and the best
+        proposal as many more if these are enough; a round of more points has so many times those
+        that seem to be enough.
     plenty : float
         Times the effective points that are needed, of signed scales: worth no further round.
     frame_ess : float

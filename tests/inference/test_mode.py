@@ -13,6 +13,7 @@ from skhier.inference.mode import (
     from_gradients,
     from_values,
     laplace,
+    lowest,
     on_other_hills,
 )
 from skhier.utils.budget import USUAL
@@ -336,3 +337,34 @@ def test_valleys_tell_hills_apart():
         np.testing.assert_array_equal(apart, np.arange(3) != k)
         assert not on_other_hills(THREE.values, points[np.arange(3) != k], others).any()
     assert not on_other_hills(lambda x: np.full(len(x), -np.inf), points, tops).any()
+
+
+@pytest.mark.parametrize("seed", [6, 12, 21, 27, 32, 50])
+def test_descent_does_not_end_at_a_wall(seed):
+    """Line searches meet the wall at 1.02 on the way to minima on this side of it."""
+    rng = np.random.default_rng(seed)
+    scale, minimum = np.exp(rng.normal(0, 2.5, 6)), rng.uniform(-1, 1, 6)
+    walls = [0]
+
+    def downhill(x):
+        if np.abs(x).max() > 1.02:
+            walls[0] += 1
+            return np.nan, np.full(6, np.nan)
+        z = 3 * (x - minimum)
+        return (scale * (np.cosh(z) - 1)).sum(), 3 * scale * np.sinh(z)
+
+    point, value = lowest(downhill, rng.uniform(-1, 1, 6))
+    assert walls[0] > 0
+    slope = downhill(point)[1]
+    assert np.abs(slope).max() <= SEARCH.tolerance
+    # z sinh z >= 2 (cosh z - 1) >= z^2, and a sum of as many terms as coordinates
+    assert value <= (slope**2 / (9 * scale)).sum() / 2
+
+
+def test_descent_goes_no_further_than_allowed():
+    def downhill(x):
+        return ((x - 5) ** 2).sum(), 2 * (x - 5)
+
+    point, value = lowest(downhill, np.zeros(3), longest=2.0)
+    assert_allclose(point, 2.0)
+    assert_allclose(value, 27.0)

@@ -37,6 +37,14 @@ def normal_density(points):
     return -0.5 * (points**2).sum(1)
 
 
+def laplace(points):
+    return -np.abs(points).sum(1) - points.shape[1] * np.log(2)
+
+
+def logistic(points):
+    return -2 * np.logaddexp(points / 2, -points / 2).sum(1)
+
+
 def test_many_parameters_are_no_obstacle():
     theta = theta_like(80, normal_density)
     reached = reach(theta, normal_at_zero(80), 4096, 400.0, np.random.default_rng(0))
@@ -56,7 +64,7 @@ def test_hopeless_weights_end_after_one_short_round():
 
 def test_more_points_where_only_their_number_is_short():
     """Logistic distributions: nearly normal, which no refitting makes better."""
-    theta = theta_like(40, lambda points: -2 * np.logaddexp(points / 2, -points / 2).sum(1))
+    theta = theta_like(40, logistic)
     start, rng = normal_at_zero(40, 1.8), np.random.default_rng(0)
     few = reach(theta, start, 1024, 50.0, rng).weighted
     many = reach(theta, start, 1024, 500.0, rng).weighted
@@ -72,7 +80,20 @@ def test_all_rounds_together_stay_within_their_budget(size):
     theta = theta_like(size, lambda points: -np.abs(points).sum(1))
     reach(theta, normal_at_zero(size, 1.4), 512, 500.0, np.random.default_rng(0))
     rounds_in_theta = USUAL.importance.max_rounds * 512 * (size <= USUAL.importance.plain_size)
-    assert sum(theta.sizes) <= USUAL.importance.more_points * 512 + rounds_in_theta
+    assert sum(theta.sizes) <= 2 * USUAL.importance.more_points * 512 + rounds_in_theta
+
+
+@pytest.mark.parametrize(
+    ("size", "density", "sd", "wanted"), [(20, laplace, 1.4, 300.0), (40, logistic, 1.8, 800.0)]
+)
+def test_best_proposal_has_as_many_points_again_if_these_are_enough(size, density, sd, wanted):
+    """Densities that integrate to 1, whose shape no refitting makes normal."""
+    budget, theta = USUAL.importance, theta_like(size, density)
+    reached = reach(theta, normal_at_zero(size, sd), 512, wanted, np.random.default_rng(0))
+    rounds_in_theta = budget.max_rounds * 512 * (size <= budget.plain_size)
+    assert sum(theta.sizes) > budget.more_points * 512 + rounds_in_theta  # else it tells nothing
+    assert reached.weighted.ess >= wanted
+    assert abs(reached.weighted.log_evidence) < 4 / np.sqrt(wanted)
 
 
 class Steep(Signs):
