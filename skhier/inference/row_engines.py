@@ -152,5 +152,5 @@ def _first_nodes(rows_of_a_level: float, spec, budget) -> int:
     if not spec.factors:
         return 1
     if not spec.response.log_concave:
-        return budget.lattice_nodes[0]
+        return budget.nodes_of_lattice(spec.factors[0].n_effects)[0]
     return 3 if rows_of_a_level >= 25 else 5 if rows_of_a_level >= 8 else 7

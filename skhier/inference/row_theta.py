@@ -66,9 +66,13 @@ class RowTheta(QuadratureTheta):
         """A product rule over a level's effects, of the shape that finer ones have too."""
         return self._rule(n_nodes, self._width(n_nodes))
 
+    @property
+    def _of_lattice(self):
+        return self.budget.quadrature.nodes_of_lattice(self.q)
+
     def _width(self, n_nodes):
         """Nodes, a dimension, of the parts of a rule that is as fine, or finer."""
-        return self.budget.quadrature.lattice_nodes[0] if self.lattice else n_nodes
+        return self._of_lattice[0] if self.lattice else n_nodes
 
     @property
     def finer_rule(self) -> Any:
@@ -82,7 +86,7 @@ class RowTheta(QuadratureTheta):
         """Nodes of the next finer rule."""
         if not self.lattice:
             return n_nodes + 2
-        _, most, tells = self.budget.quadrature.lattice_nodes
+        _, most, tells = self._of_lattice
         return most if n_nodes < most else tells
 
     def _rule(self, n_nodes, width):
@@ -90,7 +94,7 @@ class RowTheta(QuadratureTheta):
 
         own = self.budget.quadrature
         if self.lattice:
-            return rule_in_parts(n_nodes, self.q, width, own.lattice_nodes[-1], lattice=True)
+            return rule_in_parts(n_nodes, self.q, width, self._of_lattice[-1], lattice=True)
         if 3 <= width <= own.nodes_in_parts:
             return rule_in_parts(n_nodes, self.q, width, own.most_nodes)
         return product_rule(n_nodes, self.q)
@@ -174,7 +178,7 @@ class RowTheta(QuadratureTheta):
 
     def _most(self, most):
         """Nodes of the finest rule."""
-        return self.budget.quadrature.lattice_nodes[1] if self.lattice else most
+        return self._of_lattice[1] if self.lattice else most
 
     def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
         """By the next finer rule, whose nodes lie where a look says."""
