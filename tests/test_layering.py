@@ -35,20 +35,21 @@ ROOMS = {
         "normal.information normal.left_out "
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
         "normal.given_noise normal.level_precision rows.models rows.blocks "
-        "rows.partly_centered rows.logarithm rows.modes "
+        "rows.partly_centered rows.jointly_centered rows.logarithm rows.modes "
         "rows.rules rows.at_nodes rows.moments rows.around rows.quadrature"
     ),
     "inference": (
         "options runtime statement checks estimates mode importance starts signs bartlett results "
         "target nuts chains theta centring reach engines prior quadrature_target quadrature_theta "
-        "quadrature_engine row_target level_moments row_theta row_information row_frame_target "
-        "row_frame row_joint row_engines row_scores noise_target noise_theta noise_engine dispatch"
+        "quadrature_engine row_target level_moments row_theta row_information joint_information "
+        "row_frame_target row_frame row_joint row_engines row_scores noise_target noise_theta "
+        "noise_engine dispatch"
     ),
     "posterior": (
-        "designs drawn mixture reached response_quantiles skewed rule few row_lines lines "
-        "moment_components posterior row_posterior level_noises noise_posterior joint_noise "
-        "predictive within_between prior_draws sensitivity shares tables arviz elpd leaving_out "
-        "fitted"
+        "designs drawn mixture reached own_nodes noise_sums response_quantiles skewed rule few "
+        "row_lines lines moment_components posterior row_posterior level_noises noise_posterior "
+        "joint_noise predictive within_between prior_draws sensitivity shares tables arviz elpd "
+        "leaving_out fitted"
     ),
     "estimators": (
         "_group_tables _new_rows _base _reports _scores _statistics _model _classifier _compare "

@@ -6,8 +6,9 @@ that hardly depend on each other given them. With x of the frame's own coordinat
     dense = centre + root x_1,   rest = centre of the rest + coupling x_1 + x_2
 
 The population's entries of ``dense`` are theta as :func:`skhier.kernels.rows.models.population`
-has it, those of levels zeta of :mod:`skhier.kernels.rows.partly_centered`. A new target, or other
-shapes, compile a new program; data, priors and frames do not.
+has it, those of levels zeta of :mod:`skhier.kernels.rows.partly_centered`; of factors of few levels
+they are zeta of :mod:`skhier.kernels.rows.jointly_centered`, and the coefficients' with them. A new
+target, or other shapes, compile a new program; data, priors and frames do not.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ import numpy as np
 
 from skhier.kernels import flat
 from skhier.kernels.prior_programs import fused_product
-from skhier.kernels.records import LevelInformation, ModelSpec, Population
+from skhier.kernels.records import JointInformation, LevelInformation, ModelSpec, Population
+from skhier.kernels.rows.jointly_centered import coefs_and_effects, given_entries
 from skhier.kernels.rows.models import log_likelihood, population
 from skhier.kernels.rows.partly_centered import standard_effects, triangular
 from skhier.responses.by_level import SPREAD
@@ -42,6 +44,10 @@ class RowFrame(NamedTuple):
     coupling : array of shape (m, d)
     orders : tuple of array of shape (q, q)
         Permutation of the effects of each of the levels: :func:`roots_of`.
+    joint : JointInformation or None
+        None where no factor has few levels.
+    coef_places : int array of shape (c,)
+        Of the coefficients in theta.
     """
 
     levels: tuple[LevelInformation, ...]
@@ -50,6 +56,8 @@ class RowFrame(NamedTuple):
     rest: Any
     coupling: Any
     orders: tuple[Any, ...]
+    joint: JointInformation | None
+    coef_places: Any
 
 
 def roots_of(spec: ModelSpec, everyone: Population, orders: Sequence[Any]) -> list[Any]:
@@ -64,10 +72,14 @@ def roots_of(spec: ModelSpec, everyone: Population, orders: Sequence[Any]) -> li
 
 
 class Framed(NamedTuple):
-    """``data`` is ``(rows, model, frame)``; ``is_dense``: of each of the frame's levels."""
+    """``data`` is ``(rows, model, frame)``.
+
+    ``is_dense``, ``is_few``: of each of the frame's levels; those of few levels are dense.
+    """
 
     spec: ModelSpec
     is_dense: tuple[bool, ...]
+    is_few: tuple[bool, ...]
 
     def size(self, data: tuple) -> int:
         """Number of unconstrained parameters."""
@@ -102,13 +114,25 @@ class Framed(NamedTuple):
         dense = frame.centre + frame.root @ position[:d]
         rest = frame.rest + frame.coupling @ position[:d] + position[d:]
         theta, zetas = _parts(dense, rest, [of.pull.shape for of in frame.levels], self.is_dense)
-        everyone = flat.values(partial(population, self.spec), model, theta)
-        standard, log_volume = [], 0.0
+        program = partial(population, self.spec)
+        everyone = flat.values(program, model, theta)
         roots = roots_of(self.spec, everyone, frame.orders)
-        for root, information, zeta in zip(roots, frame.levels, zetas, strict=True):
-            z, volume = standard_effects(root, information, zeta)
-            standard.append(z)
-            log_volume = log_volume + volume
+        standard, log_volume, levels = list(zetas), 0.0, frame.levels
+        if any(self.is_few):
+            few = [k for k, here in enumerate(self.is_few) if here]
+            here = [(roots[k], zetas[k]) for k in few]
+            coef, of_few, moved, log_volume = coefs_and_effects(
+                frame.joint, here, theta[frame.coef_places]
+            )
+            theta = theta.at[frame.coef_places].set(coef)
+            everyone = flat.values(program, model, theta)
+            for k, z in zip(few, of_few, strict=True):
+                standard[k] = z
+            levels = given_entries(levels, frame.joint, moved)
+        for k, (root, information) in enumerate(zip(roots, levels, strict=True)):
+            if not self.is_few[k]:
+                standard[k], volume = standard_effects(root, information, zetas[k])
+                log_volume = log_volume + volume
         deviations = () if self.spec.noise_by is None else standard[-1][0]
         pairs = list(zip(roots, standard, strict=True))[: len(everyone.group_root)]
         effects = tuple(fused_product(root, z) for root, z in pairs)

@@ -14,18 +14,25 @@ from skhier.responses.normal import SCALE
 if TYPE_CHECKING:
     from skhier.kernels.rows.models import JointRows
 
-__all__ = ["information_of_rows", "start_of_rows", "zeta_of"]
+__all__ = ["RowSlopes", "information_of_rows", "slopes_of_rows", "start_of_rows", "zeta_of"]
 
 SWEEPS, HALVINGS = 5, 12  # of all factors; of a level's step
 LOG_NOISE_STEP = 1e-3  # of logarithms of noises, of which responses state no derivatives
 
 
-def information_of_rows(
-    spec: ModelSpec, rows: JointRows, everyone: Any, effects: Sequence[np.ndarray]
-) -> tuple[LevelInformation, ...]:
-    """Of each factor, and last of the levels' noises, given all the others.
+class RowSlopes(NamedTuple):
+    """Of a row's weighted log density by its line, (n_rows,) each; ``line`` and ``own`` of rows."""
 
-    Where the curvature is negative (heavy tails) it counts as 0.
+    line: np.ndarray
+    own: Any
+    score: np.ndarray
+    curvature: np.ndarray
+
+
+def slopes_of_rows(
+    spec: ModelSpec, rows: JointRows, everyone: Any, effects: Sequence[np.ndarray]
+) -> RowSlopes:
+    """Where the curvature is negative (heavy tails) it counts as 0.
 
     Parameters
     ----------
@@ -37,26 +44,37 @@ def information_of_rows(
         Of each factor; last, where levels have noises of their own, the logs of these over the
         noise scale, (1, n_levels).
     """
-    columns = [rows.x[:, spec.varying_columns(k)].T for k in range(len(spec.factors))]
     line = rows.x @ everyone.coef + rows.offset
-    for k, z in enumerate(columns):
+    for k in range(len(spec.factors)):
+        z = rows.x[:, spec.varying_columns(k)].T
         line = line + (z * effects[k][:, rows.codes[:, k]]).sum(0)
     own, response, weight = everyone.own, spec.response, rows.weight
     if spec.noise_by is not None:
         own = _moved(own, effects[-1][0, rows.codes[:, spec.noise_by]])
     score = weight * response.score(rows.y, line, own)
     curvature = weight * np.maximum(response.curvature(rows.y, line, own), 0.0)
-    of_levels = [
-        _summed(z, score, curvature, rows.codes[:, k], effects[k]) for k, z in enumerate(columns)
-    ]
+    return RowSlopes(line, own, score, curvature)
+
+
+def information_of_rows(
+    spec: ModelSpec, rows: JointRows, slopes: RowSlopes, effects: Sequence[np.ndarray]
+) -> tuple[LevelInformation, ...]:
+    """Of each factor, and last of the levels' noises, given all the others.
+
+    ``slopes`` are :func:`slopes_of_rows` at the effects.
+    """
+    of_levels = []
+    for k in range(len(spec.factors)):
+        z, codes = rows.x[:, spec.varying_columns(k)].T, rows.codes[:, k]
+        of_levels.append(_summed(z, slopes.score, slopes.curvature, codes, effects[k]))
     if spec.noise_by is not None:
         up, here, down = (
-            response.log_density(rows.y, line, _moved(own, move))
+            spec.response.log_density(rows.y, slopes.line, _moved(slopes.own, move))
             for move in (LOG_NOISE_STEP, 0.0, -LOG_NOISE_STEP)
         )
-        score = weight * (up - down) / (2 * LOG_NOISE_STEP)
-        curvature = weight * np.maximum(2 * here - up - down, 0.0) / LOG_NOISE_STEP**2
-        one, which = np.ones((1, len(line))), rows.codes[:, spec.noise_by]
+        score = rows.weight * (up - down) / (2 * LOG_NOISE_STEP)
+        curvature = rows.weight * np.maximum(2 * here - up - down, 0.0) / LOG_NOISE_STEP**2
+        one, which = np.ones((1, len(rows.y))), rows.codes[:, spec.noise_by]
         of_levels.append(_summed(one, score, curvature, which, effects[-1]))
     return tuple(of_levels)
 

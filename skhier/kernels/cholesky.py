@@ -14,7 +14,13 @@ from jax.scipy.linalg import solve_triangular
 
 from skhier.utils.budget import USUAL
 
-__all__ = ["inverse_by_columns", "inverse_cholesky", "inverse_of_lower", "log_det_and_schur"]
+__all__ = [
+    "inverse_by_columns",
+    "inverse_cholesky",
+    "inverse_cholesky_of_one",
+    "inverse_of_lower",
+    "log_det_and_schur",
+]
 
 # rows above which a matrix is split in two; those of the last splits
 HALVED_ABOVE, ROWS_WRITTEN_OUT = 8, 4
@@ -80,6 +86,25 @@ def _written_out(m):
         for i in range(j + 1, q):
             inverse[i, j] = -inverse[i, i] * sum(root[i, k] * inverse[k, j] for k in range(j, i))
     return jnp.stack([jnp.stack([inverse[i, j] for j in range(q)]) for i in range(q)])
+
+
+@jax.custom_jvp
+def inverse_cholesky_of_one(m):
+    """What :func:`inverse_cholesky` gives, of one matrix (q, q): a short program, and a gradient.
+
+    Both triangles of ``m`` count in the gradient as they do in a symmetric change of it.
+    """
+    return _inverse_of_one(m)
+
+
+@inverse_cholesky_of_one.defjvp
+def _inverse_moved(primals, tangents):
+    """Of R: ``R Phi(R^-1 dm R^-T)``, Phi the lower triangle and half of the diagonal."""
+    ((m,), (dm,)) = primals, tangents
+    inverse = inverse_cholesky_of_one(m)
+    white = inverse @ dm @ inverse.T
+    lower = jnp.tril(white) - jnp.diag(jnp.diagonal(white)) / 2
+    return inverse, -lower @ inverse
 
 
 def _inverse_of_one(m):

@@ -20,6 +20,7 @@ __all__ = [
     "Components",
     "EffectMoments",
     "FactorSpec",
+    "JointInformation",
     "LevelInformation",
     "LevelNoises",
     "ModelSpec",
@@ -252,6 +253,31 @@ class LevelInformation(NamedTuple):
 
     precision: Any
     pull: Any
+
+
+class JointInformation(NamedTuple):
+    """What the rows say of coefficients and of effects of few levels together, as a normal density.
+
+    Of f entries: the effects (q, n_levels) of each factor of few levels, then the coefficients'
+    unconstrained parameters; internal coordinates.
+
+    Attributes
+    ----------
+    precision : array of shape (f, f)
+        All other effects integrated out, and the prior of the coefficients with it.
+    pull : array of shape (f,)
+        The gradient at ``place``, and ``precision`` times ``place``.
+    place : array of shape (f,)
+        Where the ``pull`` of each :class:`LevelInformation` is what the rows say.
+    coupling : tuple of array of shape (q, f, n_levels) or None
+        Of each factor: curvature of the rows between a level's effects and the entries; None of
+        those that are among the entries, and of levels' noises.
+    """
+
+    precision: Any
+    pull: Any
+    place: Any
+    coupling: tuple[Any, ...]
 
 
 class LevelNoises(NamedTuple):

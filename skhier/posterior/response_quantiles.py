@@ -9,8 +9,8 @@ where the line passes y. Under a log link few points of the line carry it, not n
 * Where y says much, cells around the quantile do, half that sd wide, with the mixture's mass of
   each: what is below all of them counts whole, what is above not at all.
 
-An own parameter differs between the normals: the average over it is that of a polynomial through
-the nodes of its Gauss rule (Golub and Welsch 1969, Math. Comp. 23).
+An own parameter differs between the normals and has nodes: :mod:`skhier.posterior.own_nodes`. Noise
+added to the line has ways of its own: :mod:`skhier.posterior.noise_sums`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ import numpy as np
 from scipy.special import ndtr
 
 from skhier.posterior.mixture import mixture_quantiles
+from skhier.posterior.noise_sums import (
+    GRID_REACH,
+    GRID_STEP,
+    quantiles_of_sums,
+)
+from skhier.posterior.own_nodes import own_nodes
 from skhier.posterior.reached import reached
 from skhier.responses.base import Response
+from skhier.responses.by_level import SPREAD
 from skhier.utils.budget import MemoryBudget
 from skhier.utils.hermite import normal_rule
 from skhier.utils.slices import slices
 
 __all__ = ["response_quantiles"]
 
-GRID_STEP = 1.25  # of a grid, in widths of what varies fastest: an error below 1e-5
-GRID_REACH = 5.0  # sds of each normal
 MOST_GRID_POINTS = 128  # where more were needed cells around the quantile are as exact
 CELLS, CELL_WIDTH = 41, 0.5  # their number and width, in sds of y on the scale of the line
 NODES_OF_NORMAL = 7  # of a normal with nodes of its own
-OWN_NODES = 3, 5  # nodes of an own parameter, the fewer where the sd of its log is below that
-NARROW_OWN = 0.15
 BELOW_ALL = -1.0  # below all values of a response with a link
 
 
@@ -86,6 +89,35 @@ def response_quantiles(
         In (0, 1).
     budget : MemoryBudget
     """
+    if response.link == "identity":
+        return _of_sums(response, mean, sd, own, weights, q, budget)
+    return _of_points(response, mean, sd, own, weights, q, budget)
+
+
+def _of_sums(response, mean, sd, own, weights, q, budget):
+    """Of noise that is the same at rows of the same own parameters, as those of a level are."""
+    own = {name: np.broadcast_to(a, (len(mean), a.shape[1])) for name, a in own.items()}
+    n_kinds = max(a.shape[1] for a in own.values())
+    every = np.concatenate([np.broadcast_to(a, (len(mean), n_kinds)) for a in own.values()])
+    _, first, kind = np.unique(every, axis=1, return_index=True, return_inverse=True)
+    kind = np.broadcast_to(kind.ravel(), mean.shape[1])
+    out = np.empty((mean.shape[1], len(q)))
+    for k, column in enumerate(first):
+        rows = np.flatnonzero(kind == k)
+        of_kind = {name: a[:, [min(column, a.shape[1] - 1)]] for name, a in own.items()}
+        # of a row whose noise is told how those of all levels spread says nothing
+        of_noise = {name: a for name, a in of_kind.items() if name != SPREAD}
+        line, how = (mean[:, rows], sd[:, rows]), (weights, q, budget)
+        values, others = quantiles_of_sums(response, *line, of_noise, *how)
+        if others.any():
+            line = mean[:, rows[others]], sd[:, rows[others]]
+            values[others] = _of_points(response, *line, of_kind, *how)
+        out[rows] = values
+    return out
+
+
+def _of_points(response, mean, sd, own, weights, q, budget):
+    """By points of the line around quantiles, or of each of its normals."""
     latent = _latent_sd(response, mean, own)
     near = mixture_quantiles(mean, np.hypot(sd, latent), q, weights)
     out = np.empty_like(near)
@@ -93,7 +125,7 @@ def response_quantiles(
     sizes = np.zeros(near.shape, int)
     line = _Line(mean, sd, (own,), weights[None])
     if response.link == "log" and len(varying) <= 1:
-        line = _Line(mean, sd, *_own_nodes(own, varying, weights))
+        line = _Line(mean, sd, *own_nodes(own, varying, weights))
         width = np.min([_latent_sd(response, near, of_own) for of_own in line.own], axis=0)
         sizes = _sizes(mean, sd, width)
     for size in np.unique(sizes):
@@ -181,36 +213,3 @@ def _at_nodes(mean, sd, own, weights, rows):
         for name, a in own.items()
     }
     return _Points(line, (here,), shares, np.zeros(len(rows)))
-
-
-def _own_nodes(own, varying, weights):
-    """Own parameters at nodes, and the share (B, C) that each component has in each of these."""
-    fixed = {name: values[0, 0] for name, values in own.items()}
-    if not varying:
-        return (fixed,), weights[None]
-    (name,) = varying
-    values = np.log(own[name][:, 0])
-    nodes = _gauss_nodes(values, weights)
-    shares = np.stack([_through_one(nodes, b, values) for b in range(len(nodes))])
-    return tuple({**fixed, name: np.exp(node)} for node in nodes), shares * weights
-
-
-def _gauss_nodes(values, weights):
-    """Nodes of the Gauss rule of a distribution of points, by Lanczos's method."""
-    centre = weights @ values
-    scale = np.sqrt(weights @ (values - centre) ** 2)
-    z, basis = (values - centre) / scale, [np.sqrt(weights / weights.sum())]
-    n_nodes = min(OWN_NODES[int(scale > NARROW_OWN)], len(np.unique(values)))
-    for _ in range(n_nodes - 1):
-        new = z * basis[-1]
-        for _ in range(2):  # once more for what rounding left
-            new = new - sum((old @ new) * old for old in basis)
-        basis.append(new / np.linalg.norm(new))
-    every = np.stack(basis)
-    return centre + scale * np.linalg.eigvalsh((every * z) @ every.T)
-
-
-def _through_one(nodes, b, values):
-    """The polynomial (Lagrange's) that is 1 at the b-th node and 0 at the others, at values."""
-    others = np.delete(nodes, b)
-    return np.prod((values[:, None] - others) / (nodes[b] - others), axis=1)

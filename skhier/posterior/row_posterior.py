@@ -250,14 +250,20 @@ class RowPosterior(Drawn):
         return np.append(self.n_rows[k] > 0, False)
 
     def line_mixture(
-        self, x, codes, behind: Behind | None = None, of_response: bool = False
+        self,
+        x,
+        codes,
+        behind: Behind | None = None,
+        of_response: bool = False,
+        is_skewed: bool = True,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The line's distribution at rows, a slice at a time: one normal per component, or three.
 
         ``x`` with logs of exposures as its last column, if the rows of fit had them; ``codes``
         (n_rows, n_factors), those of a factor that does not count are ``OUT``. ``behind``: other
         components than all. ``of_response``: under a log link a normal each, with the
-        variance that gives the mean of y, whose upper tail it has.
+        variance that gives the mean of y, whose upper tail it has. ``is_skewed``: whether skewed
+        effects count as that, or their means and variances alone.
 
         Yields
         ------
@@ -267,7 +273,7 @@ class RowPosterior(Drawn):
         """
         behind = self.every if behind is None else behind
         for rows, mean, sd, third in self._line_moments(x, codes, behind, of_response):
-            if third is not None:
+            if third is not None and is_skewed:
                 mean, sd = in_parts(mean, sd, third)
             yield rows, mean, sd
 
@@ -281,9 +287,10 @@ class RowPosterior(Drawn):
         """As :meth:`line_mixture` with own parameters and weights of each normal."""
         of_all = self._is_of_all(codes, of_moments)
         every = weighted(self.every, self.response) if of_moments else self.every
+        how = of_response, not (of_moments and self.response.link == "identity")
         for components, at in ((behind, ~of_all), (every, of_all)):
             at = np.flatnonzero(at)
-            for part, mean, sd in self.line_mixture(x[at], codes[at], components, of_response):
+            for part, mean, sd in self.line_mixture(x[at], codes[at], components, *how):
                 rows = at[part]
                 yield rows, mean, sd, *self._shares(len(mean), codes[rows], components)
 
@@ -312,9 +319,8 @@ class RowPosterior(Drawn):
     def mean(self, x, codes) -> np.ndarray:
         """Posterior mean of the response at rows."""
         out = np.empty(len(x))
-        behind = self.few_of_moments if self.response.link == "log" else self.few
         how = {"of_moments": True}
-        for rows, mean, sd, own, weights in self._lines(x, codes, behind, **how):
+        for rows, mean, sd, own, weights in self._lines(x, codes, self.few_of_moments, **how):
             out[rows] = weights @ self.response.mean_over(mean, sd, own)
         return out
 

@@ -325,6 +325,8 @@ class ChainBudget:
         Entries of theta and of levels' effects whose joint curvature is a frame's.
     most_coupled : int
         These times all levels' effects.
+    most_together : int
+        Coefficients, and effects of factors of few levels that move with them.
     most_frames : int
         Of rows, on the way to the mode.
     longest_move : float
@@ -349,6 +351,7 @@ class ChainBudget:
     half_turn: float = 1.4
     most_dense: int = 500
     most_coupled: int = 4 * 10**6
+    most_together: int = 32
     most_frames: int = 8
     longest_move: float = 10.0
     near_frame: float = 0.1

@@ -141,3 +141,31 @@ def test_effects_that_hardly_vary_need_no_usual_run(varying):
     y = rng.poisson(np.exp(line + 0.4 * rng.normal(size=8)[b])).astype(float)
     model = model_of("poisson", {"a": ["x"], "b": None}).fit(X, y)
     assert model.diagnostics_["evaluations"] < 4 * 1200 * 15
+
+
+@pytest.fixture(scope="module")
+def few_levels():
+    """A fit to many counts of levels of which there are three, X and y. Do not modify."""
+    rng = np.random.default_rng(13)
+    a, b = rng.integers(60, size=2000), rng.integers(3, size=2000)
+    X = pd.DataFrame({"x": rng.normal(3, 2, 2000), "a": a, "b": b})
+    of_a = rng.normal(size=(2, 60)) * np.array([[0.5], [0.1]])
+    line = 0.3 + 0.15 * X["x"] + of_a[0, a] + of_a[1, a] * (X["x"] - 3)
+    y = rng.poisson(np.exp(line + 0.4 * rng.normal(size=3)[b])).astype(float)
+    return model_of("poisson", {"a": ["x"], "b": None}).fit(X, y), X, y
+
+
+def test_few_levels_of_many_rows_need_few_steps(few_levels):
+    """Their average and the intercept go together, as far as their sd lets them."""
+    diagnostics = few_levels[0].diagnostics_
+    assert diagnostics["r_hat"] <= 1.01
+    assert min(diagnostics["ess_bulk"], diagnostics["ess_tail"]) >= 400
+    assert diagnostics["divergences"] == 0
+    assert diagnostics["evaluations"] < 4 * 1200 * 7
+
+
+def test_few_levels_of_many_rows_agree_with_chains_without_a_frame(few_levels, monkeypatch):
+    model, X, y = few_levels
+    monkeypatch.setattr(row_joint, "find_frame", lambda *args: None)
+    long = type(model)(**model.get_params()).set_params(n_draws=3000).fit(X, y)
+    assert_same(model, long)

@@ -72,7 +72,12 @@ def heavy_tails(**how):
 
 
 # two effects a level; levels with noises of their own
-LONGER = [pytest.param(case, "x", marks=pytest.mark.slow) for case in (counts, heavy_tails)]
+LONGER = [pytest.param(case, "x", 32, marks=pytest.mark.slow) for case in (counts, heavy_tails)]
+# so many coefficients and effects move together: those of one factor, of all, of none
+TOGETHER = [
+    (counts, (), 8),
+    *(pytest.param(counts, (), most, marks=pytest.mark.slow) for most in (32, 0)),
+]
 
 
 def centered_position(target, data, position):
@@ -86,11 +91,12 @@ def centered_position(target, data, position):
     return jnp.concatenate([theta, moved, *(b.ravel() for b in others), *noises])
 
 
-@pytest.mark.parametrize(("case", "slopes"), [(counts, ()), *LONGER])
-def test_density_is_that_of_the_centered_joint_model(case, slopes):
+@pytest.mark.parametrize(("case", "slopes", "most"), [*TOGETHER, *LONGER])
+def test_density_is_that_of_the_centered_joint_model(case, slopes, most):
     """With the volume of the map by its Jacobian, at random points; that of root is a constant."""
     problem = case(noncentered=False, slopes=slopes)
-    framing = find_frame(problem.spec, problem.rows, problem.model, USUAL)
+    spending = budget(most_together=most)
+    framing = find_frame(problem.spec, problem.rows, problem.model, spending)
     of_root = np.linalg.slogdet(framing.data[2].root)[1]
     joint, data = Joint(ROWS, problem.spec), (problem.rows, *problem.model)
 
@@ -113,10 +119,11 @@ def curvature(framing):
     return slope, np.linalg.eigvalsh(-hessian)
 
 
-@pytest.mark.parametrize(("case", "slopes"), [(counts, ()), *LONGER])
-def test_origin_is_next_to_a_mode_and_of_curvature_one(case, slopes):
+@pytest.mark.parametrize(("case", "slopes", "most"), [*TOGETHER, *LONGER])
+def test_origin_is_next_to_a_mode_and_of_curvature_one(case, slopes, most):
     problem = case(slopes=slopes)
-    framing = find_frame(problem.spec, problem.rows, problem.model, USUAL)
+    spending = budget(most_together=most)
+    framing = find_frame(problem.spec, problem.rows, problem.model, spending)
     slope, values = curvature(framing)
     assert np.abs(slope).max() < 0.2  # sds
     # of heavy tails negative curvatures count as 0, and the levels' own are less than 1
@@ -128,12 +135,22 @@ def test_levels_of_several_large_factors_count_as_independent_of_each_other():
     problem = counts()
     framing = find_frame(problem.spec, problem.rows, problem.model, budget(most_dense=0))
     assert framing.target.is_dense == (False, False)
+    assert framing.target.is_few == (False, False)
     slope, values = curvature(framing)
     assert np.abs(slope).max() < 0.2
     # what both factors' averages share is left to the prior: wide, and no other direction is
     assert values.min() > 0
     assert (values > 0.3).sum() >= len(values) - 2 * problem.spec.factors[0].n_effects
     assert values.max() < 10
+
+
+def test_factors_of_few_levels_are_those_that_fit_with_the_coefficients():
+    problem = counts(slopes=())
+    for most, is_few in ((18, (False, True)), (19, (True, True)), (6, (False, False))):
+        spending = budget(most_together=most, most_frames=1)
+        framing = find_frame(problem.spec, problem.rows, problem.model, spending)
+        assert framing.target.is_few == is_few
+        assert framing.target.is_dense == (is_few[0], True)
 
 
 def test_separated_levels_have_a_frame():

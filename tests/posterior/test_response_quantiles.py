@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from skhier.posterior.response_quantiles import response_quantiles
 from skhier.responses import Bernoulli, Gamma, NegativeBinomial, Poisson, StudentT
+from skhier.responses.by_level import StudentTByLevel
 from skhier.utils.budget import USUAL
 
 LEVELS = np.array([0.01, 0.05, 0.5, 0.95, 0.99])
@@ -84,6 +85,19 @@ def test_own_parameters_of_rows_are_used():
     for i, factor in enumerate([1.0, 2.0, 3.0, 4.0, 5.0]):
         one = own | {"noise_scale": factor * own["noise_scale"]}
         alone = response_quantiles(StudentT(), mean[:, [i]], sd[:, [i]], one, weights, *how)
+        assert_allclose(out[[i]], alone, rtol=1e-8)
+
+
+def test_noises_of_levels_are_those_of_rows_of_such_noise():
+    """How the levels' noises spread says nothing where a row's is told."""
+    mean, sd, own, weights = mixture(0.0, 0.5, 0.1, {"noise_scale": (0.5, 0.1), "df": (5.0, 0.1)})
+    spread = {"noise_spread": np.random.default_rng(1).gamma(20.0, 0.02, (C, 1))}
+    by_level = {**own, **spread, "noise_scale": own["noise_scale"] * np.array([1, 2, 1, 4, 2.0])}
+    how = weights, LEVELS, USUAL.memory
+    out = response_quantiles(StudentTByLevel(), mean, sd, by_level, *how)
+    for i, factor in enumerate([1, 2, 1, 4, 2]):
+        one = own | {"noise_scale": factor * own["noise_scale"]}
+        alone = response_quantiles(StudentT(), mean[:, [i]], sd[:, [i]], one, *how)
         assert_allclose(out[[i]], alone, rtol=1e-8)
 
 
