@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _check_sample_weight
 
@@ -149,7 +150,8 @@ class PredictiveScorer:
         Raises
         ------
         TypeError
-            The estimator has no predictive distribution of y.
+            The estimator has no predictive distribution of y, or coverage of a classifier, whose
+            intervals are of probabilities.
         """
         model, X = unwrap(estimator, X)
         if not hasattr(model, "_predictive_mixture"):
@@ -158,6 +160,12 @@ class PredictiveScorer:
                 "does not offer. Score a HierarchicalSlopesRegressor, or a Pipeline or search that "
                 "ends in one; of a TransformedTargetRegressor score `regressor_` on the "
                 "transformed y."
+            )
+        if self.name in OF_COVERAGE and is_classifier(model):
+            raise TypeError(
+                f"{self!r} asks whether y lies in its interval, and those of "
+                f"{type(model).__name__} are of probabilities. Use 'log_predictive_density', or "
+                "scikit-learn's 'neg_log_loss' or 'neg_brier_score'."
             )
         return SCORES[self.name](model, X, y, sample_weight, self.coverage)
 
@@ -316,7 +324,8 @@ SCORES: dict[str, Callable[..., float]] = {
     "neg_coverage_error": _neg_coverage_error,
     "neg_interval_width": _neg_interval_width,
 }
-OF_INTERVALS = {"interval_coverage", "neg_coverage_error", "neg_interval_width"}
+OF_COVERAGE = {"interval_coverage", "neg_coverage_error"}
+OF_INTERVALS = OF_COVERAGE | {"neg_interval_width"}
 
 #: Scorers by name; intervals are of 90%.
 SCORERS: dict[str, PredictiveScorer] = {name: PredictiveScorer(name) for name in SCORES}

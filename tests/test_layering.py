@@ -41,7 +41,8 @@ ROOMS = {
     "inference": (
         "options runtime statement checks estimates mode importance starts signs bartlett results "
         "target nuts chains size_classes theta centring reach engines prior quadrature_target "
-        "quadrature_theta quadrature_engine row_target row_theta row_information joint_information "
+        "quadrature_theta quadrature_engine row_target level_moments row_theta row_information "
+        "joint_information "
         "row_frame_target row_frame row_joint row_engines row_scores noise_target noise_theta "
         "noise_engine dispatch"
     ),

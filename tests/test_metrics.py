@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_s
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skhier import HierarchicalSlopesRegressor
+from skhier import HierarchicalSlopesClassifier, HierarchicalSlopesRegressor
 from skhier.metrics import (
     SCORERS,
     PredictiveScorer,
@@ -369,3 +369,10 @@ def test_registering_with_an_unknown_scikit_learn_is_a_clear_error(monkeypatch):
 
 def test_check_scoring_returns_the_scorer_itself(model):
     assert check_scoring(model, scoring=SCORERS["neg_crps"]) is SCORERS["neg_crps"]
+
+
+@pytest.mark.parametrize("name", ["interval_coverage", "neg_coverage_error"])
+def test_coverage_of_classes_is_an_error(name):
+    classifier = HierarchicalSlopesClassifier()  # whose intervals are of probabilities
+    with pytest.raises(TypeError, match="are of probabilities"):
+        SCORERS[name](classifier, np.zeros((4, 1)), [0, 1, 0, 1])

@@ -276,9 +276,10 @@ group_corr_, group_levels_, posterior_, log_evidence_, diagnostics_
         y = column_or_1d(y)
         unknown = ~np.isin(y, self.classes_)
         if unknown.any():
+            first = y[unknown].tolist()[0]
             raise ValueError(
                 f"y holds {int(unknown.sum())} values that are no class of this fit, the first "
-                f"{y[unknown][0]!r}. Classes: {', '.join(map(repr, self.classes_.tolist()))}."
+                f"{first!r}. Classes: {', '.join(map(repr, self.classes_.tolist()))}."
             )
         event = (y == self.classes_[-1]).astype(float)
         return log_predictive_density(self._fitted.posterior, rows.x, rows.codes, event)

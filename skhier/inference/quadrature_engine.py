@@ -36,6 +36,7 @@ from skhier.statistics.problem import Problem
 
 __all__ = ["Gap", "modes_of", "of_draws", "refine", "sample_theta"]
 
+TOO_COARSE = 4.0  # times the error that is wanted: then the user is told
 GAP_REACH = 4.0  # sds from a mode up to which a gap changes
 
 
@@ -142,12 +143,13 @@ def sample_theta(
         evidence = float(logsumexp(finer_by) - np.log(len(finer_by)))
         if trustworthy(weighted, least):
             weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
-            return _from_weighted(theta, problem, options, weighted, modes, facts, rng)
+            result = _from_weighted(theta, problem, options, weighted, modes, facts, rng)
+            return _with_advice(result, theta)
     frames = frames_of(modes, theta.data, options.n_chains)
     target = quadrature_target.Marginal(theta.program, theta.spec)
     draws = run_nuts(target, frames, options, theta.device, seed, theta.check)
     result = _from_chains(theta, problem, draws, weighted, modes, facts, rng)
-    return result._replace(log_evidence=result.log_evidence + evidence)
+    return _with_advice(result._replace(log_evidence=result.log_evidence + evidence), theta)
 
 
 def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
@@ -167,8 +169,14 @@ def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
         if _too_coarse(theta, error) and theta.improve(most_nodes):
             gap = None
             continue
+        few = which[: budget.far_points]
+        far = _far_by(theta, weighted.points[few], weighted.log_density[few])
+        if _too_coarse(theta, far):
+            gap = None
+            theta.reach_far()
+            continue
         if weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= budget.most_points:
-            facts = {"nodes": theta.n_nodes, "quadrature_error": error}
+            facts = {"nodes": theta.n_nodes, "quadrature_error": max(error, far)}
             return weighted, modes, facts, finer_by
         n_points *= 4
 
@@ -181,8 +189,29 @@ def _finer_by(theta, points, coarse=None) -> np.ndarray:
     return theta.finer_log_densities(points) - coarse
 
 
+def _far_by(theta, points, coarse) -> float:
+    """Sd of what a rule that reaches farther adds to log densities at points, in nats."""
+    far = theta.far_log_densities(points)
+    return 0.0 if far is None else float((far - coarse).std())
+
+
 def _too_coarse(theta, error) -> bool:
     return error > theta.budget.engine.quadrature_error
+
+
+def _with_advice(result, theta) -> EngineResult:
+    """Of integrals that are too coarse with as many nodes as there may be."""
+    error = result.facts["quadrature_error"]
+    if error <= TOO_COARSE * theta.budget.engine.quadrature_error:
+        return result
+    return result._replace(
+        advice=(
+            *result.advice,
+            f"Integrals over the levels are exact to {error:.2g} nats only, which moves the "
+            "posterior: levels may have effects with several modes, far apart. Use "
+            "inference='nuts', which samples the effects, or a prior that rules modes out.",
+        )
+    )
 
 
 def _from_weighted(

@@ -198,6 +198,14 @@ class QuadratureTheta(ABC):
         finally:
             self.rule = rule
 
+    def far_log_densities(self, points: np.ndarray) -> np.ndarray | None:
+        """The same by a rule whose nodes reach farther; None where all lies within theirs."""
+        return None
+
+    def reach_far(self) -> None:
+        """Take such a rule."""
+        raise NotImplementedError
+
     def evaluated(
         self, points: np.ndarray, seen_at: Callable[[np.ndarray], tuple], n_learnt: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:

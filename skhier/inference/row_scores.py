@@ -71,7 +71,8 @@ def _over(function, population, rows, response, varying, n_nodes, budget) -> lis
     from skhier.inference import row_target, runtime
     from skhier.kernels.rows.rules import product_rule
 
-    compiled, rule = getattr(row_target, function), product_rule(n_nodes, len(varying))
+    compiled = getattr(row_target, function)
+    rule = product_rule(n_nodes, len(varying), bool(varying) and not response.log_concave)
     size = max(1, budget.rows_of_components // rows.y.size)
     with runtime.precisely_on(runtime.find_device(None)):
         parts = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from skhier.inference.level_moments import corrected, shift_of
 from skhier.inference.mode import Laplace
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.kernels.records import EffectMoments, ModelSpec
@@ -44,6 +46,8 @@ class RowTheta(QuadratureTheta):
         from skhier.kernels.rows.modes import n_normals
 
         self.q = spec.factors[0].n_effects if spec.factors else 0
+        self.lattice = False  # whether nodes reach other modes of a level's effects
+        self.told: tuple[np.ndarray, Any] | None = None  # points, and LevelMoments by such nodes
         self.rows: RowBlocks = jax.device_put(rows)
         self.n_levels = n_levels
         self.kept: tuple[np.ndarray, Any] | None = None
@@ -60,20 +64,54 @@ class RowTheta(QuadratureTheta):
         super().__init__(ROWS, spec, model, n_nodes, batch, check, device, budget)
 
     def rule_of(self, n_nodes: int) -> Any:
-        """A product rule over a level's effects, of the shape that the next finer one has too."""
-        return self._rule(n_nodes, n_nodes)
+        """A product rule over a level's effects, of the shape that finer ones have too."""
+        return self._rule(n_nodes, self._width(n_nodes))
+
+    @property
+    def _of_lattice(self):
+        return self.budget.quadrature.nodes_of_lattice(self.q)
+
+    @property
+    def _reaches_all(self) -> bool:
+        """Whether a level's effects can have no mode beyond the nodes."""
+        return self.lattice or not self.q or self.spec.response.log_concave
+
+    def _width(self, n_nodes):
+        """Nodes, a dimension, of the parts of a rule that is as fine, or finer."""
+        return self._of_lattice[0] if self.lattice else n_nodes
 
     @property
     def finer_rule(self) -> Any:
-        """Of the same shape as the rule, so that no program is compiled for it."""
-        return self._rule(self.n_nodes + 2, self.n_nodes)
+        """Of the same shape as the rule, so that no program is compiled for it.
+
+        Of a lattice one that reaches farther, where other modes of a level's effects may be.
+        """
+        return self._finer_of(self.n_nodes)
+
+    def _finer(self, n_nodes):
+        """Nodes of the next finer rule."""
+        if not self.lattice:
+            return n_nodes + 2
+        _, most, tells = self._of_lattice
+        return most if n_nodes < most else tells
 
     def _rule(self, n_nodes, width):
         from skhier.kernels.rows.rules import product_rule, rule_in_parts
 
-        if 3 <= width <= self.budget.quadrature.nodes_in_parts:
-            return rule_in_parts(n_nodes, self.q, width)
+        if self.lattice:
+            return rule_in_parts(n_nodes, self.q, width, self._of_lattice[-1], lattice=True)
+        own = self.budget.quadrature
+        if 3 <= width <= own.nodes_in_parts:
+            return rule_in_parts(n_nodes, self.q, width, own.most_nodes)
         return product_rule(n_nodes, self.q)
+
+    @property
+    def _telling_rule(self):
+        """That shows other modes of a level's effects, of the shape of the first lattice."""
+        from skhier.kernels.rows.rules import rule_in_parts
+
+        width, _, tells = self._of_lattice
+        return rule_in_parts(tells, self.q, width, tells, lattice=True)
 
     @property
     def is_exact(self) -> bool:
@@ -99,7 +137,7 @@ class RowTheta(QuadratureTheta):
         from skhier.kernels.rows.modes import CLOSE, ModeSearch
         from skhier.kernels.rows.rules import product_rule
 
-        rule = product_rule(self.n_nodes, self.q)
+        rule = product_rule(self.n_nodes, self.q, self.lattice)
         return self.rows, rule, ModeSearch(self.normals, CLOSE)
 
     def _seen_at(self, points, closely):
@@ -145,17 +183,52 @@ class RowTheta(QuadratureTheta):
         if self.foretells:
             self.foretells = False
             return True
-        more = super().improve(most)
-        self.foretells = more and self.along is not None
-        return more
+        if self.n_nodes < self._most(most):
+            self.use(self._finer(self.n_nodes))
+            # nodes that reach far are for levels of which no normal foretells where they are
+            self.foretells = self.along is not None and not self.lattice
+            return True
+        if self._reaches_all:
+            return False
+        self.reach_far()
+        return True
+
+    def reach_far(self) -> None:
+        """Take a lattice, whose nodes reach other modes of a level's effects."""
+        self.lattice, self.foretells, self.kept = True, False, None
+        self.use(self._of_lattice[0])
+
+    def _most(self, most):
+        """Nodes of the finest rule of its kind; of one that may miss modes few, and then others."""
+        if self.lattice:
+            return self._of_lattice[1]
+        return most if self._reaches_all else self.budget.quadrature.nodes_in_parts
+
+    @contextmanager
+    def _by(self, rule):
+        """Another rule meanwhile, whose nodes lie where a look says."""
+        import jax
+
+        before = self.rule, self.foretells
+        self.rule, self.foretells = jax.device_put(rule), False
+        try:
+            yield
+        finally:
+            self.rule, self.foretells = before
 
     def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
-        """By the next finer rule, whose nodes lie where a look says."""
-        foretells, self.foretells = self.foretells, False
-        try:
-            return super().finer_log_densities(points)
-        finally:
-            self.foretells = foretells
+        """By the next finer rule."""
+        with self._by(self.finer_rule):
+            return self.rough_log_densities(points)
+
+    def far_log_densities(self, points: np.ndarray) -> np.ndarray | None:
+        """By a rule that shows other modes of a level's effects; None where these have none."""
+        if self._reaches_all:
+            return None
+        with self._by(self._telling_rule):
+            values, moments = self._evaluated(points, False, len(points))
+        self.told = points, moments
+        return values
 
     def starts(self) -> np.ndarray:
         """Where modes may be, (n_starts, d): a fit without groups, and scales of two sizes."""
@@ -195,18 +268,59 @@ class RowTheta(QuadratureTheta):
 
     def of_levels(self, points, which, population, place) -> EffectMoments:
         """Moments of each level's effects, and density of its rows."""
-        moments = self.moments(points)
+        moments, n_nodes = self._settled(points, which[place.ravel()])
         if len(which) < len(points):
-            moments = type(moments)(*(a[which] for a in moments))
+            moments = _at(moments, which)
         known = slice(0, self.n_levels)
         density = moments.log_density[:, known]
         if not self.q:
-            return EffectMoments((), (), density, place, self.n_nodes)
+            return EffectMoments((), (), density, place, n_nodes)
         mean, root, skew = ((a[..., known],) for a in (moments.mean, moments.root, moments.skew))
         of_log = None
         if self.spec.response.link == "log":
             of_log = (_stretch(moments)[:, known],)
-        return EffectMoments(mean, root, density, place, self.n_nodes, skew, of_log)
+        return EffectMoments(mean, root, density, place, n_nodes, skew, of_log)
+
+    def _settled(self, points, drawn):
+        """LevelMoments at points (n, d), as exact as many nodes make them, and how many these are.
+
+        Weights may want fewer: levels' errors add up to little, or to what all theta have. A finer
+        rule is asked at a few of the places ``drawn`` of draws. Where theta hardly moves what it
+        changes there it is changed everywhere, else the finer rule is asked at all points. Nodes
+        that reach farther are taken if these say other than what was told by them.
+        """
+        moments, n_nodes, own = self.moments(points), self.n_nodes, self.budget.quadrature
+        if not self.q:
+            return moments, n_nodes
+        some = drawn[:: max(len(drawn) // own.moment_points, 1)][: own.moment_points]
+        best = coarse = _at(moments, some)
+        while n_nodes < self._most(own.most_nodes):
+            finer = self._moments_by(self._finer_of(n_nodes), points[some])
+            if self._agree(best, finer):
+                break
+            best, n_nodes = finer, self._finer(n_nodes)
+        if self.told is not None and not self.lattice:
+            at, far = self.told
+            if not self._agree(self._moments_by(self._rule(n_nodes, n_nodes), at), far):
+                self.reach_far()
+                return self._settled(points, drawn)
+        if best is coarse:
+            return moments, n_nodes
+        if self._agree(corrected(coarse, coarse, best), best):
+            return corrected(moments, coarse, best), self.n_nodes
+        return self._moments_by(self._rule(n_nodes, self._width(self.n_nodes)), points), n_nodes
+
+    def _agree(self, coarse, finer) -> bool:
+        shift = shift_of(coarse, finer)[..., : self.n_levels]
+        return bool(shift.max() <= self.budget.quadrature.moment_shift)
+
+    def _finer_of(self, n_nodes):
+        return self._rule(self._finer(n_nodes), self._width(self.n_nodes))
+
+    def _moments_by(self, rule, points):
+        """LevelMoments of another rule."""
+        with self._by(rule):
+            return self._evaluated(points, False, len(points))[1]
 
     def moments(self, points: np.ndarray) -> Any:
         """LevelMoments at points (n, d)."""
@@ -214,6 +328,10 @@ class RowTheta(QuadratureTheta):
             self.rough_log_densities(points, len(points))
         assert self.kept is not None
         return self.kept[1]
+
+
+def _at(moments, places):
+    return type(moments)(*(a[places] for a in moments))
 
 
 def _finite(starts):

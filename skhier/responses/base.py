@@ -61,6 +61,10 @@ class Response(Protocol):
         """Whether a row's weight is part of what was observed, and not how often it was."""
 
     @property
+    def log_concave(self) -> bool:
+        """Whether the log density is concave in the line: a level's effects then have one mode."""
+
+    @property
     def takes_exposure(self) -> bool:
         """Whether the log of an exposure may be added to the line."""
 

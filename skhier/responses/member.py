@@ -33,6 +33,7 @@ class Member(BaseEstimator):
     discrete: ClassVar[bool] = False
     standardises: ClassVar[bool] = False
     weights_are_trials: ClassVar[bool] = False
+    log_concave: ClassVar[bool] = True
     takes_exposure: ClassVar[bool] = False
     parameters: ClassVar[Mapping[str, str]] = {}
     # of each own parameter beside the noise scale: preset -> family and numbers, for `named`

@@ -33,6 +33,7 @@ class StudentT(Member):
 
     name: ClassVar[str] = "student_t"
     standardises: ClassVar[bool] = True
+    log_concave: ClassVar[bool] = False
     parameters: ClassVar[dict[str, str]] = {SCALE: "residual scale", DF: "degrees of freedom"}
     _PRIORS: ClassVar = {DF: {"default": ("gamma_above_one", 0.1), "bambi": ("Gamma", 2.0, 0.1)}}
     _LEAST: ClassVar = {DF: 1.0}

@@ -221,6 +221,14 @@ class QuadratureBudget:
         Points of theta at which a rule is compared with the next finer one.
     most_nodes, most_noise_nodes : int
         A dimension; of effects, and of noises, where one more costs little.
+    lattice_nodes, lattice_nodes_of_three : tuple of int
+        A dimension, where a level's effects have several modes: to begin with, where these need
+        more, and of the rule that tells; of up to two effects, and of three.
+    far_points : int
+        Points of theta at which that rule is asked whether effects may have several modes.
+    moment_points, moment_shift : int, float
+        Points of theta at which kept moments of levels are compared with the next finer rule's, and
+        by how much a mean, in sds, or a share of an sd may differ.
     most_points : int
         Of theta, where weights ask for more.
     repeated_rows : int
@@ -256,6 +264,11 @@ class QuadratureBudget:
     points_compared: int = 32
     most_nodes: int = 15
     most_noise_nodes: int = 25
+    lattice_nodes: tuple[int, int, int] = (9, 25, 33)
+    lattice_nodes_of_three: tuple[int, int, int] = (7, 13, 19)
+    far_points: int = 4
+    moment_points: int = 16
+    moment_shift: float = 0.025
     most_points: int = 2**14
     repeated_rows: int = 8
     few_entries_of_theta: int = 10
@@ -275,6 +288,10 @@ class QuadratureBudget:
     nodes_in_parts: int = 5
     round_points: int = 2**20
     moment_nodes: int = 9
+
+    def nodes_of_lattice(self, n_effects: int) -> tuple[int, int, int]:
+        """Of levels with so many effects."""
+        return self.lattice_nodes if n_effects < 3 else self.lattice_nodes_of_three
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Where searches for modes of the effects begin, against normals that are linear in theta."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -21,6 +23,8 @@ class LinearNormals(RowTheta):
         rng = np.random.default_rng(0)
         self.q, self.size, self.batch, self.rows, self.rule = Q, D, 4, None, None
         self.along, self.foretells, self.budget = None, False, USUAL
+        self.lattice, self.told = False, None
+        self.spec = SimpleNamespace(response=SimpleNamespace(log_concave=True))
         self.normals = np.zeros((N_NORMALS, N_LEVELS))
         self.constant = rng.normal(size=(N_NORMALS, N_LEVELS))
         self.slopes = rng.normal(size=(N_NORMALS, N_LEVELS, D))

@@ -44,3 +44,27 @@ def test_powers_are_products_of_the_nodes():
 def test_rule_in_parts_has_no_whole():
     with pytest.raises(ValueError, match="unpack"):
         _ = rule_in_parts(5, 2, 3).whole
+
+
+@pytest.mark.parametrize("q", [1, 2])
+def test_lattice_integrates_two_modes_far_apart(q):
+    far = np.array([14.0, -9.0])[:q]
+
+    def quotient(x):  # of a mixture of two normals, a third of it far away, to the standard one
+        apart = 0.5 * (x**2).sum(-1) - 0.5 * ((x - far) ** 2 / 0.7**2).sum(-1)
+        return 2 / 3 + np.exp(apart) / (3 * 0.7**q)
+
+    for rule in (product_rule(25, q, lattice=True), rule_in_parts(25, q, 9, 33, lattice=True)):
+        assert_allclose(average(rule, quotient), 1.0, atol=0.02)
+        first = average(rule, lambda x: x[..., 0] * quotient(x))
+        assert_allclose(first, far[0] / 3, rtol=0.02)
+    assert_allclose(average(product_rule(15, q), quotient), 2 / 3, atol=1e-3)
+
+
+def test_lattices_in_parts_are_of_one_shape():
+    def kinds(rule):
+        return [(np.shape(a), a.dtype) for a in jax.tree.leaves(rule)]
+
+    first, *finer = (rule_in_parts(n, 2, 9, 33, lattice=True) for n in (9, 25, 33))
+    assert all(kinds(rule) == kinds(first) for rule in finer)
+    assert [int(rule.n_parts) for rule in (first, *finer)] == [1, 9, 16]
