@@ -77,5 +77,5 @@ def prior(task):
         intercept=dist.Normal(*priors.intercept),
         coef=dist.Normal(0.0, priors.coef),
         group_scale=scales if len(scales) > 1 else next(iter(scales.values())),
-        noise_scale=dist.Exponential(1 / priors.noise_scale),
+        noise_scale=dist.Exponential(1 / priors.noise_scale) if task.response == "normal" else None,
     )
