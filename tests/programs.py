@@ -1,5 +1,6 @@
-"""What NumPyro makes of the models' programs, for tests of other routes to the same numbers."""
+"""What NumPyro and JAX make of the models' programs, for tests."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from skhier.kernels.normal.collapse import marginal_and_conditional
 from skhier.kernels.normal.models import marginal_model, marginal_parameters
 from skhier.responses.normal import SCALE
 
-__all__ = ["marginal_at"]
+__all__ = ["compilations", "marginal_at"]
 
 
 def marginal_at(spec, data, sites):
@@ -27,3 +28,20 @@ def marginal_at(spec, data, sites):
         return density, sigma, roots, mean, root
 
     return jax.tree.map(np.asarray, jax.jit(at)(data, sites))
+
+
+@contextmanager
+def compilations():
+    """A list of the programs compiled meanwhile."""
+    compiled = []
+
+    def listen(event, duration, **facts):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        if hasattr(jax.monitoring, "unregister_event_duration_listener"):  # not in JAX 0.8
+            jax.monitoring.unregister_event_duration_listener(listen)

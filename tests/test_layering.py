@@ -47,10 +47,10 @@ ROOMS = {
         "noise_engine dispatch"
     ),
     "posterior": (
-        "designs drawn mixture reached own_nodes noise_sums response_quantiles skewed rule few "
-        "row_lines lines moment_components posterior row_posterior level_noises noise_posterior "
-        "joint_noise predictive within_between prior_draws sensitivity shares tables arviz elpd "
-        "leaving_out fitted"
+        "designs drawn mixture reached own_nodes line_grid noise_sums response_quantiles skewed "
+        "rule few row_lines lines moment_components posterior row_posterior level_noises "
+        "noise_posterior joint_noise predictive within_between prior_draws sensitivity shares "
+        "tables arviz elpd leaving_out fitted"
     ),
     "estimators": (
         "_group_tables _new_rows _base _reports _scores _statistics _model _classifier _compare "

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtri
 
+from skhier.posterior.line_grid import GRID_STEP, ends, grid_sizes, shares_at
 from skhier.posterior.mixture import mixture_moments, mixture_quantiles
 from skhier.posterior.own_nodes import own_nodes
 from skhier.posterior.reached import reached
@@ -27,12 +28,10 @@ from skhier.responses.base import Response
 from skhier.utils.budget import MemoryBudget
 from skhier.utils.slices import slices
 
-__all__ = ["GRID_REACH", "GRID_STEP", "quantiles_of_sums"]
+__all__ = ["quantiles_of_sums"]
 
 MOST_VARYING = 2  # own parameters with nodes
 NOISE_WIDTH = 0.5  # of the noise's scale: heavy tails, whose functions have poles, are as wide
-GRID_STEP = 1.25  # of a grid, in widths of what varies fastest: an error below 1e-5
-GRID_REACH = 5.0  # sds of each normal
 MOST_POINTS = 96  # of a grid over the line; more are fewer in tails
 MOST_IN_TAILS = 2048
 SINH_STEP = 0.3  # of v
@@ -75,27 +74,6 @@ class _Line(NamedTuple):
     sd: np.ndarray
     shares: np.ndarray
     weights: np.ndarray
-
-    @property
-    def low(self) -> np.ndarray:
-        """Below all of a row's line, (n,)."""
-        return (self.mean - GRID_REACH * self.sd).min(0)
-
-    @property
-    def high(self) -> np.ndarray:
-        """Above all of it."""
-        return (self.mean + GRID_REACH * self.sd).max(0)
-
-    def shares_at(self, at: np.ndarray, volume: Any) -> np.ndarray:
-        """Of points (J, n) that stand for so much of the line, (B, J, n), sum 1 in each row."""
-        density = at - self.mean[:, None]
-        density /= self.sd[:, None]
-        density *= density
-        density *= -0.5
-        np.exp(density, out=density)
-        density /= self.sd[:, None]
-        shares = np.tensordot(self.shares, density, 1) * volume
-        return shares / shares.sum((0, 1))
 
 
 class _Points(NamedTuple):
@@ -150,8 +128,9 @@ def quantiles_of_sums(
 
 def _by_grid(noise, line, size, q):
     """Quantiles (n, len(q)) by points of all of the line."""
-    at = line.low + (line.high - line.low) * np.linspace(0, 1, size)[:, None]
-    points = _Points(at, line.shares_at(at, 1.0))
+    low, high = ends(line.mean, line.sd)
+    at = low + (high - low) * np.linspace(0, 1, size)[:, None]
+    points = _Points(at, shares_at(at, line.mean, line.sd, line.shares))
     centre, variance = mixture_moments(line.mean, line.sd, line.weights)
     spread = np.sqrt(variance + noise.scale**2)
     out = np.empty((len(centre), len(q)))
@@ -163,15 +142,16 @@ def _by_grid(noise, line, size, q):
 
 def _by_tails(noise, line, size, q):
     """Quantiles (n, len(q)) by points around each."""
-    width = NOISE_WIDTH * noise.scale
+    width, (low, high) = NOISE_WIDTH * noise.scale, ends(line.mean, line.sd)
     near = mixture_quantiles(line.mean, np.hypot(line.sd, noise.scale), q, line.weights)
     for j, level in enumerate(q):
         for _ in range(RECENTRED):
-            middle = np.clip(near[:, j], line.low, line.high)
-            first, last = (np.arcsinh((end - middle) / width) for end in (line.low, line.high))
+            middle = np.clip(near[:, j], low, high)
+            first, last = (np.arcsinh((end - middle) / width) for end in (low, high))
             v = np.linspace(first, last, size)
             at = middle + width * np.sinh(v)
-            points = _Points(at, line.shares_at(at, np.cosh(v)))
+            of_points = shares_at(at, line.mean, line.sd, line.shares, np.cosh(v))
+            points = _Points(at, of_points)
             near[:, j] = _reached(noise, points, level, near[:, j], width)
     return near
 
@@ -196,16 +176,11 @@ def _tabulated(response, nodes: tuple[dict[str, Any], ...]) -> _Noise:
 
 def _sizes(mean, sd, width):
     """Points of each row's grid over its line, and of that in tails; 0: not by it."""
-    low, high = (mean - GRID_REACH * sd).min(0), (mean + GRID_REACH * sd).max(0)
+    low, high = ends(mean, sd)
     narrowest = sd.min(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         wanted = (high - low) / (GRID_STEP * narrowest * width / np.hypot(narrowest, width))
         step = np.minimum(SINH_STEP, GRID_STEP * narrowest / (high - low))
         of_tails = 2 * np.arcsinh((high - low) / width) / step
-    size = _rounded(wanted, MOST_POINTS, 4)
-    return size, np.where(size == 0, _rounded(of_tails, MOST_IN_TAILS, 32), 0)
-
-
-def _rounded(wanted, most, to):
-    rounded = to * np.ceil(np.minimum(wanted, most) / to) + 1
-    return np.where(wanted <= most, rounded, 0).astype(int)
+    size = grid_sizes(wanted, MOST_POINTS)
+    return size, np.where(size == 0, grid_sizes(of_tails, MOST_IN_TAILS, 32), 0)

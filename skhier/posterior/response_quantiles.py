@@ -20,12 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
+from skhier.posterior.line_grid import GRID_STEP, ends, grid_sizes, shares_at
 from skhier.posterior.mixture import mixture_quantiles
-from skhier.posterior.noise_sums import (
-    GRID_REACH,
-    GRID_STEP,
-    quantiles_of_sums,
-)
+from skhier.posterior.noise_sums import quantiles_of_sums
 from skhier.posterior.own_nodes import own_nodes
 from skhier.posterior.reached import reached
 from skhier.responses.base import Response
@@ -175,23 +172,20 @@ def _latent_sd(response, line, own):
 
 def _sizes(mean, sd, width):
     """Points of the grid of each row and level (k, n_levels); -1: cells, 0: each normal's nodes."""
-    low, high = (mean - GRID_REACH * sd).min(0), (mean + GRID_REACH * sd).max(0)
+    low, high = ends(mean, sd)
     narrowest = sd.min(0)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         fastest = narrowest * width / np.hypot(narrowest, width)
         wanted = (high - low)[:, None] / (GRID_STEP * fastest)
-    of_grid = 4 * np.ceil(np.minimum(wanted, MOST_GRID_POINTS) / 4) + 1
-    beyond = np.where(width < narrowest / 2, -1, 0)
-    return np.where(wanted <= MOST_GRID_POINTS, of_grid, beyond).astype(int)
+    of_grid = grid_sizes(wanted, MOST_GRID_POINTS)
+    return np.where(of_grid > 0, of_grid, np.where(width < narrowest / 2, -1, 0))
 
 
 def _on_grid(line, size, rows):
     mean, sd = line.mean[:, rows], line.sd[:, rows]
-    low, high = (mean - GRID_REACH * sd).min(0), (mean + GRID_REACH * sd).max(0)
+    low, high = ends(mean, sd)
     at = low + (high - low) * np.linspace(0, 1, size)[:, None]
-    density = np.exp(-0.5 * ((at - mean[:, None]) / sd[:, None]) ** 2) / sd[:, None]
-    shares = np.tensordot(line.shares, density, 1)
-    return _Points(at, line.own, shares / shares.sum((0, 1)), np.zeros(len(rows)))
+    return _Points(at, line.own, shares_at(at, mean, sd, line.shares), np.zeros(len(rows)))
 
 
 def _in_cells(line, near, width, rows):

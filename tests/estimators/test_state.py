@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_array_equal
+from programs import compilations
 from runs import SHORT, slow
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -399,21 +400,11 @@ def test_bad_seed_is_an_error(people, short_run, value, message):
 
 def test_other_rows_values_and_draws_compile_nothing(people, short_run, fitted):
     X, y = people
-    compiled = []
-
-    def listen(event, duration, **facts):
-        if event.endswith("backend_compile_duration"):
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with compilations() as compiled:
         for n_rows in (75, 80):
             prior = Prior(coef=n_rows / 70)
             model = short_run(eta=n_rows / 30, n_draws=n_rows, random_state=n_rows, prior=prior)
             model.fit(X[:n_rows], y[:n_rows])
-    finally:
-        if hasattr(jax.monitoring, "unregister_event_duration_listener"):  # not in JAX 0.8
-            jax.monitoring.unregister_event_duration_listener(listen)
     assert compiled == []
 
 

@@ -1,7 +1,6 @@
 """Programs of a size class: what they say of a problem is what its own program says."""
 
 import warnings
-from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -9,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 import thetas
 from numpy.testing import assert_allclose
+from programs import compilations
 from runs import SHORT, budget, slow, spending
 
 from skhier import HierarchicalSlopesRegressor, Prior
@@ -165,23 +165,6 @@ def test_chains_of_a_class_see_the_problems_density(monkeypatch, kind):
     assert target.moving(padded).sum() == d
     elsewhere = there + np.isin(np.arange(placement.program_size), held)
     assert density(padded, elsewhere) == density(padded, there)
-
-
-@contextmanager
-def compilations():
-    """A list of the programs compiled meanwhile."""
-    compiled = []
-
-    def listen(event, duration, **facts):
-        if event.endswith("backend_compile_duration"):
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield compiled
-    finally:
-        if hasattr(jax.monitoring, "unregister_event_duration_listener"):  # not in JAX 0.8
-            jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_another_number_of_effects_of_a_class_compiles_nothing(monkeypatch):
