@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -190,13 +191,19 @@ class QuadratureTheta(ABC):
 
     def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
         """The same by the next finer rule."""
+        with self.by_rule(self.finer_rule):
+            return self.rough_log_densities(points)
+
+    @contextmanager
+    def by_rule(self, rule: Any) -> Iterator[None]:
+        """Another rule meanwhile."""
         import jax
 
-        rule, self.rule = self.rule, jax.device_put(self.finer_rule)
+        before, self.rule = self.rule, jax.device_put(rule)
         try:
-            return self.rough_log_densities(points)
+            yield
         finally:
-            self.rule = rule
+            self.rule = before
 
     def far_log_densities(self, points: np.ndarray) -> np.ndarray | None:
         """The same by a rule whose nodes reach farther; None where all lies within theirs."""

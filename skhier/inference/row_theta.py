@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -205,27 +206,20 @@ class RowTheta(QuadratureTheta):
         return most if self._reaches_all else self.budget.quadrature.nodes_in_parts
 
     @contextmanager
-    def _by(self, rule):
+    def by_rule(self, rule: Any) -> Iterator[None]:
         """Another rule meanwhile, whose nodes lie where a look says."""
-        import jax
-
-        before = self.rule, self.foretells
-        self.rule, self.foretells = jax.device_put(rule), False
+        before, self.foretells = self.foretells, False
         try:
-            yield
+            with super().by_rule(rule):
+                yield
         finally:
-            self.rule, self.foretells = before
-
-    def finer_log_densities(self, points: np.ndarray) -> np.ndarray:
-        """By the next finer rule."""
-        with self._by(self.finer_rule):
-            return self.rough_log_densities(points)
+            self.foretells = before
 
     def far_log_densities(self, points: np.ndarray) -> np.ndarray | None:
         """By a rule that shows other modes of a level's effects; None where these have none."""
         if self._reaches_all:
             return None
-        with self._by(self._telling_rule):
+        with self.by_rule(self._telling_rule):
             values, moments = self._evaluated(points, False, len(points))
         self.told = points, moments
         return values
@@ -319,7 +313,7 @@ class RowTheta(QuadratureTheta):
 
     def _moments_by(self, rule, points):
         """LevelMoments of another rule."""
-        with self._by(rule):
+        with self.by_rule(rule):
             return self._evaluated(points, False, len(points))[1]
 
     def moments(self, points: np.ndarray) -> Any:
