@@ -151,6 +151,16 @@ class Response(Protocol):
     def third(self, y: Any, line: Any, own: Own, xp: Any = np) -> Any:
         """Derivative of the curvature with respect to the line."""
 
+    def smoothed(
+        self, y: Any, line: Any, own: Own, smoothness: Any, weight: Any, xp: Any = np
+    ) -> tuple[Any, Any]:
+        """Score of a density with fewer modes, and the curvature of a parabola below it.
+
+        ``smoothness`` 1: of one mode around all rows whose ``weight`` is positive; 0: the density
+        itself. The parabola touches the log density at the line and is nowhere above it. Only of a
+        response that is not log-concave.
+        """
+
     def exponential_form(self, y: Any, line: Any, own: Own, xp: Any = np) -> ExponentialForm | None:
         """The log density by an exponential of the line, to be used near a line; None if none is.
 

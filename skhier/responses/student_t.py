@@ -66,6 +66,18 @@ class StudentT(Member):
         z = (y - line) / scale
         return 2 * (df + 1) * z * (3 * df - z**2) / (df + z**2) ** 3 / scale**3
 
+    def smoothed(self, y, line, own, smoothness, weight, xp=np):
+        """Of a noise as wide as the farthest row is away, to the power of ``smoothness``.
+
+        The curvature is that of a scale mixture of normals: Lange, Little and Taylor (1989), JASA
+        84, section 3.
+        """
+        rest = y - line
+        farthest = xp.where(weight > 0, xp.abs(rest), 0.0).max() / own[SCALE]
+        scale = own[SCALE] * xp.maximum(farthest, 1.0) ** smoothness
+        curvature = (own[DF] + 1) / (own[DF] * scale**2 + rest**2)
+        return curvature * rest, curvature
+
     def mean(self, line, own):
         """The line itself, the centre; with df = 1 there is no mean."""
         return line

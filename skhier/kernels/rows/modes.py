@@ -14,6 +14,10 @@ A look at effects b makes of a level's rows a normal in b,
 
 whose mode times the prior's is where the step goes. As theta changes these normals change little,
 and hardly at all with L, so that those of another theta are where a search begins.
+
+Where the density is not log-concave a close search begins at those or, where that is higher, at the
+end of a path from the mode of a smoothed density to one of its own (graduated non-convexity: Blake
+and Zisserman 1987, Visual Reconstruction, ch. 7).
 """
 
 from typing import Any, NamedTuple
@@ -39,6 +43,7 @@ from skhier.responses.base import Response
 __all__ = ["CLOSE", "NEVER", "ROUGH", "ModeSearch", "level_modes", "n_normals", "tolerance_of"]
 
 MAX_NEWTON_STEPS, MAX_LOOKS = 60, 7
+PATH = 10  # steps from a smoothed density to its own
 LONG = 1e300  # a step before the first one, in posterior sds
 CLOSE = 1e-4  # of a step in posterior sds, after which one more is made: values may be subtracted
 ROUGH = 0.1  # the same for values that need a hundredth of a nat
@@ -103,6 +108,8 @@ def level_modes(
     search = _Search(response, block, line, root, own, repeated)
     if search.has_values_of_products:
         return _by_damped_steps(search, start, tolerance, False)
+    if not response.log_concave:
+        start = _or_from_afar(search, start, tolerance)
     quick, settled = _by_full_steps(search, start, tolerance)
     careful = _by_damped_steps(search, start, tolerance, settled)
     return jax.tree.map(lambda a, b: jnp.where(settled, a, b), quick, careful)
@@ -162,16 +169,35 @@ class _Search(NamedTuple):
             value = response.log_density(block.y, line, own, jnp) if with_value else None
             score = response.score(block.y, line, own, jnp)
             curvature = jnp.maximum(response.curvature(block.y, line, own, jnp), 0.0)
-        z, q = block.z, len(block.z)
-        score, curvature = block.weight * score, block.weight * curvature
+        if not with_value:
+            of_rows = None
+        elif of_one_logarithm(form, self.repeated):
+            of_rows = _value_of_products(form, block.weight, line)
+        else:
+            of_rows = of_chunks(block.weight * value)
+        return self._of_levels(of_rows, score, curvature)
+
+    def smoothed(self, u, smoothness):
+        """Value (K,) at ``u``, and normals of a smoothed density of which none is above it."""
+        response, block, own = self.response, self.block, self.own
+        b = times(self.root[..., None], u)
+        line = self.line + block.of_rows(b)
+        value = of_chunks(block.weight * response.log_density(block.y, line, own, jnp))
+        how = smoothness, block.weight, jnp
+        value, score, precision = self._of_levels(
+            value, *response.smoothed(block.y, line, own, *how)
+        )
+        normals = jnp.concatenate([times(precision, b) + score, _root_of(precision)])
+        return value - 0.5 * (u**2).sum(0), normals
+
+    def _of_levels(self, value, score, curvature):
+        """Sums over levels: of values of chunks (M,), or None, and of rows' slopes (C, M)."""
+        z, q = self.block.z, len(self.block.z)
+        score, curvature = self.block.weight * score, self.block.weight * curvature
         parts = [score * z[j] for j in range(q)]
         parts += [curvature * z[i] * z[j] for i, j in pairs(q)]
-        chunks = [of_chunks(part) for part in parts]
-        if with_value and of_one_logarithm(form, self.repeated):
-            chunks.append(_value_of_products(form, block.weight, line))
-        elif with_value:
-            chunks.append(of_chunks(block.weight * value))
-        of_levels = block.sums(jnp.stack(chunks))
+        chunks = [of_chunks(part) for part in parts] + ([] if value is None else [value])
+        of_levels = self.block.sums(jnp.stack(chunks))
         return of_levels[-1], of_levels[:q], symmetric(of_levels[q:], q)
 
 
@@ -199,6 +225,23 @@ def _root_of(matrix):
         else:
             root[i, j] = jnp.where(root[j, j] > 0, rest / root[j, j], 0.0)
     return jnp.stack(list(root.values()))
+
+
+def _or_from_afar(search, start, tolerance):
+    """Of each level the normals whose top is highest: the start's, or those on a path from afar."""
+
+    def step(state):
+        normals, best, highest, k = state
+        value, onward = search.smoothed(search.top(normals)[0], 1 - (k - 1) / PATH)
+        rises = value > highest
+        best, highest = jnp.where(rises, normals, best), jnp.where(rises, value, highest)
+        return jnp.where(k == 0, 0.0, onward), best, highest, k + 1
+
+    def goes_on(state):
+        return (tolerance <= CLOSE) & (state[-1] < PATH + 3)
+
+    state = (start, start, zeros_of(start)[0] - jnp.inf, 0)
+    return jax.lax.while_loop(goes_on, step, state)[1]
 
 
 def _by_full_steps(search, start, tolerance):
