@@ -8,12 +8,12 @@ A step that lowers the density is halved. Where the curvature is negative (heavy
 0 in H, which places nodes and does not change what they integrate. The last step, which is short,
 is made without another look.
 
-A look at effects b makes of a level's rows a normal in b,
+A look at effects c makes of a level's rows a normal in b,
 
-    log p(y_g | b) = a'b - b'Pb / 2 + a constant,  P = Z'WZ,  a = P b + Z's
+    log p(y_g | b) = (b - c)'Z's - (b - c)'P(b - c) / 2 + a constant,  P = Z'WZ
 
-whose mode times the prior's is where the step goes. As theta changes these normals change little,
-and hardly at all with L, so that those of another theta are where a search begins.
+whose mode times the prior's is where the step goes. As theta changes c, Z's and a root of P change
+slowly, and hardly with L, so that those of another theta are where a search begins.
 
 Where the density is not log-concave a close search begins at those or, where that is higher, at the
 end of a path from the mode of a smoothed density to one of its own (graduated non-convexity: Blake
@@ -56,7 +56,8 @@ class ModeSearch(NamedTuple):
     Attributes
     ----------
     normals : array of shape (n_normals(q), G)
-        What rows say of effects, of some other theta: a, then the lower triangle of a root of P.
+        What rows say of effects, of some other theta: c, then Z's and the lower triangle of a root
+        of P.
     tolerance : scalar
         In posterior sds: a step that is shorter is the last one. ``ROUGH`` leaves the nodes a
         hundredth from their best places; differences of values need ``CLOSE``.
@@ -68,7 +69,7 @@ class ModeSearch(NamedTuple):
 
 def n_normals(q: int) -> int:
     """Numbers of a level's normal."""
-    return q + len(pairs(q))
+    return 2 * q + len(pairs(q))
 
 
 def tolerance_of(search: ModeSearch | None) -> Any:
@@ -134,11 +135,11 @@ class _Search(NamedTuple):
     def top(self, normals):
         """Where the prior times the normals has its mode ``u`` (q, K), and ``R^-1`` (q, q, K)."""
         q = len(self.root)
-        lower = _lower(normals[q:], q)
-        half = self._half(products(lower, jnp.swapaxes(lower, 0, 1)))
-        turned = jnp.swapaxes(self.root[..., None], 0, 1)
-        u = times(jnp.swapaxes(half, 0, 1), times(half, times(turned, normals[:q])))
-        return u, half
+        at, score, lower = normals[:q], normals[q : 2 * q], _lower(normals[2 * q :], q)
+        precision = products(lower, jnp.swapaxes(lower, 0, 1))
+        half = self._half(precision)
+        linear = times(jnp.swapaxes(self.root[..., None], 0, 1), score + times(precision, at))
+        return times(jnp.swapaxes(half, 0, 1), times(half, linear)), half
 
     def at(self, u, with_value):
         """Value (K,), if wanted, Newton's step ``R^-1 slope`` (q, K) in sds, ``R^-1``, normals."""
@@ -149,8 +150,7 @@ class _Search(NamedTuple):
         half = self._half(precision)
         if with_value:
             value = value - 0.5 * (u**2).sum(0)
-        normals = jnp.concatenate([times(precision, b) + score, _root_of(precision)])
-        return value, times(half, slope), half, normals
+        return value, times(half, slope), half, jnp.concatenate([b, score, _root_of(precision)])
 
     def _half(self, precision):
         """``R^-1`` of ``I + L'PL = R R'``."""
@@ -187,7 +187,7 @@ class _Search(NamedTuple):
         value, score, precision = self._of_levels(
             value, *response.smoothed(block.y, line, own, *how)
         )
-        normals = jnp.concatenate([times(precision, b) + score, _root_of(precision)])
+        normals = jnp.concatenate([b, score, _root_of(precision)])
         return value - 0.5 * (u**2).sum(0), normals
 
     def _of_levels(self, value, score, curvature):

@@ -38,17 +38,18 @@ def lower(entries):
 
 def modes_of(normals, everyone):
     """Modes (2, G) of the normals times the prior of the effects."""
-    pull, root = np.asarray(normals[:2]).T, lower(np.asarray(normals[2:]))
+    at, score = np.asarray(normals[:4]).reshape(2, 2, -1).swapaxes(1, 2)
+    root = lower(np.asarray(normals[4:]))
     cov = everyone.group_root[0] @ everyone.group_root[0].T
-    precision = np.linalg.inv(cov) + root @ root.swapaxes(1, 2)
-    return np.linalg.solve(precision, pull[..., None])[..., 0].T
+    of_rows = root @ root.swapaxes(1, 2)
+    pull = score[..., None] + of_rows @ at[..., None]
+    return np.linalg.solve(np.linalg.inv(cov) + of_rows, pull)[..., 0].T
 
 
 def normals_at(effects):
     """Normals so narrow that searches begin at effects (2, G)."""
-    precision = 1e8
-    roots = np.tile(np.sqrt([precision, 0, precision])[:, None], effects.shape[1])
-    return np.concatenate([precision * effects, roots])
+    roots = np.tile([[1e4], [0], [1e4]], effects.shape[1])
+    return np.concatenate([effects, np.zeros_like(effects), roots])
 
 
 def uneven(name):
@@ -135,6 +136,26 @@ def test_modes_are_found_from_afar(name):
     away = np.array([4.0, -4.0])[:, None] @ np.ones((1, near.normals.shape[1]))  # steps overshoot
     far = at(ModeSearch(normals_at(away), CLOSE))
     assert_allclose(modes_of(far.normals, everyone)[:, :N_LEVELS], of_near, atol=1e-6)
+
+
+@pytest.mark.parametrize("far", ["prior", "stale"])
+def test_modes_among_heavy_tails_are_found_from_afar(far):
+    """Noise a thousandth of the effects: every two rows of a level have a mode of their own."""
+    response = CASES["student_t"].response
+    own = {"noise_scale": np.float64(1e-3), "df": np.float64(3.0)}
+    rows, everyone = make_rows(response, own, 2)
+    blocks, z, _ = rows.blocks()
+    at = partial(moments_of, response.kind, product_rule(7, 2), blocks, z)
+    wider = [everyone._replace(own=own | {"noise_scale": s}) for s in np.geomspace(1, 1e-3, 30)]
+    near = at(wider[0])
+    for population in wider[1:]:  # which follows the modes of ever less noise
+        near = at(population, ModeSearch(near.normals, 1e-3))
+    away = np.array([4.0, -4.0])[:, None] @ np.ones((1, near.normals.shape[1]))
+    start = normals_at(away) if far == "stale" else 0 * near.normals
+    found = at(everyone, ModeSearch(start, CLOSE))
+    assert (found.log_density > near.log_density - 1e-4)[:N_LEVELS].all()
+    roughly = at(everyone, ModeSearch(start, 2 * CLOSE))  # which does not begin afar
+    assert (roughly.log_density < near.log_density - 10)[:N_LEVELS].any()
 
 
 @pytest.mark.parametrize("name", ["logit", "poisson", "student_t"])
