@@ -34,10 +34,14 @@ from skhier.kernels.records import Components, Population
 from skhier.kernels.user_units import in_user_units
 from skhier.statistics.problem import Problem
 
-__all__ = ["Gap", "modes_of", "of_draws", "refine", "sample_theta"]
+__all__ = ["Gap", "TooCoarse", "modes_of", "of_draws", "refine", "sample_theta"]
 
 TOO_COARSE = 4.0  # times the error that is wanted: then the user is told
 GAP_REACH = 4.0  # sds from a mode up to which a gap changes
+
+
+class TooCoarse(Exception):
+    """Integrals over the levels' effects are not exact enough."""
 
 
 class Gap(NamedTuple):
@@ -113,6 +117,7 @@ def sample_theta(
     rng: np.random.Generator,
     seed: int,
     gap: Gap | None = None,
+    only_if_exact: bool = False,
 ) -> EngineResult:
     """Weighted points of theta, or chains where the weights fail; and what is kept of the levels.
 
@@ -131,6 +136,13 @@ def sample_theta(
         Of the chains.
     gap : Gap or None
         Of the rule that theta has.
+    only_if_exact : bool
+        Whether integrals that are too coarse are an error, and not a warning.
+
+    Raises
+    ------
+    TooCoarse
+        They are, with as many nodes as there may be.
     """
     from skhier.inference import quadrature_target
 
@@ -139,6 +151,8 @@ def sample_theta(
     for of_rule in [None] if gap is None else [gap, None]:  # chains know of no gap
         how = n_points, most_nodes, wanted, of_rule
         weighted, modes, facts, finer_by = _weigh(theta, modes, *how, rng)
+        if only_if_exact and _misleads(theta, facts):
+            raise TooCoarse
         # of the finer rule: the mean, over the posterior, of the quotient of the densities
         evidence = float(logsumexp(finer_by) - np.log(len(finer_by)))
         if trustworthy(weighted, least):
@@ -199,11 +213,15 @@ def _too_coarse(theta, error) -> bool:
     return error > theta.budget.engine.quadrature_error
 
 
+def _misleads(theta, facts) -> bool:
+    return facts["quadrature_error"] > TOO_COARSE * theta.budget.engine.quadrature_error
+
+
 def _with_advice(result, theta) -> EngineResult:
     """Of integrals that are too coarse with as many nodes as there may be."""
-    error = result.facts["quadrature_error"]
-    if error <= TOO_COARSE * theta.budget.engine.quadrature_error:
+    if not _misleads(theta, result.facts):
         return result
+    error = result.facts["quadrature_error"]
     return result._replace(
         advice=(
             *result.advice,

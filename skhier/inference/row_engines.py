@@ -3,19 +3,20 @@
 Of one grouping factor, or none, the group effects are integrated out numerically
 (:mod:`skhier.kernels.rows.quadrature`) and theta, which holds the coefficients and the response's
 own parameters too, is sampled by importance or, where weights fail, by NUTS. Several factors are
-sampled with all their effects by NUTS.
+sampled with all their effects by NUTS, and so is one factor whose integrals are not exact enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from skhier.inference.importance import steadied
 from skhier.inference.options import EngineOptions
-from skhier.inference.quadrature_engine import modes_of, refine, sample_theta
+from skhier.inference.quadrature_engine import TooCoarse, modes_of, refine, sample_theta
 from skhier.inference.results import EngineResult, with_finite_numbers
 from skhier.inference.row_joint import run_joint_rows
 from skhier.inference.row_theta import RowTheta
@@ -94,15 +95,19 @@ def run_rows(
     device = runtime.find_device(options.device)
     rows = engine_rows(problem.units, training, budget=options.budget.rows)
     model = numbers_of_model(problem.units, choice, options.eta, fixed)
-    if inference == "nuts" or sampled or spec.noise_by is not None:
-        result = run_joint_rows(rows, problem, model, spec, options, device, seed)
-    else:
+    result = None
+    if inference != "nuts" and not sampled and spec.noise_by is None:
+        only_if_exact = inference == "auto"
 
         def work(check):
             with runtime.precisely_on(device):
-                return _sample_theta(rows, problem, model, spec, options, device, seed, check)
+                how = options, device, seed, check, only_if_exact
+                return _sample_theta(rows, problem, model, spec, *how)
 
-        (result,) = runtime.run_side_by_side([work])
+        with suppress(TooCoarse):
+            (result,) = runtime.run_side_by_side([work])
+    if result is None:
+        result = run_joint_rows(rows, problem, model, spec, options, device, seed)
     constant = spec.response.log_normaliser(training.y, training.weights)
     constant -= training.weights.sum() * np.log(problem.units.y_scale)
     return with_finite_numbers(
@@ -127,7 +132,9 @@ def engine_rows(
     return x, codes, y, weights, offset / units.y_scale
 
 
-def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> EngineResult:
+def _sample_theta(
+    rows, problem, model, spec, options, device, seed, check, only_if_exact
+) -> EngineResult:
     from skhier.inference import runtime
 
     rng = np.random.default_rng(seed)
@@ -143,7 +150,8 @@ def _sample_theta(rows, problem, model, spec, options, device, seed, check) -> E
     theta.follow(modes.normals()[0])
     gap = refine(theta, modes, few.most_nodes, seed)
     n_points, most = options.budget.engine.few_points, few.most_nodes
-    return sample_theta(theta, modes, n_points, most, problem, options, rng, seed, gap)
+    context = problem, options, rng, seed
+    return sample_theta(theta, modes, n_points, most, *context, gap, only_if_exact)
 
 
 def _first_nodes(rows_of_a_level: float, spec) -> int:
