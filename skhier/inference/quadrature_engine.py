@@ -151,11 +151,12 @@ def sample_theta(
     for of_rule in [None] if gap is None else [gap, None]:  # chains know of no gap
         how = n_points, most_nodes, wanted, of_rule
         weighted, modes, facts, finer_by = _weigh(theta, modes, *how, rng)
-        if only_if_exact and _misleads(theta, facts):
+        misleads = _misleads(theta, facts)
+        if only_if_exact and misleads:
             raise TooCoarse
         # of the finer rule: the mean, over the posterior, of the quotient of the densities
         evidence = float(logsumexp(finer_by) - np.log(len(finer_by)))
-        if trustworthy(weighted, least):
+        if trustworthy(weighted, least) or misleads:  # chains would be misled, and slow
             weighted = weighted._replace(log_evidence=weighted.log_evidence + evidence)
             result = _from_weighted(theta, problem, options, weighted, modes, facts, rng)
             return _with_advice(result, theta)
@@ -189,8 +190,9 @@ def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
             gap = None
             theta.reach_far()
             continue
-        if weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= budget.most_points:
-            facts = {"nodes": theta.n_nodes, "quadrature_error": max(error, far)}
+        facts = {"nodes": theta.n_nodes, "quadrature_error": max(error, far)}
+        enough = weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= budget.most_points
+        if enough or _misleads(theta, facts):
             return weighted, modes, facts, finer_by
         n_points *= 4
 

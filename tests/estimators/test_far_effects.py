@@ -8,6 +8,7 @@ on a grid of u, ``b = L u``: mean and sd of the line at rows of the level.
 import numpy as np
 import pandas as pd
 import pytest
+from runs import SHORT, budget, spending
 
 from skhier import HierarchicalSlopesClassifier, HierarchicalSlopesRegressor
 from skhier.utils.budget import USUAL
@@ -96,3 +97,32 @@ def test_nodes_reach_far_only_where_effects_have_other_modes():
     assert plain.diagnostics_["nodes"] < first
     assert plain.diagnostics_["quadrature_error"] < USUAL.engine.quadrature_error
     assert model.fit(*outliers()).diagnostics_["nodes"] >= first
+
+
+def narrow():
+    """Noise a thousandth of the effects, which the few rows of a level know to as much."""
+    rng = np.random.default_rng(5)
+    code, x = np.repeat(np.arange(12), 8), rng.normal(size=96)
+    line = x + rng.normal(0, 0.7, 12)[code] + rng.normal(0, 0.5, 12)[code] * x
+    return pd.DataFrame({"x": x, "g": code}), line + 7e-4 * rng.standard_t(20, 96)
+
+
+def test_effects_that_rows_know_closely_take_few_nodes():
+    model = HierarchicalSlopesRegressor("g", response="student_t", random_state=0)
+    fit = model.fit(*narrow())
+    assert fit.diagnostics_["nodes"] < USUAL.quadrature.nodes_of_lattice(2)[0]
+    assert fit.diagnostics_["quadrature_error"] < USUAL.engine.quadrature_error
+    noise = np.log(fit.posterior_["noise_scale"])
+    assert abs(noise.mean() - np.log(7e-4)) < 3 * noise.std()  # one data set: its truth
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # short chains
+def test_effects_are_sampled_where_integrals_over_them_are_too_coarse():
+    model = HierarchicalSlopesClassifier("g", slopes=None, **SHORT)
+    never = spending(model, budget(quadrature_error=1e-15))
+    X, y = strong()
+    fit = never.fit(X[:80], y[:80])
+    assert fit.diagnostics_["engine"] == "nuts"
+    fit = never.set_params(inference="marginal").fit(X[:80], y[:80])
+    assert fit.diagnostics_["engine"] == "marginal"
+    assert any("nats only" in warning for warning in fit.diagnostics_["warnings"])
