@@ -9,10 +9,10 @@ from numpy.testing import assert_allclose
 from skhier.inference.mode import Laplace
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.inference.row_theta import RowTheta
-from skhier.kernels.rows.modes import NEVER, ROUGH
+from skhier.kernels.rows.modes import NEVER, ROUGH, n_normals
 from skhier.utils.budget import USUAL
 
-D, Q, N_LEVELS, N_NORMALS = 3, 2, 5, 5
+D, Q, N_LEVELS, N_NORMALS = 3, 2, 5, n_normals(2)
 N_NUMBERS = 10 + N_NORMALS  # of a level: LevelMoments of two effects, the normals last
 
 
