@@ -37,6 +37,8 @@ __all__ = [
     "steadied",
     "trustworthy",
     "weighted_points",
+    "with_tails",
+    "without_tails",
 ]
 
 BITS = 30  # of a coordinate of the sequence: SciPy's default, and exact in float64
@@ -95,6 +97,44 @@ def steadied(mixture: Mixture) -> Mixture:
 def _mixture(shares, normals) -> Mixture:
     means, roots = (np.array(parts) for parts in zip(*normals, strict=True))
     return Mixture(np.asarray(shares, dtype=float), means, roots)
+
+
+def with_tails(
+    mixture: Mixture, scales: Sequence[int], budget: ImportanceBudget = USUAL.importance
+) -> Mixture:
+    """The mixture, and of each component others where a scale is less.
+
+    The density of a scale that may be 0 is nearly constant there, so that its logarithm has a long
+    tail downwards: few points of a symmetric proposal lie in it, and what has that much weight
+    Pareto smoothing takes for less.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Of m components.
+    scales : sequence of int
+        Entries that are logarithms of scales.
+    budget : ImportanceBudget
+
+    Returns
+    -------
+    Mixture
+        Of ``m (1 + k)`` components, k the number of scales that may be 0: first those of the
+        mixture, and then those of each scale. See :func:`without_tails`.
+    """
+    sds = np.sqrt((mixture.roots**2).sum(2))
+    parts = [mixture]
+    for entry in scales:
+        if sds[:, entry].max() <= budget.near_zero:
+            continue
+        means, covs = mixture.means.copy(), mixture.roots @ mixture.roots.swapaxes(1, 2)
+        means[:, entry] -= budget.tail_shift
+        covs[:, entry] = covs[:, :, entry] = 0.0
+        covs[:, entry, entry] = budget.tail_sd**2
+        roots = np.array([covariance_root(cov) for cov in covs])
+        parts.append(Mixture(budget.tail_share * mixture.shares, means, roots))
+    shares, means, roots = map(np.concatenate, zip(*parts, strict=True))
+    return Mixture(shares / shares.sum(), means, roots)
 
 
 class WeightedPoints(NamedTuple):
@@ -303,6 +343,12 @@ def fitted_mixture(weighted: WeightedPoints) -> Mixture:
     """A normal for each component of the proposal, fitted to its share of the points."""
     normals = [_fitted(weighted, share) for share in weighted.shares.T]
     return _mixture(weighted.weights @ weighted.shares, normals)
+
+
+def without_tails(weighted: WeightedPoints, n_modes: int) -> WeightedPoints:
+    """The points, each a mode's whose component or tail it was drawn from: :func:`with_tails`."""
+    n = len(weighted.points)
+    return weighted._replace(shares=weighted.shares.reshape(n, -1, n_modes).sum(1))
 
 
 def fitted_normal(weighted: WeightedPoints) -> Laplace:

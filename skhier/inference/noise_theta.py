@@ -71,11 +71,10 @@ class NoiseTheta(QuadratureTheta):
         """Where modes may be, (n_starts, d): least squares, with scales of two sizes."""
         ridge = 1e-9 * stats.n * np.eye(len(stats.xy))
         start = self.start_at(np.linalg.solve(stats.xx + ridge, stats.xy))
-        of_effects = self.entries("group_scale_", "decov_size_")
-        start[of_effects + self.entries("noise_scale")] = LARGE_SCALE
+        start[self.scales + self.entries("noise_scale")] = LARGE_SCALE
         start[self.entries("noise_spread")] = SPREADS[0]
         without, equal = start.copy(), start.copy()
-        without[of_effects] = SMALL_SCALE
+        without[self.scales] = SMALL_SCALE
         equal[self.entries("noise_spread")] = SPREADS[1]
         return np.unique([start, without, equal], axis=0)
 

@@ -25,6 +25,8 @@ from skhier.inference.importance import (
     mixture_of,
     resample,
     trustworthy,
+    with_tails,
+    without_tails,
 )
 from skhier.inference.mode import Laplace, find_modes
 from skhier.inference.options import EngineOptions
@@ -170,14 +172,15 @@ def sample_theta(
 def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
     """Weighted points, a mixture fitted to them, facts, and what a finer rule adds at some."""
     n_kept, budget = theta.n_kept(n_points), theta.budget.quadrature
+    proposal = with_tails(modes, theta.scales, theta.budget.importance)
 
     def rough(points):
         values = theta.rough_log_densities(points, n_kept)
         return values if gap is None else values + gap.at(points)
 
     while True:
-        weighted = importance(rough, modes, n_points, rng, theta.budget.importance)
-        modes = fitted_mixture(weighted)
+        weighted = importance(rough, proposal, n_points, rng, theta.budget.importance)
+        proposal = fitted_mixture(weighted)
         which = rng.choice(n_points, budget.points_compared, p=weighted.weights)
         finer_by = _finer_by(theta, weighted.points[which], weighted.log_density[which])
         error = float(finer_by.std())
@@ -193,7 +196,8 @@ def _weigh(theta, modes, n_points, most_nodes, wanted, gap, rng):
         facts = {"nodes": theta.n_nodes, "quadrature_error": max(error, far)}
         enough = weighted.ess >= wanted or weighted.k_hat > 1 or n_points >= budget.most_points
         if enough or _misleads(theta, facts):
-            return weighted, modes, facts, finer_by
+            of_modes = fitted_mixture(without_tails(weighted, len(modes.shares)))
+            return weighted, of_modes, facts, finer_by
         n_points *= 4
 
 

@@ -156,6 +156,11 @@ class QuadratureTheta(ABC):
         start[list(sites["intercept"])] = coef[-1]
         return start
 
+    @property
+    def scales(self) -> list[int]:
+        """Places of the logarithms of group scales."""
+        return self.entries("group_scale_", "decov_size_")
+
     def entries(self, *beginnings: str) -> list[int]:
         """Places of the parameters whose names begin like this."""
         sites = self.priors.sites.items()

@@ -232,10 +232,9 @@ class RowTheta(QuadratureTheta):
             np.asarray(a).ravel() for a in (self.rows.y, self.rows.weight, self.rows.offset)
         )
         start = self.start_at(fit_without_groups(self.spec.response, x, y, weight, offset, own))
-        scales = self.entries("group_scale_", "decov_size_")
-        start[scales] = -0.7
+        start[self.scales] = -0.7
         without = start.copy()
-        without[scales] = -4.0
+        without[self.scales] = -4.0
         return np.unique([start, without, np.zeros(self.size)], axis=0)
 
     def log_densities(self, points: np.ndarray) -> np.ndarray:

@@ -151,6 +151,9 @@ class ImportanceBudget:
         Factor of the effective points below which a round was the last.
     least_share : float
         Of the points, shared out evenly among a mixture's components, whatever their masses.
+    tail_shift, tail_sd, tail_share : float
+        Of components for scales near 0: by how much the logarithm's mean is less, its sd, and the
+        share beside the component's own.
     plain_size : int
         Entries of theta up to which rounds have all points, and chains are as long as asked for.
     near_zero : float
@@ -192,6 +195,9 @@ class ImportanceBudget:
     good_efficiency: float = 0.35
     min_gain: float = 1.1
     least_share: float = 0.2
+    tail_shift: float = 2.0
+    tail_sd: float = 1.2
+    tail_share: float = 0.2
     plain_size: int = 30
     near_zero: float = 0.25
     many_signs: int = 5
