@@ -267,12 +267,14 @@ def _from_similar(theta, start, n_points, rng):
 
     Good weights are no proof: points that never reach a mode say nothing of it.
     """
-    from skhier.inference.importance import importance
+    from skhier.inference.importance import importance, with_tails, without_tails
 
     if theta.has_other_modes(start):
         return None
     budget = replace(theta.budget.importance, max_rounds=1)
-    weighted = importance(theta.log_densities, start, n_points, rng, budget)
+    proposal = with_tails(start, theta.scales, budget)
+    weighted = importance(theta.log_densities, proposal, n_points, rng, budget)
+    weighted = without_tails(weighted, len(start.shares))
     good = weighted.k_hat <= budget.good_k_hat and weighted.ess >= budget.good_efficiency * n_points
     return weighted if good else None
 

@@ -25,6 +25,8 @@ from skhier.inference.importance import (
     pooled,
     steadied,
     weighted_points,
+    with_tails,
+    without_tails,
 )
 from skhier.inference.signs import Signs, no_signs
 from skhier.inference.theta import Theta
@@ -87,7 +89,9 @@ def reach(
         return Reached(None, np.nan, signs, _carried_over(modes, signs))
     if theta.size > budget.plain_size or signs.signed.any():
         return _rounds(theta, modes, signs, n_points, min_ess, rng)
-    weighted = importance(theta.log_densities, modes, n_points, rng, budget)
+    proposal = with_tails(modes, theta.scales, budget)
+    weighted = importance(theta.log_densities, proposal, n_points, rng, budget)
+    weighted = without_tails(weighted, len(modes.shares))
     modes = fitted_mixture(weighted)
     if weights.trustworthy(weighted, min_ess):
         return Reached(weighted, weighted.k_hat, signs, modes)

@@ -137,13 +137,17 @@ class Theta:
         The prior's density of such a scale is positive and finite at 0, and its entry of theta is
         its logarithm.
         """
-        sites = self.priors.sites
-        entries = [i for places in scale_entries(self.spec, sites) for i in places.values()]
         signed = np.zeros(self.size, bool)
-        signed[entries] = wanted[entries]
+        signed[self.scales] = wanted[self.scales]
         if signed.any():
             signed &= self._of_scales[1]
-        return signs_for(self.spec, sites, signed)
+        return signs_for(self.spec, self.priors.sites, signed)
+
+    @cached_property
+    def scales(self) -> list[int]:
+        """Places of the group scales, whose entries of theta are mostly logarithms."""
+        places = scale_entries(self.spec, self.priors.sites)
+        return [entry for of_factor in places for entry in of_factor.values()]
 
     def bartlett(self, mode: np.ndarray, near_zero: np.ndarray) -> Bartlett | None:
         """Bartlett's coordinates around a mode (d,), of factors with correlations of which no scale
