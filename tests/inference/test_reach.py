@@ -12,7 +12,9 @@ from skhier.utils.budget import USUAL
 
 
 class Counted(SimpleNamespace):
-    """A density that stands for theta's."""
+    """A density that stands for theta's, of no scales."""
+
+    scales = ()
 
     def log_densities(self, points):
         self.sizes.append(len(points))
