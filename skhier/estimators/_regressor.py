@@ -58,7 +58,8 @@ class HierarchicalSlopesRegressor(RegressorMixin, HierarchicalModel):
         have priors or fixed values. Coefficients, group effects and scales are on the scale of the
         line: the logarithm of the mean, its logit. Those that are not exact integrate the effects
         of one factor, with at most two varying slopes, out by quadrature
-        (``diagnostics_["quadrature_error"]``), and sample the effects of several factors.
+        (``diagnostics_["quadrature_error"]``), and sample the effects of several factors, or where
+        that error is large.
     exposure : str, int, callable or None, default=None
         A column of X, by name or position, or a callable that picks it: each row's exposure, the
         time or the number of people that a count is of. The mean of y is exposure times
