@@ -63,7 +63,8 @@ class BrmsPrior(Prior):
 
     Intercept at the mean of X ``StudentT(3, median(y), s)``; every standard deviation, those of
     group effects at X = 0, ``HalfStudentT(3, s)``; ``s = max(2.5, mad(y))``, median and mad rounded
-    to one decimal.
+    to one decimal. With an exposure the location is less by the mean of its logs, as by that of an
+    offset (``def_scale_prior``).
     """
 
     _GROUPS_AT_MEAN = False
@@ -74,7 +75,7 @@ class BrmsPrior(Prior):
     def _intercept(self, c, s):
         if c is not None:
             return super()._intercept(c, s)
-        return _student_t(3.0, round(s.y_median, 1), self._mad(s))
+        return _student_t(3.0, round(s.y_median, 1) - s.offset, self._mad(s))
 
     def _coef(self, c, s, at):
         return _flat_prior(len(at)) if c is None else super()._coef(c, s, at)

@@ -41,7 +41,8 @@ __all__ = [
 class DataScales(NamedTuple):
     """What autoscaled priors look at; weighted, ``sd`` with the n - 1 divisor.
 
-    ``x_*`` have shape (n_features,); a constant column has ``x_sd`` 1.
+    ``x_*`` have shape (n_features,); a constant column has ``x_sd`` 1. ``offset``: mean of what is
+    added to the rows' lines, the logs of their exposures.
     """
 
     n: float
@@ -51,6 +52,7 @@ class DataScales(NamedTuple):
     y_sd: float
     y_median: float
     y_mad: float
+    offset: float = 0.0
 
 
 class GroupPrior(NamedTuple):

@@ -153,7 +153,8 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         self._set_attributes()
         forbid_nonfinite({name: getattr(self, name) for name in BY_LEVEL})
         is_point = result.engine == "constant"
-        data_warnings = problem_warnings(design, problem, is_point)
+        point = float(self._response.untransformed(problem.scales.y_mean)) if is_point else None
+        data_warnings = problem_warnings(design, problem, point)
         data_warnings += origin_warnings(design, problem, choice)
         of_means = contrasts(design, problem, self._fitted.posterior, self._fitted.mixture)
         names = getattr(self, "feature_names_in_", None)
@@ -178,8 +179,7 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
     def _stated(self, problem, rows):
         """The problem in units in which the response can be stated, see :func:`stated_problem`."""
         preset = preset_of(prior_from(self.prior))
-        of_rows = (None, 1.0) if rows is None else (rows.y, rows.mean_exposure)
-        return stated_problem(problem, self._response, preset, *of_rows)
+        return stated_problem(problem, self._response, preset, rows)
 
     def _sample(
         self, design, problem, seed, start=None, training=None

@@ -14,6 +14,7 @@ from skhier.inference.level_moments import corrected, shift_of
 from skhier.inference.mode import Laplace
 from skhier.inference.quadrature_theta import QuadratureTheta
 from skhier.kernels.records import EffectMoments, ModelSpec
+from skhier.kernels.rows.directions import directions
 from skhier.responses.base import Own, Response
 from skhier.statistics.rows import RowBlocks
 from skhier.utils.budget import SearchBudget
@@ -160,7 +161,7 @@ class RowTheta(QuadratureTheta):
 
         seen_at = partial(self._seen_at, closely=closely)
         values, numbers = self.evaluated(points, seen_at, n_learnt)
-        return values, unpacked(numbers, self.q) if n_learnt else None
+        return values, unpacked(numbers, self.q, self.spec.response.link) if n_learnt else None
 
     def follow(self, normal: Laplace) -> None:
         """Learn how what rows say of the effects changes with theta around a mode of its own.
@@ -264,6 +265,7 @@ class RowTheta(QuadratureTheta):
         moments, n_nodes = self._settled(points, which[place.ravel()])
         if len(which) < len(points):
             moments = _at(moments, which)
+        moments = _at(moments, _with_numbers(moments, place.ravel()))
         known = slice(0, self.n_levels)
         density = moments.log_density[:, known]
         if not self.q:
@@ -271,7 +273,7 @@ class RowTheta(QuadratureTheta):
         mean, root, skew = ((a[..., known],) for a in (moments.mean, moments.root, moments.skew))
         of_log = None
         if self.spec.response.link == "log":
-            of_log = (_stretch(moments)[:, known],)
+            of_log = (_stretch(moments)[..., known],)
         return EffectMoments(mean, root, density, place, n_nodes, skew, of_log)
 
     def _settled(self, points, drawn):
@@ -327,18 +329,28 @@ def _at(moments, places):
     return type(moments)(*(a[places] for a in moments))
 
 
+def _with_numbers(moments, drawn):
+    """Places (n,) of points, another's in place of those without moments that no draw is of.
+
+    Far out, where there is next to no weight, rounding may leave a covariance no root.
+    """
+    finite = np.all([np.isfinite(a).all(tuple(range(1, a.ndim))) for a in moments[:4]], axis=0)
+    finite[drawn] = True
+    return np.where(finite, np.arange(len(finite)), drawn[0])
+
+
 def _finite(starts):
     """0 where the density was not finite."""
     return np.where(np.isfinite(starts), starts, 0.0)
 
 
 def _stretch(moments):
-    """What a normal intercept's variance is multiplied by to have the mean of ``e^b``, (n, G)."""
-    mean, log_exp = moments.mean, moments.log_exp
-    if not mean.shape[1]:
-        return np.ones_like(log_exp)
-    variance = (moments.root[:, -1] ** 2).sum(1)
-    wanted = np.maximum(2 * (log_exp - mean[:, -1]), 0.0)  # at least 0 by Jensen's inequality
+    """What a normal line's variance is multiplied by to have the mean of ``e^(z'b)``, (n, D, G)."""
+    z = directions(moments.mean.shape[1])
+    spread = np.einsum("da,nabg->ndbg", z, moments.root)
+    variance = (spread**2).sum(2)
+    mean = np.einsum("da,nag->ndg", z, moments.mean)
+    wanted = np.maximum(2 * (moments.log_exp - mean), 0.0)  # at least 0 by Jensen's inequality
     # of an effect that hardly varies the quotient is rounding, and the mean is what it is
     return np.divide(wanted, variance, out=np.ones_like(variance), where=variance > 1e-6)
 

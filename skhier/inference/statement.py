@@ -20,6 +20,7 @@ from skhier.utils.words import listed
 
 if TYPE_CHECKING:
     from skhier.kernels.covariance import Covariance
+    from skhier.utils.training import Training
 
 __all__ = [
     "covariance_of",
@@ -95,8 +96,7 @@ def stated_problem(
     problem: Problem,
     response: Response,
     preset: str,
-    y: np.ndarray | None,
-    exposure: float = 1.0,
+    rows: Training | None,
 ) -> Problem:
     """The problem in units, and with scales for the priors, in which the response can be stated.
 
@@ -106,12 +106,10 @@ def stated_problem(
     response : Response
     preset : str
         Of the priors.
-    y : array of shape (n_samples,) or None
+    rows : Training or None
         None: not known to whoever asks.
-    exposure : float
-        Mean of the rows'.
     """
-    scales = response.prior_scales(problem.scales, preset, y, exposure)
+    scales = response.prior_scales(problem.scales, preset, rows)
     problem = problem._replace(scales=scales)
     if response.standardises:
         return problem

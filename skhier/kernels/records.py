@@ -209,9 +209,10 @@ class EffectMoments(NamedTuple):
         Of the quadrature rule, a dimension; 0 where effects were sampled.
     skew : tuple of array of shape (S, q, n_levels) or None
         Per factor: skewness along the columns of ``root``; None where effects are draws.
-    stretch : tuple of array of shape (S, n_levels) or None
-        Of a log link, per factor: what covariances are multiplied by so that the mean of
-        ``e^b`` of a normal intercept is that of the skewed one.
+    stretch : tuple of array of shape (S, D, n_levels) or None
+        Of a log link, per factor: what the variance of ``z'b`` is multiplied by so that the mean of
+        ``e^(z'b)`` of a normal is that of the skewed one, at D rows z
+        (:func:`skhier.kernels.rows.directions.directions`).
     log_noise : array of shape (S, n_levels) or None
         Draws of the logs of the noise scales of the levels that have their own.
     """

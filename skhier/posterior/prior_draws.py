@@ -89,8 +89,7 @@ def prior_without_fit(model: Any, X: Any, y: Any) -> tuple[PriorSetting, Rows]:
         unknown = DataScales(*problem.scales[:3], *[np.nan] * 4)
         scales: DataScales = _WithoutTarget(*response.prior_scales(unknown, preset))
     else:
-        of_rows = training.y, training.mean_exposure
-        scales = stated_problem(problem, response, preset, *of_rows).scales
+        scales = stated_problem(problem, response, preset, training).scales
     setting = PriorSetting.of(model, scales, design, response, noise_by)
     return setting, Rows(training.columns, training.codes, ())
 

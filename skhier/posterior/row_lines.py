@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from skhier.kernels.rows.directions import stretch_at
 from skhier.posterior.designs import OUT, internal_rows, side_of
 from skhier.posterior.few import Behind
 from skhier.statistics.records import Units
@@ -73,7 +74,7 @@ def row_lines(
             level = code[old]
             mean[:, old] += np.einsum("sak,ka->sk", effects.mean[k][..., level], z[old])
             spread = np.einsum("sabk,ka->sbk", effects.root[k][..., level], z[old])
-            by = 1.0 if stretch is None else stretch[k][:, level]
+            by = 1.0 if stretch is None else stretch_at(stretch[k][..., level], z[old])
             variance[:, old] += by * (spread**2).sum(1)
             if skew is not None:
                 third[:, old] += (skew[k][..., level] * spread**3).sum(1)

@@ -11,6 +11,7 @@ import numpy as np
 from skhier.inference.estimates import Estimate
 from skhier.priors import describe
 from skhier.responses.base import Response
+from skhier.responses.member import SCALE
 from skhier.utils import diagnostics
 from skhier.utils.budget import USUAL, MemoryBudget
 from skhier.utils.design import Design
@@ -234,8 +235,11 @@ def prior_rows(
     coef = _described(choice.coef)
     rows += [(f"coef[{n}]", coef[j], "slope") for j, n in enumerate(design.feature_names)]
     rows += [(name, describe(choice.own[name]), on) for name, on in response.parameters.items()]
+    unit = ""  # of rstanarm's sds of effects: see Response.spread
+    if SCALE in (*response.parameters, *response.fixed):
+        unit = f" over {SCALE if SCALE in response.parameters else 'the typical known error'}"
     for k, factor in enumerate(design.factors):
-        rows += _group_prior_rows(choice.groups[k], factor.name, design.effects(k), eta)
+        rows += _group_prior_rows(choice.groups[k], factor.name, design.effects(k), eta, unit)
     return rows
 
 
@@ -251,7 +255,7 @@ def _described(blocks) -> dict[int, str]:
     return {j: describe(prior, i) for at, prior in blocks for i, j in enumerate(at)}
 
 
-def _group_prior_rows(prior, factor, effects, eta):
+def _group_prior_rows(prior, factor, effects, eta, unit):
     rows = []
     where = ""
     if len(effects) > 1:  # an intercept on its own is the same everywhere
@@ -265,7 +269,7 @@ def _group_prior_rows(prior, factor, effects, eta):
     else:
         concentration, shape, scale = prior.decov
         words = f"decov(concentration={concentration:g}, shape={shape:g}, scale={scale:g})"
-        on = f"sds of the group effects over noise_scale{where}"
+        on = f"sds of the group effects{unit}{where}"
         rows.append((full_name("group_scale", factor), words, on))
     if eta is not None and len(effects) > 1:
         words = f"LKJ(concentration={eta:g})"

@@ -22,6 +22,7 @@ from skhier.responses.kind import Kind
 
 if TYPE_CHECKING:
     from skhier.priors import DataScales
+    from skhier.utils.training import Training
 
 __all__ = ["Own", "Response"]
 
@@ -95,12 +96,11 @@ class Response(Protocol):
         self,
         scales: DataScales,
         preset: str = "default",
-        y: np.ndarray | None = None,
-        exposure: float = 1.0,
+        rows: Training | None = None,
     ) -> DataScales:
         """The scales of ``transformed(y)``, or of the line where a link sets its unit.
 
-        ``y`` (n_samples,) is for medians of its logarithm; ``exposure``: the rows' mean exposure.
+        ``rows`` are for medians of the logarithm of y, and their exposures.
         """
 
     def scaled(self, own: Own, y_scale: float) -> dict[str, Any]:

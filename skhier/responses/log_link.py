@@ -60,11 +60,11 @@ class LogLink(Member):
         total = weights.sum()
         return float(self.link_of(max(weights @ y, 0.5) / total))
 
-    def prior_scales(self, scales, preset="default", y=None, exposure=1.0):
+    def prior_scales(self, scales, preset="default", rows=None):
         """The line's: location ``log mean(y)`` of one exposure, 0 for Bambi and rstanarm; scale 1.
 
         ``y_median`` and ``y_mad`` are of log y, zeros taken for 0.1, as brms has them
-        (``def_scale_prior``); without ``y`` the latter is 0, which brms raises to 2.5.
+        (``def_scale_prior``); without ``rows`` the latter is 0, which brms raises to 2.5.
 
         References
         ----------
@@ -72,14 +72,14 @@ class LogLink(Member):
         """
         centre = 0.0
         if preset not in ("bambi", "rstanarm"):
+            exposure = 1.0 if rows is None else rows.mean_exposure
             centre = float(self.link_of(max(scales.y_mean, 0.5 / scales.n) / exposure))
-        median, mad = np.log(scales.y_median or 0.1), 0.0
-        if y is not None:
-            logs = np.log(np.where(np.asarray(y) == 0, 0.1, y))
-            median = np.median(logs)
-            mad = 1.4826 * np.median(np.abs(logs - median))
+        median, mad, offset = float(np.log(scales.y_median or 0.1)), 0.0, 0.0
+        if rows is not None:
+            logs = rows._replace(y=np.log(np.where(rows.y == 0, 0.1, rows.y)))
+            (median, mad), offset = logs.medians(), rows.mean_log_exposure
         unit = unit_of_line(preset, scales.n)
-        return scales._replace(y_mean=centre, y_sd=unit, y_median=float(median), y_mad=float(mad))
+        return scales._replace(y_mean=centre, y_sd=unit, y_median=median, y_mad=mad, offset=offset)
 
 
 def lognormal_moments(mean, sd):

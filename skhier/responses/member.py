@@ -93,9 +93,7 @@ class Member(BaseEstimator):
                 priors[name] = positive_distribution(name, value)
         return priors
 
-    def prior_scales(
-        self, scales: DataScales, preset: str = "default", y: Any = None, exposure: float = 1.0
-    ):
+    def prior_scales(self, scales: DataScales, preset: str = "default", rows: Any = None):
         """The data's scales as priors see them: those of y itself."""
         return scales
 

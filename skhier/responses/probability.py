@@ -95,9 +95,7 @@ class Probability(Member):
         """
         return self._link.latent_variance
 
-    def prior_scales(
-        self, scales: Any, preset: str = "default", y: Any = None, exposure: float = 1.0
-    ):
+    def prior_scales(self, scales: Any, preset: str = "default", rows: Any = None):
         """Location 0 and unit scale, for every preset.
 
         References

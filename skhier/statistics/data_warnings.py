@@ -14,10 +14,10 @@ from skhier.utils.validation import coarse_numbers
 __all__ = ["problem_warnings"]
 
 
-def problem_warnings(design: Design, problem: Problem, is_point: bool) -> list[str]:
+def problem_warnings(design: Design, problem: Problem, point: float | None) -> list[str]:
     """What the data cannot tell.
 
-    ``is_point``: y is constant, and the response takes it for noise of sd 0.
+    ``point``: the y that all rows have, where the response takes it for noise of sd 0.
     """
     stats, units = problem.stats, problem.units
     x_mean = units.x_mean / units.x_scale
@@ -27,9 +27,9 @@ def problem_warnings(design: Design, problem: Problem, is_point: bool) -> list[s
     messages = design_warnings(design, x_mean, stats.xx[:-1, :-1], group_rows, stats.pairs)
     messages += slope_warnings(design, group_rows) + mean_warnings(design)
     messages += _coarse_warnings(design, problem)
-    if is_point:
+    if point is not None:
         messages.append(
-            f"y is constant ({problem.scales.y_mean:g}): the posterior is a point; slopes and "
+            f"y is constant ({point:g}): the posterior is a point; slopes and "
             "standard deviations are 0."
         )
     return messages

@@ -76,6 +76,13 @@ class Training(NamedTuple):
         return float(np.average(np.exp(self.side), weights=self.weights))
 
     @property
+    def mean_log_exposure(self) -> float:
+        """Of the rows; 0 where they have none."""
+        if self.side is None or self.precision is not None:
+            return 0.0
+        return float(np.average(self.side, weights=self.weights))
+
+    @property
     def columns(self) -> np.ndarray:
         """``x`` with the side column, as posteriors take it."""
         return self.x if self.side is None else np.column_stack([self.x, self.side])

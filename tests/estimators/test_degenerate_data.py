@@ -231,3 +231,10 @@ def test_unequal_groups_cost_what_their_rows_cost(people):
         seconds.append(time.process_time() - began)
         assert_finite(model, X[rows].iloc[[0, -1]])
     assert seconds[1] < 3 * seconds[0]
+
+
+def test_constant_lognormal_y_is_named_in_its_own_units():
+    X = pd.DataFrame({"x": np.arange(12.0) % 5, "g": np.arange(12) % 3})
+    model = HierarchicalSlopesRegressor("g", response="lognormal")
+    with pytest.warns(UserWarning, match=r"y is constant \(4\)"):
+        model.fit(X, np.full(12, 4.0))

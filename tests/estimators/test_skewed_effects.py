@@ -102,3 +102,52 @@ def test_levels_of_rare_events_have_the_means_and_quantiles_of_exact_effects(q, 
         beside = values[order][np.searchsorted(passed, LEVELS[:, None] + np.array([-0.01, 0.01]))]
         error = 5 * np.sqrt(0.05 * 0.95 / N_DRAWS) * np.ptp(beside, axis=1) / 0.02
         assert (np.abs(np.quantile(drawn[:, i], LEVELS) - quantiles) < near[1] + error).all()
+
+
+def rare_counts(seed):
+    """Ten levels of twelve rows, a count in fifty: levels of zeros."""
+    rng = np.random.default_rng(seed)
+    code = np.arange(120) % 10
+    return pd.DataFrame({"x": rng.normal(size=120), "g": code}), rng.poisson(0.02, 120)
+
+
+def test_means_of_rare_counts_with_slopes_are_those_of_a_grid():
+    """A row of zeros bounds its own line, how wide the slopes may be; ``stretch_at``."""
+    X, y = rare_counts(3)
+    model = HierarchicalSlopesRegressor("g", response="poisson", random_state=0).fit(X, y)
+    posterior = model._fitted.posterior
+    widest = posterior.rule.group_root[0][:, 0, 0]
+    which = np.flatnonzero((posterior.rule.weights > 1e-4) & (widest < 2.5))[::50]
+    extreme = np.argsort(X["x"].to_numpy())[[0, 3, 60, 116, 119]]
+    x, codes = X[["x"]].to_numpy()[extreme], X["g"].to_numpy()[extreme, None]
+    ((_, mean, sd),) = posterior.line_mixture(x, codes, of_response=True)
+    for at, (row, level) in enumerate(zip(extreme, codes[:, 0], strict=True)):
+        for s in which:
+            truth = np.log(mean_on_grid(posterior, X, y, level, row, s))
+            log_mean = mean[s, at] + 0.5 * sd[s, at] ** 2
+            assert abs(log_mean - truth) < 0.35  # by few nodes, the line's sd some 5
+    # and no component of little weight, whose lines may have any width, makes the mean
+    assert model.predict(X).max() < 0.1
+    assert abs(model.predict(X).sum() - y.sum()) < 0.4
+
+
+def mean_on_grid(posterior, X, y, level, row, s):
+    """Mean of ``e^line`` at a row given a component, by a dense grid of the level's effects."""
+    u = np.linspace(-7, 7, 281)
+    u = np.stack(np.meshgrid(u, u, indexing="ij")).reshape(2, -1)
+    units = posterior.units
+    x = np.column_stack([(X["x"].to_numpy() - units.x_mean) / units.x_scale, np.ones(len(X))])
+    rows = np.flatnonzero(X["g"] == level)
+    lines = x[rows] @ (posterior.rule.coef[s][:, None] + posterior.rule.group_root[0][s] @ u)
+    log_mass = -0.5 * (u**2).sum(0)
+    log_mass += (y[rows, None] * lines - np.exp(lines)).sum(0)
+    mass = np.exp(log_mass - log_mass.max())
+    return np.exp(lines[list(rows).index(row)]) @ mass / mass.sum()
+
+
+def test_points_far_out_without_moments_do_not_fail_a_fit():
+    """Two points of weight 1e-18 and less have a covariance without a root."""
+    X, y = rare_counts(5)
+    model = HierarchicalSlopesRegressor("g", response="poisson", random_state=0).fit(X, y)
+    assert np.isfinite(model.group_coef_["g"].to_numpy()).all()
+    assert abs(model.predict(X).sum() / y.sum() - 1) < 0.2

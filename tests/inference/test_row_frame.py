@@ -49,7 +49,7 @@ def table(seed=0, n=160):
 def stated(response, X, y, noise_by=None, noncentered=True, slopes=("x",), fixed=None):
     """What the engine is given: spec, rows and model."""
     design, training = read_training(read_table(X), y, None, GROUPS, list(slopes))
-    problem = stated_problem(reduce_rows(design, training), response, "default", y)
+    problem = stated_problem(reduce_rows(design, training), response, "default", training)
     one = HierarchicalSlopesRegressor(GROUPS)
     choice = PriorSetting.of(one, problem.scales, design, response, 0).resolve()
     spec = model_spec(problem, choice, response, True, noncentered, noise_by=noise_by)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from skhier.estimators._candidates import budget_of_candidates
 from skhier.kernels.records import Components, EffectMoments
+from skhier.kernels.rows.directions import directions
 from skhier.posterior.designs import OUT
 from skhier.posterior.few import weighted
 from skhier.posterior.mixture import mixture_quantiles
@@ -49,7 +50,7 @@ def posterior(response, own, seed=0, sampled=False):
     place = rng.choice(S, (1, N_DRAWS), p=weights)
     of_log = response.link == "log"  # whose lines are normals
     skew = None if sampled or of_log else (np.full((S, 2, G), 0.3),)
-    stretch = (np.ones((S, G)),) if of_log else None
+    stretch = (np.ones((S, len(directions(2)), G)),) if of_log else None
     effects = EffectMoments((mean,), (roots,), None, place, 0 if sampled else 3, skew, stretch)
     units = Units(np.array([2.0]), np.array([4.0]), 0.0, 1.0, (np.eye(2),))
     n_rows = [np.ones(G)]

@@ -21,6 +21,7 @@ from skhier.responses import (
     Poisson,
     StudentT,
 )
+from skhier.utils.training import Training
 
 AT = np.array([1.2, 4.0, 30.0])
 ABOVE_ONE = stats.gamma(2, scale=10)
@@ -150,7 +151,8 @@ def test_priors_of_counts_see_the_log_of_the_mean():
 def test_medians_of_logs_are_brms():
     y = np.array([0.0, 1.0, 1e4, 1e9, 3.0])
     logs = np.log([0.1, 1.0, 1e4, 1e9, 3.0])
-    scales = Poisson().prior_scales(SCALES, "brms", y=y)
+    rows = Training(np.zeros((5, 0)), np.zeros((5, 0), int), y, np.ones(5))
+    scales = Poisson().prior_scales(SCALES, "brms", rows)
     assert scales.y_median == pytest.approx(np.median(logs))
     assert scales.y_mad == pytest.approx(stats.median_abs_deviation(logs, scale="normal"), rel=1e-4)
 

@@ -135,3 +135,31 @@ def test_rstanarm_and_brms_of_the_student_t_family():
     for preset in ("rstanarm", "brms"):
         prior = resolved("student_t", preset).own["df"]
         assert_is(prior, lambda x: above_one.logpdf(x) - above_one.logsf(1), AT[1:])
+
+
+def test_brms_counts_a_row_of_weight_two_twice():
+    model = HierarchicalSlopesRegressor("g", slopes=None, prior="brms", response="poisson")
+    y, weights = np.array([1.0, 1, 2, 9, 20, 30]), np.array([1, 1, 1, 1, 9, 9])
+    rows = pd.DataFrame({"x": np.arange(6.0), "g": np.arange(6) % 2})
+    model.set_params(random_state=0).fit(rows, y, sample_weight=weights)
+    words = model.prior_summary().loc["intercept", "prior"]
+    assert round(float(np.median(np.log(np.repeat(y, weights)))), 1) == 3.0
+    assert words == "StudentT(df=3., loc=3., scale=2.5)"
+
+
+def test_brms_takes_the_mean_of_an_offset_off():
+    """``location - mean(offset)``, after rounding (``def_scale_prior``)."""
+    exposure = np.random.default_rng(1).uniform(1e4, 1e6, 31)
+    rows = X.assign(people=exposure)
+    model = HierarchicalSlopesRegressor("g", prior="brms", response="poisson", exposure="people")
+    choice = prior_without_fit(model, rows, COUNTS)[0].resolve()
+    location = round(np.median(np.log(np.where(COUNTS == 0, 0.1, COUNTS))), 1)
+    location -= np.log(exposure).mean()
+    assert_is(choice.intercept, stats.t(3, location, 2.5).logpdf)
+
+
+@pytest.mark.parametrize("family", ["poisson", "student_t"])
+def test_sds_of_decov_are_over_the_noise_where_there_is_one(family):
+    model = HierarchicalSlopesRegressor("g", prior="rstanarm", response=family, random_state=0)
+    words = model.fit(X, TARGETS[family]).prior_summary().loc["group_scale[g]", "on"]
+    assert ("over noise_scale" in words) == (family == "student_t")

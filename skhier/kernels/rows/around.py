@@ -92,27 +92,30 @@ class Around:
         u = self.u + sum((self.steps[:, j] * x[:, None, None, j] for j in range(q)), 0.0)
         return LevelNodes(total, u + jnp.zeros((len(x), 1, 1)), values - total)
 
-    def moments(self, rule, with_log_exp):
-        """Of LevelMoments all but the modes."""
+    def moments(self, rule, toward):
+        """Of LevelMoments all but the modes; ``log_exp`` for each z of ``toward`` (D, q)."""
         q, n_levels = self.u.shape
-        n_monomials = [len(monomials(q))] + [1] * (with_log_exp and q > 0)
+        n_monomials = [len(monomials(q))] + [1] * len(toward)
 
         def sums_of(part):
             values = self.log_masses(part)
             of_powers = power_sums(values, part.powers)
-            if len(n_monomials) == 1:
-                return [of_powers]
-            along = jnp.einsum("kj,jg->kg", part.x, self.of_b[-1])
-            return [of_powers, power_sums(values + along, part.powers[:, :1])]
+            along = [
+                jnp.einsum("kj,jg->kg", part.x, times(self.of_b.swapaxes(0, 1), z)) for z in at
+            ]
+            return [of_powers, *(power_sums(values + a, part.powers[:, :1]) for a in along)]
 
+        at = [jnp.broadcast_to(z[:, None], (q, n_levels)) for z in toward]
         nothing = [no_sums(zeros_of(self._constant), n) for n in n_monomials]
         of_powers, *of_exp = over_parts(sums_of, rule, nothing)
-        total, log_exp = of_powers.log_total, jnp.zeros(n_levels)
+        total, log_exp = of_powers.log_total, jnp.zeros((len(toward), n_levels))
         if not q:
             return total, self.u, jnp.zeros((0, 0, n_levels)), self.u, log_exp
         mean, cov, third = raw_moments(of_powers, q)
         if of_exp:
-            log_exp = effects_of(self.root, self.u)[-1] + of_exp[0].log_total - total
+            b = effects_of(self.root, self.u)
+            of_modes = jnp.stack([(z * b).sum(0) for z in at])
+            log_exp = of_modes + jnp.stack([sums.log_total for sums in of_exp]) - total
         mean = effects_of(self.root, self.u + times(self.steps, mean))
         return total, mean, *skewed_axes(cov, third, self.steps, self.root), log_exp
 

@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from skhier.kernels.records import Population
 from skhier.kernels.rows.around import Around, LevelNodes
 from skhier.kernels.rows.at_nodes import expected_gradient
 from skhier.kernels.rows.blocks import over_blocks
+from skhier.kernels.rows.directions import directions
 from skhier.kernels.rows.modes import ModeSearch, level_modes, n_normals, tolerance_of
 from skhier.kernels.rows.rules import ProductRule
 from skhier.responses.base import Response
@@ -52,8 +54,9 @@ class LevelMoments(NamedTuple):
         Of the covariance; along its columns the effects are skewed.
     skew : array of shape (q, G)
         Skewness of each entry of v.
-    log_exp : array of shape (G,)
-        Log mean of ``e^b`` of the intercept, where the link is the log; else 0.
+    log_exp : array of shape (D, G)
+        Log means of ``e^(z'b)`` at the rows z of :func:`~.directions.directions`; D is 0 where the
+        link is not the log.
     normals : array of shape (n_normals(q), G)
         Where a search begins for another theta: see :class:`~.modes.ModeSearch`.
     """
@@ -108,7 +111,7 @@ def level_moments(
     if search is not None:
         search = search._replace(normals=jnp.asarray(search.normals)[None])
     (moments,) = moments_of_many(response, rule, rows, z, populations, search)
-    return unpacked(moments, len(z))
+    return unpacked(moments, len(z), response.link)
 
 
 def moments_of_many(
@@ -126,7 +129,7 @@ def moments_of_many(
     """
 
     def reduced(around):
-        return around.moments(rule, response.link == "log")
+        return around.moments(rule, toward)
 
     def of_block(block, starts):
         at = partial(_of_block, response, block, search, rows.repeated is not None, reduced)
@@ -135,15 +138,16 @@ def moments_of_many(
         return jnp.concatenate(flat, 1)
 
     n, q = len(populations.coef), len(z)
+    toward = _toward(response.link, q)
     starts = _no_normals(rows, z, n) if search is None else search.normals
-    n_numbers = sum(math.prod(shape) for shape in _shapes(q))
+    n_numbers = sum(math.prod(shape) for shape in _shapes(q, response.link))
     return over_blocks(of_block, rows, z, starts, (n, n_numbers))
 
 
-def unpacked(numbers: Any, q: int) -> LevelMoments:
+def unpacked(numbers: Any, q: int, link: str) -> LevelMoments:
     """LevelMoments of (..., n_numbers, G) numbers of each level, NumPy's or JAX's."""
     parts, first = [], 0
-    for shape in _shapes(q):
+    for shape in _shapes(q, link):
         last = first + math.prod(shape)
         part = numbers[..., first:last, :]
         parts.append(part.reshape(*numbers.shape[:-2], *shape, numbers.shape[-1]))
@@ -151,9 +155,14 @@ def unpacked(numbers: Any, q: int) -> LevelMoments:
     return LevelMoments(*parts)
 
 
-def _shapes(q):
+def _toward(link, q):
+    """Of which lines means of exponentials are asked, (D, q)."""
+    return directions(q) if link == "log" and q else np.zeros((0, q))
+
+
+def _shapes(q, link):
     """Of the entries of LevelMoments, without the levels."""
-    return (), (q,), (q, q), (q,), (), (n_normals(q),)
+    return (), (q,), (q, q), (q,), (len(_toward(link, q)),), (n_normals(q),)
 
 
 def _no_normals(rows, z, *shape):
