@@ -36,7 +36,7 @@ ROOMS = {
         "normal.left_out_of_several normal.new_rows normal.level_noise normal.level_noise_models "
         "normal.given_noise normal.level_precision rows.models rows.blocks "
         "rows.partly_centered rows.jointly_centered rows.logarithm rows.modes "
-        "rows.rules rows.at_nodes rows.moments rows.around rows.directions rows.quadrature"
+        "rows.rules rows.at_nodes rows.moments rows.directions rows.around rows.quadrature"
     ),
     "inference": (
         "options runtime statement checks estimates mode importance starts signs bartlett results "

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 
 from skhier.kernels.rows.at_nodes import densities_at_cells
 from skhier.kernels.rows.blocks import pairs, products, times, zeros_of
+from skhier.kernels.rows.directions import directions, multiples, spacing
 from skhier.kernels.rows.moments import (
+    exponential_sums,
     no_sums,
     over_parts,
     power_sums,
@@ -92,30 +94,29 @@ class Around:
         u = self.u + sum((self.steps[:, j] * x[:, None, None, j] for j in range(q)), 0.0)
         return LevelNodes(total, u + jnp.zeros((len(x), 1, 1)), values - total)
 
-    def moments(self, rule, toward):
-        """Of LevelMoments all but the modes; ``log_exp`` for each z of ``toward`` (D, q)."""
+    def moments(self, rule, with_log_exp):
+        """Of LevelMoments all but the modes."""
         q, n_levels = self.u.shape
-        n_monomials = [len(monomials(q))] + [1] * len(toward)
+        n_exp = len(directions(q)) if with_log_exp and q else 0
+        n_monomials = [len(monomials(q))] + [n_exp] * (n_exp > 0)
 
         def sums_of(part):
             values = self.log_masses(part)
             of_powers = power_sums(values, part.powers)
-            along = [
-                jnp.einsum("kj,jg->kg", part.x, times(self.of_b.swapaxes(0, 1), z)) for z in at
-            ]
-            return [of_powers, *(power_sums(values + a, part.powers[:, :1]) for a in along)]
+            if not n_exp:
+                return [of_powers]
+            moves = jnp.einsum("kj,ajg->akg", part.x, self.of_b) * spacing(q)[:, None, None]
+            return [of_powers, exponential_sums(values, moves, multiples(q))]
 
-        at = [jnp.broadcast_to(z[:, None], (q, n_levels)) for z in toward]
         nothing = [no_sums(zeros_of(self._constant), n) for n in n_monomials]
         of_powers, *of_exp = over_parts(sums_of, rule, nothing)
-        total, log_exp = of_powers.log_total, jnp.zeros((len(toward), n_levels))
+        total, log_exp = of_powers.log_total, jnp.zeros((n_exp, n_levels))
         if not q:
             return total, self.u, jnp.zeros((0, 0, n_levels)), self.u, log_exp
         mean, cov, third = raw_moments(of_powers, q)
         if of_exp:
-            b = effects_of(self.root, self.u)
-            of_modes = jnp.stack([(z * b).sum(0) for z in at])
-            log_exp = of_modes + jnp.stack([sums.log_total for sums in of_exp]) - total
+            of_modes = jnp.einsum("da,ag->dg", directions(q), effects_of(self.root, self.u))
+            log_exp = of_modes + of_exp[0].top + jnp.log(of_exp[0].sums) - total
         mean = effects_of(self.root, self.u + times(self.steps, mean))
         return total, mean, *skewed_axes(cov, third, self.steps, self.root), log_exp
 

@@ -11,15 +11,26 @@ from itertools import product
 
 import numpy as np
 
-__all__ = ["directions", "stretch_at"]
+__all__ = ["directions", "multiples", "spacing", "stretch_at"]
 
-ONE_SLOPE = (-3.0, -1.5, 0.0, 1.5, 3.0)
-SLOPES = (-2.5, 0.0, 2.5)
+ONE_SLOPE = 1.5, (-2, -1, 0, 1, 2)  # a spacing, and multiples of it
+SLOPES = 2.5, (-1, 0, 1)
 
 
 def directions(q: int) -> np.ndarray:
     """Rows ``z`` (D, q) of q effects, the constant last."""
-    return np.array([(*at, 1.0) for at in product(_places(q), repeat=q - 1)]).reshape(-1, q)
+    return multiples(q) * spacing(q)
+
+
+def multiples(q: int) -> np.ndarray:
+    """The same as whole multiples, (D, q), of the :func:`spacing`."""
+    rows = product(_grid(q)[1], repeat=q - 1)
+    return np.array([(*at, 1) for at in rows], int).reshape(-1, q)
+
+
+def spacing(q: int) -> np.ndarray:
+    """Of the rows' entries, (q,)."""
+    return np.append(np.full(q - 1, _grid(q)[0]), 1.0)
 
 
 def stretch_at(stretch: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -34,7 +45,8 @@ def stretch_at(stretch: np.ndarray, z: np.ndarray) -> np.ndarray:
     -------
     array of shape (S, K)
     """
-    places = np.asarray(_places(z.shape[1]))
+    spaced, whole = _grid(z.shape[1])
+    places = spaced * np.array(whole)
     shares = np.ones((len(z), 1))
     for column in z.T[:-1]:
         left = np.clip(np.searchsorted(places, column) - 1, 0, len(places) - 2)
@@ -47,5 +59,5 @@ def stretch_at(stretch: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.einsum("sdk,kd->sk", stretch, shares)
 
 
-def _places(q):
+def _grid(q):
     return ONE_SLOPE if q <= 2 else SLOPES

@@ -16,12 +16,23 @@ from skhier.kernels.cholesky import inverse_cholesky
 from skhier.kernels.rows.blocks import pairs, products, symmetric, times
 from skhier.kernels.rows.rules import Part, ProductRule, monomials
 
-__all__ = ["PowerSums", "no_sums", "over_parts", "power_sums", "raw_moments", "skewed_axes"]
+__all__ = [
+    "PowerSums",
+    "exponential_sums",
+    "no_sums",
+    "over_parts",
+    "power_sums",
+    "raw_moments",
+    "skewed_axes",
+]
 
 LOWEST = -1e300  # of a log mass: relative to it those of impossible cells are 0
 NUGGET = 1e-14  # of a prior variance, so that a covariance of one node has a root
 NO_SKEWNESS = 1e-9  # more than the rounding of third moments of standardised effects
 N_TURNS = 4
+FARTHEST = (
+    150.0  # of an effect from its mode, on the line: products of a few exponentials are finite
+)
 
 
 class PowerSums(NamedTuple):
@@ -47,6 +58,32 @@ def power_sums(values: Any, powers: Any) -> PowerSums:
     """Of cells with log masses ``values`` (n_cells, K) and powers (n_cells, n_monomials)."""
     top = jnp.maximum(values.max(0), LOWEST)
     return PowerSums(top, jnp.einsum("km,kg->mg", powers, jnp.exp(values - top)))
+
+
+def exponential_sums(values: Any, moves: Any, multiples: Any) -> PowerSums:
+    """Of cells' masses times ``e^(m'moves)``, m a row of whole multiples.
+
+    An exponential for each effect, of which powers are products.
+
+    Parameters
+    ----------
+    values : array of shape (n_cells, K)
+        Log masses.
+    moves : array of shape (q, n_cells, K)
+    multiples : int array of shape (D, q)
+    """
+    top = jnp.maximum(values.max(0), LOWEST)
+    mass = jnp.exp(values - top)
+    ahead = jnp.exp(jnp.clip(moves, -FARTHEST, FARTHEST))
+    back = 1 / ahead
+    sums = []
+    for row in multiples:
+        by = mass
+        for j, multiple in enumerate(row):
+            for _ in range(abs(int(multiple))):
+                by = by * (ahead if multiple > 0 else back)[j]
+        sums.append(by.sum(0))
+    return PowerSums(top, jnp.stack(sums))
 
 
 def over_parts(

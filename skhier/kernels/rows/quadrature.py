@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from skhier.kernels.records import Population
 from skhier.kernels.rows.around import Around, LevelNodes
@@ -129,7 +128,7 @@ def moments_of_many(
     """
 
     def reduced(around):
-        return around.moments(rule, toward)
+        return around.moments(rule, response.link == "log")
 
     def of_block(block, starts):
         at = partial(_of_block, response, block, search, rows.repeated is not None, reduced)
@@ -138,7 +137,6 @@ def moments_of_many(
         return jnp.concatenate(flat, 1)
 
     n, q = len(populations.coef), len(z)
-    toward = _toward(response.link, q)
     starts = _no_normals(rows, z, n) if search is None else search.normals
     n_numbers = sum(math.prod(shape) for shape in _shapes(q, response.link))
     return over_blocks(of_block, rows, z, starts, (n, n_numbers))
@@ -155,14 +153,10 @@ def unpacked(numbers: Any, q: int, link: str) -> LevelMoments:
     return LevelMoments(*parts)
 
 
-def _toward(link, q):
-    """Of which lines means of exponentials are asked, (D, q)."""
-    return directions(q) if link == "log" and q else np.zeros((0, q))
-
-
 def _shapes(q, link):
     """Of the entries of LevelMoments, without the levels."""
-    return (), (q,), (q, q), (q,), (len(_toward(link, q)),), (n_normals(q),)
+    n_exp = len(directions(q)) if link == "log" and q else 0
+    return (), (q,), (q, q), (q,), (n_exp,), (n_normals(q),)
 
 
 def _no_normals(rows, z, *shape):
