@@ -13,7 +13,7 @@ from skhier.kernels.rows.modes import NEVER, ROUGH, n_normals
 from skhier.utils.budget import USUAL
 
 D, Q, N_LEVELS, N_NORMALS = 3, 2, 5, n_normals(2)
-N_NUMBERS = 10 + N_NORMALS  # of a level: LevelMoments of two effects, the normals last
+N_NUMBERS = 9 + N_NORMALS  # of a level: LevelMoments of two effects, the normals last
 
 
 class LinearNormals(RowTheta):
@@ -24,7 +24,7 @@ class LinearNormals(RowTheta):
         self.q, self.size, self.batch, self.rows, self.rule = Q, D, 4, None, None
         self.along, self.foretells, self.budget = None, False, USUAL
         self.lattice, self.told = False, None
-        self.spec = SimpleNamespace(response=SimpleNamespace(log_concave=True))
+        self.spec = SimpleNamespace(response=SimpleNamespace(log_concave=True, link="logit"))
         self.normals = np.zeros((N_NORMALS, N_LEVELS))
         self.constant = rng.normal(size=(N_NORMALS, N_LEVELS))
         self.slopes = rng.normal(size=(N_NORMALS, N_LEVELS, D))
