@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -10,11 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from sklearn.base import clone
 
+from skhier.priors import PriorChoice, describe
 from skhier.utils.budget import Budget
 
 __all__ = [
     "Scored",
     "budget_of_candidates",
+    "evidences",
     "forbid_evidence_of_nuts",
     "forbid_new_groups",
     "light",
@@ -26,10 +28,37 @@ Model = TypeVar("Model", bound=Any)
 
 
 class Scored(NamedTuple):
-    """``values`` (n_candidates, n_splits), and further columns of ``cv_results_``."""
+    """``values`` (n_candidates, n_splits), further columns of ``cv_results_``, and warnings."""
 
     values: np.ndarray
     columns: dict[str, np.ndarray]
+    messages: tuple[str, ...] = ()
+
+
+def evidences(
+    models: Sequence[Any], of_model: Callable[[Any], tuple[PriorChoice, float]]
+) -> Scored:
+    """Log evidences of candidates, and a warning where these cannot be compared.
+
+    ``of_model`` takes a candidate to its prior and log evidence.
+    """
+    fits = [of_model(model) for model in models]
+    values = np.array([[evidence] for _, evidence in fits])
+    n_flat = np.array([_n_flat(choice) for choice, _ in fits])
+    if np.ptp(n_flat) == 0:
+        return Scored(values, {})
+    message = (
+        f"cv='evidence' compares candidates with {n_flat.min()} to {n_flat.max()} coefficients "
+        "whose prior is flat. The density of a flat prior is arbitrary, and with it is the choice. "
+        "Give `prior__coef` a number or a distribution, or take cv='loo', 'logo' or folds."
+    )
+    return Scored(values, {}, (message,))
+
+
+def _n_flat(choice: PriorChoice) -> int:
+    """Coefficients, the intercept among them, whose prior is flat."""
+    of_coef = sum(len(at) for at, family in choice.coef if describe(family) == "flat")
+    return of_coef + (describe(choice.intercept) == "flat")
 
 
 def budget_of_candidates(budget: Budget) -> Budget:

@@ -10,6 +10,7 @@ import numpy as np
 from skhier.estimators._candidates import (
     Scored,
     budget_of_candidates,
+    evidences,
     forbid_evidence_of_nuts,
     forbid_new_groups,
     light,
@@ -105,16 +106,18 @@ class FoldRace:
 
     def _evidence(self, models) -> Scored:
         """Of fits to all rows."""
-        values = []
-        for model in models:
+
+        def of_model(model):
             model._check_params()
             forbid_evidence_of_nuts(model)
             design, _, problem, _ = self.data(model)
             if problem.y_is_constant:
                 raise ValueError("cv='evidence' has nothing to score: y is constant.")
-            _, _, result = self._light(model, False)._sample(design, problem, model.random_state)
-            values.append([result.log_evidence])
-        return Scored(np.array(values), {})
+            how = design, problem, model.random_state
+            _, choice, result = self._light(model, False)._sample(*how)
+            return choice, result.log_evidence
+
+        return evidences(models, of_model)
 
     def _by_folds(self, models) -> Scored:
         """Of fits to the other folds, at the rows of each."""

@@ -11,6 +11,7 @@ from sklearn.base import clone, is_classifier
 from skhier.estimators._candidates import (
     Scored,
     budget_of_candidates,
+    evidences,
     forbid_evidence_of_nuts,
     forbid_new_groups,
     light,
@@ -43,6 +44,7 @@ from skhier.inference.results import EngineResult
 from skhier.inference.row_engines import MOST_EFFECTS, integrates_effects
 from skhier.posterior.fitted import fitted_of
 from skhier.posterior.predictive import log_predictive_density
+from skhier.priors import PriorChoice
 from skhier.statistics.folds import (
     EveryRow,
     constant_in_part,
@@ -113,7 +115,7 @@ class Race:
         for model in models:
             model._check_params()
         if self.estimator.cv == "evidence":
-            return Scored(np.array([[self._evidence(model)] for model in models]), {})
+            return evidences(models, self._evidence)
         self.checked = [self._left_out(model) for model in models]
         labels = self.labels()
         worst = [score.elpd.pointwise["pareto_k"].max() for score in self.checked]
@@ -134,19 +136,16 @@ class Race:
         data = next(iter(self.read.values()))
         return data.design.factors[0].levels.labels
 
-    def _fit_to_all(self, model) -> tuple[PriorSetting, EngineResult]:
+    def _fit_to_all(self, model) -> tuple[PriorSetting, PriorChoice, EngineResult]:
         design, training, problem, _ = self.data(model)
         if problem.y_is_constant and model._response.standardises:
             raise ValueError(
                 f"cv={self.estimator.cv!r} has nothing to score: y is constant ({training.y[0]:g})."
             )
         stated = model._stated(problem, training)
-        setting, _, result = self._light(model)._sample(
-            design, stated, model.random_state, training=training
-        )
-        return setting, result
+        return self._light(model)._sample(design, stated, model.random_state, training=training)
 
-    def _evidence(self, model) -> float:
+    def _evidence(self, model) -> tuple[PriorChoice, float]:
         forbid_evidence_of_nuts(model)
         if self._samples_effects(model) and model._noise_by is not None:
             raise ValueError(
@@ -159,7 +158,8 @@ class Race:
                 f"response={model._response.name!r} are for one factor with at most "
                 f"{MOST_EFFECTS - 1} varying slopes. Use a splitter."
             )
-        return self._fit_to_all(model)[-1].log_evidence
+        _, choice, result = self._fit_to_all(model)
+        return choice, result.log_evidence
 
     def _left_out(self, model) -> Checked:
         design, training, problem, _ = self.data(model)
@@ -171,7 +171,7 @@ class Race:
             )
         if by_group and len(design.factors[0].levels.labels) < 2:
             raise ValueError("cv='logo' leaves one group out at a time and needs two or more.")
-        setting, result = self._fit_to_all(model)
+        setting, _, result = self._fit_to_all(model)
         problem, seed = model._stated(problem, training), model.random_state
         fit = fitted_of(design, problem, result, setting, seed, training, self.budget)
         elpd, response = fit.logo() if by_group else fit.loo(), setting.response

@@ -128,7 +128,7 @@ class Search(HierarchicalModel):
 
     def _record(self, candidates, scores) -> list[str]:
         """Attributes of the search; warnings that name candidates without a finite score."""
-        values, more = scores
+        values, more, messages = scores
         with np.errstate(invalid="ignore"):  # infinite scores, which are named below
             mean, std = values.mean(1), values.std(1)
         names = list(dict.fromkeys(name for params in candidates for name in params))
@@ -144,13 +144,13 @@ class Search(HierarchicalModel):
         results["mean_test_score"], results["std_test_score"] = mean, std
         ranked = np.where(np.isfinite(mean), mean, -np.inf)  # the others come last
         results["rank_test_score"] = (1 + (ranked[:, None] < ranked).sum(1)).astype(np.int32)
-        messages = self._without_score(candidates, values, mean)
+        without = self._without_score(candidates, values, mean)
         self.scores_, self.n_splits_ = values, values.shape[1]
         self.cv_results_ = results | more
         self.best_index_ = int(ranked.argmax())
         self.best_params_ = candidates[self.best_index_]
         self.best_score_ = float(mean[self.best_index_])
-        return messages
+        return [*messages, *without]
 
     def _without_score(self, candidates, values, mean) -> list[str]:
         named = []

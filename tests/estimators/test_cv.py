@@ -133,6 +133,17 @@ def test_it_becomes_the_best_model(sleepstudy):
     assert_allclose(found.loo().elpd, plain.loo().elpd)
 
 
+@pytest.mark.parametrize("other", ["default", "rstanarm"])
+def test_evidence_of_flat_priors_is_not_compared_in_silence(other):
+    X, y = load_sleepstudy(return_X_y=True)
+    few = {"groups": 1, "cv": "evidence", "random_state": 0}
+    search = HierarchicalSlopesRegressorCV(param_grid={"prior": ["brms", other]}, **few)
+    with pytest.warns(UserWarning, match="0 to 1 coefficients whose prior is flat"):
+        search.fit(X, y)
+    alike = HierarchicalSlopesRegressorCV(prior="brms", param_grid={"eta": [1, 4]}, **few)
+    alike.fit(X, y)  # of which none differs
+
+
 @pytest.mark.parametrize("cv", ["loo", "logo", "evidence"])
 def test_scores_of_one_fit(sleepstudy, cv):
     found = search(cv).fit(*sleepstudy)
