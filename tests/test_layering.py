@@ -39,7 +39,8 @@ ROOMS = {
         "rows.rules rows.at_nodes rows.moments rows.directions rows.around rows.quadrature"
     ),
     "inference": (
-        "options runtime statement checks estimates mode importance starts signs bartlett results "
+        "options runtime statement checks separation estimates mode importance starts signs "
+        "bartlett results "
         "target nuts chains size_classes theta centring reach engines prior quadrature_target "
         "quadrature_theta quadrature_engine row_target level_moments row_theta row_information "
         "joint_information "

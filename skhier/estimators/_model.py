@@ -19,6 +19,7 @@ from skhier.inference.engines import load_jax
 from skhier.inference.options import EngineOptions
 from skhier.inference.prior import PriorSetting
 from skhier.inference.results import EngineResult, report_on
+from skhier.inference.separation import forbid_separation
 from skhier.inference.statement import (
     model_spec,
     origin_warnings,
@@ -191,6 +192,9 @@ class HierarchicalModel(Reports, Scores, Statistics, BaseHierarchical):
         setting = PriorSetting.of(self, problem.scales, design, response, noise_by)
         choice = setting.resolve()
         forbid_improper(problem, choice, design.feature_names)
+        if training is not None and not response.conjugate:
+            of_rows = training, problem.units, response, choice
+            forbid_separation(*of_rows, design.feature_names)
         how = bool(self.correlated), bool(self.noncentered), self._budget
         spec = model_spec(problem, choice, setting.response, *how, noise_by)
         options = EngineOptions(

@@ -151,6 +151,12 @@ class Response(Protocol):
     def third(self, y: Any, line: Any, own: Own, xp: Any = np) -> Any:
         """Derivative of the curvature with respect to the line."""
 
+    def open_side(self, y: np.ndarray) -> np.ndarray:
+        """Of each row, (n,): 1 or -1 where its density never falls as the line rises, or falls.
+
+        0 where it falls on both sides.
+        """
+
     def smoothed(
         self, y: Any, line: Any, own: Own, smoothness: Any, weight: Any, xp: Any = np
     ) -> tuple[Any, Any]:

@@ -54,6 +54,10 @@ class LogLink(Member):
         """``log mean``."""
         return held_log(mean)
 
+    def open_side(self, y):
+        """Downwards, where y is 0."""
+        return np.where(y == 0, -1.0, 0.0)
+
     def start(self, y, weights=None):
         """``log`` of the weighted mean; all zeros count as half an event."""
         weights = np.ones(len(y)) if weights is None else np.asarray(weights, float)

@@ -104,6 +104,10 @@ class Member(BaseEstimator):
     def check_target(self, y, weights=None):
         """Every finite number is possible."""
 
+    def open_side(self, y):
+        """Nowhere."""
+        return np.zeros(len(y))
+
     def transformed(self, y):
         """What the line is the location of: y itself."""
         return y

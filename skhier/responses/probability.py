@@ -83,6 +83,10 @@ class Probability(Member):
         edge = np.finfo(float).eps
         return self._link.line(np.clip(mean, edge, 1 - edge))
 
+    def open_side(self, y):
+        """Where all trials of a row had one outcome."""
+        return np.where(y >= 1, 1.0, np.where(y <= 0, -1.0, 0.0))
+
     def start(self, y, weights=None):
         """The line of the share of events, with half an event more of each outcome."""
         weights = np.ones(len(y)) if weights is None else np.asarray(weights, float)

@@ -11,9 +11,15 @@ from numpy.testing import assert_array_equal
 from runs import BY_CHAINS, spending
 from sklearn.exceptions import ConvergenceWarning
 
-from skhier import HierarchicalSlopesRegressor, HierarchicalSlopesRegressorCV, Prior
+from skhier import (
+    HierarchicalSlopesClassifier,
+    HierarchicalSlopesRegressor,
+    HierarchicalSlopesRegressorCV,
+    Prior,
+)
 from skhier.inference import engines as _engines
 from skhier.inference import target as targets
+from skhier.inference.separation import FEW_ROWS
 from skhier.utils.budget import USUAL
 
 SHORT = {"n_chains": 1, "n_warmup": 60, "n_draws": 20, "random_state": 0}
@@ -196,3 +202,62 @@ def test_draws_of_a_fit_are_finite_and_kept():
     for name in ("intercept", "coef", "noise_scale"):
         assert np.isfinite(model.posterior_[name]).all()
         assert_array_equal(model.posterior_[name], again.posterior_[name])
+
+
+def separable(kind):
+    """``x`` tells classes apart, those of some rows only, or some rows of zero counts."""
+    some = np.arange(N) < 3
+    if kind == "complete":
+        x = np.r_[np.linspace(-3, -1, N // 2), np.linspace(1, 3, N // 2)]
+        y = (x > 0) * 1
+    elif kind == "quasi":
+        x, y = some * 1.0, np.where(some, 1, np.arange(N) % 2)
+    else:
+        x, y = some * 1.0, np.where(some, 0, 1 + np.arange(N) % 2)
+    return pd.DataFrame({"x": x, "g": GROUP}), y
+
+
+def fit_separable(kind, table, y, **params):
+    few = {"slopes": None, **SHORT, **params}
+    if kind == "counts":
+        model = HierarchicalSlopesRegressor("g", response="poisson", **few)
+    else:
+        model = HierarchicalSlopesClassifier("g", **few)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # few draws
+        return model.fit(table, y)
+
+
+@pytest.mark.parametrize("kind", ["complete", "quasi", "counts"])
+@pytest.mark.parametrize("inference", ["auto", "nuts"])
+def test_flat_slopes_that_no_row_bounds(kind, inference):
+    flat = {"prior": Prior(FLAT, FLAT), "inference": inference}
+    table, y = separable(kind)
+    with pytest.raises(ValueError, match=r"improper.* 'x' of X"):
+        fit_separable(kind, table, y, **flat)
+    y[0] = 1 - y[0]  # a row that bounds it
+    fit_separable(kind, table, y, **flat)
+
+
+@pytest.mark.parametrize("kind", ["complete", "quasi", "counts"])
+def test_proper_priors_bound_slopes_that_no_row_does(kind):
+    fit = fit_separable(kind, *separable(kind))
+    assert 0 < abs(fit.coef_[0]) < 20
+
+
+def test_flat_slope_is_bounded_by_a_proper_intercept():
+    """The classes' border is not at the mean of x, where brms's prior of the intercept is."""
+    table, y = separable("complete")
+    with pytest.raises(ValueError, match="improper"):
+        fit_separable("complete", table, y, prior="brms")
+    fit_separable("complete", table, np.arange(N) > 2, prior="brms")
+
+
+def test_separation_among_many_rows_is_asked_of_all():
+    n = 3 * FEW_ROWS
+    x = np.r_[np.full(n // 2, -1.0), np.full(n // 2, 1.0)] + 0.1 * RNG.normal(size=n)
+    table, y = pd.DataFrame({"x": x, "g": np.arange(n) % 5}), (x > 0) * 1
+    with pytest.raises(ValueError, match="improper"):
+        fit_separable("complete", table, y, prior="brms")
+    y[1] = 1  # a row that is not among the first asked
+    fit_separable("complete", table, y, prior="brms")
