@@ -16,7 +16,10 @@ class EngineBudget:
     max_importance_size : float
         Entries of theta beyond which chains sample at once, whatever the weights would be.
     min_points, max_points : int
-        Of importance sampling, powers of two: as many as draws are asked for, within these.
+        Of importance sampling, powers of two: as many as draws are asked for, within these. The
+        fewest have as many effective ones as four chains should.
+    min_points_in_race : int
+        The fewest where means alone score a candidate.
     few_points : int
         Points that do where each is much work, since theta then varies little; a power of two.
     patience : float
@@ -39,7 +42,8 @@ class EngineBudget:
     """
 
     max_importance_size: float = float("inf")
-    min_points: int = 2**9
+    min_points: int = 2**10
+    min_points_in_race: int = 2**9
     max_points: int = 2**17
     few_points: int = 2**10
     patience: float = 1e10
