@@ -62,11 +62,10 @@ def _n_flat(choice: PriorChoice) -> int:
 
 
 def budget_of_candidates(budget: Budget) -> Budget:
-    """What only scores a candidate takes less."""
-    engine = replace(budget.engine, min_points=budget.engine.min_points_in_race)
+    """Moments that only score a candidate take less."""
     memory = replace(budget.memory, group_entries=budget.memory.group_entries_in_race)
     rule = replace(budget.rule, all_of_rows=budget.rule.all_of_rows_in_race)
-    return replace(budget, engine=engine, memory=memory, rule=rule)
+    return replace(budget, memory=memory, rule=rule)
 
 
 def light(model: Model, budget: Budget, means_do: bool) -> Model:

@@ -205,9 +205,10 @@ def _weigh_theta(
             weighted = _from_similar(theta, start, n_points, rng)
             if weighted is not None:
                 return _from_weighted_points(theta, data, options, weighted, rng)
-        least = options.least_ess(n_points), options.least_ess(options.n_chains * options.n_draws)
+        n_draws = options.n_chains * options.n_draws
+        least = [options.least_ess(n) for n in (n_points, n_draws, np.inf)]
         modes = _search(theta, n_points, rng)
-        reached = reach(theta, modes, n_points, least[0], rng, least[1])
+        reached = reach(theta, modes, n_points, least[0], rng, *least[1:])
         theta.progress = lambda n: None
         if reached.weighted is not None:
             return _from_weighted_points(theta, data, options, reached.weighted, rng)

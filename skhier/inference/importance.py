@@ -177,6 +177,7 @@ def importance(
     n_points: int,
     rng: np.random.Generator,
     budget: ImportanceBudget = USUAL.importance,
+    good_ess: float = 0.0,
 ) -> WeightedPoints:
     """Adaptive importance sampling.
 
@@ -189,6 +190,8 @@ def importance(
         Of each round; a power of two, at least ``budget.n_blocks``.
     rng : Generator
     budget : ImportanceBudget
+    good_ess : float
+        Fewer effective points are worth another round, whatever their share.
 
     Returns
     -------
@@ -203,7 +206,7 @@ def importance(
     best = last = round_of(first._replace(roots=budget.inflation * first.roots))
     gained = True
     for _ in range(1, budget.max_rounds):
-        enough = best.ess >= budget.good_efficiency * n_points or not gained
+        enough = best.ess >= max(budget.good_efficiency * n_points, good_ess) or not gained
         if best.k_hat <= budget.good_k_hat and enough:
             break
         last = round_of(fitted_mixture(last))

@@ -63,6 +63,7 @@ def reach(
     min_ess: float,
     rng: np.random.Generator,
     ess_of_chains: float | None = None,
+    good_ess: float = 0.0,
 ) -> Reached:
     """Importance sampling of theta from its modes.
 
@@ -76,6 +77,8 @@ def reach(
     rng : Generator
     ess_of_chains : float or None
         Effective points of a long theta that stand for chains; None: ``min_ess``.
+    good_ess : float
+        Effective points of a short theta that are worth another round.
     """
     budget, sds = theta.budget.importance, np.sqrt((modes.roots[0] ** 2).sum(1))
     near_zero = sds > budget.near_zero
@@ -90,7 +93,7 @@ def reach(
     if theta.size > budget.plain_size or signs.signed.any():
         return _rounds(theta, modes, signs, n_points, min_ess, rng)
     proposal = with_tails(modes, theta.scales, budget)
-    weighted = importance(theta.log_densities, proposal, n_points, rng, budget)
+    weighted = importance(theta.log_densities, proposal, n_points, rng, budget, good_ess)
     weighted = without_tails(weighted, len(modes.shares))
     modes = fitted_mixture(weighted)
     if weights.trustworthy(weighted, min_ess):

@@ -16,10 +16,7 @@ class EngineBudget:
     max_importance_size : float
         Entries of theta beyond which chains sample at once, whatever the weights would be.
     min_points, max_points : int
-        Of importance sampling, powers of two: as many as draws are asked for, within these. The
-        fewest have as many effective ones as four chains should.
-    min_points_in_race : int
-        The fewest where means alone score a candidate.
+        Of importance sampling, powers of two: as many as draws are asked for, within these.
     few_points : int
         Points that do where each is much work, since theta then varies little; a power of two.
     patience : float
@@ -42,8 +39,7 @@ class EngineBudget:
     """
 
     max_importance_size: float = float("inf")
-    min_points: int = 2**10
-    min_points_in_race: int = 2**9
+    min_points: int = 2**9
     max_points: int = 2**17
     few_points: int = 2**10
     patience: float = 1e10
