@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from sklearn.base import clone
 
-from skhier.priors import PriorChoice, describe
+from skhier.inference.checks import flat_priors
+from skhier.priors import PriorChoice
 from skhier.utils.budget import Budget
 
 __all__ = [
@@ -44,7 +45,8 @@ def evidences(
     """
     fits = [of_model(model) for model in models]
     values = np.array([[evidence] for _, evidence in fits])
-    n_flat = np.array([_n_flat(choice) for choice, _ in fits])
+    flat = [flat_priors(choice) for choice, _ in fits]
+    n_flat = np.array([len(coefs) + intercept for coefs, intercept in flat])
     if np.ptp(n_flat) == 0:
         return Scored(values, {})
     message = (
@@ -53,12 +55,6 @@ def evidences(
         "Give `prior__coef` a number or a distribution, or take cv='loo', 'logo' or folds."
     )
     return Scored(values, {}, (message,))
-
-
-def _n_flat(choice: PriorChoice) -> int:
-    """Coefficients, the intercept among them, whose prior is flat."""
-    of_coef = sum(len(at) for at, family in choice.coef if describe(family) == "flat")
-    return of_coef + (describe(choice.intercept) == "flat")
 
 
 def budget_of_candidates(budget: Budget) -> Budget:

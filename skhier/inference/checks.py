@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,22 @@ from skhier.statistics.problem import Problem
 from skhier.utils.rank import linear_dependence
 from skhier.utils.words import listed
 
-__all__ = ["forbid_improper", "forbid_nonfinite"]
+__all__ = ["FlatPriors", "flat_priors", "forbid_improper", "forbid_nonfinite"]
+
+
+class FlatPriors(NamedTuple):
+    """Which priors are flat: ``coefs``, positions in column order, and ``intercept``."""
+
+    coefs: list[int]
+    intercept: bool
+
+
+def flat_priors(choice: PriorChoice) -> FlatPriors:
+    """Of the coefficients and the intercept."""
+    from skhier.kernels.distributions import is_flat, unexpanded
+
+    coefs = sorted(j for at, prior in choice.coef if is_flat(unexpanded(prior)) for j in at)
+    return FlatPriors(coefs, is_flat(unexpanded(choice.intercept)))
 
 
 def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str]) -> None:
@@ -33,9 +48,7 @@ def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str])
     ValueError
         The posterior is improper; with the columns.
     """
-    from skhier.kernels.distributions import is_flat, unexpanded
-
-    flat = sorted(j for at, prior in choice.coef if is_flat(unexpanded(prior)) for j in at)
+    flat, intercept_is_flat = flat_priors(choice)
     if not flat:
         return
     gram, mean = problem.stats.xx[:-1, :-1], problem.units.x_mean / problem.units.x_scale
@@ -48,7 +61,7 @@ def forbid_improper(problem: Problem, choice: PriorChoice, names: Sequence[str])
     if not redundant:
         return
     # a proper prior of the intercept at X = 0 settles one combination that adds up to a constant
-    at_zero = not (choice.intercept_at_mean or is_flat(unexpanded(choice.intercept)))
+    at_zero = not (choice.intercept_at_mean or intercept_is_flat)
     adds_up = dependence.needs_constant if dependence.redundant else mean[constant[0]] != 0
     if at_zero and len(redundant) == 1 and adds_up:
         return

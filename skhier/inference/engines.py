@@ -268,14 +268,13 @@ def _from_similar(theta, start, n_points, rng):
 
     Good weights are no proof: points that never reach a mode say nothing of it.
     """
-    from skhier.inference.importance import importance, with_tails, without_tails
+    from skhier.inference.importance import importance_of_scales
 
     if theta.has_other_modes(start):
         return None
     budget = replace(theta.budget.importance, max_rounds=1)
-    proposal = with_tails(start, theta.scales, budget)
-    weighted = importance(theta.log_densities, proposal, n_points, rng, budget)
-    weighted = without_tails(weighted, len(start.shares))
+    how = theta.scales, n_points, rng, budget
+    weighted = importance_of_scales(theta.log_densities, start, *how)
     good = weighted.k_hat <= budget.good_k_hat and weighted.ess >= budget.good_efficiency * n_points
     return weighted if good else None
 

@@ -30,6 +30,7 @@ __all__ = [
     "fitted_mixture",
     "fitted_normal",
     "importance",
+    "importance_of_scales",
     "mixture_of",
     "of_no_parameters",
     "pooled",
@@ -123,11 +124,11 @@ def with_tails(
         mixture, and then those of each scale. See :func:`without_tails`.
     """
     sds = np.sqrt((mixture.roots**2).sum(2))
+    near_zero = [entry for entry in scales if sds[:, entry].max() > budget.near_zero]
+    of_mixture = mixture.roots @ mixture.roots.swapaxes(1, 2)
     parts = [mixture]
-    for entry in scales:
-        if sds[:, entry].max() <= budget.near_zero:
-            continue
-        means, covs = mixture.means.copy(), mixture.roots @ mixture.roots.swapaxes(1, 2)
+    for entry in near_zero:
+        means, covs = mixture.means.copy(), of_mixture.copy()
         means[:, entry] -= budget.tail_shift
         covs[:, entry] = covs[:, :, entry] = 0.0
         covs[:, entry, entry] = budget.tail_sd**2
@@ -213,6 +214,21 @@ def importance(
         gained = last.ess > budget.min_gain * best.ess
         best = max(best, last, key=lambda points: points.ess)
     return best
+
+
+def importance_of_scales(
+    log_densities: Callable[[np.ndarray], np.ndarray],
+    modes: Mixture,
+    scales: Sequence[int],
+    n_points: int,
+    rng: np.random.Generator,
+    budget: ImportanceBudget = USUAL.importance,
+    good_ess: float = 0.0,
+) -> WeightedPoints:
+    """:func:`importance` from modes :func:`with_tails` for ``scales``; each point is a mode's."""
+    proposal = with_tails(modes, scales, budget)
+    weighted = importance(log_densities, proposal, n_points, rng, budget, good_ess)
+    return without_tails(weighted, len(modes.shares))
 
 
 def weighted_points(

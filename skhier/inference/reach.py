@@ -21,12 +21,10 @@ from skhier.inference.importance import (
     Mixture,
     WeightedPoints,
     fitted_mixture,
-    importance,
+    importance_of_scales,
     pooled,
     steadied,
     weighted_points,
-    with_tails,
-    without_tails,
 )
 from skhier.inference.signs import Signs, no_signs
 from skhier.inference.theta import Theta
@@ -92,9 +90,8 @@ def reach(
         return Reached(None, np.nan, signs, _carried_over(modes, signs))
     if theta.size > budget.plain_size or signs.signed.any():
         return _rounds(theta, modes, signs, n_points, min_ess, rng)
-    proposal = with_tails(modes, theta.scales, budget)
-    weighted = importance(theta.log_densities, proposal, n_points, rng, budget, good_ess)
-    weighted = without_tails(weighted, len(modes.shares))
+    how = theta.scales, n_points, rng, budget, good_ess
+    weighted = importance_of_scales(theta.log_densities, modes, *how)
     modes = fitted_mixture(weighted)
     if weights.trustworthy(weighted, min_ess):
         return Reached(weighted, weighted.k_hat, signs, modes)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from skhier.inference.checks import flat_priors
 from skhier.priors import PriorChoice
 from skhier.responses.base import Response
 from skhier.statistics.records import Units
@@ -46,22 +47,21 @@ def forbid_separation(
     ValueError
         The posterior is improper; with the columns.
     """
-    from skhier.kernels.distributions import is_flat, unexpanded
-
-    flat = sorted(j for at, prior in choice.coef if is_flat(unexpanded(prior)) for j in at)
-    side = response.open_side(training.y)
-    counts = training.weights > 0
-    if not flat or not side[counts].any():
+    flat, intercept_is_flat = flat_priors(choice)
+    if not flat:
         return
-    x = (training.x[counts][:, flat] - units.x_mean[flat]) / units.x_scale[flat]
-    if not choice.intercept_at_mean:
-        x = x + units.x_mean[flat] / units.x_scale[flat]
-    if is_flat(unexpanded(choice.intercept)):
+    rows = training.take(training.weights > 0)
+    side = response.open_side(rows.y)
+    if not side.any():
+        return
+    origin = units.x_mean[flat] if choice.intercept_at_mean else 0.0
+    x = (rows.x[:, flat] - origin) / units.x_scale[flat]
+    if intercept_is_flat:
         x = np.column_stack([x, np.ones(len(x))])
     few = slice(None, None, max(len(x) // FEW_ROWS, 1))
-    if _open_direction(x[few], side[counts][few]) is None:
+    if _open_direction(x[few], side[few]) is None:
         return
-    direction = _open_direction(x, side[counts])
+    direction = _open_direction(x, side)
     if direction is None:
         return
     columns = np.flatnonzero(np.abs(direction[: len(flat)]) > LEAST)

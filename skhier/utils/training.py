@@ -71,16 +71,19 @@ class Training(NamedTuple):
     @property
     def mean_exposure(self) -> float:
         """Of the rows; 1 where they have none."""
-        if self.side is None or self.precision is not None:
-            return 1.0
-        return float(np.average(np.exp(self.side), weights=self.weights))
+        return float(np.average(np.exp(self._log_exposures), weights=self.weights))
 
     @property
     def mean_log_exposure(self) -> float:
         """Of the rows; 0 where they have none."""
+        return float(np.average(self._log_exposures, weights=self.weights))
+
+    @property
+    def _log_exposures(self):
+        """Of each row, if the side column is of exposures and not of known errors."""
         if self.side is None or self.precision is not None:
-            return 0.0
-        return float(np.average(self.side, weights=self.weights))
+            return np.zeros(len(self.y))
+        return self.side
 
     @property
     def columns(self) -> np.ndarray:

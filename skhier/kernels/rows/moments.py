@@ -30,9 +30,7 @@ LOWEST = -1e300  # of a log mass: relative to it those of impossible cells are 0
 NUGGET = 1e-14  # of a prior variance, so that a covariance of one node has a root
 NO_SKEWNESS = 1e-9  # more than the rounding of third moments of standardised effects
 N_TURNS = 4
-FARTHEST = (
-    150.0  # of an effect from its mode, on the line: products of a few exponentials are finite
-)
+FARTHEST = 150.0  # of an effect from its mode: products of a few exponentials are finite
 
 
 class PowerSums(NamedTuple):

@@ -193,6 +193,8 @@ def test_levels_without_rows_have_density_one_and_the_population_s_effects():
     assert_allclose(mean[:, 3], 0, atol=1e-8)
     assert_allclose(cov[..., 3], root @ root.T, rtol=1e-4)
     z = directions(2)
+    (at_mean,) = np.flatnonzero(z[:, 0] == 0)
+    assert_allclose(log_exp[at_mean, 3], 0.5 * (root @ root.T)[1, 1], rtol=1e-3)
     assert_allclose(log_exp[:, 3], 0.5 * ((z @ root) ** 2).sum(1), rtol=5e-3)  # of lognormals
 
 
